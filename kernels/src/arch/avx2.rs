@@ -1,0 +1,256 @@
+//! AVX2 with FMA: 8 lanes, 16 registers of 256 bits. Haswell (2013), Zen (2017) and later.
+//!
+//! Masks are vectors of all-ones or all-zeros lanes. There is no instruction that packs lanes: a table of 256 rows gives
+//! the permutation for each mask. Partial loads and stores are `vmaskmovps`, which does not touch the lanes switched
+//! off; as a store it is slow on AMD (3 ns more than a plain one on Zen 4), so it belongs at edges only. The compiler
+//! makes one by itself of a selection between new and old values that is stored over the old ones.
+
+use core::arch::x86_64::*;
+
+use crate::simd::{Kernel, Simd};
+
+/// Proof that this CPU has AVX2, FMA, BMI1, BMI2 and POPCNT.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    pub(crate) fn detect() -> Option<Self> {
+        let found = std::is_x86_feature_detected!("avx2")
+            && std::is_x86_feature_detected!("fma")
+            && std::is_x86_feature_detected!("bmi1")
+            && std::is_x86_feature_detected!("bmi2")
+            && std::is_x86_feature_detected!("popcnt");
+        found.then_some(Self(()))
+    }
+
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Out {
+        #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt")]
+        fn enter<K: Kernel>(s: Avx2, kernel: K) -> K::Out {
+            kernel.run(s)
+        }
+        // SAFETY: `self` exists only where `detect` found these features.
+        unsafe { enter(self, kernel) }
+    }
+}
+
+/// For each 8-bit mask the positions of its set bits, ascending, one byte each; 2 KiB, so it stays in L1.
+static POSITIONS: [[u8; 8]; 256] = positions();
+
+const fn positions() -> [[u8; 8]; 256] {
+    let mut table = [[0; 8]; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let mut kept = 0;
+        let mut i = 0;
+        while i < 8 {
+            if bits >> i & 1 != 0 {
+                table[bits][kept] = i as u8;
+                kept += 1;
+            }
+            i += 1;
+        }
+        bits += 1;
+    }
+    table
+}
+
+/// Calls an intrinsic. SAFETY of every use: a value of `Avx2` proves that the CPU has the feature the intrinsic needs,
+/// and none of those used here touches memory.
+macro_rules! op {
+    ($call:expr) => {
+        // SAFETY: see the macro's comment: `self` proves the features; no memory is touched.
+        unsafe { $call }
+    };
+}
+
+impl Avx2 {
+    /// The set bits' positions as 8 integers.
+    #[inline(always)]
+    fn positions_i32(self, bits: u32) -> __m256i {
+        let row = i64::from_le_bytes(POSITIONS[(bits & 0xff) as usize]);
+        op!(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(row)))
+    }
+
+    /// The mask whose first `n` lanes are set; all where there are fewer.
+    #[inline(always)]
+    fn first(self, n: usize) -> __m256i {
+        self.gt_i32(self.splat_i32(n.min(8) as i32), self.iota_i32())
+    }
+}
+
+impl Simd for Avx2 {
+    const LANES: usize = 8;
+    type F32 = __m256;
+    type I32 = __m256i;
+    type Mask = __m256i;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        op!(_mm256_set1_ps(x))
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        op!(_mm256_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        op!(_mm256_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        op!(_mm256_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        op!(_mm256_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn gt(self, a: __m256, b: __m256) -> __m256i {
+        op!(_mm256_castps_si256(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b)))
+    }
+    #[inline(always)]
+    fn select(self, m: __m256i, a: __m256, b: __m256) -> __m256 {
+        op!(_mm256_blendv_ps(b, a, _mm256_castsi256_ps(m)))
+    }
+    #[inline(always)]
+    fn to_bits(self, a: __m256) -> __m256i {
+        op!(_mm256_castps_si256(a))
+    }
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> __m256i {
+        op!(_mm256_set1_epi32(x))
+    }
+    #[inline(always)]
+    fn add_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        op!(_mm256_add_epi32(a, b))
+    }
+    #[inline(always)]
+    fn sub_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        op!(_mm256_sub_epi32(a, b))
+    }
+    #[inline(always)]
+    fn and_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        op!(_mm256_and_si256(a, b))
+    }
+    #[inline(always)]
+    fn xor_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        op!(_mm256_xor_si256(a, b))
+    }
+    #[inline(always)]
+    fn min_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        op!(_mm256_min_epi32(a, b))
+    }
+    #[inline(always)]
+    fn max_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        op!(_mm256_max_epi32(a, b))
+    }
+    #[inline(always)]
+    fn abs_i32(self, a: __m256i) -> __m256i {
+        op!(_mm256_abs_epi32(a))
+    }
+    #[inline(always)]
+    fn shl_i32<const BITS: i32>(self, a: __m256i) -> __m256i {
+        op!(_mm256_slli_epi32::<BITS>(a))
+    }
+    #[inline(always)]
+    fn shr_i32<const BITS: i32>(self, a: __m256i) -> __m256i {
+        op!(_mm256_srai_epi32::<BITS>(a))
+    }
+    #[inline(always)]
+    fn eq_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        op!(_mm256_cmpeq_epi32(a, b))
+    }
+    #[inline(always)]
+    fn gt_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        op!(_mm256_cmpgt_epi32(a, b))
+    }
+    #[inline(always)]
+    fn and_mask(self, a: __m256i, b: __m256i) -> __m256i {
+        op!(_mm256_and_si256(a, b))
+    }
+    #[inline(always)]
+    fn mask_bits(self, m: __m256i) -> u32 {
+        op!(_mm256_movemask_ps(_mm256_castsi256_ps(m))) as u32
+    }
+    #[inline(always)]
+    fn mask_bits_of_4(self, m: [__m256i; 4]) -> u64 {
+        op!({
+            // Packing works within the halves of a register: the lanes' bytes come out by halves, in fours.
+            let packed = _mm256_packs_epi16(_mm256_packs_epi32(m[0], m[1]), _mm256_packs_epi32(m[2], m[3]));
+            let ordered = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+            u64::from(_mm256_movemask_epi8(ordered) as u32)
+        })
+    }
+    #[inline(always)]
+    fn compress_i32(self, v: __m256i, bits: u32, dst: &mut [i32]) {
+        let packed = op!(_mm256_permutevar8x32_epi32(v, self.positions_i32(bits)));
+        self.store_i32(packed, dst);
+    }
+    #[inline(always)]
+    fn compress_entries(self, base: u32, v: __m256, bits: u32, dst: &mut [u64]) {
+        let positions = self.positions_i32(bits);
+        let (low, high) = op!({
+            let values = _mm256_castps_si256(_mm256_permutevar8x32_ps(v, positions));
+            let columns = _mm256_add_epi32(positions, _mm256_set1_epi32(base as i32));
+            // Interleaving works within 128-bit halves; the halves are put in order afterwards.
+            let (even, odd) =
+                (_mm256_unpacklo_epi32(columns, values), _mm256_unpackhi_epi32(columns, values));
+            (_mm256_permute2x128_si256::<0x20>(even, odd), _mm256_permute2x128_si256::<0x31>(even, odd))
+        });
+        dst[..8].copy_from_slice(&bytemuck::cast::<[__m256i; 2], [u64; 8]>([low, high]));
+    }
+    #[inline(always)]
+    fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {
+        op!({
+            let row = |i: usize| self.load(&src[i * src_stride..]);
+            let (r0, r1, r2, r3) = (row(0), row(1), row(2), row(3));
+            let (r4, r5, r6, r7) = (row(4), row(5), row(6), row(7));
+            // Pairs of rows interleaved, then pairs of pairs, then the two 128-bit halves exchanged.
+            let (a0, a1) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
+            let (a2, a3) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
+            let (a4, a5) = (_mm256_unpacklo_ps(r4, r5), _mm256_unpackhi_ps(r4, r5));
+            let (a6, a7) = (_mm256_unpacklo_ps(r6, r7), _mm256_unpackhi_ps(r6, r7));
+            let (b0, b1) = (_mm256_shuffle_ps::<0x44>(a0, a2), _mm256_shuffle_ps::<0xee>(a0, a2));
+            let (b2, b3) = (_mm256_shuffle_ps::<0x44>(a1, a3), _mm256_shuffle_ps::<0xee>(a1, a3));
+            let (b4, b5) = (_mm256_shuffle_ps::<0x44>(a4, a6), _mm256_shuffle_ps::<0xee>(a4, a6));
+            let (b6, b7) = (_mm256_shuffle_ps::<0x44>(a5, a7), _mm256_shuffle_ps::<0xee>(a5, a7));
+            let columns = [
+                _mm256_permute2f128_ps::<0x20>(b0, b4),
+                _mm256_permute2f128_ps::<0x20>(b1, b5),
+                _mm256_permute2f128_ps::<0x20>(b2, b6),
+                _mm256_permute2f128_ps::<0x20>(b3, b7),
+                _mm256_permute2f128_ps::<0x31>(b0, b4),
+                _mm256_permute2f128_ps::<0x31>(b1, b5),
+                _mm256_permute2f128_ps::<0x31>(b2, b6),
+                _mm256_permute2f128_ps::<0x31>(b3, b7),
+            ];
+            for (j, column) in columns.into_iter().enumerate() {
+                self.store(column, &mut dst[j * dst_stride..]);
+            }
+        })
+    }
+    #[inline(always)]
+    fn load_partial(self, src: &[f32]) -> __m256 {
+        let lanes = self.first(src.len());
+        // SAFETY: `self` proves the features; the instruction does not touch the lanes switched off, and the others are
+        // within `src`.
+        unsafe { _mm256_maskload_ps(src.as_ptr(), lanes) }
+    }
+    #[inline(always)]
+    fn store_partial(self, v: __m256, dst: &mut [f32]) {
+        let lanes = self.first(dst.len());
+        // SAFETY: `self` proves the features; the instruction does not touch the lanes switched off, and the others are
+        // within `dst`.
+        unsafe { _mm256_maskstore_ps(dst.as_mut_ptr(), lanes, v) }
+    }
+    /// `vminps` is defined as the trait has it: the second operand unless the first is smaller.
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        op!(_mm256_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        op!(_mm256_max_ps(a, b))
+    }
+}

@@ -1,0 +1,181 @@
+//! Which instruction set the kernels run on, chosen at run time.
+
+use core::fmt;
+
+use thiserror::Error;
+
+use crate::arch;
+use crate::simd::Kernel;
+
+/// The environment variable that forces a backend by name, read by [`Backend::detect`].
+pub const BACKEND_VARIABLE: &str = "SLTH_BACKEND";
+
+/// An instruction set this CPU has. Results do not depend on the choice, only speed does.
+///
+/// ```
+/// use slth_kernels::Backend;
+/// let backend = Backend::best();
+/// assert!(Backend::available().contains(&backend));
+/// assert_eq!(Backend::named("scalar")?.name(), "scalar");
+/// # Ok::<(), slth_kernels::BackendError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Backend(Token);
+
+/// Why a backend cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// No backend of that name exists in this build.
+    #[error("unknown backend `{name}`; this machine has: {available}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// What this machine has, best first, separated by commas.
+        available: String,
+    },
+    /// The backend exists, but this CPU lacks its instructions.
+    #[error("this CPU has no `{name}`; it has: {available}")]
+    Unavailable {
+        /// The name asked for.
+        name: String,
+        /// What this machine has, best first, separated by commas.
+        available: String,
+    },
+}
+
+/// One line per backend, best first: name, token type, how to detect it, where it exists.
+macro_rules! backends {
+    ($($(#[$condition:meta])* $variant:ident($token:ty) = $name:literal, $detect:expr;)*) => {
+        #[derive(Clone, Copy)]
+        enum Token { $($(#[$condition])* $variant($token),)* }
+
+        impl Backend {
+            /// The backend's name, as [`Backend::named`] takes it.
+            pub fn name(self) -> &'static str {
+                match self.0 { $($(#[$condition])* Token::$variant(_) => $name,)* }
+            }
+
+            /// Names of all backends of this build, whether or not this CPU has them.
+            fn known() -> &'static [&'static str] {
+                &[$($(#[$condition])* $name,)*]
+            }
+
+            /// Every backend this CPU can run, best first; the last is always `scalar`.
+            pub fn available() -> Vec<Backend> {
+                let all: &[fn() -> Option<Token>] = &[$($(#[$condition])* || $detect.map(Token::$variant),)*];
+                all.iter().filter_map(|detect| detect()).map(Backend).collect()
+            }
+
+            /// Runs a kernel with this backend's instructions enabled.
+            #[inline]
+            pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Out {
+                match self.0 { $($(#[$condition])* Token::$variant(token) => token.run(kernel),)* }
+            }
+        }
+    };
+}
+
+backends! {
+    #[cfg(target_arch = "x86_64")] Avx512(arch::avx512::Avx512) = "avx512", arch::avx512::Avx512::detect();
+    #[cfg(target_arch = "x86_64")] Avx2(arch::avx2::Avx2) = "avx2", arch::avx2::Avx2::detect();
+    #[cfg(target_arch = "aarch64")] Neon(arch::neon::Neon) = "neon", arch::neon::Neon::detect();
+    #[cfg(test)] Emulated3(arch::emulated::Emulated<3>) = "emulated3", Some(arch::emulated::Emulated);
+    #[cfg(test)] Emulated5(arch::emulated::Emulated<5>) = "emulated5", Some(arch::emulated::Emulated);
+    #[cfg(test)] Emulated16(arch::emulated::Emulated<16>) = "emulated16", Some(arch::emulated::Emulated);
+    Scalar(arch::emulated::Emulated<4>) = "scalar", Some(arch::emulated::Emulated);
+}
+
+impl Backend {
+    /// The fastest backend of this CPU.
+    pub fn best() -> Backend {
+        Self::available()[0]
+    }
+
+    /// The portable fallback, which every machine has.
+    pub fn scalar() -> Backend {
+        Backend(Token::Scalar(arch::emulated::Emulated))
+    }
+
+    /// The backend of that name.
+    ///
+    /// # Errors
+    /// When the name is unknown or this CPU lacks the instructions.
+    pub fn named(name: &str) -> Result<Backend, BackendError> {
+        let available = Self::available();
+        if let Some(&found) = available.iter().find(|b| b.name() == name) {
+            return Ok(found);
+        }
+        let known = Self::known().contains(&name);
+        let name = name.to_owned();
+        let available = available.iter().map(|b| b.name()).collect::<Vec<_>>().join(", ");
+        Err(if known {
+            BackendError::Unavailable { name, available }
+        } else {
+            BackendError::Unknown { name, available }
+        })
+    }
+
+    /// The backend that the environment variable [`BACKEND_VARIABLE`] names, or the best one where it is unset or
+    /// empty.
+    ///
+    /// # Errors
+    /// When the variable names something this machine does not have.
+    pub fn detect() -> Result<Backend, BackendError> {
+        match std::env::var_os(BACKEND_VARIABLE) {
+            Some(name) if !name.is_empty() => Self::named(&name.to_string_lossy()),
+            _ => Ok(Self::best()),
+        }
+    }
+}
+
+impl PartialEq for Backend {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Backend {}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Backend({})", self.name())
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_to_backends() {
+        for backend in Backend::available() {
+            assert_eq!(Backend::named(backend.name()), Ok(backend));
+        }
+        assert_eq!(Backend::available().last(), Some(&Backend::scalar()));
+        assert!(matches!(Backend::named("sse9"), Err(BackendError::Unknown { .. })));
+    }
+
+    /// A backend that is silently skipped is tested by nobody: `SLTH_REQUIRE=avx2,avx512` makes its absence an error.
+    #[test]
+    fn required_backends_are_present() {
+        let available = Backend::available();
+        eprintln!(
+            "backends under test: {}",
+            available.iter().map(|b| b.name()).collect::<Vec<_>>().join(", ")
+        );
+        let required = std::env::var("SLTH_REQUIRE").unwrap_or_default();
+        for name in required.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            assert!(
+                available.iter().any(|b| b.name() == name),
+                "SLTH_REQUIRE names `{name}`, which this CPU lacks"
+            );
+        }
+    }
+}

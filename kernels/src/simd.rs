@@ -1,0 +1,190 @@
+//! The vector unit as the kernels see it.
+//!
+//! A kernel is written once, over [`Simd`], and instantiated per instruction set by
+//! [`Backend::run`](crate::Backend). The trait holds the determinism rules of this crate by what it leaves out:
+//!
+//! * lanes are independent: there is no horizontal float reduction, so a sum cannot depend on the lane count;
+//! * [`Simd::mul_add`] rounds once on every instruction set;
+//! * [`Simd::min`] and [`Simd::max`] are defined by a comparison, not by what an instruction does with NaN and −0.
+//!
+//! Integer lanes may be combined in any order: integer sums are exact.
+//!
+//! Only NaN payloads are outside the contract: instruction sets differ in the NaN they make from ∞ − ∞.
+
+use bytemuck::Pod;
+
+/// A computation that can run on any vector unit.
+pub(crate) trait Kernel {
+    /// What the computation returns.
+    type Out;
+    /// Runs it. Implementations are `#[inline(always)]`, and so is every helper they call with `s`: the code must
+    /// end up inside the `#[target_feature]` function of the backend, or each operation becomes a call.
+    fn run<S: Simd>(self, s: S) -> Self::Out;
+}
+
+/// Vectors of [`LANES`](Simd::LANES) lanes of `f32` or `i32`. A value of an implementing type is proof that this CPU
+/// has the instructions.
+///
+/// Loads and stores take slices and use their first `LANES` elements; they panic when there are fewer.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// Lanes of a vector; at most 32.
+    const LANES: usize;
+    /// `LANES` × `f32`, in memory exactly like `[f32; LANES]`.
+    type F32: Pod + Send + Sync;
+    /// `LANES` × `i32`, in memory exactly like `[i32; LANES]`.
+    type I32: Pod + Send + Sync;
+    /// `LANES` × `bool`, in whatever form the instruction set keeps them.
+    type Mask: Copy;
+
+    fn splat(self, x: f32) -> Self::F32;
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// a · b + c with one rounding.
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// a > b
+    fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// Where `m` holds `a`, elsewhere `b`.
+    fn select(self, m: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The lanes' bit patterns.
+    fn to_bits(self, a: Self::F32) -> Self::I32;
+
+    fn splat_i32(self, x: i32) -> Self::I32;
+    /// Wrapping sum.
+    fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Wrapping difference.
+    fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    fn xor_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    fn min_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Shifts left by `BITS` < 32.
+    fn shl_i32<const BITS: i32>(self, a: Self::I32) -> Self::I32;
+    /// Shifts right by `BITS` < 32, copies of the sign coming in.
+    fn shr_i32<const BITS: i32>(self, a: Self::I32) -> Self::I32;
+    fn eq_i32(self, a: Self::I32, b: Self::I32) -> Self::Mask;
+    fn gt_i32(self, a: Self::I32, b: Self::I32) -> Self::Mask;
+
+    fn and_mask(self, a: Self::Mask, b: Self::Mask) -> Self::Mask;
+    /// Bit i is lane i; the bits from `LANES` on are 0.
+    fn mask_bits(self, m: Self::Mask) -> u32;
+    /// [`mask_bits`](Simd::mask_bits) of four masks, one after the other. `LANES` must be at most 16.
+    #[inline(always)]
+    fn mask_bits_of_4(self, m: [Self::Mask; 4]) -> u64 {
+        let low = u64::from(self.mask_bits(m[0])) | u64::from(self.mask_bits(m[1])) << Self::LANES;
+        let high = u64::from(self.mask_bits(m[2])) | u64::from(self.mask_bits(m[3])) << Self::LANES;
+        low | high << (2 * Self::LANES)
+    }
+
+    /// [`compress`](Simd::compress) for integers.
+    #[inline(always)]
+    fn compress_i32(self, v: Self::I32, bits: u32, dst: &mut [i32]) {
+        let lanes = bytemuck::cast_slice::<Self::I32, i32>(core::slice::from_ref(&v));
+        compress_lanes(lanes, bits, dst);
+    }
+
+    /// Writes, for each lane i whose bit is set, the lane's bit pattern in the high and `base + i` in the low half of an
+    /// integer, packed to the front, then anything, `LANES` elements in all. Bits from `LANES` on must be 0.
+    #[inline(always)]
+    fn compress_entries(self, base: u32, v: Self::F32, bits: u32, dst: &mut [u64]) {
+        let lanes = bytemuck::cast_slice::<Self::F32, u32>(core::slice::from_ref(&v));
+        let dst = &mut dst[..Self::LANES];
+        let mut rest = bits;
+        let mut kept = 0;
+        while rest != 0 {
+            let i = rest.trailing_zeros();
+            dst[kept] = u64::from(lanes[i as usize]) << 32 | u64::from(base.wrapping_add(i));
+            rest &= rest - 1;
+            kept += 1;
+        }
+    }
+
+    /// Transposes a `LANES` × `LANES` tile: `dst[j * dst_stride + i] = src[i * src_stride + j]`.
+    #[inline(always)]
+    fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {
+        for i in 0..Self::LANES {
+            for j in 0..Self::LANES {
+                dst[j * dst_stride + i] = src[i * src_stride + j];
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn load(self, src: &[f32]) -> Self::F32 {
+        bytemuck::pod_read_unaligned(bytemuck::cast_slice(&src[..Self::LANES]))
+    }
+
+    #[inline(always)]
+    fn store(self, v: Self::F32, dst: &mut [f32]) {
+        dst[..Self::LANES].copy_from_slice(bytemuck::cast_slice(core::slice::from_ref(&v)));
+    }
+
+    #[inline(always)]
+    fn load_i32(self, src: &[i32]) -> Self::I32 {
+        bytemuck::pod_read_unaligned(bytemuck::cast_slice(&src[..Self::LANES]))
+    }
+
+    #[inline(always)]
+    fn store_i32(self, v: Self::I32, dst: &mut [i32]) {
+        dst[..Self::LANES].copy_from_slice(bytemuck::cast_slice(core::slice::from_ref(&v)));
+    }
+
+    /// Loads up to `LANES` elements; lanes past the end of `src` are 0.
+    #[inline(always)]
+    fn load_partial(self, src: &[f32]) -> Self::F32 {
+        let mut v = self.splat(0.0);
+        let n = src.len().min(Self::LANES);
+        bytemuck::cast_slice_mut::<Self::F32, f32>(core::slice::from_mut(&mut v))[..n]
+            .copy_from_slice(&src[..n]);
+        v
+    }
+
+    /// Stores as many lanes as `dst` has room for, at most `LANES`.
+    #[inline(always)]
+    fn store_partial(self, v: Self::F32, dst: &mut [f32]) {
+        let n = dst.len().min(Self::LANES);
+        dst[..n].copy_from_slice(&bytemuck::cast_slice(core::slice::from_ref(&v))[..n]);
+    }
+
+    /// The smaller one: a < b ? a : b.
+    #[inline(always)]
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        self.select(self.gt(b, a), a, b)
+    }
+
+    /// The larger one: a > b ? a : b.
+    #[inline(always)]
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        self.select(self.gt(a, b), a, b)
+    }
+
+    /// |a|; `i32::MIN` stays itself.
+    #[inline(always)]
+    fn abs_i32(self, a: Self::I32) -> Self::I32 {
+        self.max_i32(a, self.sub_i32(self.splat_i32(0), a))
+    }
+
+    /// 0, 1, 2, …
+    #[inline(always)]
+    fn iota_i32(self) -> Self::I32 {
+        let mut v = self.splat_i32(0);
+        for (i, lane) in
+            bytemuck::cast_slice_mut::<Self::I32, i32>(core::slice::from_mut(&mut v)).iter_mut().enumerate()
+        {
+            *lane = i as i32;
+        }
+        v
+    }
+}
+
+#[inline(always)]
+fn compress_lanes<T: Copy>(lanes: &[T], bits: u32, dst: &mut [T]) {
+    let dst = &mut dst[..lanes.len()];
+    let mut rest = bits;
+    let mut kept = 0;
+    while rest != 0 {
+        dst[kept] = lanes[rest.trailing_zeros() as usize];
+        rest &= rest - 1;
+        kept += 1;
+    }
+}

@@ -1,0 +1,256 @@
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::*;
+use crate::Backend;
+
+fn residual(candidates: &[f32], bits: u64, target: f32, epsilon: f32) -> f64 {
+    let chosen = candidates.iter().enumerate().filter(|&(i, _)| bits >> i & 1 != 0);
+    let (sum, size) = chosen.fold((0.0, 0.0), |(sum, size), (_, &x)| (sum + f64::from(x), size + 1.0));
+    ((sum - f64::from(target)).abs() - f64::from(epsilon) * size).max(0.0)
+}
+
+/// The true optimum, in f64.
+fn oracle(candidates: &[f32], target: f32, epsilon: f32) -> f64 {
+    let all = 0..1 << candidates.len();
+    all.map(|bits| residual(candidates, bits, target, epsilon)).fold(f64::INFINITY, f64::min)
+}
+
+/// The definition: least (residual, subset) in fixed point.
+fn fixed_oracle(candidates: &[f32], target: f32, epsilon: f32) -> u64 {
+    let fixed = Fixed::new(candidates, epsilon);
+    let target = fixed.target(target);
+    let key = |bits: u64| {
+        let chosen = fixed.candidates.iter().enumerate().filter(|&(i, _)| bits >> i & 1 != 0);
+        let sum: i64 = chosen.map(|(_, x)| x).sum();
+        ((sum - target).abs() - fixed.epsilon * i64::from(bits.count_ones())).max(0)
+    };
+    (0..1 << candidates.len()).min_by_key(|&bits| (key(bits), bits)).unwrap()
+}
+
+fn methods(epsilon: f32) -> Vec<Method> {
+    let mut methods = vec![Method::Auto, Method::BruteForce, Method::MeetInTheMiddle];
+    if epsilon == 0.0 {
+        methods.push(Method::SortingNetwork);
+    }
+    methods
+}
+
+/// Every method on every backend gives the subset of the definition, whose residual is optimal within the
+/// bound.
+fn check(candidates: &[f32], targets: &[f32], epsilon: f32) {
+    let n = candidates.len();
+    let total: f64 = candidates.iter().map(|x| f64::from(x.abs())).sum();
+    let bound = (total + 2.0 * n as f64 * f64::from(epsilon)) / f64::from(1 << 23);
+    let expected: Vec<u64> = targets.iter().map(|&z| fixed_oracle(candidates, z, epsilon)).collect();
+    let repeated = candidates.repeat(targets.len());
+    for backend in Backend::available() {
+        for method in methods(epsilon) {
+            let engine = Engine::new(backend);
+            let search = Search { epsilon, method };
+            let mut out = vec![Subset::default(); targets.len()];
+            search.nearest_many(engine, candidates, targets, &mut out).unwrap();
+            for ((found, &expected), &target) in out.iter().zip(&expected).zip(targets) {
+                assert_eq!(found.bits, expected, "{backend} {method:?} {candidates:?} {target} {epsilon}");
+                assert_eq!(found.residual, residual(candidates, found.bits, target, epsilon));
+                assert!(found.residual <= oracle(candidates, target, epsilon) + bound);
+            }
+            assert_eq!(search.nearest(engine, candidates, targets[0]).unwrap(), out[0]);
+            let mut each = vec![Subset::default(); targets.len()];
+            search.nearest_each(engine, &repeated, n, targets, &mut each).unwrap();
+            assert_eq!(out, each);
+        }
+    }
+}
+
+#[test]
+fn small_sets_match_the_definition() {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(7);
+    for trial in 0..150 {
+        let n = 1 + trial % 12;
+        let scale = [1.0, 1e-20, 1e20, 0.01][trial / 12 % 4];
+        let candidates: Vec<f32> = (0..n).map(|_| scale * random.random_range(-1.0..1.0)).collect();
+        let targets: Vec<f32> = (0..5).map(|_| scale * random.random_range(-2.0..2.0)).collect();
+        for epsilon in [0.0, 1e-5 * scale, 0.02 * scale, 3.0 * scale] {
+            check(&candidates, &targets, epsilon);
+        }
+    }
+}
+
+#[test]
+fn degenerate_sets_match_the_definition() {
+    let targets = [0.0, 0.5, -0.5, 0.25, 1.0, 7.0, -7.0, 1e30, -1e30, 1e-30];
+    for n in [1, 2, 3, 7, 11, 13] {
+        for pattern in [[0.0, 0.0], [0.5, 0.5], [-0.5, 0.5], [0.25, 0.0], [0.5, 1.0], [-1.0, -1.0]] {
+            let candidates: Vec<f32> = (0..n).map(|i| pattern[i % 2]).collect();
+            for epsilon in [0.0, 0.125, 1e-3] {
+                check(&candidates, &targets, epsilon);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Small integers tie all the time.
+    #[test]
+    fn ties_go_to_the_least_subset(
+        candidates in prop::collection::vec(-4_i8..=4, 1..14),
+        targets in prop::collection::vec(-40_i8..=40, 1..20),
+        epsilon in 0_u8..3,
+    ) {
+        let candidates: Vec<f32> = candidates.into_iter().map(f32::from).collect();
+        let targets: Vec<f32> = targets.into_iter().map(|z| f32::from(z) / 2.0).collect();
+        check(&candidates, &targets, f32::from(epsilon) / 8.0);
+    }
+}
+
+/// Thousands of larger instances: methods and backends agree with each other, and a few with the oracle.
+#[test]
+fn large_sets_agree() {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(3);
+    for n in [14, 16, 17, 18, 19, 20, 21, 22, 23, 24] {
+        let count = if n <= 18 { 301 } else { 37 };
+        let candidates: Vec<f32> = (0..n * count).map(|_| random.random_range(-1.0..1.0)).collect();
+        let targets: Vec<f32> = (0..count).map(|_| random.random_range(-1.0..1.0)).collect();
+        for epsilon in [0.0, 1e-7, 1e-4] {
+            let mut expected = vec![Subset::default(); count];
+            let search = Search { epsilon, method: Method::MeetInTheMiddle };
+            search
+                .nearest_each(Engine::new(Backend::scalar()), &candidates, n, &targets, &mut expected)
+                .unwrap();
+            for i in 0..if n <= 17 { 9 } else { 1 } {
+                let row = &candidates[i * n..][..n];
+                let bound = row.iter().map(|x| f64::from(x.abs())).sum::<f64>() / f64::from(1 << 22);
+                assert!(expected[i].residual <= oracle(row, targets[i], epsilon) + bound);
+            }
+            for backend in Backend::available() {
+                for method in methods(epsilon) {
+                    let few = if method == Method::BruteForce || n > 20 { 5 } else { count };
+                    let mut found = vec![Subset::default(); few];
+                    let search = Search { epsilon, method };
+                    search
+                        .nearest_each(
+                            Engine::new(backend),
+                            &candidates[..n * few],
+                            n,
+                            &targets[..few],
+                            &mut found,
+                        )
+                        .unwrap();
+                    assert_eq!(found, expected[..few], "n = {n} {backend} {method:?} epsilon {epsilon}");
+                    let mut many = vec![Subset::default(); 5];
+                    search
+                        .nearest_many(Engine::new(backend), &candidates[..n], &targets[..5], &mut many)
+                        .unwrap();
+                    assert_eq!(many[0], expected[0], "n = {n} {backend} {method:?} epsilon {epsilon}");
+                    let single = search.nearest(Engine::new(backend), &candidates[..n], targets[4]);
+                    assert_eq!(single.unwrap(), many[4]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_sets() {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(5);
+    let engine = Engine::new(Backend::best());
+    for n in [26, 27, 30, 31, 36] {
+        let candidates: Vec<f32> = (0..n).map(|_| random.random_range(-1.0..1.0)).collect();
+        for epsilon in [0.0, 1e-9, 1e-6] {
+            let search = Search { epsilon, method: Method::MeetInTheMiddle };
+            let found = search.nearest(engine, &candidates, 0.3).unwrap();
+            assert!(found.residual < 1e-6);
+            assert_eq!(
+                found,
+                Search { epsilon, ..Search::default() }.nearest(engine, &candidates, 0.3).unwrap()
+            );
+            if epsilon == 0.0 && n <= 30 {
+                let network = Search { epsilon, method: Method::SortingNetwork };
+                let mut each = [Subset::default()];
+                network.nearest_each(engine, &candidates, n, &[0.3], &mut each).unwrap();
+                assert_eq!(found, each[0]);
+            }
+            if n <= 27 {
+                let brute = Search { epsilon, method: Method::BruteForce };
+                assert_eq!(found, brute.nearest(engine, &candidates, 0.3).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg(feature = "rayon")]
+fn threads_do_not_matter() {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(9);
+    let (n, count) = (18, 211);
+    let candidates: Vec<f32> = (0..n * count).map(|_| random.random_range(-1.0..1.0)).collect();
+    let targets: Vec<f32> = (0..count).map(|_| random.random_range(-1.0..1.0)).collect();
+    let large: Vec<f32> = (0..25).map(|_| random.random_range(-1.0..1.0)).collect();
+    for epsilon in [0.0, 1e-6] {
+        let run = |engine: Engine| {
+            let mut out = vec![Subset::default(); 2 * count + 1];
+            let search = Search { epsilon, ..Search::default() };
+            search.nearest_each(engine, &candidates, n, &targets, &mut out[..count]).unwrap();
+            search.nearest_many(engine, &candidates[..n], &targets, &mut out[count..2 * count]).unwrap();
+            let brute = Search { epsilon, method: Method::BruteForce };
+            out[2 * count] = brute.nearest(engine, &large, 0.1).unwrap();
+            out
+        };
+        let expected = run(Engine::new(Backend::best()));
+        for threads in [1, 2, 3, 7] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert_eq!(pool.install(|| run(Engine::new(Backend::best()).parallel())), expected);
+        }
+    }
+}
+
+#[test]
+fn hostile_input() {
+    let engine = Engine::new(Backend::best());
+    let search = Search::default();
+    let fail =
+        |search: Search, candidates: &[f32], target| search.nearest(engine, candidates, target).unwrap_err();
+    assert_eq!(fail(search, &[], 0.0), SubsetSumError::NoCandidates);
+    assert_eq!(fail(search, &[0.0; 49], 0.0), SubsetSumError::TooManyCandidates { found: 49, limit: 48 });
+    let brute = Search { method: Method::BruteForce, ..search };
+    assert_eq!(fail(brute, &[0.0; 31], 0.0), SubsetSumError::TooManyCandidates { found: 31, limit: 30 });
+    let network = Search { method: Method::SortingNetwork, ..search };
+    assert_eq!(fail(network, &[0.0; 31], 0.0), SubsetSumError::NotByNetwork);
+    assert_eq!(fail(Search { epsilon: 0.1, ..network }, &[0.0], 0.0), SubsetSumError::NotByNetwork);
+    let not_finite = |what, index| SubsetSumError::NotFinite { what, index };
+    assert_eq!(fail(search, &[0.0, f32::NAN], 0.0), not_finite("candidate", 1));
+    assert_eq!(fail(search, &[0.0], f32::INFINITY), not_finite("target", 0));
+    assert_eq!(fail(Search { epsilon: f32::NAN, ..search }, &[0.0], 0.0), not_finite("epsilon", 0));
+    assert_eq!(
+        fail(Search { epsilon: -1.0, ..search }, &[0.0], 0.0),
+        SubsetSumError::OutOfRange { what: "epsilon" }
+    );
+    let mut out = [Subset { bits: 5, residual: 1.0 }; 2];
+    assert!(matches!(
+        search.nearest_each(engine, &[0.0; 5], 3, &[0.0; 2], &mut out),
+        Err(SubsetSumError::Shape(_))
+    ));
+    assert!(search.nearest_many(engine, &[0.0; 5], &[0.0; 3], &mut out).is_err());
+    assert_eq!(out, [Subset { bits: 5, residual: 1.0 }; 2]);
+    assert_eq!(search.nearest_each(engine, &[], 3, &[], &mut []), Ok(()));
+    assert!(sums(&[0.0; 3], &mut [0.0; 7], &mut [0; 8]).is_err());
+    assert!(sums(&[f32::NAN], &mut [0.0; 2], &mut [0; 2]).is_err());
+}
+
+#[test]
+fn sums_and_sizes() {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(2);
+    for n in [0, 1, 5, 11] {
+        let candidates: Vec<f32> = (0..n).map(|_| random.random_range(-1.0..1.0)).collect();
+        let (mut all, mut sizes) = (vec![9.0; 1 << n], vec![9; 1 << n]);
+        sums(&candidates, &mut all, &mut sizes).unwrap();
+        for (subset, (&sum, &size)) in all.iter().zip(&sizes).enumerate() {
+            let chosen = (0..n).filter(|i| subset >> i & 1 != 0).map(|i| candidates[i]);
+            assert_eq!(sum, chosen.fold(0.0, |a, b| a + b));
+            assert_eq!(u32::from(size), subset.count_ones());
+        }
+    }
+}

@@ -1,0 +1,268 @@
+use proptest::prelude::*;
+use rand::SeedableRng as _;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::*;
+use crate::{Backend, Engine, PackedMask};
+
+/// The definition: all (key, index) sorted, the last `keep` kept.
+fn oracle(scores: &[f32], keep: usize, order: Order) -> PackedMask {
+    let key = |score: f32| match order {
+        Order::Magnitude => score.to_bits() & 0x7fff_ffff,
+        Order::Signed => score.to_bits() ^ (((score.to_bits() as i32 >> 31) as u32) | 0x8000_0000),
+    };
+    let mut ranks: Vec<(u32, usize)> = scores.iter().enumerate().map(|(i, &x)| (key(x), i)).collect();
+    ranks.sort_unstable();
+    let mut mask = PackedMask::none_kept(scores.len());
+    ranks[scores.len() - keep..].iter().for_each(|&(_, index)| mask.set(index, true));
+    mask
+}
+
+fn engines() -> impl Iterator<Item = Engine> {
+    Backend::available().into_iter().map(Engine::new)
+}
+
+/// Selects with every backend, cold and with hints good and bad, and compares with the oracle.
+fn check(scores: &[f32], keep: usize, order: Order) {
+    let expected = oracle(scores, keep, order);
+    let mut selector = Selector::default();
+    let mut mask = [PackedMask::none_kept(scores.len())];
+    let mut thresholds = Vec::new();
+    for engine in engines() {
+        thresholds.push(selector.keep_largest(engine, scores, keep, order, &mut mask[0]).unwrap());
+        assert_eq!(mask[0], expected, "{engine:?} {order:?} {keep} of {}", scores.len());
+        for other in [keep, keep / 2, scores.len()] {
+            let mut ignored = [PackedMask::none_kept(scores.len())];
+            let hint = selector.keep_largest(engine, scores, other, order, &mut ignored[0]).unwrap();
+            let selection = Selection::largest(keep, order).near(hint);
+            thresholds.push(selector.select(engine, &[scores], selection, &mut mask).unwrap());
+            assert_eq!(mask[0], expected, "{engine:?} {order:?} {keep} near {other} of {}", scores.len());
+        }
+        let rest = Selection::smallest(scores.len() - keep, order);
+        thresholds.push(selector.select(engine, &[scores], rest, &mut mask).unwrap());
+        assert_eq!(mask[0].kept_indices().count(), scores.len() - keep);
+        assert!(mask[0].iter().zip(expected.iter()).all(|(a, b)| a != b));
+    }
+    assert!(thresholds.iter().all(|&t| t == thresholds[0]));
+    match thresholds[0].index() {
+        None => assert_eq!(keep, 0),
+        Some(index) => {
+            assert!(expected.get(index));
+            let value = if order == Order::Signed { scores[index] } else { scores[index].abs() };
+            assert_eq!(thresholds[0].value().map(f32::to_bits), Some(value.to_bits()));
+        }
+    }
+}
+
+fn check_all(scores: &[f32]) {
+    let n = scores.len();
+    let mut keeps = vec![0, n, n / 2, n / 10, n - n / 10, n.min(1), n.saturating_sub(1)];
+    keeps.sort_unstable();
+    keeps.dedup();
+    for keep in keeps {
+        check(scores, keep, Order::Magnitude);
+        check(scores, keep, Order::Signed);
+    }
+}
+
+fn random(n: usize) -> Vec<f32> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(n as u64);
+    (0..n).map(|_| (0..4).map(|_| rng.random::<f32>() - 0.5).sum()).collect()
+}
+
+#[test]
+fn sizes() {
+    for n in [0, 1, 2, 3, 7, 8, 9, 31, 63, 64, 65, 127, 128, 129, 521, 4099, 20_011] {
+        check_all(&random(n));
+    }
+}
+
+#[test]
+fn kinds_of_scores() {
+    let n = 10_007;
+    let ascending: Vec<f32> = (0..n).map(|i| i as f32 - 3000.0).collect();
+    let of = |f: &dyn Fn(usize) -> f32| (0..n).map(f).collect::<Vec<f32>>();
+    let all = [
+        ascending.iter().rev().copied().collect(),
+        ascending,
+        vec![-1.5; n],
+        of(&|i| if i * i % 7 < 3 { 1.0 } else { -2.0 }),
+        of(&|i| [0.0, -0.0, 3.0, -3.0, 0.1][i * i % 5]),
+        of(&|i| f32::from_bits(i as u32 * 37 % 5000)),
+        of(&|i| if i == 777 { f32::NEG_INFINITY } else { (i % 1000) as f32 * 1e-30 }),
+        of(&|i| i.min(n - i) as f32),
+        of(&|i| if i % 2 == 0 { i as f32 } else { f32::INFINITY }),
+        // Half of the scores are one value, at either end of the order or in the middle.
+        of(&|i| if i % 2 == 0 { 0.0 } else { i as f32 }),
+        of(&|i| if i % 2 == 0 { 5000.0 } else { i as f32 }),
+    ];
+    all.iter().for_each(|scores| check_all(scores));
+}
+
+/// Scores that are small (or large) wherever both samples look: the guesses miss, and the histogram has to find the
+/// threshold.
+#[test]
+fn scores_that_hide_from_the_samples() {
+    let n = 100_000;
+    let positions: Vec<f32> = (0..n).map(|i| i as f32).collect();
+    let mut sample = Vec::new();
+    for size in [1e-6, 1e6] {
+        for ties in [false, true] {
+            let mut scores: Vec<f32> = random(n).iter().map(|x| 10.0 + x).collect();
+            if ties {
+                scores.iter_mut().for_each(|x| *x = x.round());
+            }
+            for salt in [0, search::SECOND_SALT] {
+                let count = search::sample_size(n);
+                bracket::draw(&[&positions], n, count, salt, Order::Magnitude, &mut sample);
+                for &key in &sample {
+                    let at = f32::from_bits(key as u32) as usize;
+                    scores[at] = size * at as f32;
+                }
+            }
+            for keep in [n / 10, n / 2, n - n / 10] {
+                check(&scores, keep, Order::Magnitude);
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_change_nothing() {
+    let scores = random(300_000);
+    let ties: Vec<f32> = scores.iter().map(|x| (x * 4.0).round()).collect();
+    for scores in [scores, ties] {
+        for keep in [1, 30_000, 150_000, 299_999] {
+            let expected = oracle(&scores, keep, Order::Magnitude);
+            for threads in [1, 2, 3, 7] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                for engine in engines() {
+                    let mut mask = PackedMask::none_kept(scores.len());
+                    let mut select = || {
+                        Selector::default().keep_largest(
+                            engine.parallel(),
+                            &scores,
+                            keep,
+                            Order::Magnitude,
+                            &mut mask,
+                        )
+                    };
+                    pool.install(&mut select).unwrap();
+                    assert_eq!(mask, expected, "{engine:?} {threads} threads, keep {keep}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn layers_are_one_slice() {
+    let scores: Vec<f32> = random(100_003).iter().map(|x| (x * 1000.0).round()).collect();
+    let cuts = [0, 0, 1, 64, 700, 700, 50_001, 100_003];
+    let layers: Vec<&[f32]> = cuts.windows(2).map(|cut| &scores[cut[0]..cut[1]]).collect();
+    let mut selector = Selector::default();
+    for keep in [0, 1, 999, 50_000, 100_003] {
+        let expected = oracle(&scores, keep, Order::Signed);
+        for engine in engines() {
+            for engine in [engine, engine.parallel()] {
+                let mut masks: Vec<_> = layers.iter().map(|l| PackedMask::all_kept(l.len())).collect();
+                let selection = Selection::largest(keep, Order::Signed);
+                let threshold = selector.select(engine, &layers, selection, &mut masks).unwrap();
+                assert!(masks.iter().flat_map(PackedMask::iter).eq(expected.iter()));
+                assert_eq!(threshold.index().is_none(), keep == 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn refuses() {
+    let mut selector = Selector::default();
+    let mut mask = PackedMask::all_kept(1000);
+    for engine in engines() {
+        for nan in [f32::NAN, -f32::NAN, f32::from_bits(0x7f80_0001), f32::from_bits(0xffff_ffff)] {
+            for order in [Order::Magnitude, Order::Signed] {
+                for keep in [0, 500, 1000] {
+                    let mut scores = random(1000);
+                    (scores[999], scores[321]) = (nan, nan);
+                    let error = selector.keep_largest(engine, &scores, keep, order, &mut mask);
+                    assert_eq!(error, Err(TopKError::NotANumber { layer: 0, index: 321 }));
+                    let (a, b) = scores.split_at(300);
+                    let mut masks = [PackedMask::all_kept(300), PackedMask::all_kept(700)];
+                    let selection = Selection::smallest(keep, order);
+                    let error = selector.select(engine, &[a, b], selection, &mut masks);
+                    assert_eq!(error, Err(TopKError::NotANumber { layer: 1, index: 21 }));
+                    assert_eq!(masks[0].kept() + masks[1].kept(), 0);
+                }
+            }
+        }
+        let mut keep = |scores: &[f32], keep| {
+            selector.keep_largest(engine, scores, keep, Order::Signed, &mut PackedMask::none_kept(3))
+        };
+        assert_eq!(keep(&[0.0; 3], 4), Err(TopKError::KeepTooLarge { keep: 4, len: 3 }));
+        assert_eq!(keep(&[0.0; 2], 1), Err(TopKError::MaskLength { layer: 0, scores: 2, mask: 3 }));
+        let none = Selection::largest(0, Order::Signed);
+        let error = selector.select(engine, &[&[1.0]], none, &mut []);
+        assert_eq!(error, Err(TopKError::MaskCount { layers: 1, masks: 0 }));
+        assert_eq!(selector.select(engine, &[], none, &mut []).unwrap().value(), None);
+    }
+}
+
+#[test]
+fn groups_match_the_oracle() {
+    for group in [1, 2, 3, 4, 5, 7, 8, 16, 31, 32, 33, 63, 64] {
+        for groups in [0, 1, 2, 15, 16, 17, 100, 4097] {
+            let scores: Vec<f32> = random(group * groups).iter().map(|x| (x * 4.0).round()).collect();
+            let keep = (group * 7 + 3) % (group + 1);
+            for order in [Order::Magnitude, Order::Signed] {
+                let expected: Vec<bool> = scores
+                    .chunks(group)
+                    .flat_map(|group| oracle(group, keep, order).iter().collect::<Vec<_>>())
+                    .collect();
+                for engine in engines() {
+                    for engine in [engine, engine.parallel()] {
+                        let mut mask = PackedMask::all_kept(scores.len());
+                        keep_n_of_m(engine, &scores, keep, group, order, &mut mask).unwrap();
+                        assert!(
+                            mask.iter().eq(expected.iter().copied()),
+                            "{engine:?} {order:?} {keep}:{group} {groups} groups"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_refuse() {
+    let mut mask = PackedMask::all_kept(8);
+    let mut select = |scores: &[f32], keep, group| {
+        keep_n_of_m(Engine::new(Backend::best()), scores, keep, group, Order::Magnitude, &mut mask)
+    };
+    assert_eq!(select(&[0.0; 8], 5, 4), Err(TopKError::KeepTooLarge { keep: 5, len: 4 }));
+    assert_eq!(select(&[0.0; 8], 1, 3), Err(TopKError::GroupSize { group: 3, len: 8 }));
+    assert_eq!(select(&[0.0; 8], 0, 0), Err(TopKError::GroupSize { group: 0, len: 8 }));
+    assert_eq!(select(&[0.0; 4], 1, 4), Err(TopKError::MaskLength { layer: 0, scores: 4, mask: 8 }));
+    let mut scores = [0.0; 8];
+    scores[6] = f32::NAN;
+    assert_eq!(select(&scores, 2, 4), Err(TopKError::NotANumber { layer: 0, index: 6 }));
+}
+
+fn any_score() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        4 => (-3_i32..=3).prop_map(|x| x as f32),
+        2 => any::<f32>().prop_filter("a number", |x| !x.is_nan()),
+        1 => prop::sample::select(vec![0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(1), f32::MAX]),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_scores(scores in prop::collection::vec(any_score(), 0..5000), share in 0.0..=1.0_f64) {
+        let keep = (share * scores.len() as f64) as usize;
+        check(&scores, keep, Order::Magnitude);
+        check(&scores, keep, Order::Signed);
+    }
+}

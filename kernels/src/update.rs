@@ -1,0 +1,274 @@
+//! The optimiser steps of pretraining and of edge-popup, each one pass over memory.
+//!
+//! Bound by memory: a step reads four arrays and writes two or three. Every operation is elementwise, so the order of
+//! work cannot show in the result.
+
+use crate::engine::Engine;
+use crate::error::ShapeError;
+use crate::simd::{Kernel, Simd};
+
+/// A step of projected SGD: pretraining inside the ε-ball around the random weights ("Strong Lottery Ticket Hypothesis
+/// with ε-perturbation", AISTATS 2023, Algorithm 1).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProjectedStep {
+    /// α, the learning rate.
+    pub learning_rate: f32,
+    /// 0 is plain SGD, as in the paper.
+    pub momentum: f32,
+    /// ε ≥ 0, the largest change of any weight; may be ∞.
+    pub epsilon: f32,
+}
+
+impl ProjectedStep {
+    /// v ← momentum · v + gradient; Δ ← clamp(Δ − α · v, ±ε); w ← w₀ + Δ, elementwise.
+    ///
+    /// # Errors
+    /// When the slices differ in length.
+    ///
+    /// ```
+    /// use slth_kernels::{Engine, update::ProjectedStep};
+    /// let step = ProjectedStep { learning_rate: 0.5, momentum: 0.0, epsilon: 0.25 };
+    /// let (gradient, initial) = ([0.25, -8.0], [1.0, 1.0]);
+    /// let (mut velocity, mut change, mut weights) = ([0.0; 2], [0.0; 2], initial);
+    /// step.apply(Engine::detect()?, &gradient, &initial, &mut velocity, &mut change, &mut weights)?;
+    /// assert_eq!(weights, [0.875, 1.25]); // the second one stops at the ball's edge
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn apply(
+        self,
+        engine: Engine,
+        gradient: &[f32],
+        initial: &[f32],
+        velocity: &mut [f32],
+        change: &mut [f32],
+        weights: &mut [f32],
+    ) -> Result<(), ShapeError> {
+        let n = gradient.len();
+        ShapeError::check("initial", &[n], initial.len())?;
+        ShapeError::check("velocity", &[n], velocity.len())?;
+        ShapeError::check("change", &[n], change.len())?;
+        ShapeError::check("weights", &[n], weights.len())?;
+        Elementwise([gradient, initial], [velocity, change, weights], self).run_on(engine);
+        Ok(())
+    }
+}
+
+/// A step of edge-popup on the scores: SGD with momentum and weight decay through the straight-through estimator
+/// (Ramanujan et al. 2020, arXiv 1911.13299).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScoreStep {
+    /// The learning rate.
+    pub learning_rate: f32,
+    /// Momentum of SGD.
+    pub momentum: f32,
+    /// Weight decay of SGD, on the scores.
+    pub weight_decay: f32,
+}
+
+impl ScoreStep {
+    /// g ← sign(score) · w · dW + decay · score; v ← momentum · v + g; score ← score − α · v, elementwise;
+    /// sign(0) = 0. `weight_gradient` (dW) is the gradient with respect to the effective weights.
+    ///
+    /// # Errors
+    /// When the slices differ in length.
+    ///
+    /// ```
+    /// use slth_kernels::{Engine, update::ScoreStep};
+    /// let step = ScoreStep { learning_rate: 0.5, momentum: 0.0, weight_decay: 0.0 };
+    /// let (dw, weights) = ([2.0, 2.0], [0.25, 0.25]);
+    /// let (mut velocity, mut scores) = ([0.0; 2], [1.0, -1.0]);
+    /// step.apply(Engine::detect()?, &dw, &weights, &mut velocity, &mut scores)?;
+    /// assert_eq!(scores, [0.75, -0.75]); // the gradient reaches |score|
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn apply(
+        self,
+        engine: Engine,
+        weight_gradient: &[f32],
+        weights: &[f32],
+        velocity: &mut [f32],
+        scores: &mut [f32],
+    ) -> Result<(), ShapeError> {
+        let n = weight_gradient.len();
+        ShapeError::check("weights", &[n], weights.len())?;
+        ShapeError::check("velocity", &[n], velocity.len())?;
+        ShapeError::check("scores", &[n], scores.len())?;
+        Elementwise([weight_gradient, weights], [velocity, scores], self).run_on(engine);
+        Ok(())
+    }
+}
+
+/// A rule that makes new values of `STATE` arrays from theirs and two given ones, element by element.
+trait Rule<const STATE: usize>: Copy {
+    fn apply<S: Simd>(self, s: S, given: [S::F32; 2], state: [S::F32; STATE]) -> [S::F32; STATE];
+}
+
+/// A rule over whole arrays of one length.
+struct Elementwise<'a, R, const STATE: usize>([&'a [f32]; 2], [&'a mut [f32]; STATE], R);
+
+/// Elements a thread takes at once: enough to pay for handing them over.
+const PIECE: usize = 32 * 1024;
+
+impl<R: Rule<STATE> + Send + Sync, const STATE: usize> Elementwise<'_, R, STATE> {
+    fn run_on(self, engine: Engine) {
+        let n = self.0[0].len();
+        if engine.threads() == 1 || n <= PIECE {
+            return engine.backend().run(self);
+        }
+        let Elementwise(given, state, rule) = self;
+        let middle = (n / 2).next_multiple_of(16);
+        let (left, right) = (given.map(|array| &array[..middle]), given.map(|array| &array[middle..]));
+        let mut rest = [const { None }; STATE];
+        let mut halves = state.into_iter().zip(&mut rest).map(|(array, rest)| {
+            let (left, right) = array.split_at_mut(middle);
+            *rest = Some(right);
+            left
+        });
+        let head = core::array::from_fn(|_| halves.next().unwrap_or_default());
+        drop(halves);
+        let tail = rest.map(Option::unwrap_or_default);
+        engine.join(
+            || Elementwise(left, head, rule).run_on(engine),
+            || Elementwise(right, tail, rule).run_on(engine),
+        );
+    }
+}
+
+impl<R: Rule<STATE>, const STATE: usize> Kernel for Elementwise<'_, R, STATE> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Elementwise(given, state, rule) = self;
+        let n = given[0].len();
+        let whole = n / S::LANES * S::LANES;
+        let given = given.map(|array| &array[..n]);
+        for at in (0..whole).step_by(S::LANES) {
+            let old = core::array::from_fn(|i| s.load(&state[i][at..at + S::LANES]));
+            let new = rule.apply(s, given.map(|array| s.load(&array[at..at + S::LANES])), old);
+            for i in 0..STATE {
+                s.store(new[i], &mut state[i][at..at + S::LANES]);
+            }
+        }
+        let old = core::array::from_fn(|i| s.load_partial(&state[i][whole..]));
+        let new = rule.apply(s, given.map(|array| s.load_partial(&array[whole..])), old);
+        for i in 0..STATE {
+            s.store_partial(new[i], &mut state[i][whole..]);
+        }
+    }
+}
+
+impl Rule<3> for ProjectedStep {
+    #[inline(always)]
+    fn apply<S: Simd>(
+        self,
+        s: S,
+        [gradient, initial]: [S::F32; 2],
+        [velocity, change, _]: [S::F32; 3],
+    ) -> [S::F32; 3] {
+        let velocity = s.mul_add(s.splat(self.momentum), velocity, gradient);
+        let moved = s.mul_add(s.splat(-self.learning_rate), velocity, change);
+        let change = s.min(s.max(moved, s.splat(-self.epsilon)), s.splat(self.epsilon));
+        [velocity, change, s.add(initial, change)]
+    }
+}
+
+impl Rule<2> for ScoreStep {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, [dw, weights]: [S::F32; 2], [velocity, score]: [S::F32; 2]) -> [S::F32; 2] {
+        let zero = s.splat(0.0);
+        let reached = s.mul(weights, dw);
+        let negative = s.select(s.gt(zero, score), s.sub(zero, reached), zero);
+        let gradient = s.select(s.gt(score, zero), reached, negative);
+        let gradient = s.mul_add(s.splat(self.weight_decay), score, gradient);
+        let velocity = s.mul_add(s.splat(self.momentum), velocity, gradient);
+        [velocity, s.mul_add(s.splat(-self.learning_rate), velocity, score)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+
+    fn wave(n: usize, phase: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 37 + phase * 11) % 101) as f32 / 50.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn projected_steps_follow_their_formula() {
+        for backend in Backend::available() {
+            for n in [0, 1, 3, 7, 8, 9, 16, 31, 100] {
+                for epsilon in [0.0, 0.01, f32::INFINITY] {
+                    let step = ProjectedStep { learning_rate: 0.1, momentum: 0.9, epsilon };
+                    let (gradient, initial) = (wave(n, 1), wave(n, 2));
+                    let (mut v, mut change, mut weights) = (wave(n, 3), wave(n, 4), wave(n, 5));
+                    change.iter_mut().for_each(|c| *c = c.clamp(-epsilon, epsilon));
+                    let (v0, change0) = (v.clone(), change.clone());
+                    step.apply(Engine::new(backend), &gradient, &initial, &mut v, &mut change, &mut weights)
+                        .unwrap();
+                    for i in 0..n {
+                        let velocity = 0.9_f32.mul_add(v0[i], gradient[i]);
+                        let moved = (-0.1_f32).mul_add(velocity, change0[i]).clamp(-epsilon, epsilon);
+                        assert_eq!(
+                            (v[i], change[i], weights[i]),
+                            (velocity, moved, initial[i] + moved),
+                            "{backend}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn score_steps_follow_their_formula() {
+        for backend in Backend::available() {
+            for n in [0, 1, 5, 8, 17, 64, 101] {
+                let step = ScoreStep { learning_rate: 0.1, momentum: 0.9, weight_decay: 1e-4 };
+                let (dw, weights) = (wave(n, 1), wave(n, 2));
+                let (mut v, mut scores) = (wave(n, 3), wave(n, 4));
+                scores.iter_mut().step_by(4).for_each(|s| *s = 0.0);
+                let (v0, scores0) = (v.clone(), scores.clone());
+                step.apply(Engine::new(backend), &dw, &weights, &mut v, &mut scores).unwrap();
+                for i in 0..n {
+                    let sign = f32::from(scores0[i] > 0.0) - f32::from(scores0[i] < 0.0);
+                    let gradient = 1e-4_f32.mul_add(scores0[i], sign * (weights[i] * dw[i]));
+                    let velocity = 0.9_f32.mul_add(v0[i], gradient);
+                    assert_eq!(
+                        (v[i], scores[i]),
+                        (velocity, (-0.1_f32).mul_add(velocity, scores0[i])),
+                        "{backend}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[cfg(feature = "rayon")]
+    #[test]
+    fn threads_change_nothing() {
+        let n = 5 * PIECE + 3;
+        let step = ScoreStep { learning_rate: 0.1, momentum: 0.9, weight_decay: 1e-4 };
+        let run = |engine: Engine| {
+            let (mut v, mut scores) = (wave(n, 3), wave(n, 4));
+            step.apply(engine, &wave(n, 1), &wave(n, 2), &mut v, &mut scores).unwrap();
+            (v, scores)
+        };
+        let alone = run(Engine::new(Backend::best()));
+        for threads in [2, 3, 7] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert_eq!(pool.install(|| run(Engine::new(Backend::best()).parallel())), alone);
+        }
+    }
+
+    #[test]
+    fn wrong_lengths_are_errors() {
+        let engine = Engine::new(Backend::best());
+        let step = ScoreStep { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0 };
+        let short = step.apply(engine, &[0.0; 3], &[0.0; 2], &mut [0.0; 3], &mut [0.0; 3]);
+        assert_eq!(short.unwrap_err(), ShapeError { what: "weights", expected: 3, found: 2 });
+        let step = ProjectedStep { learning_rate: 0.1, momentum: 0.9, epsilon: 0.1 };
+        let long = step.apply(engine, &[0.0; 3], &[0.0; 3], &mut [0.0; 3], &mut [0.0; 4], &mut [0.0; 3]);
+        assert_eq!(long.unwrap_err().what, "change");
+    }
+}

@@ -1,0 +1,22 @@
+//! `slth info`.
+
+use clap::Args;
+use slth::Error;
+use slth::results::Machine;
+use slth_kernels::{BACKEND_VARIABLE, Backend};
+
+/// The CPU, the instruction sets found and the one chosen.
+#[derive(Args)]
+pub(super) struct InfoArguments {}
+
+/// Looks around; the text is for standard output.
+pub(super) fn info(_arguments: &InfoArguments) -> Result<String, Error> {
+    let Machine { cpu, cores, os } = Machine::current();
+    let found = Backend::available().iter().map(|backend| backend.name()).collect::<Vec<_>>().join(", ");
+    let chosen = Backend::detect()?;
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(format!(
+        "slth      {version}\ncpu       {cpu}\ncores     {cores}\nos        {os}\nbackends  {found}\n\
+         chosen    {chosen} (--backend or {BACKEND_VARIABLE} choose another)\n"
+    ))
+}

@@ -1,0 +1,71 @@
+//! What can go wrong in a run.
+
+use slth_kernels::{BackendError, ShapeError};
+use thiserror::Error;
+
+use crate::dataset::DatasetError;
+use crate::results::{OutputError, TicketError};
+
+/// Why a run, or part of one, failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value of the configuration makes no sense, by itself or for this data set.
+    #[error("{field}: {problem}")]
+    Config {
+        /// The field of [`RunConfig`](crate::experiments::RunConfig); the command line's flag is called the same.
+        field: &'static str,
+        /// What is wrong, with the value found.
+        problem: String,
+    },
+    /// The data cannot be read.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The instruction set asked for is not to be had.
+    #[error("backend: {0}")]
+    Backend(#[from] BackendError),
+    /// A saved ticket cannot be read.
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
+    /// The results cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// Numbers left the range of f32 while training.
+    #[error("{phase} diverged in epoch {epoch}: {what} is not finite; try a lower learning rate")]
+    Diverged {
+        /// The phase.
+        phase: crate::training::Phase,
+        /// The epoch, from 1.
+        epoch: usize,
+        /// What is infinite or NaN.
+        what: &'static str,
+    },
+    /// The threads could not be started.
+    #[error("cannot start {threads} threads: {reason}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// What the system said.
+        reason: String,
+    },
+    /// Slices that do not fit together were handed to a kernel.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+}
+
+impl Error {
+    /// An error of the configuration's field `field`.
+    pub(crate) fn config(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::Config { field, problem: problem.into() }
+    }
+
+    /// Whether the caller's input is at fault (configuration, data, ticket, a place that cannot be written to) rather
+    /// than the run itself.
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Config { .. } | Self::Dataset(_) | Self::Backend(_) | Self::Ticket(_) => true,
+            Self::Output(error) => error.is_bad_input(),
+            Self::Diverged { .. } | Self::Threads { .. } | Self::Shape(_) => false,
+        }
+    }
+}

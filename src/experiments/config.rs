@@ -1,0 +1,302 @@
+//! The configuration of a run.
+
+use serde::{Deserialize, Serialize};
+use slth_kernels::Backend;
+
+use crate::dataset::{Dataset, Normalisation, Subset};
+use crate::error::Error;
+use crate::network::{Architecture, Initialisation};
+use crate::training::{EdgePopupSettings, PretrainSettings};
+
+/// Everything that decides a run, and where it is computed. The command line's flags are called like the fields.
+///
+/// Serialised it lacks `threads` and `backend`, which change no bit of any result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunConfig {
+    /// The fully connected network; default 784-500-500-10.
+    pub network: Architecture,
+    /// The distribution of the initial weights; default Kaiming normal.
+    pub init: Initialisation,
+    /// Multiplies the initial weights by 1/√(1 − sparsity); default no.
+    pub scale_by_keep: bool,
+    /// How pixels become inputs; default mean-std.
+    pub normalize: Normalisation,
+    /// ε, the largest change pretraining may make to a weight, in [0, ∞]; default 0.02.
+    #[serde(with = "number_or_inf")]
+    pub epsilon: f32,
+    /// s, the fraction of each layer's weights REMOVED, in [0, 1); default 0.5.
+    pub sparsity: f64,
+    /// Epochs of pretraining; default 1. 0 leaves the weights as they were drawn, like ε = 0.
+    pub pretrain_epochs: usize,
+    /// Epochs of edge-popup; default 5. 0 lets the random initial scores decide what is removed.
+    pub prune_epochs: usize,
+    /// Images per step of both trainings; default 128. More than there are means all.
+    pub batch: usize,
+    /// Learning rate of pretraining, constant; default 0.1.
+    pub pretrain_lr: f32,
+    /// Momentum of pretraining; default 0, as in the paper.
+    pub pretrain_momentum: f32,
+    /// Learning rate of edge-popup's first epoch, on a cosine after it; default 0.1.
+    pub prune_lr: f32,
+    /// Momentum of edge-popup; default 0.9.
+    pub momentum: f32,
+    /// Weight decay of edge-popup; default 1e-4.
+    pub weight_decay: f32,
+    /// How many of the last training images are held out for validation; default 5000.
+    pub validation: usize,
+    /// Uses the first so many training images only, those held out among them; default all.
+    pub train_images: Option<usize>,
+    /// Keys all random numbers; default 1.
+    pub seed: u64,
+    /// Number of threads; default all cores.
+    #[serde(skip)]
+    pub threads: Option<usize>,
+    /// The instruction set; default what the environment variable `SLTH_BACKEND` names, else the best.
+    #[serde(skip)]
+    pub backend: Option<Backend>,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            network: Architecture::default(),
+            init: Initialisation::default(),
+            scale_by_keep: false,
+            normalize: Normalisation::default(),
+            epsilon: 0.02,
+            sparsity: 0.5,
+            pretrain_epochs: 1,
+            prune_epochs: 5,
+            batch: 128,
+            pretrain_lr: 0.1,
+            pretrain_momentum: 0.0,
+            prune_lr: 0.1,
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            validation: 5000,
+            train_images: None,
+            seed: 1,
+            threads: None,
+            backend: None,
+        }
+    }
+}
+
+/// The images of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Split<'a> {
+    pub(crate) train: Subset<'a>,
+    pub(crate) validation: Subset<'a>,
+    pub(crate) test: Subset<'a>,
+}
+
+impl RunConfig {
+    /// The most threads that make sense on any machine; more is taken for a slip.
+    pub const MAX_THREADS: usize = 1024;
+
+    /// The most activations a batch may have in all layers: 2³⁰, 4 GiB.
+    pub const MAX_ACTIVATIONS: usize = 1 << 30;
+
+    /// Checks everything that can be checked without the data.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for the first field that makes no sense.
+    ///
+    /// ```
+    /// use slth::experiments::RunConfig;
+    /// assert!(RunConfig::default().validate().is_ok());
+    /// let error = RunConfig { sparsity: 1.0, ..RunConfig::default() }.validate().unwrap_err();
+    /// assert_eq!(error.to_string(), "sparsity: must lie in [0, 1), but is 1");
+    /// ```
+    pub fn validate(&self) -> Result<(), Error> {
+        let check = |field, holds: bool, must: &str, is: &dyn std::fmt::Display| {
+            if holds { Ok(()) } else { Err(Error::config(field, format!("must {must}, but is {is}"))) }
+        };
+        check("epsilon", self.epsilon >= 0.0, "lie in [0, inf]", &self.epsilon)?;
+        check("sparsity", (0.0..1.0).contains(&self.sparsity), "lie in [0, 1)", &self.sparsity)?;
+        check("batch", self.batch > 0, "be at least 1", &self.batch)?;
+        for (field, rate) in [
+            ("pretrain_lr", self.pretrain_lr),
+            ("prune_lr", self.prune_lr),
+            ("weight_decay", self.weight_decay),
+        ] {
+            check(field, rate >= 0.0 && rate.is_finite(), "be finite and not negative", &rate)?;
+        }
+        for (field, momentum) in [("pretrain_momentum", self.pretrain_momentum), ("momentum", self.momentum)]
+        {
+            check(field, (0.0..1.0).contains(&momentum), "lie in [0, 1)", &momentum)?;
+        }
+        if let Some(images) = self.train_images {
+            check("train_images", images > 0, "be at least 1", &images)?;
+        }
+        check_threads(self.threads)
+    }
+
+    /// Checks everything that can be checked before the work starts.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for the first field that makes no sense, by itself or for `dataset`.
+    pub fn check(&self, dataset: &Dataset) -> Result<(), Error> {
+        self.split(dataset).map(drop)
+    }
+
+    /// Checks the configuration against the data and splits it.
+    pub(crate) fn split<'a>(&self, dataset: &'a Dataset) -> Result<Split<'a>, Error> {
+        self.validate()?;
+        let (available, source) = (dataset.train().len(), dataset.source());
+        let images = self.train_images.unwrap_or(available);
+        if images > available {
+            let problem = format!("{images} asked for, but {source} has {available} training images");
+            return Err(Error::config("train_images", problem));
+        }
+        if self.validation >= images {
+            let problem = format!(
+                "must be less than the {images} training images it is taken from, but is {}",
+                self.validation
+            );
+            return Err(Error::config("validation", problem));
+        }
+        check_network(&self.network, dataset)?;
+        let widths = self.network.inputs() + self.network.layers().map(|layer| layer.outputs).sum::<usize>();
+        if self.batch.min(images).saturating_mul(widths) > Self::MAX_ACTIVATIONS {
+            let problem = format!("{} images of {} need too much memory", self.batch, self.network);
+            return Err(Error::config("batch", problem));
+        }
+        let train = images - self.validation;
+        Ok(Split {
+            train: Subset::new(dataset.train(), 0, train),
+            validation: Subset::new(dataset.train(), train, self.validation),
+            test: Subset::all(dataset.test()),
+        })
+    }
+
+    /// What the initial weights are multiplied by.
+    pub(crate) fn initial_scale(&self) -> f64 {
+        if self.scale_by_keep { 1.0 / libm::sqrt(1.0 - self.sparsity) } else { 1.0 }
+    }
+
+    pub(crate) fn pretrain_settings(&self) -> PretrainSettings {
+        PretrainSettings {
+            epsilon: self.epsilon,
+            epochs: self.pretrain_epochs,
+            batch: self.batch,
+            learning_rate: self.pretrain_lr,
+            momentum: self.pretrain_momentum,
+            seed: self.seed,
+        }
+    }
+
+    pub(crate) fn edge_popup_settings(&self, sparsity: f64) -> EdgePopupSettings {
+        EdgePopupSettings {
+            sparsity,
+            epochs: self.prune_epochs,
+            batch: self.batch,
+            learning_rate: self.prune_lr,
+            momentum: self.momentum,
+            weight_decay: self.weight_decay,
+            seed: self.seed,
+        }
+    }
+}
+
+/// Checks a number of threads.
+pub(crate) fn check_threads(threads: Option<usize>) -> Result<(), Error> {
+    match threads {
+        Some(n) if !(1..=RunConfig::MAX_THREADS).contains(&n) => {
+            Err(Error::config("threads", format!("must lie in 1 to {}, but is {n}", RunConfig::MAX_THREADS)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that `network` takes the images of `dataset` and tells its classes apart.
+pub(crate) fn check_network(network: &Architecture, dataset: &Dataset) -> Result<(), Error> {
+    let (inputs, outputs, source) = (network.inputs(), network.outputs(), dataset.source());
+    if inputs != dataset.features() {
+        let (rows, columns, pixels) = (dataset.rows(), dataset.columns(), dataset.features());
+        let problem =
+            format!("{network} takes {inputs} inputs, but {source} has {rows} × {columns} = {pixels} pixels");
+        return Err(Error::config("network", problem));
+    }
+    if outputs < dataset.classes() {
+        let problem =
+            format!("{network} has {outputs} outputs, but {source} has {} classes", dataset.classes());
+        return Err(Error::config("network", problem));
+    }
+    Ok(())
+}
+
+/// ∞, which JSON has no number for, as the string "inf".
+pub(crate) mod number_or_inf {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(crate) fn serialize<S: Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+        if *value == f32::INFINITY {
+            serializer.serialize_str("inf")
+        } else {
+            serializer.serialize_f32(*value)
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum NumberOrText {
+            Number(f32),
+            Text(String),
+        }
+        match NumberOrText::deserialize(deserializer)? {
+            NumberOrText::Number(value) => Ok(value),
+            NumberOrText::Text(text) if text == "inf" => Ok(f32::INFINITY),
+            NumberOrText::Text(text) => {
+                Err(D::Error::custom(format!("`{text}` is neither a number nor inf")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_leads_back() {
+        for epsilon in [0.0, 0.02, f32::INFINITY] {
+            let config = RunConfig { epsilon, train_images: Some(9), ..RunConfig::default() };
+            let json = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<RunConfig>(&json).unwrap(), config, "{json}");
+        }
+        let json =
+            serde_json::to_string(&RunConfig { epsilon: f32::INFINITY, ..RunConfig::default() }).unwrap();
+        assert!(json.contains(r#""epsilon":"inf","sparsity":0.5"#), "{json}");
+    }
+
+    #[test]
+    fn senseless_values_are_refused() {
+        let refused = |field: &str, change: fn(&mut RunConfig)| {
+            let mut config = RunConfig::default();
+            change(&mut config);
+            match config.validate() {
+                Err(Error::Config { field: found, .. }) => assert_eq!(found, field),
+                other => panic!("{field}: {other:?}"),
+            }
+        };
+        refused("epsilon", |c| c.epsilon = -0.1);
+        refused("epsilon", |c| c.epsilon = f32::NAN);
+        refused("epsilon", |c| c.epsilon = f32::NEG_INFINITY);
+        refused("sparsity", |c| c.sparsity = 1.0);
+        refused("sparsity", |c| c.sparsity = -0.1);
+        refused("sparsity", |c| c.sparsity = f64::NAN);
+        refused("batch", |c| c.batch = 0);
+        refused("threads", |c| c.threads = Some(0));
+        refused("threads", |c| c.threads = Some(usize::MAX));
+        refused("train_images", |c| c.train_images = Some(0));
+        refused("pretrain_lr", |c| c.pretrain_lr = f32::NAN);
+        refused("prune_lr", |c| c.prune_lr = f32::INFINITY);
+        refused("weight_decay", |c| c.weight_decay = -1.0);
+        refused("momentum", |c| c.momentum = 1.0);
+        refused("pretrain_momentum", |c| c.pretrain_momentum = -0.5);
+    }
+}

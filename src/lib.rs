@@ -1,0 +1,37 @@
+//! Pretrain-then-prune on a CPU: strong lottery tickets with ε-perturbation.
+//!
+//! A randomly initialised network is trained a little, no weight moving further than ε from its initial value
+//! (projected SGD), and is then pruned by edge-popup at a given sparsity, its weights frozen. With ε = 0 that is the
+//! strong lottery ticket hypothesis proper, with ε = ∞ ordinary training followed by pruning. After Z. Xiong, F. Liao,
+//! A. Kyrillidis, "Strong Lottery Ticket Hypothesis with ε-perturbation", AISTATS 2023 (arXiv 2210.16589).
+//!
+//! **Sparsity is the fraction of weights REMOVED**, everywhere in this crate.
+//!
+//! ```no_run
+//! use slth::{dataset::Dataset, experiments::{RunConfig, run}, training::NoProgress};
+//!
+//! let config = RunConfig { sparsity: 0.5, ..RunConfig::default() };
+//! let outcome = run(&config, &Dataset::mnist()?, &mut NoProgress)?;
+//! println!("dense {:.4}, pruned {:.4}", outcome.pretrain.test.accuracy(), outcome.prune.test.accuracy());
+//! # Ok::<(), slth::Error>(())
+//! ```
+//!
+//! * [`dataset`]: IDX files, plain or gzipped; MNIST is built in
+//! * [`network`]: architectures, initialisations, the loss
+//! * [`training`]: projected SGD, edge-popup, evaluation
+//! * [`experiments`]: configuration → outcome; pretraining once and pruning many times
+//! * [`results`]: `result.json`, `ticket.safetensors`, atomic writing
+//! * [`random`]: the keyed random streams everything draws from
+//!
+//! The same configuration and seed give the same bits on every instruction set and every number of threads.
+#![forbid(unsafe_code)]
+
+pub mod dataset;
+mod error;
+pub mod experiments;
+pub mod network;
+pub mod random;
+pub mod results;
+pub mod training;
+
+pub use error::Error;

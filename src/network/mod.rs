@@ -1,0 +1,17 @@
+//! Fully connected networks without biases: ReLU between the layers, softmax cross-entropy at the end.
+
+mod architecture;
+mod initialisation;
+pub(crate) mod loss;
+pub(crate) mod propagation;
+
+pub use architecture::{Architecture, LayerShape};
+pub use initialisation::Initialisation;
+
+/// Finds the value whose name is `name` in `all`.
+pub(crate) fn by_name<T: Copy>(all: &[T], name_of: fn(T) -> &'static str, name: &str) -> Result<T, String> {
+    all.iter().copied().find(|&kind| name_of(kind) == name).ok_or_else(|| {
+        let known: Vec<_> = all.iter().map(|&kind| name_of(kind)).collect();
+        format!("`{name}` is none of {}", known.join(", "))
+    })
+}

@@ -1,0 +1,34 @@
+//! Hashes that tell whether two runs gave the same bits.
+
+use sha2::{Digest, Sha256};
+
+use crate::training::PrunedLayer;
+
+/// SHA-256, in hex, over all weights, removed ones too, as little-endian f32, layer by layer: the bytes of the
+/// `layerI.weight` tensors of `ticket.safetensors` one after another.
+pub fn weights_hash(layers: &[PrunedLayer]) -> String {
+    let mut hash = Sha256::new();
+    for layer in layers {
+        hash.update(little_endian(&layer.weights));
+    }
+    hex(hash)
+}
+
+/// SHA-256, in hex, over all masks, a byte 0 or 1 per weight, layer by layer: the bytes of the `layerI.mask` tensors of
+/// `ticket.safetensors` one after another.
+pub fn mask_hash(layers: &[PrunedLayer]) -> String {
+    let mut hash = Sha256::new();
+    for layer in layers {
+        hash.update(layer.mask.iter().map(u8::from).collect::<Vec<_>>());
+    }
+    hex(hash)
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of `numbers`, little-endian.
+pub(super) fn little_endian(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
+}

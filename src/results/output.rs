@@ -1,0 +1,147 @@
+//! The directory a run writes to.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::{Builder, NamedTempFile};
+use thiserror::Error;
+
+use super::summary::RunResult;
+use super::ticket::Ticket;
+use crate::experiments::Outcome;
+
+const RESULT: &str = "result.json";
+const TICKET: &str = "ticket.safetensors";
+
+/// Why results cannot be written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OutputError {
+    /// There are results already.
+    #[error("{}: exists already; remove it, choose another directory or force overwriting", file.display())]
+    Exists {
+        /// The file in the way.
+        file: PathBuf,
+    },
+    /// The directory cannot be made or written to.
+    #[error("{}: cannot write there: {source}", directory.display())]
+    Unwritable {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Writing a file failed after the directory had been found good.
+    #[error("{}: cannot write: {source}", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl OutputError {
+    /// Whether the directory should not have been chosen, rather than something broke later.
+    pub fn is_bad_input(&self) -> bool {
+        !matches!(self, Self::Write { .. })
+    }
+}
+
+/// A directory that was found writable and free of results, or may be overwritten.
+#[derive(Clone, Debug)]
+pub struct OutputDirectory {
+    path: PathBuf,
+}
+
+impl OutputDirectory {
+    /// Makes the directory where it is missing and tries to write to it; with `force`, results in it may be replaced.
+    /// Meant to be called before the work starts.
+    ///
+    /// # Errors
+    /// When it cannot be written to or, without `force`, holds a result or a ticket.
+    pub fn prepare(path: impl Into<PathBuf>, force: bool) -> Result<Self, OutputError> {
+        let path = path.into();
+        let unwritable = |source| OutputError::Unwritable { directory: path.clone(), source };
+        fs::create_dir_all(&path).map_err(unwritable)?;
+        for name in [RESULT, TICKET] {
+            let file = path.join(name);
+            // Not even force replaces a directory.
+            if file.symlink_metadata().is_ok_and(|found| !force || found.is_dir()) {
+                return Err(OutputError::Exists { file });
+            }
+        }
+        temporary(&path).map_err(unwritable)?;
+        Ok(Self { path })
+    }
+
+    /// Writes `ticket.safetensors`, then `result.json`, which is therefore the sign of a complete result.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn write(&self, outcome: &Outcome) -> Result<(), OutputError> {
+        let (result, ticket) = (self.path.join(RESULT), self.path.join(TICKET));
+        // An old result must not stand beside a new ticket, not even for a moment.
+        match fs::remove_file(&result) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(OutputError::Write { file: result, source });
+            }
+            _ => {}
+        }
+        write_atomically(&ticket, &Ticket::bytes(&outcome.config, &outcome.layers))?;
+        write_atomically(&result, RunResult::new(outcome).to_json().as_bytes())
+    }
+}
+
+/// Writes `bytes` to a temporary file beside `file` and renames it: readers see the old file or the new one, whole.
+fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), OutputError> {
+    let write = || {
+        let mut written = temporary(file.parent().unwrap_or(Path::new(".")))?;
+        written.write_all(bytes)?;
+        written.as_file().sync_all()?;
+        written.persist(file).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(|source| OutputError::Write { file: file.to_owned(), source })
+}
+
+/// A temporary file in `directory`, with the permissions any new file gets rather than the private ones of its kind.
+fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = Builder::new();
+    builder.prefix(".slth-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn existing_results_are_kept_unless_forced() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("a/b");
+        assert!(OutputDirectory::prepare(&inner, false).is_ok());
+        assert_eq!(fs::read_dir(&inner).unwrap().count(), 0); // the trial file is gone
+        fs::write(inner.join(TICKET), "old").unwrap();
+        assert!(matches!(OutputDirectory::prepare(&inner, false), Err(OutputError::Exists { .. })));
+        assert!(OutputDirectory::prepare(&inner, true).is_ok());
+        assert_eq!(fs::read_to_string(inner.join(TICKET)).unwrap(), "old");
+    }
+
+    #[test]
+    fn writing_replaces_whole_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x");
+        write_atomically(&file, b"one").unwrap();
+        write_atomically(&file, b"two").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"two");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert!(write_atomically(&directory.path().join("none/x"), b"").is_err());
+    }
+}

@@ -1,0 +1,293 @@
+//! Pruning by edge-popup (Ramanujan et al. 2020, "What's Hidden in a Randomly Weighted Neural Network?",
+//! arXiv 1911.13299): the weights are frozen, a score per weight is trained.
+//!
+//! Each forward removes, layer by layer, the int(s·n) weights of lowest |score|. The straight-through gradient
+//! ∂L/∂score = sign(score) · w · ∂L/∂w_eff goes to all scores, those of removed weights too. SGD with momentum and
+//! weight decay as in PyTorch, the learning rate on a cosine per epoch.
+
+use slth_kernels::top_k::{Order, Selection, Selector, Threshold, TopKError};
+use slth_kernels::update::ScoreStep;
+use slth_kernels::{Engine, MaskedWeights, PackedMask};
+
+use super::epochs::{Method, Timing, run_epochs};
+use super::progress::{Phase, Progress};
+use crate::dataset::{Examples, Normalisation, Normaliser, Subset};
+use crate::error::Error;
+use crate::network::loss::LossSum;
+use crate::network::propagation::Propagation;
+use crate::network::{Architecture, LayerShape};
+use crate::random::{Purpose, Stream};
+
+/// How to prune.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EdgePopupSettings {
+    /// s, the fraction of each layer's weights REMOVED, in [0, 1).
+    pub sparsity: f64,
+    /// Times through the training images; with 0 the random initial scores decide.
+    pub epochs: usize,
+    /// Images per step, at least 1.
+    pub batch: usize,
+    /// The learning rate of the first epoch; later ones follow a cosine towards 0.
+    pub learning_rate: f32,
+    /// Momentum on the scores.
+    pub momentum: f32,
+    /// Weight decay on the scores.
+    pub weight_decay: f32,
+    /// Keys the initial scores and the order of the images.
+    pub seed: u64,
+}
+
+/// A pruned layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrunedLayer {
+    /// Its sizes.
+    pub shape: LayerShape,
+    /// All weights `[outputs, inputs]`, the removed ones not zeroed.
+    pub weights: Vec<f32>,
+    /// The trained scores `[outputs, inputs]`.
+    pub scores: Vec<f32>,
+    /// Which weights are kept.
+    pub mask: PackedMask,
+}
+
+/// A pruned network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pruned {
+    /// Its layers, first to last.
+    pub layers: Vec<PrunedLayer>,
+    /// How long it took.
+    pub timing: Timing,
+}
+
+/// Prunes `network` with the frozen `weights`. Where nothing is to be removed (s = 0) the scores have no effect: they
+/// keep their initial values, and no epoch is counted.
+///
+/// # Errors
+/// When the loss or a score becomes infinite or NaN, or `weights` do not fit `network`.
+pub fn edge_popup(
+    engine: Engine,
+    network: &Architecture,
+    weights: &[Vec<f32>],
+    settings: &EdgePopupSettings,
+    images: Subset<'_>,
+    normalisation: Normalisation,
+    progress: &mut dyn Progress,
+) -> Result<Pruned, Error> {
+    let batch = settings.batch.min(images.len());
+    let normaliser = Normaliser::new(normalisation, engine.threads() > 1);
+    let mut method = EdgePopup::new(engine, network, weights, settings, normaliser, batch)?;
+    let nothing_to_do = settings.epochs == 0 || method.layers.iter().all(|l| l.keep == l.weights.len());
+    let timing = if nothing_to_do {
+        Timing::default()
+    } else {
+        run_epochs(&mut method, images, settings.epochs, batch, settings.seed, progress)?
+    };
+    let mut layers = Vec::with_capacity(method.layers.len());
+    for mut layer in method.layers {
+        layer.select(engine).map_err(|error| not_a_number(error, settings.epochs))?;
+        if !layer.scores.iter().all(|score| score.is_finite()) {
+            return Err(diverged(settings.epochs));
+        }
+        let ScoredLayer { shape, weights, scores, mask, .. } = layer;
+        layers.push(PrunedLayer { shape, weights: weights.to_vec(), scores, mask });
+    }
+    Ok(Pruned { layers, timing })
+}
+
+/// The learning rate of epoch `epoch` (from 0) of `epochs`: lr · ½(1 + cos(π·epoch/epochs)).
+fn cosine(learning_rate: f32, epoch: usize, epochs: usize) -> f32 {
+    let turn = core::f64::consts::PI * epoch as f64 / epochs as f64;
+    (f64::from(learning_rate) * 0.5 * (1.0 + libm::cos(turn))) as f32
+}
+
+fn diverged(epoch: usize) -> Error {
+    Error::Diverged { phase: Phase::Prune, epoch, what: "a score" }
+}
+
+fn not_a_number(error: TopKError, epoch: usize) -> Error {
+    match error {
+        TopKError::NotANumber { .. } => diverged(epoch),
+        other => unreachable!("scores, mask and keep are of one layer: {other}"),
+    }
+}
+
+struct ScoredLayer<'a> {
+    shape: LayerShape,
+    weights: &'a [f32],
+    scores: Vec<f32>,
+    velocity: Vec<f32>,
+    /// How many weights are kept.
+    keep: usize,
+    mask: PackedMask,
+    masked: MaskedWeights,
+    selector: Selector,
+    /// Where the scores were cut in the last step: not far from there they are cut in the next.
+    threshold: Option<Threshold>,
+}
+
+impl ScoredLayer<'_> {
+    fn select(&mut self, engine: Engine) -> Result<(), TopKError> {
+        let largest = Selection::largest(self.keep, Order::Magnitude);
+        let selection = self.threshold.map_or(largest, |threshold| largest.near(threshold));
+        let mask = core::slice::from_mut(&mut self.mask);
+        self.threshold = Some(self.selector.select(engine, &[&self.scores], selection, mask)?);
+        Ok(())
+    }
+}
+
+struct EdgePopup<'a> {
+    engine: Engine,
+    settings: EdgePopupSettings,
+    step: ScoreStep,
+    epoch: usize,
+    layers: Vec<ScoredLayer<'a>>,
+    propagation: Propagation,
+    /// The weight gradient of one layer at a time.
+    gradient: Vec<f32>,
+}
+
+impl<'a> EdgePopup<'a> {
+    fn new(
+        engine: Engine,
+        network: &Architecture,
+        weights: &'a [Vec<f32>],
+        settings: &EdgePopupSettings,
+        normaliser: Normaliser,
+        batch: usize,
+    ) -> Result<Self, Error> {
+        let layer = |(index, (shape, weights)): (usize, (LayerShape, &'a Vec<f32>))| {
+            let n = weights.len();
+            let bound = (1.0 / libm::sqrt(shape.inputs as f64)) as f32;
+            let mut stream = Stream::new(settings.seed, Purpose::Scores, index, 0);
+            // Nothing before the first layer asks for its gradient.
+            let masked = if index == 0 { MaskedWeights::new } else { MaskedWeights::with_input_gradient };
+            Ok(ScoredLayer {
+                shape,
+                weights,
+                scores: (0..n).map(|_| stream.symmetric(bound)).collect(),
+                velocity: vec![0.0; n],
+                keep: shape.kept(settings.sparsity),
+                mask: PackedMask::all_kept(n),
+                masked: masked(engine, weights, shape.outputs, shape.inputs)?,
+                selector: Selector::default(),
+                threshold: None,
+            })
+        };
+        Ok(Self {
+            engine,
+            settings: *settings,
+            step: ScoreStep {
+                learning_rate: settings.learning_rate,
+                momentum: settings.momentum,
+                weight_decay: settings.weight_decay,
+            },
+            epoch: 0,
+            layers: network.layers().zip(weights).enumerate().map(layer).collect::<Result<_, Error>>()?,
+            propagation: Propagation::new(engine, network, normaliser, batch, true),
+            gradient: vec![0.0; network.layers().map(LayerShape::weights).max().unwrap_or(0)],
+        })
+    }
+}
+
+impl Method for EdgePopup<'_> {
+    const PHASE: Phase = Phase::Prune;
+    const ORDER: Purpose = Purpose::PruneOrder;
+
+    fn begin_epoch(&mut self, epoch: usize) {
+        self.epoch = epoch + 1;
+        self.step.learning_rate = cosine(self.settings.learning_rate, epoch, self.settings.epochs);
+    }
+
+    fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error> {
+        self.propagation.load(examples, indices);
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            layer.select(self.engine).map_err(|error| not_a_number(error, self.epoch))?;
+            layer.masked.set_mask(self.engine, &layer.mask)?;
+            self.propagation.forward(index, &layer.masked)?;
+        }
+        let loss = self.propagation.loss(examples, indices);
+        for (index, layer) in self.layers.iter_mut().enumerate().rev() {
+            let gradient = &mut self.gradient[..layer.weights.len()];
+            self.propagation.backward(index, &layer.masked, gradient)?;
+            self.step.apply(self.engine, gradient, layer.weights, &mut layer.velocity, &mut layer.scores)?;
+        }
+        Ok(loss)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slth_kernels::Backend;
+
+    use super::*;
+    use crate::dataset::Dataset;
+    use crate::network::Initialisation;
+
+    #[test]
+    fn exactly_the_share_is_removed_at_every_step() {
+        let mnist = Dataset::mnist().unwrap();
+        let network: Architecture = "784-37-11-10".parse().unwrap();
+        let weights = Initialisation::KaimingNormal.network(&network, 1.0, 3);
+        let images: Vec<u32> = (0..200).collect();
+        for sparsity in [0.0, 0.1, 0.29, 0.5, 0.9, 0.999] {
+            let settings = EdgePopupSettings {
+                sparsity,
+                epochs: 2,
+                batch: 33,
+                learning_rate: 0.1,
+                momentum: 0.9,
+                weight_decay: 1e-4,
+                seed: 1,
+            };
+            let engine = Engine::new(Backend::best());
+            let normaliser = Normaliser::new(Normalisation::MeanStd, false);
+            let mut method = EdgePopup::new(engine, &network, &weights, &settings, normaliser, 33).unwrap();
+            for epoch in 0..settings.epochs {
+                method.begin_epoch(epoch);
+                for indices in images.chunks(settings.batch) {
+                    method.step(mnist.train(), indices).unwrap();
+                    for (layer, n) in method.layers.iter().zip([784 * 37, 37 * 11, 11 * 10]) {
+                        let removed = (sparsity * n as f64) as usize;
+                        assert_eq!((layer.mask.removed(), layer.masked.kept()), (removed, n - removed));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_cosine_falls_from_the_rate_towards_zero() {
+        assert_eq!((cosine(0.1, 0, 5), cosine(0.1, 0, 1)), (0.1, 0.1));
+        assert_eq!(cosine(0.1, 2, 4), 0.05);
+        assert!((1..5).all(|epoch| cosine(0.1, epoch, 5) < cosine(0.1, epoch - 1, 5)));
+        assert!(cosine(0.1, 4, 5) > 0.0);
+    }
+
+    #[test]
+    fn a_rate_beyond_reason_is_an_error() {
+        let mnist = Dataset::mnist().unwrap();
+        let network: Architecture = "784-10".parse().unwrap();
+        let weights = Initialisation::Uniform.network(&network, 1.0, 3);
+        let settings = EdgePopupSettings {
+            sparsity: 0.5,
+            epochs: 3,
+            batch: 10,
+            learning_rate: f32::MAX,
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            seed: 1,
+        };
+        let images = Subset::new(mnist.train(), 0, 50);
+        let engine = Engine::new(Backend::best());
+        let found = edge_popup(
+            engine,
+            &network,
+            &weights,
+            &settings,
+            images,
+            Normalisation::Unit,
+            &mut crate::training::NoProgress,
+        );
+        assert!(matches!(found, Err(Error::Diverged { phase: Phase::Prune, .. })), "{found:?}");
+    }
+}

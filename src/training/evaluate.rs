@@ -1,0 +1,90 @@
+//! Loss and accuracy of a network on images it does not learn from.
+
+use slth_kernels::{Engine, MaskedWeights};
+
+use super::edge_popup::PrunedLayer;
+use crate::dataset::{Normalisation, Normaliser, Subset};
+use crate::error::Error;
+use crate::network::Architecture;
+use crate::network::propagation::{DenseWeights, Layer, Propagation};
+
+/// How a network did on a set of images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Number of images, at least 1.
+    pub images: usize,
+    /// How many of them it got right.
+    pub correct: usize,
+    /// Mean cross-entropy.
+    pub loss: f64,
+}
+
+impl Evaluation {
+    /// The fraction it got right.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.images as f64
+    }
+}
+
+/// Images evaluated at a time; no result depends on it.
+const BATCH: usize = 256;
+
+/// Evaluates a network with each layer's `weights` `[outputs, inputs]` on `images`.
+///
+/// # Errors
+/// When the weights do not fit `network`.
+pub fn evaluate_dense(
+    engine: Engine,
+    network: &Architecture,
+    weights: &[Vec<f32>],
+    images: Subset<'_>,
+    normalisation: Normalisation,
+) -> Result<Evaluation, Error> {
+    let layers: Vec<_> =
+        network.layers().zip(weights).map(|(shape, weights)| DenseWeights { shape, weights }).collect();
+    evaluate(engine, network, &layers, images, normalisation)
+}
+
+/// Evaluates a pruned network on `images`, walking its kept weights only.
+///
+/// # Errors
+/// When the layers do not fit `network`.
+pub fn evaluate_pruned(
+    engine: Engine,
+    network: &Architecture,
+    layers: &[PrunedLayer],
+    images: Subset<'_>,
+    normalisation: Normalisation,
+) -> Result<Evaluation, Error> {
+    let masked = |layer: &PrunedLayer| {
+        let mut masked = MaskedWeights::new(engine, &layer.weights, layer.shape.outputs, layer.shape.inputs)?;
+        masked.set_mask(engine, &layer.mask)?;
+        Ok(masked)
+    };
+    let layers = layers.iter().map(masked).collect::<Result<Vec<_>, Error>>()?;
+    evaluate(engine, network, &layers, images, normalisation)
+}
+
+fn evaluate(
+    engine: Engine,
+    network: &Architecture,
+    layers: &[impl Layer],
+    images: Subset<'_>,
+    normalisation: Normalisation,
+) -> Result<Evaluation, Error> {
+    let normaliser = Normaliser::new(normalisation, engine.threads() > 1);
+    let capacity = BATCH.min(images.len());
+    let mut propagation = Propagation::new(engine, network, normaliser, capacity, false);
+    let order: Vec<u32> = images.indices().collect();
+    let (mut loss, mut correct) = (0.0, 0);
+    for indices in order.chunks(BATCH) {
+        propagation.load(images.examples(), indices);
+        for (index, layer) in layers.iter().enumerate() {
+            propagation.forward(index, layer)?;
+        }
+        let sum = propagation.loss(images.examples(), indices);
+        loss += sum.loss;
+        correct += sum.correct;
+    }
+    Ok(Evaluation { images: order.len(), correct, loss: loss / order.len() as f64 })
+}

@@ -1,0 +1,46 @@
+//! Training and evaluation: [projected SGD](pretrain()), [edge-popup](edge_popup()), accuracy.
+//!
+//! Everything runs on the [`Engine`](slth_kernels::Engine) handed in; a parallel one uses the rayon pool of the caller.
+//! Once the buffers are made, a step of either training allocates nothing.
+//!
+//! [`Experiment`](crate::experiments::Experiment) puts the parts together; by hand it is:
+//!
+//! ```
+//! use slth::dataset::{Dataset, Normalisation, Subset};
+//! use slth::network::{Architecture, Initialisation};
+//! use slth::training::{
+//!     EdgePopupSettings, NoProgress, PretrainSettings, edge_popup, evaluate_dense, evaluate_pruned, pretrain,
+//! };
+//! use slth_kernels::Engine;
+//!
+//! let (engine, mnist, inputs) = (Engine::detect()?, Dataset::mnist()?, Normalisation::MeanStd);
+//! let (train, test) = (Subset::new(mnist.train(), 0, 500), Subset::all(mnist.test()));
+//! let network: Architecture = "784-10".parse()?;
+//!
+//! let initial = Initialisation::KaimingNormal.network(&network, 1.0, 7);
+//! let settings =
+//!     PretrainSettings { epsilon: 0.05, epochs: 2, batch: 50, learning_rate: 0.1, momentum: 0.0, seed: 7 };
+//! let dense = pretrain(engine, &network, initial, &settings, train, inputs, &mut NoProgress)?;
+//! assert!(dense.max_change <= 0.05);
+//! assert!(evaluate_dense(engine, &network, &dense.weights, test, inputs)?.accuracy() > 0.5);
+//!
+//! let settings = EdgePopupSettings {
+//!     sparsity: 0.3, epochs: 2, batch: 50, learning_rate: 0.1, momentum: 0.9, weight_decay: 1e-4, seed: 7,
+//! };
+//! let pruned = edge_popup(engine, &network, &dense.weights, &settings, train, inputs, &mut NoProgress)?;
+//! assert_eq!(pruned.layers[0].mask.removed(), 2352);
+//! assert!(evaluate_pruned(engine, &network, &pruned.layers, test, inputs)?.accuracy() > 0.5);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod edge_popup;
+mod epochs;
+mod evaluate;
+mod pretrain;
+mod progress;
+
+pub use edge_popup::{EdgePopupSettings, Pruned, PrunedLayer, edge_popup};
+pub use epochs::Timing;
+pub use evaluate::{Evaluation, evaluate_dense, evaluate_pruned};
+pub use pretrain::{PretrainSettings, Pretrained, pretrain};
+pub use progress::{NoProgress, Phase, Progress, Step};

@@ -1,0 +1,63 @@
+//! Steady training allocates nothing: not in pretraining, not in pruning, not on the threads they use.
+
+use std::alloc::System;
+
+use slth::dataset::Dataset;
+use slth::experiments::{RunConfig, run};
+use slth::training::{Phase, Progress, Step};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Counts the allocations between the steps of the second and later epochs.
+#[derive(Default)]
+struct Counter {
+    /// Allocations made before the last step was reported.
+    before: usize,
+    epoch: usize,
+    counted_steps: usize,
+    per_phase: Vec<(Phase, usize)>,
+}
+
+impl Progress for Counter {
+    fn begin(&mut self, phase: Phase, _epochs: usize, _images: usize) {
+        self.per_phase.push((phase, 0));
+        self.epoch = 0;
+    }
+
+    fn step(&mut self, step: &Step) {
+        let stats = GLOBAL.stats();
+        let now = stats.allocations + stats.reallocations;
+        // The first epoch warms up: buffers grow to their size, threads make their queues.
+        if self.epoch > 1 {
+            self.counted_steps += 1;
+            self.per_phase.last_mut().unwrap().1 += now - self.before;
+        }
+        self.epoch = step.epoch;
+        self.before = now;
+    }
+}
+
+#[test]
+fn steps_do_not_allocate() {
+    let mnist = Dataset::mnist().unwrap();
+    for threads in [1, 2] {
+        let config = RunConfig {
+            network: "784-64-33-10".parse().unwrap(),
+            train_images: Some(1100),
+            validation: 100,
+            batch: 64,
+            pretrain_epochs: 4,
+            prune_epochs: 4,
+            threads: Some(threads),
+            ..RunConfig::default()
+        };
+        let mut counter = Counter::default();
+        counter.per_phase.reserve(2);
+        run(&config, &mnist, &mut counter).unwrap();
+        // 16 batches per epoch; counted from the second epoch's second step on, across the ends of epochs.
+        assert_eq!(counter.counted_steps, 2 * (3 * 16 - 1));
+        assert_eq!(counter.per_phase, [(Phase::Pretrain, 0), (Phase::Prune, 0)], "{threads} threads");
+    }
+}

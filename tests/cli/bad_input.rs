@@ -1,0 +1,200 @@
+//! Bad input is one clear line on standard error that names the file or flag, exit code 2, nothing left behind.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+
+use crate::fixture::{self, CLASSES, COLUMNS, ROWS, TEST, TRAIN, gzip, idx, slth, small_run};
+
+/// Runs, expects refusal in one line with all of `words`.
+fn refused(command: &mut Command, words: &[&str]) {
+    let assert = command.assert().code(2).stdout("");
+    let error = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.starts_with("error: "), "{error}");
+    for word in words {
+        assert!(error.contains(word), "`{word}` is not in: {error}");
+    }
+}
+
+#[test]
+fn flags() {
+    let data = fixture::dataset();
+    for (arguments, words) in [
+        (vec!["--sparsity", "1"], vec!["--sparsity", "[0, 1)"]),
+        (vec!["--sparsity", "-0.1"], vec!["--sparsity"]),
+        (vec!["--sparsity", "1.5"], vec!["--sparsity", "1.5"]),
+        (vec!["--sparsity", "nan"], vec!["--sparsity", "NaN"]),
+        (vec!["--sparsity", "half"], vec!["--sparsity", "half"]),
+        (vec!["--epsilon", "-0.1"], vec!["--epsilon", "-0.1"]),
+        (vec!["--epsilon", "nan"], vec!["--epsilon", "NaN"]),
+        (vec!["--epsilon=-inf"], vec!["--epsilon"]),
+        (vec!["--batch", "0"], vec!["--batch"]),
+        (vec!["--batch", "-1"], vec!["--batch"]),
+        (vec!["--threads", "0"], vec!["--threads"]),
+        (vec!["--threads", "1000000"], vec!["--threads", "1024"]),
+        (vec!["--pretrain-lr", "nan"], vec!["--pretrain-lr"]),
+        (vec!["--prune-lr", "-1"], vec!["--prune-lr"]),
+        (vec!["--momentum", "1"], vec!["--momentum"]),
+        (vec!["--pretrain-momentum", "-0.1"], vec!["--pretrain-momentum"]),
+        (vec!["--weight-decay", "inf"], vec!["--weight-decay"]),
+        (vec!["--pretrain-epochs", "-1"], vec!["--pretrain-epochs"]),
+        (vec!["--seed", "-1"], vec!["--seed"]),
+        (vec!["--backend", "sse9"], vec!["--backend", "sse9", "scalar"]),
+        (vec!["--init", "xavier"], vec!["--init", "kaiming-normal"]),
+        (vec!["--normalize", "max"], vec!["--normalize", "unit"]),
+        (vec!["--train-images", "0"], vec!["--train-images"]),
+        (vec!["--train-images", "204"], vec!["--train-images", "203"]),
+        (vec!["--train-images", "40"], vec!["--validation", "40"]),
+        (vec!["--validation", "203"], vec!["--validation", "203"]),
+        (vec!["--nonsense"], vec!["--nonsense"]),
+        (vec!["--network", ""], vec!["--network"]),
+        (vec!["--network", "30"], vec!["--network", "two widths"]),
+        (vec!["--network", "30-0-3"], vec!["--network", "0"]),
+        (vec!["--network", "30--3"], vec!["--network"]),
+        (vec!["--network", "-3"], vec!["--network"]),
+        (vec!["--network", "30-99999999999999999999-3"], vec!["--network"]),
+        (vec!["--network", "30-4294967296-4294967296-3"], vec!["--network", "weights"]),
+        (vec!["--network", "lenet"], vec!["--network"]),
+        (vec!["--network", "31-8-3"], vec!["--network", "31", "30 pixels"]),
+        (vec!["--network", "30-8-2"], vec!["--network", "2 outputs", "3 classes"]),
+        (vec!["--network", "30-8000000-3", "--batch", "163"], vec!["--batch", "memory"]),
+    ] {
+        let out = tempfile::tempdir().unwrap();
+        let inner = out.path().join("out");
+        refused(small_run(data.path()).arg("--out").arg(&inner).args(&arguments), &words);
+        assert!(!inner.exists(), "{arguments:?}");
+    }
+    refused(slth().args(["run", "--quiet"]).env("SLTH_BACKEND", "sse9"), &["SLTH_BACKEND", "sse9"]);
+    slth().assert().code(2).stderr(predicate::str::contains("Usage"));
+}
+
+#[test]
+fn output_directories() {
+    let (data, other) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let file = other.path().join("file");
+    fs::write(&file, "").unwrap();
+    for out in [file.clone(), file.join("below")] {
+        let words = [out.to_str().unwrap(), "cannot write"];
+        refused(small_run(data.path()).arg("--out").arg(&out), &words);
+    }
+    let directory = other.path().join("directory");
+    fs::create_dir_all(directory.join("result.json")).unwrap();
+    refused(small_run(data.path()).arg("--force").arg("--out").arg(&directory), &["result.json"]);
+}
+
+/// Runs on the data set with `name` replaced.
+fn with_file(name: &str, bytes: &[u8], words: &[&str]) {
+    let data = fixture::dataset();
+    let plain = name.trim_end_matches(".gz");
+    for old in [plain.to_owned(), format!("{plain}.gz")] {
+        let _ = fs::remove_file(data.path().join(old));
+    }
+    fs::write(data.path().join(name), bytes).unwrap();
+    let path = data.path().join(name);
+    let mut words = words.to_vec();
+    words.push(path.to_str().unwrap());
+    refused(&mut small_run(data.path()), &words);
+}
+
+#[test]
+fn data_files() {
+    let pixels = |n: u32| vec![7; (n * ROWS * COLUMNS) as usize];
+    let images = |n: u32| idx(0x803, &[n, ROWS, COLUMNS], &pixels(n));
+    let labels = |n: u32| idx(0x801, &[n], &vec![1; n as usize]);
+    let (train, zipped) = ("train-images-idx3-ubyte", "train-images-idx3-ubyte.gz");
+    let whole = images(TRAIN);
+
+    with_file(train, &whole[..whole.len() - 1], &["truncated"]);
+    with_file(train, &whole[..7], &["truncated"]);
+    with_file(train, &[], &["truncated"]);
+    with_file(train, &[&whole[..], &[0]].concat(), &["too long"]);
+    with_file(train, &idx(0x802, &[TRAIN, ROWS, COLUMNS], &pixels(TRAIN)), &["magic", "0x00000802"]);
+    with_file(train, &labels(TRAIN), &["magic"]);
+    with_file(train, &idx(0x803, &[u32::MAX; 3], &[]), &["more than can be addressed"]);
+    with_file(train, &idx(0x803, &[u32::MAX, 1 << 15, 1 << 15], &[0; 99]), &["truncated", "99"]);
+    with_file(train, &idx(0x803, &[0, ROWS, COLUMNS], &[]), &[]);
+    with_file(zipped, &whole, &["gzip"]);
+    with_file(zipped, &gzip(&whole)[..50], &["gzip"]);
+    let mut damaged = gzip(&whole);
+    let end = damaged.len() - 8;
+    damaged[end] ^= 1; // the checksum
+    with_file(zipped, &damaged, &["gzip"]);
+    with_file(zipped, &gzip(&whole[..100]), &["truncated"]);
+    let mut bomb = images(1);
+    bomb.resize(64 << 20, 0);
+    with_file(zipped, &gzip(&bomb), &["too long"]);
+
+    with_file("train-labels-idx1-ubyte", &labels(TRAIN - 1), &["202 labels", "203 images"]);
+    with_file("t10k-labels-idx1-ubyte", &labels(TEST + 1), &["62 labels", "61 images"]);
+    let mut outside = labels(TEST);
+    outside[8 + 5] = CLASSES;
+    with_file("t10k-labels-idx1-ubyte", &outside, &["label 3 of image 5", "3 classes"]);
+    let other_size = idx(0x803, &[TEST, COLUMNS, ROWS], &pixels(TEST));
+    with_file("t10k-images-idx3-ubyte", &other_size, &["5 × 6", "6 × 5"]);
+
+    let data = fixture::dataset();
+    let missing = data.path().join("t10k-labels-idx1-ubyte");
+    fs::remove_file(&missing).unwrap();
+    refused(&mut small_run(data.path()), &[missing.to_str().unwrap(), "no such file"]);
+    refused(&mut small_run(Path::new("/nonexistent")), &["/nonexistent", "no such file"]);
+}
+
+#[test]
+fn training_labels_beyond_the_network() {
+    let data = fixture::dataset();
+    let mut labels = idx(0x801, &[TRAIN], &[0; TRAIN as usize]);
+    labels[20] = 200;
+    fs::write(data.path().join("train-labels-idx1-ubyte"), labels).unwrap();
+    refused(&mut small_run(data.path()), &["--network", "201 classes", data.path().to_str().unwrap()]);
+}
+
+#[test]
+fn tickets() {
+    let data = fixture::dataset();
+    let out = tempfile::tempdir().unwrap();
+    small_run(data.path()).arg("--out").arg(out.path()).assert().success();
+    let good = fs::read(out.path().join("ticket.safetensors")).unwrap();
+    let bad = out.path().join("bad.safetensors");
+    let evaluate = |bytes: &[u8], words: &[&str]| {
+        fs::write(&bad, bytes).unwrap();
+        let mut command = slth();
+        command.args(["evaluate", "--data"]).arg(data.path()).arg("--ticket").arg(&bad);
+        refused(&mut command, &[&[bad.to_str().unwrap()], words].concat());
+    };
+    evaluate(&[], &["safetensors"]);
+    evaluate(&good[..good.len() / 2], &["safetensors"]);
+    evaluate(b"{\"layers\": []}", &["safetensors"]);
+    evaluate(&[0xff; 64], &["safetensors"]);
+    let tensor = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap();
+    evaluate(&safetensors::serialize([("w", tensor)], None).unwrap(), &["not a ticket"]);
+    // The layout ends with the masks: floats before bytes, names in order.
+    let mut no_mask = good.clone();
+    *no_mask.last_mut().unwrap() = 2;
+    evaluate(&no_mask, &["mask", "neither 0 nor 1"]);
+    let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    let mut not_a_number = good.clone();
+    not_a_number[header..header + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    evaluate(&not_a_number, &["NaN"]);
+    let renamed = |from: &str, to: &str| {
+        let at = good.windows(from.len()).position(|bytes| bytes == from.as_bytes()).unwrap();
+        [&good[..at], to.as_bytes(), &good[at + from.len()..]].concat()
+    };
+    evaluate(&renamed("layer2.scores", "layer2.scored"), &["layer2.scored"]);
+    evaluate(&renamed("\"dtype\":\"U8\"", "\"dtype\":\"I8\""), &["I8", "U8"]);
+    evaluate(&renamed("\"shape\":[8,30]", "\"shape\":[30,8]"), &["[30, 8]", "[8, 30]"]);
+    evaluate(&renamed("30-8-3", "30-3-8"), &["expected"]);
+
+    let mut missing = slth();
+    refused(
+        missing.args(["evaluate", "--ticket", "/nonexistent.safetensors"]),
+        &["/nonexistent.safetensors"],
+    );
+    // A good ticket, but of other images (the built-in MNIST).
+    let mut other = slth();
+    other.args(["evaluate", "--ticket"]).arg(out.path().join("ticket.safetensors"));
+    refused(&mut other, &["--network", "30 inputs", "784 pixels"]);
+    refused(slth().arg("evaluate"), &["--ticket"]);
+}

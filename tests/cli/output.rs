@@ -1,0 +1,163 @@
+//! What the command writes and says.
+
+use std::fs;
+use std::path::Path;
+
+use predicates::prelude::*;
+use serde_json::Value;
+use slth::experiments::RunConfig;
+use slth::results::Ticket;
+
+use crate::fixture::{self, slth, small_run};
+
+fn result(out: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(out.join("result.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_run_writes_result_and_ticket() {
+    let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let out = out.path().join("new/deep");
+    small_run(data.path())
+        .args(["--sparsity", "0.29", "--epsilon", "0.05", "--pretrain-epochs", "3", "--out"])
+        .arg(&out)
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("pruned").and(predicate::str::contains("REMOVED")))
+        .stderr("");
+    let result = result(&out);
+    let mut keys: Vec<_> = result.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    let mut expected = [
+        "network",
+        "init",
+        "epsilon",
+        "sparsity",
+        "seed",
+        "backend",
+        "threads",
+        "pretrain",
+        "prune",
+        "layers",
+        "weights_hash",
+        "mask_hash",
+        "slth_version",
+        "machine",
+        "configuration",
+    ];
+    expected.sort_unstable();
+    assert_eq!(keys, expected);
+    assert_eq!((&result["network"], &result["init"]), (&"30-8-3".into(), &"kaiming-normal".into()));
+    assert_eq!((result["epsilon"].as_f64(), result["sparsity"].as_f64()), (Some(0.05), Some(0.29)));
+    assert_eq!((&result["pretrain"]["epochs"], &result["prune"]["epochs"]), (&3.into(), &2.into()));
+    let change = result["pretrain"]["max_change"].as_f64().unwrap();
+    assert!(change > 0.0 && change <= 0.05, "{change}");
+    for (phase, key) in
+        [("pretrain", "test_accuracy"), ("prune", "test_accuracy"), ("prune", "validation_accuracy")]
+    {
+        let accuracy = result[phase][key].as_f64().unwrap();
+        assert!((0.5..=1.0).contains(&accuracy), "{phase} {key} {accuracy}");
+    }
+    for (layer, (outputs, inputs)) in result["layers"].as_array().unwrap().iter().zip([(8, 30), (3, 8)]) {
+        let (n, removed) = (outputs * inputs, (0.29 * f64::from(outputs * inputs)) as i32);
+        assert_eq!(layer["shape"], Value::from(vec![outputs, inputs]));
+        assert_eq!([&layer["weights"], &layer["kept"], &layer["removed"]], [n, n - removed, removed]);
+    }
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 2, "temporary files are left");
+
+    // The ticket: the hashes are those of its bytes, the accuracy is found again.
+    let ticket = Ticket::read(out.join("ticket.safetensors")).unwrap();
+    assert_eq!(slth::results::weights_hash(&ticket.layers), result["weights_hash"].as_str().unwrap());
+    assert_eq!(slth::results::mask_hash(&ticket.layers), result["mask_hash"].as_str().unwrap());
+    let config: RunConfig = serde_json::from_value(result["configuration"].clone()).unwrap();
+    assert_eq!(ticket.config, config);
+    let accuracy = format!("test accuracy {} (", result["prune"]["test_accuracy"]);
+    for arguments in [["--backend", "scalar"], ["--threads", "2"]] {
+        slth()
+            .args(["evaluate", "--ticket"])
+            .arg(out.join("ticket.safetensors"))
+            .arg("--data")
+            .arg(data.path())
+            .args(arguments)
+            .assert()
+            .success()
+            .stdout(predicate::str::starts_with(&accuracy));
+    }
+}
+
+#[test]
+fn epsilon_bounds_and_infinity() {
+    let data = fixture::dataset();
+    let run = |arguments: &[&str]| {
+        let out = tempfile::tempdir().unwrap();
+        small_run(data.path()).args(arguments).arg("--out").arg(out.path()).assert().success();
+        result(out.path())
+    };
+    let none = run(&["--epsilon", "0"]);
+    assert_eq!((&none["pretrain"]["epochs"], &none["pretrain"]["max_change"]), (&0.into(), &0.0.into()));
+    // Without pretraining the weights are those drawn, whatever ε is.
+    assert_eq!(run(&["--pretrain-epochs", "0"])["weights_hash"], none["weights_hash"]);
+    let free = run(&["--epsilon", "inf", "--pretrain-momentum", "0.9"]);
+    assert_eq!((&free["epsilon"], &free["configuration"]["epsilon"]), (&"inf".into(), &"inf".into()));
+    assert!(free["pretrain"]["max_change"].as_f64().unwrap() > 0.02);
+    assert_ne!(free["weights_hash"], none["weights_hash"]);
+}
+
+#[test]
+fn nothing_removed_is_the_dense_network() {
+    let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    small_run(data.path()).args(["--sparsity", "0", "--out"]).arg(out.path()).assert().success();
+    let result = result(out.path());
+    for key in ["test_accuracy", "validation_accuracy"] {
+        assert_eq!(result["prune"][key], result["pretrain"][key]);
+    }
+    assert_eq!((&result["layers"][0]["removed"], &result["prune"]["epochs"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn every_kind_of_run_works() {
+    let data = fixture::dataset();
+    for arguments in [
+        vec!["--init", "kaiming-uniform", "--scale-by-keep"],
+        vec!["--init", "signed-constant", "--normalize", "unit"],
+        vec!["--init", "uniform", "--sparsity", "0.99"],
+        vec!["--prune-epochs", "0"],
+        vec!["--network", "30-3"],
+        vec!["--network", "30-7-6-5-4"],
+        vec!["--validation", "0", "--batch", "1"],
+        vec!["--batch", "18446744073709551615"],
+        vec!["--train-images", "2", "--validation", "1"],
+    ] {
+        small_run(data.path()).args(&arguments).assert().success();
+    }
+}
+
+#[test]
+fn existing_results_stay_unless_forced() {
+    let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let run = |more: &[&str]| {
+        let mut command = small_run(data.path());
+        command.arg("--out").arg(out.path()).args(more);
+        command.assert()
+    };
+    run(&[]).success();
+    let old = fs::read_to_string(out.path().join("result.json")).unwrap();
+    run(&[]).code(2).stderr(predicate::str::contains("result.json: exists already"));
+    assert_eq!(fs::read_to_string(out.path().join("result.json")).unwrap(), old);
+    run(&["--force", "--seed", "9"]).success();
+    assert_eq!(result(out.path())["seed"], 9);
+}
+
+#[test]
+fn info_and_help_tell() {
+    let info = predicate::str::contains("backends").and(predicate::str::contains("scalar"));
+    slth().arg("info").assert().success().stdout(info);
+    slth()
+        .env("SLTH_BACKEND", "scalar")
+        .arg("info")
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("chosen    scalar"));
+    slth().args(["run", "--help"]).assert().success().stdout(predicate::str::contains("REMOVED"));
+    slth().arg("--version").assert().success().stdout(predicate::str::starts_with("slth "));
+}

@@ -1,0 +1,191 @@
+//! Both trainings against plain loops in f64, written from the definitions.
+
+use slth::dataset::Dataset;
+use slth::experiments::{Experiment, RunConfig};
+use slth::network::LayerShape;
+use slth::random::{Purpose, Stream};
+use slth::training::NoProgress;
+use slth_kernels::Engine;
+
+/// A network as the reference sees it: effective weights per layer.
+type Weights = Vec<Vec<f64>>;
+
+/// Mean loss gradient with respect to each layer's effective weights.
+fn gradients(shapes: &[LayerShape], weights: &Weights, images: &[(Vec<f64>, usize)]) -> Weights {
+    let mut sum: Weights = weights.iter().map(|layer| vec![0.0; layer.len()]).collect();
+    for (x, label) in images {
+        let mut outputs = vec![x.clone()];
+        for (l, shape) in shapes.iter().enumerate() {
+            let dot =
+                |o: usize| (0..shape.inputs).map(|i| weights[l][o * shape.inputs + i] * outputs[l][i]).sum();
+            let y: Vec<f64> = (0..shape.outputs).map(dot).collect();
+            let last = l + 1 == shapes.len();
+            outputs.push(y.into_iter().map(|y: f64| if last { y } else { y.max(0.0) }).collect());
+        }
+        let logits = outputs.last().unwrap();
+        let total: f64 = logits.iter().map(|z| z.exp()).sum();
+        let one_hot = |class: usize| if class == *label { 1.0 } else { 0.0 };
+        let mut dy: Vec<f64> = logits
+            .iter()
+            .enumerate()
+            .map(|(c, z)| (z.exp() / total - one_hot(c)) / images.len() as f64)
+            .collect();
+        for (l, shape) in shapes.iter().enumerate().rev() {
+            let mut dx = vec![0.0; shape.inputs];
+            for (o, d) in dy.iter().enumerate() {
+                for i in 0..shape.inputs {
+                    sum[l][o * shape.inputs + i] += d * outputs[l][i];
+                    dx[i] += d * weights[l][o * shape.inputs + i];
+                }
+            }
+            dy = dx.into_iter().zip(&outputs[l]).map(|(d, &x)| if x > 0.0 { d } else { 0.0 }).collect();
+        }
+    }
+    sum
+}
+
+struct Setting {
+    config: RunConfig,
+    mnist: Dataset,
+    shapes: Vec<LayerShape>,
+    train: usize,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let config = RunConfig {
+            network: "784-14-12-10".parse().unwrap(),
+            epsilon: 0.004,
+            sparsity: 0.4,
+            pretrain_epochs: 3,
+            pretrain_momentum: 0.5,
+            prune_epochs: 3,
+            weight_decay: 0.01, // large enough to be noticed
+            train_images: Some(150),
+            validation: 50,
+            batch: 32, // the last batch of an epoch is of 4
+            seed: 11,
+            ..RunConfig::default()
+        };
+        let shapes = config.network.layers().collect();
+        Self { config, mnist: Dataset::mnist().unwrap(), shapes, train: 100 }
+    }
+
+    fn initial(&self) -> Weights {
+        let drawn = self.config.init.network(&self.config.network, 1.0, self.config.seed);
+        drawn.into_iter().map(|layer| layer.into_iter().map(f64::from).collect()).collect()
+    }
+
+    /// The batches of an epoch.
+    fn batches(&self, purpose: Purpose, epoch: usize) -> Vec<Vec<(Vec<f64>, usize)>> {
+        let mut order: Vec<usize> = (0..self.train).collect();
+        Stream::new(self.config.seed, purpose, 0, epoch).shuffle(&mut order);
+        let examples = self.mnist.train();
+        let image = |&i: &usize| {
+            let pixels = &examples.pixels()[i * 784..(i + 1) * 784];
+            let x = pixels.iter().map(|&p| (f64::from(p) / 255.0 - 0.1307) / 0.3081).collect();
+            (x, usize::from(examples.labels()[i]))
+        };
+        order.chunks(self.config.batch).map(|batch| batch.iter().map(image).collect()).collect()
+    }
+
+    fn pretrain(&self) -> Weights {
+        let (initial, config) = (self.initial(), &self.config);
+        let mut weights = initial.clone();
+        let mut velocity: Weights = initial.iter().map(|layer| vec![0.0; layer.len()]).collect();
+        let mut change = velocity.clone();
+        let [rate, momentum, epsilon] =
+            [config.pretrain_lr, config.pretrain_momentum, config.epsilon].map(f64::from);
+        for epoch in 0..config.pretrain_epochs {
+            for batch in self.batches(Purpose::PretrainOrder, epoch) {
+                let gradient = gradients(&self.shapes, &weights, &batch);
+                for l in 0..weights.len() {
+                    for i in 0..weights[l].len() {
+                        velocity[l][i] = momentum * velocity[l][i] + gradient[l][i];
+                        change[l][i] = (change[l][i] - rate * velocity[l][i]).clamp(-epsilon, epsilon);
+                        weights[l][i] = initial[l][i] + change[l][i];
+                    }
+                }
+            }
+        }
+        weights
+    }
+
+    /// Masks and scores.
+    fn prune(&self, weights: &Weights) -> (Vec<Vec<bool>>, Weights) {
+        let config = &self.config;
+        let mut scores: Weights = Vec::new();
+        for (l, shape) in self.shapes.iter().enumerate() {
+            let bound = (1.0 / (shape.inputs as f64).sqrt()) as f32;
+            let mut stream = Stream::new(config.seed, Purpose::Scores, l, 0);
+            scores.push((0..shape.weights()).map(|_| f64::from(stream.symmetric(bound))).collect());
+        }
+        let mut velocity: Weights = scores.iter().map(|layer| vec![0.0; layer.len()]).collect();
+        let [momentum, decay] = [config.momentum, config.weight_decay].map(f64::from);
+        for epoch in 0..config.prune_epochs {
+            let turn = std::f64::consts::PI * epoch as f64 / config.prune_epochs as f64;
+            let rate = f64::from(config.prune_lr) * 0.5 * (1.0 + turn.cos());
+            for batch in self.batches(Purpose::PruneOrder, epoch) {
+                let masks = masks(&scores, config.sparsity);
+                let effective: Weights = (weights.iter().zip(&masks))
+                    .map(|(w, m)| w.iter().zip(m).map(|(&w, &kept)| if kept { w } else { 0.0 }).collect())
+                    .collect();
+                let gradient = gradients(&self.shapes, &effective, &batch);
+                for l in 0..weights.len() {
+                    for i in 0..weights[l].len() {
+                        let score = scores[l][i];
+                        let g = score.signum() * weights[l][i] * gradient[l][i] + decay * score;
+                        velocity[l][i] = momentum * velocity[l][i] + g;
+                        scores[l][i] -= rate * velocity[l][i];
+                    }
+                }
+            }
+        }
+        (masks(&scores, config.sparsity), scores)
+    }
+}
+
+/// Removes the int(s·n) of lowest |score|, of equal ones the lower index first.
+fn masks(scores: &Weights, sparsity: f64) -> Vec<Vec<bool>> {
+    let mask = |layer: &Vec<f64>| {
+        let mut order: Vec<usize> = (0..layer.len()).collect();
+        order.sort_by(|&a, &b| layer[a].abs().total_cmp(&layer[b].abs())); // stable
+        let mut kept = vec![true; layer.len()];
+        let removed = (sparsity * layer.len() as f64) as usize;
+        order[..removed].iter().for_each(|&i| kept[i] = false);
+        kept
+    };
+    scores.iter().map(mask).collect()
+}
+
+fn largest_difference(found: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(expected).map(|(&f, &e)| (f64::from(f) - e).abs()).fold(0.0, f64::max)
+}
+
+#[test]
+fn pretraining_and_pruning_are_as_defined() {
+    let setting = Setting::new();
+    let experiment = Experiment::new(&setting.config, &setting.mnist, Engine::detect().unwrap()).unwrap();
+    let (pretrained, dense) = experiment.pretrain(&mut NoProgress).unwrap();
+    let expected = setting.pretrain();
+    for (found, expected) in pretrained.weights.iter().zip(&expected) {
+        assert!(largest_difference(found, expected) < 2e-6, "{}", largest_difference(found, expected));
+    }
+    assert_eq!(dense.max_change, setting.config.epsilon); // the ball was reached, and not left
+
+    // From the very weights found, so that only pruning is compared.
+    let weights: Weights =
+        pretrained.weights.iter().map(|w| w.iter().map(|&w| f64::from(w)).collect()).collect();
+    let (layers, _) = experiment.prune(&pretrained, setting.config.sparsity, &mut NoProgress).unwrap();
+    let (masks, scores) = setting.prune(&weights);
+    for ((layer, mask), scores) in layers.iter().zip(&masks).zip(&scores) {
+        assert!(
+            largest_difference(&layer.scores, scores) < 1e-5,
+            "{}",
+            largest_difference(&layer.scores, scores)
+        );
+        assert_eq!(layer.mask.iter().collect::<Vec<_>>(), *mask);
+        assert_eq!(layer.weights.len(), layer.mask.len());
+    }
+}
