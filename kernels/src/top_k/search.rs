@@ -34,7 +34,7 @@ fn candidate_limit(len: usize) -> usize {
 
 /// Selects the largest (or smallest) scores; keeps its scratch memory between calls: half as many bytes as the scores of
 /// one layer, up to four times as many for more than eight layers. A call like an earlier one, or on fewer scores,
-/// allocates nothing of its own (rayon's tasks do).
+/// allocates nothing.
 ///
 /// ```
 /// use slth_kernels::{Backend, Engine, PackedMask, top_k::{Order, Selector}};
@@ -55,7 +55,6 @@ pub struct Selector {
 /// A stretch of a layer that one thread works on, and what it found there.
 #[derive(Clone, Debug, Default)]
 struct Part {
-    layer: usize,
     len: usize,
     /// Index of its first score, counted through all layers.
     index: u32,
@@ -137,13 +136,13 @@ impl Selector {
         let most = len.div_ceil(engine.threads()).next_multiple_of(WORD).max(SMALL * WORD);
         let limit = candidate_limit(len);
         let (mut count, mut index, mut room) = (0, 0, 0);
-        for (layer, scores) in layers.iter().enumerate() {
+        for scores in layers {
             for piece in scores.chunks(most) {
                 if count == self.parts.len() {
                     self.parts.push(Part::default());
                 }
                 let part = &mut self.parts[count];
-                (part.layer, part.len, part.index) = (layer, piece.len(), index);
+                (part.len, part.index) = (piece.len(), index);
                 // `Gather` asks for room for a whole word.
                 let candidates = piece.len().min(limit) + WORD;
                 if part.candidates.len() < candidates {
@@ -282,7 +281,7 @@ impl Search<'_> {
     /// is room.
     fn split(&mut self, bracket: Bracket) -> Result<(usize, usize), TopKError> {
         let (engine, order) = (self.engine, self.order);
-        self.for_each_part(|scores, words, part| {
+        self.for_each_part(|(scores, words, part)| {
             let index = part.index;
             if bracket.is_single() {
                 let pass = Split { scores, words, index, order, bracket, visitor: Count };
@@ -320,7 +319,7 @@ impl Search<'_> {
         }
         let at = finalists.len() - nth;
         let threshold = *finalists.select_nth_unstable(at).1;
-        self.for_each_part(|_, words, part| {
+        self.for_each_part(|(_, words, part)| {
             for &rank in &part.candidates[..part.gathered] {
                 let at = unrank(rank).1.wrapping_sub(part.index) as usize;
                 words[at / WORD] |= u64::from(rank >= threshold) << (at % WORD);
@@ -337,7 +336,7 @@ impl Search<'_> {
             rest -= part.drop;
         }
         let (engine, order, bracket) = (self.engine, self.order, Bracket::single(key));
-        self.for_each_part(|scores, words, part| {
+        self.for_each_part(|(scores, words, part)| {
             let visitor = DropFirst { drop: part.drop, kept: None };
             let pass = Split { scores, words, index: part.index, order, bracket, visitor };
             part.first_kept = engine.backend().run(pass).1.kept;
@@ -359,38 +358,46 @@ impl Search<'_> {
     }
 
     /// Calls `work` for each part, with its scores and its words of the masks; on rayon's pool if the engine says so.
-    fn for_each_part(&mut self, work: impl Fn(&[f32], &mut [u64], &mut Part) + Sync) {
-        let (layers, masks, parts) = (self.layers, &mut *self.masks, &mut *self.parts);
-        #[cfg(feature = "rayon")]
-        if self.engine.threads() > 1 && parts.len() > 1 {
-            let work = &work;
-            rayon::scope(|scope| {
-                visit(layers, masks, parts, |scores, words, part| {
-                    scope.spawn(move |_| work(scores, words, part));
-                });
-            });
-            return;
-        }
-        visit(layers, masks, parts, work);
+    fn for_each_part(&mut self, work: impl Fn(Piece) + Sync) {
+        let side_by_side = self.engine.threads() > 1 && self.parts.len() <= MOST_NESTED;
+        let pieces = pieces(self.layers, self.masks, self.parts);
+        if side_by_side { each(self.engine, pieces, &work) } else { pieces.for_each(work) }
     }
 }
 
-/// Calls `work` for each part, with its scores and its words of the masks.
-fn visit<'a>(
-    layers: &[&'a [f32]],
+/// A part with its scores and its words of the masks.
+type Piece<'a> = (&'a [f32], &'a mut [u64], &'a mut Part);
+
+/// The parts, which follow the layers' scores in order.
+fn pieces<'a>(
+    layers: &'a [&'a [f32]],
     masks: &'a mut [PackedMask],
     parts: &'a mut [Part],
-    work: impl Fn(&'a [f32], &'a mut [u64], &'a mut Part),
-) {
-    let mut parts = parts.iter_mut().peekable();
-    for (layer, (&scores, mask)) in layers.iter().zip(masks).enumerate() {
-        let (mut scores, mut words) = (scores, mask.words_mut());
-        while let Some(part) = parts.next_if(|part| part.layer == layer) {
-            let (piece, rest) = scores.split_at(part.len);
-            let (piece_words, rest_words) = words.split_at_mut(part.len.div_ceil(WORD));
-            (scores, words) = (rest, rest_words);
-            work(piece, piece_words, part);
+) -> impl Iterator<Item = Piece<'a>> + Send {
+    let mut layers = layers.iter().copied().zip(masks.iter_mut().map(PackedMask::words_mut));
+    let (mut scores, mut words): (&[f32], &mut [u64]) = (&[], &mut []);
+    parts.iter_mut().map(move |part| {
+        while scores.is_empty() {
+            (scores, words) = layers.next().expect("each part is of a layer");
         }
+        let (piece, rest) = scores.split_at(part.len);
+        let (piece_words, rest_words) = core::mem::take(&mut words).split_at_mut(part.len.div_ceil(WORD));
+        (scores, words) = (rest, rest_words);
+        (piece, piece_words, part)
+    })
+}
+
+/// Most pieces that are worked on side by side: each nests one deeper on the stack.
+const MOST_NESTED: usize = 1024;
+
+/// Calls `work` for each piece: by nested joins, which unlike a scope's tasks allocate nothing.
+fn each<'a>(
+    engine: Engine,
+    mut pieces: impl Iterator<Item = Piece<'a>> + Send,
+    work: &(impl Fn(Piece<'a>) + Sync),
+) {
+    if let Some(first) = pieces.next() {
+        engine.join(|| work(first), || each(engine, pieces, work));
     }
 }
 
