@@ -35,3 +35,8 @@ pub mod results;
 pub mod training;
 
 pub use error::Error;
+
+/// The examples of the README, tested as they stand.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
