@@ -45,7 +45,7 @@ fn steps_do_not_allocate() {
     for threads in [1, 2] {
         let config = RunConfig {
             network: "784-64-33-10".parse().unwrap(),
-            train_images: Some(1100),
+            train_images: Some(1000),
             validation: 100,
             batch: 64,
             pretrain_epochs: 4,

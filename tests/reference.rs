@@ -61,7 +61,7 @@ impl Setting {
             pretrain_momentum: 0.5,
             prune_epochs: 3,
             weight_decay: 0.01, // large enough to be noticed
-            train_images: Some(150),
+            train_images: Some(100),
             validation: 50,
             batch: 32, // the last batch of an epoch is of 4
             seed: 11,

@@ -24,7 +24,7 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     data: Option<PathBuf>,
 
-    /// Use the first N training images only, those held out for validation among them [default: all]
+    /// Train on the first N training images only [default: all that are not held out]
     #[arg(long, value_name = "N", help_heading = "Data", allow_negative_numbers = true)]
     train_images: Option<usize>,
 

@@ -44,7 +44,7 @@ pub struct RunConfig {
     pub weight_decay: f32,
     /// How many of the last training images are held out for validation; default 5000.
     pub validation: usize,
-    /// Uses the first so many training images only, those held out among them; default all.
+    /// Trains on the first so many training images only; default all that are not held out.
     pub train_images: Option<usize>,
     /// Keys all random numbers; default 1.
     pub seed: u64,
@@ -143,29 +143,28 @@ impl RunConfig {
     /// Checks the configuration against the data and splits it.
     pub(crate) fn split<'a>(&self, dataset: &'a Dataset) -> Result<Split<'a>, Error> {
         self.validate()?;
-        let (available, source) = (dataset.train().len(), dataset.source());
-        let images = self.train_images.unwrap_or(available);
-        if images > available {
-            let problem = format!("{images} asked for, but {source} has {available} training images");
-            return Err(Error::config("train_images", problem));
-        }
-        if self.validation >= images {
+        let available = dataset.train().len();
+        let Some(others @ 1..) = available.checked_sub(self.validation) else {
             let problem = format!(
-                "must be less than the {images} training images it is taken from, but is {}",
+                "must be less than the {available} training images it is taken from, but is {}",
                 self.validation
             );
             return Err(Error::config("validation", problem));
+        };
+        let train = self.train_images.unwrap_or(others);
+        if train > others {
+            let problem = format!("must be at most {others}, those not held out, but is {train}");
+            return Err(Error::config("train_images", problem));
         }
         check_network(&self.network, dataset)?;
         let widths = self.network.inputs() + self.network.layers().map(|layer| layer.outputs).sum::<usize>();
-        if self.batch.min(images).saturating_mul(widths) > Self::MAX_ACTIVATIONS {
+        if self.batch.min(available).saturating_mul(widths) > Self::MAX_ACTIVATIONS {
             let problem = format!("{} images of {} need too much memory", self.batch, self.network);
             return Err(Error::config("batch", problem));
         }
-        let train = images - self.validation;
         Ok(Split {
             train: Subset::new(dataset.train(), 0, train),
-            validation: Subset::new(dataset.train(), train, self.validation),
+            validation: Subset::new(dataset.train(), others, self.validation),
             test: Subset::all(dataset.test()),
         })
     }

@@ -11,7 +11,7 @@ use crate::fixture;
 /// Runs 1 + 1 epochs on 3,000 images of MNIST; the result and the ticket's bytes.
 fn run(out: &Path, backend: &str, threads: usize) -> (Value, Vec<u8>) {
     fixture::slth()
-        .args(["run", "--train-images", "3000", "--validation", "500", "--pretrain-epochs", "1"])
+        .args(["run", "--train-images", "3000", "--pretrain-epochs", "1"])
         .args(["--prune-epochs", "1", "--network", "784-100-10", "--force", "--quiet"])
         .args(["--backend", backend, "--threads", &threads.to_string(), "--out"])
         .arg(out)
