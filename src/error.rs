@@ -31,7 +31,9 @@ pub enum Error {
     #[error(transparent)]
     Output(#[from] OutputError),
     /// Numbers left the range of f32 while training.
-    #[error("{phase} diverged in epoch {epoch}: {what} is not finite; try a lower learning rate")]
+    #[error(
+        "{phase} diverged in epoch {epoch}: {what} is not finite; try a lower learning rate or weight decay"
+    )]
     Diverged {
         /// The phase.
         phase: crate::training::Phase,
@@ -40,6 +42,9 @@ pub enum Error {
         /// What is infinite or NaN.
         what: &'static str,
     },
+    /// A network's outputs are infinite or NaN: it has no accuracy.
+    #[error("the network's outputs are not finite: its weights are too large")]
+    NotFinite,
     /// The threads could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
@@ -65,7 +70,7 @@ impl Error {
         match self {
             Self::Config { .. } | Self::Dataset(_) | Self::Backend(_) | Self::Ticket(_) => true,
             Self::Output(error) => error.is_bad_input(),
-            Self::Diverged { .. } | Self::Threads { .. } | Self::Shape(_) => false,
+            Self::Diverged { .. } | Self::NotFinite | Self::Threads { .. } | Self::Shape(_) => false,
         }
     }
 }

@@ -31,13 +31,16 @@ pub struct MaskedWeights {
     weights: Vec<f32>,
     kept: usize,
     path: Path,
+    /// Whether products take the dense path, since the last mask.
+    dense: bool,
     /// The weights with zeros for the removed ones, while products take the dense path; otherwise empty or stale.
     effective: Vec<f32>,
     compressed: CompressedRows,
     transpose: Option<Transpose>,
 }
 
-/// How products with masked weights are computed. Both ways give the same numbers (only the sign of a zero may differ).
+/// How products with masked weights are computed. Both ways give the same numbers for finite activations (only
+/// the sign of a zero may differ); for infinite ones and NaN the dense one makes NaN of 0 · ∞.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Path {
     /// Whichever is faster at the mask's density: [`Dense`](Path::Dense) from 95 % kept on.
@@ -108,6 +111,7 @@ impl MaskedWeights {
             weights: weights.to_vec(),
             kept: 0,
             path: Path::Auto,
+            dense: false,
             effective: Vec::new(),
             compressed,
             transpose,
@@ -139,7 +143,12 @@ impl MaskedWeights {
         let (outputs, inputs) = (self.outputs(), self.inputs());
         ShapeError::check("mask", &[outputs, inputs], mask.len())?;
         self.kept = mask.kept();
-        if self.is_dense() {
+        self.dense = match self.path {
+            Path::Auto => self.kept * 100 >= self.weights.len() * DENSE_FROM_PERCENT,
+            Path::Sparse => false,
+            Path::Dense => true,
+        };
+        if self.dense {
             self.effective.clear();
             self.effective
                 .extend(self.weights.iter().zip(mask.iter()).map(|(&w, keep)| if keep { w } else { 0.0 }));
@@ -168,28 +177,16 @@ impl MaskedWeights {
         self.kept
     }
 
-    fn is_dense(&self) -> bool {
-        match self.path {
-            Path::Auto => self.kept * 100 >= self.weights.len() * DENSE_FROM_PERCENT,
-            Path::Sparse => false,
-            Path::Dense => true,
-        }
-    }
-
     /// What products multiply by.
     pub(crate) fn factor(&self) -> Factor<'_> {
-        if self.is_dense() { Factor::Dense(&self.effective) } else { Factor::Sparse(&self.compressed) }
+        if self.dense { Factor::Dense(&self.effective) } else { Factor::Sparse(&self.compressed) }
     }
 
     /// What products with the transpose multiply by, the dense one not transposed; `None` where the weights were not
     /// built for it.
     pub(crate) fn transposed_factor(&self) -> Option<Factor<'_>> {
         let transpose = self.transpose.as_ref()?;
-        Some(if self.is_dense() {
-            Factor::Dense(&self.effective)
-        } else {
-            Factor::Sparse(&transpose.compressed)
-        })
+        Some(if self.dense { Factor::Dense(&self.effective) } else { Factor::Sparse(&transpose.compressed) })
     }
 }
 
@@ -398,6 +395,28 @@ impl Kernel for Compress<'_> {
 mod tests {
     use super::*;
     use crate::backend::Backend;
+    use crate::masked_matmul::{Activation, Workspace, forward};
+
+    #[test]
+    fn another_path_waits_for_the_next_mask() {
+        let engine = Engine::new(Backend::best());
+        let product = |layer: &MaskedWeights| {
+            let mut y = [f32::NAN];
+            let workspace = &mut Workspace::default();
+            forward(engine, layer, &[1.0, 1.0], 1, Activation::Identity, &mut y, workspace).unwrap();
+            y[0]
+        };
+        let first = PackedMask::from_fn(2, |i| i == 0);
+        for path in [Path::Sparse, Path::Dense] {
+            let mut layer = MaskedWeights::new(engine, &[1.0, 2.0], 1, 2).unwrap().with_path(path);
+            assert_eq!(product(&layer), 3.0);
+            layer.set_mask(engine, &first).unwrap();
+            for other in [Path::Dense, Path::Sparse, Path::Auto] {
+                layer = layer.with_path(other);
+                assert_eq!(product(&layer), 1.0);
+            }
+        }
+    }
 
     #[test]
     fn entries_are_the_kept_weights_in_order() {

@@ -210,8 +210,8 @@ mod tests {
                         let velocity = 0.9_f32.mul_add(v0[i], gradient[i]);
                         let moved = (-0.1_f32).mul_add(velocity, change0[i]).clamp(-epsilon, epsilon);
                         assert_eq!(
-                            (v[i], change[i], weights[i]),
-                            (velocity, moved, initial[i] + moved),
+                            [v[i], change[i], weights[i]].map(f32::to_bits),
+                            [velocity, moved, initial[i] + moved].map(f32::to_bits),
                             "{backend}"
                         );
                     }
@@ -235,8 +235,8 @@ mod tests {
                     let gradient = 1e-4_f32.mul_add(scores0[i], sign * (weights[i] * dw[i]));
                     let velocity = 0.9_f32.mul_add(v0[i], gradient);
                     assert_eq!(
-                        (v[i], scores[i]),
-                        (velocity, (-0.1_f32).mul_add(velocity, scores0[i])),
+                        [v[i], scores[i]].map(f32::to_bits),
+                        [velocity, (-0.1_f32).mul_add(velocity, scores0[i])].map(f32::to_bits),
                         "{backend}"
                     );
                 }

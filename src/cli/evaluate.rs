@@ -12,6 +12,7 @@ use super::{backend, dataset};
 ///
 /// Walks the kept weights only; gives exactly the pruned test accuracy of the run's result.json.
 #[derive(Args)]
+#[command(args_override_self = true)]
 pub(super) struct EvaluateArguments {
     /// The ticket.safetensors of a run
     #[arg(long, value_name = "FILE")]

@@ -28,7 +28,7 @@ pub struct RunConfig {
     pub sparsity: f64,
     /// Epochs of pretraining; default 1. 0 leaves the weights as they were drawn, like ε = 0.
     pub pretrain_epochs: usize,
-    /// Epochs of edge-popup; default 5. 0 lets the random initial scores decide what is removed.
+    /// Epochs of edge-popup; default 5; at least 1 where anything is removed.
     pub prune_epochs: usize,
     /// Images per step of both trainings; default 128. More than there are means all.
     pub batch: usize,
@@ -114,6 +114,8 @@ impl RunConfig {
         };
         check("epsilon", self.epsilon >= 0.0, "lie in [0, inf]", &self.epsilon)?;
         check("sparsity", (0.0..1.0).contains(&self.sparsity), "lie in [0, 1)", &self.sparsity)?;
+        let prunes = self.sparsity == 0.0 || self.prune_epochs > 0;
+        check("prune_epochs", prunes, "be at least 1 where weights are removed", &self.prune_epochs)?;
         check("batch", self.batch > 0, "be at least 1", &self.batch)?;
         for (field, rate) in [
             ("pretrain_lr", self.pretrain_lr),
@@ -259,13 +261,19 @@ pub(crate) mod number_or_inf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::{Purpose, Stream};
 
     #[test]
     fn json_leads_back() {
+        let mut stream = Stream::new(1, Purpose::Weights, 0, 0);
         for epsilon in [0.0, 0.02, f32::INFINITY] {
-            let config = RunConfig { epsilon, train_images: Some(9), ..RunConfig::default() };
-            let json = serde_json::to_string(&config).unwrap();
-            assert_eq!(serde_json::from_str::<RunConfig>(&json).unwrap(), config, "{json}");
+            // Random fractions: the shortest decimals have to lead back to every bit.
+            for _ in 0..1000 {
+                let sparsity = f64::from(stream.symmetric(1.0)).abs() * 0.999;
+                let config = RunConfig { epsilon, sparsity, train_images: Some(9), ..RunConfig::default() };
+                let json = serde_json::to_string(&config).unwrap();
+                assert_eq!(serde_json::from_str::<RunConfig>(&json).unwrap(), config, "{json}");
+            }
         }
         let json =
             serde_json::to_string(&RunConfig { epsilon: f32::INFINITY, ..RunConfig::default() }).unwrap();
@@ -288,6 +296,7 @@ mod tests {
         refused("sparsity", |c| c.sparsity = 1.0);
         refused("sparsity", |c| c.sparsity = -0.1);
         refused("sparsity", |c| c.sparsity = f64::NAN);
+        refused("prune_epochs", |c| c.prune_epochs = 0);
         refused("batch", |c| c.batch = 0);
         refused("threads", |c| c.threads = Some(0));
         refused("threads", |c| c.threads = Some(usize::MAX));

@@ -24,6 +24,12 @@ pub enum OutputError {
         /// The file in the way.
         file: PathBuf,
     },
+    /// A directory stands where a result is to be written.
+    #[error("{}: is a directory; remove it or choose another directory", file.display())]
+    InTheWay {
+        /// The directory in the way.
+        file: PathBuf,
+    },
     /// The directory cannot be made or written to.
     #[error("{}: cannot write there: {source}", directory.display())]
     Unwritable {
@@ -67,9 +73,10 @@ impl OutputDirectory {
         fs::create_dir_all(&path).map_err(unwritable)?;
         for name in [RESULT, TICKET] {
             let file = path.join(name);
-            // Not even force replaces a directory.
-            if file.symlink_metadata().is_ok_and(|found| !force || found.is_dir()) {
-                return Err(OutputError::Exists { file });
+            match file.symlink_metadata() {
+                Ok(found) if found.is_dir() => return Err(OutputError::InTheWay { file }),
+                Ok(_) if !force => return Err(OutputError::Exists { file }),
+                _ => {}
             }
         }
         temporary(&path).map_err(unwritable)?;

@@ -34,6 +34,9 @@ pub struct TicketError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TicketProblem {
+    /// A directory, a device or a pipe.
+    #[error("not a regular file")]
+    NotAFile,
     /// The system refused to read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -102,8 +105,7 @@ impl Ticket {
     /// neither 0 nor 1.
     pub fn read(file: impl AsRef<Path>) -> Result<Self, TicketError> {
         let file = file.as_ref();
-        std::fs::read(file)
-            .map_err(TicketProblem::from)
+        read_regular(file)
             .and_then(|bytes| Self::parse(&bytes))
             .map_err(|problem| TicketError { file: file.display().to_string(), problem })
     }
@@ -120,7 +122,11 @@ impl Ticket {
         threads: Option<usize>,
     ) -> Result<Evaluation, Error> {
         let Self { config, layers } = self;
-        check_network(&config.network, dataset)?;
+        // The network is the ticket's, not one asked for.
+        check_network(&config.network, dataset).map_err(|error| match error {
+            Error::Config { problem, .. } => Error::config("ticket", problem),
+            other => other,
+        })?;
         let (engine, pool) = start(backend, threads)?;
         let images = Subset::all(dataset.test());
         pool.install(|| evaluate_pruned(engine, &config.network, layers, images, config.normalize))
@@ -181,6 +187,14 @@ impl Ticket {
         let layers = layers.into_iter().enumerate().map(read).collect::<Result<_, TicketProblem>>()?;
         Ok(Self { config, layers })
     }
+}
+
+/// A device or a pipe may have no end.
+fn read_regular(file: &Path) -> Result<Vec<u8>, TicketProblem> {
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(TicketProblem::NotAFile);
+    }
+    Ok(std::fs::read(file)?)
 }
 
 /// The names of a layer's tensors, `index` from 0.

@@ -9,6 +9,7 @@ use slth_kernels::top_k::{Order, Selection, Selector, Threshold, TopKError};
 use slth_kernels::update::ScoreStep;
 use slth_kernels::{Engine, MaskedWeights, PackedMask};
 
+use super::check_fits;
 use super::epochs::{Method, Timing, run_epochs};
 use super::progress::{Phase, Progress};
 use crate::dataset::{Examples, Normalisation, Normaliser, Subset};
@@ -63,7 +64,7 @@ pub struct Pruned {
 /// keep their initial values, and no epoch is counted.
 ///
 /// # Errors
-/// When the loss or a score becomes infinite or NaN, or `weights` do not fit `network`.
+/// When the loss or a score becomes infinite or NaN, or `weights`, images or batch do not fit `network`.
 pub fn edge_popup(
     engine: Engine,
     network: &Architecture,
@@ -73,6 +74,7 @@ pub fn edge_popup(
     normalisation: Normalisation,
     progress: &mut dyn Progress,
 ) -> Result<Pruned, Error> {
+    check_fits(network, weights.iter().map(Vec::len), images, settings.batch)?;
     let batch = settings.batch.min(images.len());
     let normaliser = Normaliser::new(normalisation, engine.threads() > 1);
     let mut method = EdgePopup::new(engine, network, weights, settings, normaliser, batch)?;

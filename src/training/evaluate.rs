@@ -2,6 +2,7 @@
 
 use slth_kernels::{Engine, MaskedWeights};
 
+use super::check_fits;
 use super::edge_popup::PrunedLayer;
 use crate::dataset::{Normalisation, Normaliser, Subset};
 use crate::error::Error;
@@ -32,7 +33,7 @@ const BATCH: usize = 256;
 /// Evaluates a network with each layer's `weights` `[outputs, inputs]` on `images`.
 ///
 /// # Errors
-/// When the weights do not fit `network`.
+/// When weights or images do not fit `network`, there are no images, or its outputs are infinite or NaN.
 pub fn evaluate_dense(
     engine: Engine,
     network: &Architecture,
@@ -40,6 +41,7 @@ pub fn evaluate_dense(
     images: Subset<'_>,
     normalisation: Normalisation,
 ) -> Result<Evaluation, Error> {
+    check_fits(network, weights.iter().map(Vec::len), images, BATCH)?;
     let layers: Vec<_> =
         network.layers().zip(weights).map(|(shape, weights)| DenseWeights { shape, weights }).collect();
     evaluate(engine, network, &layers, images, normalisation)
@@ -48,7 +50,7 @@ pub fn evaluate_dense(
 /// Evaluates a pruned network on `images`, walking its kept weights only.
 ///
 /// # Errors
-/// When the layers do not fit `network`.
+/// When layers or images do not fit `network`, there are no images, or its outputs are infinite or NaN.
 pub fn evaluate_pruned(
     engine: Engine,
     network: &Architecture,
@@ -56,6 +58,7 @@ pub fn evaluate_pruned(
     images: Subset<'_>,
     normalisation: Normalisation,
 ) -> Result<Evaluation, Error> {
+    check_fits(network, layers.iter().map(|layer| layer.weights.len()), images, BATCH)?;
     let masked = |layer: &PrunedLayer| {
         let mut masked = MaskedWeights::new(engine, &layer.weights, layer.shape.outputs, layer.shape.inputs)?;
         masked.set_mask(engine, &layer.mask)?;
@@ -85,6 +88,9 @@ fn evaluate(
         let sum = propagation.loss(images.examples(), indices);
         loss += sum.loss;
         correct += sum.correct;
+    }
+    if !loss.is_finite() {
+        return Err(Error::NotFinite);
     }
     Ok(Evaluation { images: order.len(), correct, loss: loss / order.len() as f64 })
 }

@@ -39,8 +39,39 @@ mod evaluate;
 mod pretrain;
 mod progress;
 
+use crate::dataset::Subset;
+use crate::error::Error;
+use crate::network::Architecture;
+
 pub use edge_popup::{EdgePopupSettings, Pruned, PrunedLayer, edge_popup};
 pub use epochs::Timing;
 pub use evaluate::{Evaluation, evaluate_dense, evaluate_pruned};
 pub use pretrain::{PretrainSettings, Pretrained, pretrain};
 pub use progress::{NoProgress, Phase, Progress, Step};
+
+/// Checks that layers of `weights` weights and `images` fit `network`, and that there is something to make batches of.
+fn check_fits(
+    network: &Architecture,
+    weights: impl ExactSizeIterator<Item = usize>,
+    images: Subset<'_>,
+    batch: usize,
+) -> Result<(), Error> {
+    let fit = network.layers().len() == weights.len()
+        && network.layers().zip(weights).all(|(layer, found)| layer.weights() == found);
+    let examples = images.examples();
+    let label = images.indices().map(|image| usize::from(examples.labels()[image as usize])).max();
+    let problem = if !fit {
+        Some(("network", "other layers than the weights handed in"))
+    } else if examples.features() != network.inputs() {
+        Some(("network", "other inputs than the images have pixels"))
+    } else if label.is_some_and(|label| label >= network.outputs()) {
+        Some(("network", "fewer outputs than there are classes"))
+    } else if images.is_empty() {
+        Some(("images", "there are none"))
+    } else if batch == 0 {
+        Some(("batch", "must be at least 1"))
+    } else {
+        None
+    };
+    problem.map_or(Ok(()), |(field, problem)| Err(Error::config(field, problem)))
+}

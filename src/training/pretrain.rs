@@ -6,6 +6,7 @@
 use slth_kernels::Engine;
 use slth_kernels::update::ProjectedStep;
 
+use super::check_fits;
 use super::epochs::{Method, Timing, run_epochs};
 use super::progress::{Phase, Progress};
 use crate::dataset::{Examples, Normalisation, Normaliser, Subset};
@@ -47,7 +48,7 @@ pub struct Pretrained {
 /// counted.
 ///
 /// # Errors
-/// When the loss or a weight becomes infinite or NaN, or `initial` does not fit `network`.
+/// When the loss or a weight becomes infinite or NaN, or `initial`, images or batch do not fit `network`.
 pub fn pretrain(
     engine: Engine,
     network: &Architecture,
@@ -57,6 +58,7 @@ pub fn pretrain(
     normalisation: Normalisation,
     progress: &mut dyn Progress,
 ) -> Result<Pretrained, Error> {
+    check_fits(network, initial.iter().map(Vec::len), images, settings.batch)?;
     if settings.epsilon == 0.0 || settings.epochs == 0 {
         return Ok(Pretrained { weights: initial, max_change: 0.0, timing: Timing::default() });
     }
@@ -79,11 +81,16 @@ pub fn pretrain(
         gradient: vec![0.0; widest],
     };
     let timing = run_epochs(&mut method, images, settings.epochs, batch, settings.seed, progress)?;
-    let numbers = || method.layers.iter().flat_map(|layer| &layer.change);
-    if !method.layers.iter().flat_map(|layer| &layer.weights).chain(numbers()).all(|x| x.is_finite()) {
+    let numbers = |of: fn(&ProjectedLayer) -> &Vec<f32>| method.layers.iter().flat_map(of);
+    // The velocities too: the projection makes ±ε of a NaN.
+    let all = numbers(|layer| &layer.weights)
+        .chain(numbers(|layer| &layer.change))
+        .chain(numbers(|layer| &layer.velocity));
+    if !all.into_iter().all(|x| x.is_finite()) {
         return Err(Error::Diverged { phase: Phase::Pretrain, epoch: settings.epochs, what: "a weight" });
     }
-    let max_change = numbers().fold(0.0, |largest: f32, change| largest.max(change.abs()));
+    let max_change =
+        numbers(|layer| &layer.change).fold(0.0, |largest: f32, change| largest.max(change.abs()));
     Ok(Pretrained {
         max_change,
         weights: method.layers.into_iter().map(|layer| layer.weights).collect(),

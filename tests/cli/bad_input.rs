@@ -31,6 +31,7 @@ fn flags() {
         (vec!["--epsilon", "-0.1"], vec!["--epsilon", "-0.1"]),
         (vec!["--epsilon", "nan"], vec!["--epsilon", "NaN"]),
         (vec!["--epsilon=-inf"], vec!["--epsilon"]),
+        (vec!["--prune-epochs", "0"], vec!["--prune-epochs", "at least 1"]),
         (vec!["--batch", "0"], vec!["--batch"]),
         (vec!["--batch", "-1"], vec!["--batch"]),
         (vec!["--threads", "0"], vec!["--threads"]),
@@ -82,7 +83,10 @@ fn output_directories() {
     }
     let directory = other.path().join("directory");
     fs::create_dir_all(directory.join("result.json")).unwrap();
-    refused(small_run(data.path()).arg("--force").arg("--out").arg(&directory), &["result.json"]);
+    refused(
+        small_run(data.path()).arg("--force").arg("--out").arg(&directory),
+        &["result.json", "is a directory"],
+    );
 }
 
 /// Runs on the data set with `name` replaced.
@@ -195,6 +199,8 @@ fn tickets() {
     // A good ticket, but of other images (the built-in MNIST).
     let mut other = slth();
     other.args(["evaluate", "--ticket"]).arg(out.path().join("ticket.safetensors"));
-    refused(&mut other, &["--network", "30 inputs", "784 pixels"]);
+    refused(&mut other, &["--ticket", "30 inputs", "784 pixels"]);
+    let mut device = slth();
+    refused(device.args(["evaluate", "--ticket", "/dev/zero"]), &["/dev/zero", "regular file"]);
     refused(slth().arg("evaluate"), &["--ticket"]);
 }

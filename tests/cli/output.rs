@@ -121,7 +121,7 @@ fn every_kind_of_run_works() {
         vec!["--init", "kaiming-uniform", "--scale-by-keep"],
         vec!["--init", "signed-constant", "--normalize", "unit"],
         vec!["--init", "uniform", "--sparsity", "0.99"],
-        vec!["--prune-epochs", "0"],
+        vec!["--prune-epochs", "0", "--sparsity", "0"],
         vec!["--network", "30-3"],
         vec!["--network", "30-7-6-5-4"],
         vec!["--validation", "0", "--batch", "1"],

@@ -1,4 +1,4 @@
-//! Dense × dense: C = A · B with A `[M, K]`, B `[K, N]`, C `[M, N]`, any strides in A and B.
+//! Dense × dense: C = A · B with A `[M, K]`, B `[K, N]`, C `[M, N]`, each row-major or the transpose of that.
 //!
 //! The classic scheme (Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"): A is packed
 //! into strips of MR rows, B into panels of NR columns, both cut into blocks of [`DEPTH`] along K; a tile of MR × NR sums
@@ -12,7 +12,7 @@ use super::rows::{copy_padded, load_row, store_row};
 use crate::engine::Engine;
 use crate::simd::{Kernel, Simd};
 
-/// A matrix in memory: element (i, j) is `data[i * row_stride + j * column_stride]`. One of the strides is 1.
+/// A matrix in memory, row-major, or the transpose of such a one.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     data: &'a [f32],
@@ -50,6 +50,10 @@ const fn tile(lanes: usize) -> (usize, usize) {
 
 /// Floats of scratch memory for packed A and packed B on any backend.
 pub(crate) fn packed_len(m: usize, n: usize, k: usize) -> usize {
+    // An empty product may have any other sizes: no slice vouches for them.
+    if m == 0 || n == 0 || k == 0 {
+        return 0;
+    }
     packed_a_len(m, k).saturating_add(k.saturating_mul(n.saturating_add(64)))
 }
 
@@ -69,7 +73,7 @@ pub(crate) fn multiply(
 ) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!((k, c.len()), (b.rows, m * n));
-    if k == 0 || n == 0 {
+    if m == 0 || n == 0 || k == 0 {
         c.fill(0.0);
         return;
     }

@@ -7,7 +7,7 @@
 //! * [`weight_gradient`]: dW = dY · Xᵀ, for every weight, removed ones too, as edge-popup needs it
 //!
 //! [`forward`] and [`input_gradient`] walk the kept weights only; the functions of [`dense`] take plain weights. Both
-//! agree as numbers: a removed weight would add an exact zero. Each output element is one chain of fused multiply-adds
+//! agree as numbers where activations are finite: a removed weight would add an exact zero. Each output element is one chain of fused multiply-adds
 //! in ascending order of the summed index, on every instruction set and thread count.
 
 use crate::aligned::AlignedBuffer;

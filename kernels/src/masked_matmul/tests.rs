@@ -151,18 +151,33 @@ fn masked_products() {
 
 #[test]
 fn masked_products_have_the_same_bits_on_every_backend() {
-    let (outputs, inputs, batch) = (37, 211, 70);
-    let weights = noise(outputs * inputs, 5);
-    let x = noise(inputs * batch, 6);
-    let mask = PackedMask::from_fn(weights.len(), |i| i * i % 5 < 2);
-    let run = |engine: Engine, out: &mut [f32]| {
-        let mut layer = MaskedWeights::new(engine, &weights, outputs, inputs).unwrap();
-        layer.set_mask(engine, &mask).unwrap();
-        forward(engine, &layer, &x, batch, Activation::Identity, out, &mut Workspace::default()).unwrap();
-    };
-    let mut expected = vec![0.0; outputs * batch];
-    run(Engine::new(Backend::scalar()), &mut expected);
-    everywhere(expected.len(), &expected, same_bits, run);
+    for &(outputs, inputs, batch) in SHAPES {
+        let weights = noise(outputs * inputs, 5);
+        let (x, dy) = (noise(inputs * batch, 6), noise(outputs * batch, 7));
+        let mask = PackedMask::from_fn(weights.len(), |i| i * i % 5 < 2);
+        for path in [Path::Sparse, Path::Dense] {
+            let layer = |engine| {
+                let layer = MaskedWeights::with_input_gradient(engine, &weights, outputs, inputs);
+                let mut layer = layer.unwrap().with_path(path);
+                layer.set_mask(engine, &mask).unwrap();
+                layer
+            };
+            let run = |engine: Engine, out: &mut [f32]| {
+                let workspace = &mut Workspace::default();
+                forward(engine, &layer(engine), &x, batch, Activation::Identity, out, workspace).unwrap();
+            };
+            let mut expected = vec![0.0; outputs * batch];
+            run(Engine::new(Backend::scalar()), &mut expected);
+            everywhere(expected.len(), &expected, same_bits, run);
+            let run = |engine: Engine, out: &mut [f32]| {
+                let workspace = &mut Workspace::default();
+                input_gradient(engine, &layer(engine), &dy, batch, Some(&x), out, workspace).unwrap();
+            };
+            let mut expected = vec![0.0; inputs * batch];
+            run(Engine::new(Backend::scalar()), &mut expected);
+            everywhere(expected.len(), &expected, same_bits, run);
+        }
+    }
 }
 
 #[test]
@@ -188,6 +203,17 @@ fn dense_products() {
             weight_gradient(engine, shape, &dy, &x, out, &mut Workspace::default()).unwrap();
         });
     }
+}
+
+/// Sizes that no slice vouches for, because another one is 0.
+#[test]
+fn empty_products_of_any_size() {
+    let (engine, workspace) = (Engine::new(Backend::best()), &mut Workspace::default());
+    let shape = Shape { outputs: 0, inputs: 1 << 45, batch: 0 };
+    dense::forward(engine, shape, &[], &[], Activation::Identity, &mut [], workspace).unwrap();
+    dense::input_gradient(engine, shape, &[], &[], None, &mut [], workspace).unwrap();
+    let shape = Shape { outputs: 0, inputs: 0, batch: usize::MAX };
+    weight_gradient(engine, shape, &[], &[], &mut [], workspace).unwrap();
 }
 
 #[test]

@@ -73,6 +73,9 @@ impl Subset {
     }
 
     /// The sum of the chosen candidates, by ascending index.
+    ///
+    /// # Panics
+    /// When a candidate is chosen that `candidates` does not have.
     pub fn sum(self, candidates: &[f32]) -> f64 {
         let mut left = self.bits;
         let mut sum = 0.0;
