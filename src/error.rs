@@ -1,9 +1,11 @@
 //! What can go wrong in a run.
 
+use slth_kernels::subset_sum::SubsetSumError;
 use slth_kernels::{BackendError, ShapeError};
 use thiserror::Error;
 
 use crate::dataset::DatasetError;
+use crate::plot::PlotError;
 use crate::results::{OutputError, TicketError};
 
 /// Why a run, or part of one, failed.
@@ -48,6 +50,12 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// A subset sum that cannot be searched.
+    #[error(transparent)]
+    SubsetSum(#[from] SubsetSumError),
+    /// A picture cannot be made.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
     /// Slices that do not fit together were handed to a kernel.
     #[error(transparent)]
     Shape(#[from] ShapeError),
@@ -65,7 +73,11 @@ impl Error {
         match self {
             Self::Config { .. } | Self::Dataset(_) | Self::Backend(_) | Self::Ticket(_) => true,
             Self::Output(error) => error.is_bad_input(),
-            Self::Diverged { .. } | Self::Threads { .. } | Self::Shape(_) => false,
+            Self::Diverged { .. }
+            | Self::Threads { .. }
+            | Self::SubsetSum(_)
+            | Self::Plot(_)
+            | Self::Shape(_) => false,
         }
     }
 }

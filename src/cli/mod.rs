@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 2 bad input (flags, data, tickets, a place that cannot be written to), said before any work
 //! begins; 1 whatever else failed.
 
+mod candidates;
 mod evaluate;
 mod info;
 mod progress;
@@ -33,6 +34,7 @@ struct Cli {
 enum Command {
     Run(run::RunArguments),
     Evaluate(evaluate::EvaluateArguments),
+    Candidates(candidates::CandidatesArguments),
     Info(info::InfoArguments),
 }
 
@@ -45,6 +47,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
+        Command::Candidates(arguments) => candidates::candidates(arguments),
         Command::Info(arguments) => info::info(&arguments),
     };
     match done {

@@ -24,12 +24,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod candidates;
 mod hash;
 mod machine;
 mod output;
 mod summary;
 mod ticket;
 
+pub use candidates::CandidatesResult;
 pub use hash::{mask_hash, weights_hash};
 pub use machine::Machine;
 pub use output::{OutputDirectory, OutputError};

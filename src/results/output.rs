@@ -62,10 +62,18 @@ impl OutputDirectory {
     /// # Errors
     /// When it cannot be written to or, without `force`, holds a result or a ticket.
     pub fn prepare(path: impl Into<PathBuf>, force: bool) -> Result<Self, OutputError> {
+        Self::prepare_for(path, &[RESULT, TICKET], force)
+    }
+
+    /// The same for results of other `names`.
+    ///
+    /// # Errors
+    /// When it cannot be written to or, without `force`, holds one of them.
+    pub fn prepare_for(path: impl Into<PathBuf>, names: &[&str], force: bool) -> Result<Self, OutputError> {
         let path = path.into();
         let unwritable = |source| OutputError::Unwritable { directory: path.clone(), source };
         fs::create_dir_all(&path).map_err(unwritable)?;
-        for name in [RESULT, TICKET] {
+        for name in names {
             let file = path.join(name);
             // Not even force replaces a directory.
             if file.symlink_metadata().is_ok_and(|found| !force || found.is_dir()) {
@@ -81,16 +89,26 @@ impl OutputDirectory {
     /// # Errors
     /// When the system refuses.
     pub fn write(&self, outcome: &Outcome) -> Result<(), OutputError> {
-        let (result, ticket) = (self.path.join(RESULT), self.path.join(TICKET));
-        // An old result must not stand beside a new ticket, not even for a moment.
-        match fs::remove_file(&result) {
+        let ticket = Ticket::bytes(&outcome.config, &outcome.layers);
+        let result = RunResult::new(outcome).to_json().into_bytes();
+        self.write_all(&[(TICKET, ticket), (RESULT, result)])
+    }
+
+    /// Writes `files`, as (name, content), one after the other; the last is the sign of a complete result.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn write_all(&self, files: &[(&str, Vec<u8>)]) -> Result<(), OutputError> {
+        let Some((last, _)) = files.last() else { return Ok(()) };
+        let last = self.path.join(last);
+        // An old result must not stand beside new files, not even for a moment.
+        match fs::remove_file(&last) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(OutputError::Write { file: result, source });
+                return Err(OutputError::Write { file: last, source });
             }
             _ => {}
         }
-        write_atomically(&ticket, &Ticket::bytes(&outcome.config, &outcome.layers))?;
-        write_atomically(&result, RunResult::new(outcome).to_json().as_bytes())
+        files.iter().try_for_each(|(name, bytes)| write_atomically(&self.path.join(name), bytes))
     }
 }
 
