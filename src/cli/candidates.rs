@@ -91,7 +91,8 @@ pub(super) fn candidates(arguments: CandidatesArguments) -> Result<String, Error
 fn tables(found: &RequiredCandidates) -> String {
     let RequiredCandidates { config, backend, threads, seconds, needed } = found;
     let paper = needed.iter().any(|needed| needed.paper().is_some());
-    let header = ["ε/η".to_owned()].into_iter().chain(config.eta.iter().map(|&eta| format!("η = {}", number(eta))));
+    let header =
+        ["ε/η".to_owned()].into_iter().chain(config.eta.iter().map(|&eta| format!("η = {}", number(eta))));
     let mut quantiles = numbers(header);
     let n = |count: Option<usize>| count.map_or_else(|| ">30".to_owned(), |n| n.to_string());
     let etas = config.eta.len();

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 2 bad input (flags, data, tickets, a place that cannot be written to), said before any work
 //! begins; 1 whatever else failed.
 
+mod approximate;
 mod candidates;
 mod evaluate;
 mod info;
@@ -34,6 +35,7 @@ struct Cli {
 enum Command {
     Run(run::RunArguments),
     Evaluate(evaluate::EvaluateArguments),
+    Approximate(approximate::ApproximateArguments),
     Candidates(candidates::CandidatesArguments),
     Info(info::InfoArguments),
 }
@@ -47,6 +49,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
+        Command::Approximate(arguments) => approximate::approximate(arguments),
         Command::Candidates(arguments) => candidates::candidates(arguments),
         Command::Info(arguments) => info::info(&arguments),
     };

@@ -8,7 +8,11 @@ use slth::training::{NoProgress, Phase, Progress, Step};
 
 /// A bar per phase; nothing when `quiet` or standard error is no terminal.
 pub(super) fn progress(quiet: bool) -> Box<dyn Progress> {
-    if visible(quiet) { Box::new(Bar { bar: ProgressBar::hidden(), epochs: 0 }) } else { Box::new(NoProgress) }
+    if visible(quiet) {
+        Box::new(Bar { bar: ProgressBar::hidden(), epochs: 0 })
+    } else {
+        Box::new(NoProgress)
+    }
 }
 
 /// The same for work spread over threads.

@@ -117,7 +117,8 @@ impl CandidatesConfig {
                 return Err(Error::config("ratio", problem));
             }
             if let Some(eta) = self.eta.iter().find(|&eta| eta * ratio > 1.0) {
-                let problem = format!("epsilon must be at most 1, but {ratio} times eta {eta} is {}", eta * ratio);
+                let problem =
+                    format!("epsilon must be at most 1, but {ratio} times eta {eta} is {}", eta * ratio);
                 return Err(Error::config("ratio", problem));
             }
         }

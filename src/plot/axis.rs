@@ -92,10 +92,8 @@ pub fn number(x: f64) -> String {
     if x == 0.0 || !x.is_finite() || (0.01..1000.0).contains(&rounded.abs()) {
         return format!("{}", rounded + 0.0);
     }
-    let raised: String = exponent
-        .chars()
-        .map(|c| c.to_digit(10).map_or('⁻', |digit| DIGITS[digit as usize]))
-        .collect();
+    let raised: String =
+        exponent.chars().map(|c| c.to_digit(10).map_or('⁻', |digit| DIGITS[digit as usize])).collect();
     match mantissa {
         "1" => format!("10{raised}"),
         "-1" => format!("-10{raised}"),
@@ -118,7 +116,9 @@ mod tests {
         assert_eq!(ticks(Axis::linear("").including(0.0, 0.0), &[1.0]), "0 0.2 0.4 0.6 0.8 1");
         assert_eq!(ticks(Axis::log(""), &[1e-5, 1e-2]), "10⁻⁵ 10⁻⁴ 10⁻³ 0.01");
         assert_eq!(ticks(Axis::log(""), &[0.1, 0.5, 0.0]), "0.1 0.2 0.5");
-        for hostile in [&[][..], &[f64::NAN], &[f64::INFINITY, -1.0], &[7.0], &[1e300, -1e300], &[1e-300, 1e300]] {
+        for hostile in
+            [&[][..], &[f64::NAN], &[f64::INFINITY, -1.0], &[7.0], &[1e300, -1e300], &[1e-300, 1e300]]
+        {
             assert!(ticks(Axis::linear(""), hostile).len() < 2000);
             assert!(ticks(Axis::log(""), hostile).len() < 2000);
         }

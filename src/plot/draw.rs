@@ -50,10 +50,10 @@ fn named(chart: &Chart) -> impl Iterator<Item = &Series> {
     chart.series.iter().filter(|series| !series.name.is_empty())
 }
 
-/// A letter of DejaVu Sans is 0.6 em wide on average.
+/// A letter of DejaVu Sans is 0.55 em wide on average.
 fn legend_width(chart: &Chart) -> i32 {
     let longest = named(chart).map(|series| series.name.chars().count()).max();
-    longest.map_or(0, |letters| KEY + letters as i32 * SMALL * 6 / 10 + 16)
+    longest.map_or(0, |letters| KEY + letters as i32 * SMALL * 11 / 20 + 16)
 }
 
 fn draw(area: &Area<'_>, chart: &Chart) -> Drawn {
@@ -100,7 +100,8 @@ fn draw(area: &Area<'_>, chart: &Chart) -> Drawn {
         }
     }
     for series in series {
-        marks(area, series, &series.points.iter().filter_map(|&point| pixel(point)).collect::<Vec<_>>())?;
+        let points: Vec<_> = series.points.iter().filter_map(|&point| pixel(point)).collect();
+        marks(area, series, &points, &points)?;
     }
     for (line, series) in named(chart).enumerate() {
         let (at, from) = (top + 14 + LINE * line as i32, right + 10);
@@ -108,9 +109,8 @@ fn draw(area: &Area<'_>, chart: &Chart) -> Drawn {
             let corners = [(from, at - 9), (from + KEY - 16, at + 9)];
             area.draw(&Rectangle::new(corners, colour(series).mix(0.2).filled()))?;
         }
-        let line = matches!(series.style, Style::Solid | Style::Dashed);
-        let key = [from, from + (KEY - 16) / 2, from + KEY - 16].map(|x| (x, at));
-        marks(area, series, if line { &key } else { &key[1..2] })?;
+        let [start, middle, end] = [0, (KEY - 16) / 2, KEY - 16].map(|x| (from + x, at));
+        marks(area, series, &[start, end], &[middle])?;
         text(area, &series.name, (from + KEY - 4, at), SMALL, HPos::Left, VPos::Center)?;
     }
     Ok(())
@@ -126,15 +126,17 @@ fn text(area: &Area<'_>, text: &str, at: (i32, i32), size: i32, h: HPos, v: VPos
     area.draw(&Text::new(text.to_owned(), at, style))
 }
 
-/// A series' line and dots through `points`, in pixels.
-fn marks(area: &Area<'_>, series: &Series, points: &[(i32, i32)]) -> Drawn {
+/// A series' line through `line` and its dots, in pixels.
+fn marks(area: &Area<'_>, series: &Series, line: &[(i32, i32)], dots: &[(i32, i32)]) -> Drawn {
     let colour = colour(series);
     match series.style {
-        Style::Solid => area.draw(&PathElement::new(points.to_vec(), colour.stroke_width(3)))?,
-        Style::Dashed => area.draw(&DashedPathElement::new(points.iter().copied(), 8, 6, colour.stroke_width(2)))?,
+        Style::Solid => area.draw(&PathElement::new(line.to_vec(), colour.stroke_width(3)))?,
+        Style::Dashed => {
+            area.draw(&DashedPathElement::new(line.iter().copied(), 8, 6, colour.stroke_width(2)))?
+        }
         Style::Dots | Style::Rings | Style::Band => {}
     }
-    for &point in points {
+    for &point in dots {
         match series.style {
             Style::Solid | Style::Dots => area.draw(&Circle::new(point, DOT, colour.filled()))?,
             Style::Dashed | Style::Rings => {
@@ -156,8 +158,13 @@ mod tests {
     fn everything_is_drawn_and_escaped() {
         let styles = [Style::Solid, Style::Dashed, Style::Dots, Style::Rings, Style::Band];
         let series = styles.into_iter().enumerate().map(|(i, style)| {
-            Series::new(format!("<{style:?}> & more"), i, style, vec![[1.0, 2.0], [f64::NAN, 1.0], [3.0, 0.0]])
-                .with_band(vec![[1.0, 1.0, 2.0], [3.0, 0.5, 1.0]])
+            Series::new(
+                format!("<{style:?}> & more"),
+                i,
+                style,
+                vec![[1.0, 2.0], [f64::NAN, 1.0], [3.0, 0.0]],
+            )
+            .with_band(vec![[1.0, 1.0, 2.0], [3.0, 0.5, 1.0]])
         });
         let chart = Chart::new("a < b", Axis::log("η"), Axis::linear("n"), series.collect());
         let empty = Chart::new("", Axis::log(""), Axis::log(""), vec![]);

@@ -130,8 +130,10 @@ impl CandidatesResult {
             let colour = colour % GREY;
             let paper = points(&keep, |row| row.ratio, |row| row.paper_n);
             by_ratio.push(Series::new("", colour, Style::Dashed, paper));
-            let (low, high) =
-                (points(&keep, |row| row.ratio, |row| row.n50), points(&keep, |row| row.ratio, |row| row.n99));
+            let (low, high) = (
+                points(&keep, |row| row.ratio, |row| row.n50),
+                points(&keep, |row| row.ratio, |row| row.n99),
+            );
             let band = low.iter().filter_map(|&[x, low]| {
                 high.iter().find(|high| high[0] == x).map(|&[_, high]| [x, low, high])
             });
@@ -154,7 +156,8 @@ impl CandidatesResult {
             let mut by_eta = Vec::new();
             for (colour, slope) in few(&self.slope_per_decade).into_iter().enumerate() {
                 let keep = |row: &Row| row.ratio == slope.ratio;
-                let fitted = slope.candidates.map_or(String::new(), |slope| format!(": {slope:.2} per decade"));
+                let fitted =
+                    slope.candidates.map_or(String::new(), |slope| format!(": {slope:.2} per decade"));
                 let name = format!("ε/η = {}{fitted}", number(slope.ratio));
                 let ours = points(&keep, |row| 1.0 / row.eta, |row| row.n90);
                 let paper = points(&keep, |row| 1.0 / row.eta, |row| row.paper_n);
@@ -181,7 +184,8 @@ impl CandidatesResult {
     pub fn files(&self, found: &RequiredCandidates) -> Result<Vec<(&'static str, Vec<u8>)>, Error> {
         let picture = svg(&self.charts(found))?;
         let pixels = png(&picture, 2.0)?;
-        let contents = [self.to_csv().into_bytes(), picture.into_bytes(), pixels, self.to_json().into_bytes()];
+        let contents =
+            [self.to_csv().into_bytes(), picture.into_bytes(), pixels, self.to_json().into_bytes()];
         Ok(Self::FILES.into_iter().zip(contents).collect())
     }
 }

@@ -24,6 +24,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod approximation;
 mod candidates;
 mod hash;
 mod machine;
@@ -31,6 +32,7 @@ mod output;
 mod summary;
 mod ticket;
 
+pub use approximation::{ApproximationResult, ApproximationRow, ConstructionRow, SmallestRow};
 pub use candidates::CandidatesResult;
 pub use hash::{mask_hash, weights_hash};
 pub use machine::Machine;
