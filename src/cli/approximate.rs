@@ -9,6 +9,7 @@ use slth::experiments::{ApproximateConfig, Approximator, Draw, Target, Watch};
 use slth::plot::png;
 use slth::results::{ApproximationResult, ApproximationRow, ConstructionRow, OutputDirectory, SmallestRow};
 
+use super::list::List;
 use super::progress::{progress, watch};
 use super::report::numbers;
 use super::{backend, dataset};
@@ -55,11 +56,10 @@ pub(super) struct ApproximateArguments {
         long,
         value_name = "F,F,..",
         help_heading = "Approximation",
-        value_delimiter = ',',
         allow_negative_numbers = true,
         default_value = "0"
     )]
-    epsilon: Vec<f32>,
+    epsilon: List<f32>,
 
     /// Build the theorem's network instead: 2n hidden ReLU units per weight, masked and perturbed; for small targets
     #[arg(long, value_name = "KIND", help_heading = "Approximation")]
@@ -154,7 +154,7 @@ fn configuration(arguments: &ApproximateArguments) -> Result<ApproximateConfig, 
         c: arguments.c,
         candidates: arguments.candidates,
         draw: arguments.draw,
-        epsilon: arguments.epsilon.clone(),
+        epsilon: arguments.epsilon.0.clone(),
         normalize: arguments.normalize,
         seed: arguments.seed,
         threads: arguments.threads,

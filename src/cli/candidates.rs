@@ -9,6 +9,7 @@ use slth::plot::number;
 use slth::results::{CandidatesResult, OutputDirectory};
 
 use super::backend;
+use super::list::List;
 use super::progress::watch;
 use super::report::numbers;
 
@@ -21,24 +22,17 @@ use super::report::numbers;
 #[command(args_override_self = true)]
 pub(super) struct CandidatesArguments {
     /// Tolerances
-    #[arg(
-        long,
-        value_name = "F,F,..",
-        value_delimiter = ',',
-        allow_negative_numbers = true,
-        default_value = "1e-2,1e-3,1e-4,1e-5"
-    )]
-    eta: Vec<f64>,
+    #[arg(long, value_name = "F,F,..", allow_negative_numbers = true, default_value = "1e-2,1e-3,1e-4,1e-5")]
+    eta: List<f64>,
 
     /// Perturbations, as epsilon/eta
     #[arg(
         long,
         value_name = "F,F,..",
-        value_delimiter = ',',
         allow_negative_numbers = true,
         default_value = "0,0.1,0.5,1,2,3,4,5,10"
     )]
-    ratio: Vec<f64>,
+    ratio: List<f64>,
 
     /// Which targets must be met: every one in [-1/2, 1/2], or one drawn per trial
     #[arg(long, value_name = "every|one", default_value_t)]
@@ -75,7 +69,8 @@ pub(super) struct CandidatesArguments {
 
 /// Measures; the text is the tables for standard output.
 pub(super) fn candidates(arguments: CandidatesArguments) -> Result<String, Error> {
-    let CandidatesArguments { eta, ratio, criterion, trials, seed, threads, .. } = arguments;
+    let CandidatesArguments { eta: List(eta), ratio: List(ratio), criterion, trials, seed, threads, .. } =
+        arguments;
     let backend = Some(backend(arguments.backend.as_deref())?);
     let config = CandidatesConfig { eta, ratio, criterion, trials, seed, threads, backend };
     config.validate()?;

@@ -36,6 +36,6 @@ pub use approximation::{ApproximationResult, ApproximationRow, ConstructionRow, 
 pub use candidates::CandidatesResult;
 pub use hash::{mask_hash, weights_hash};
 pub use machine::Machine;
-pub use output::{OutputDirectory, OutputError};
+pub use output::{OutputDirectory, OutputError, between_writes};
 pub use summary::RunResult;
 pub use ticket::{Ticket, TicketError, TicketProblem};

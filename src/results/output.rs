@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
@@ -13,6 +14,15 @@ use crate::experiments::Outcome;
 
 const RESULT: &str = "result.json";
 const TICKET: &str = "ticket.safetensors";
+
+/// Held while results are written.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Waits until no results are being written; none are before the guard is gone. For a handler of signals that is about to
+/// end the process: results are then there whole, or not at all, and no temporary file stays behind.
+pub fn between_writes() -> MutexGuard<'static, ()> {
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Why results cannot be written.
 #[derive(Debug, Error)]
@@ -100,6 +110,7 @@ impl OutputDirectory {
     /// When the system refuses.
     pub fn write_all(&self, files: &[(&str, Vec<u8>)]) -> Result<(), OutputError> {
         let Some((last, _)) = files.last() else { return Ok(()) };
+        let _writing = between_writes();
         let last = self.path.join(last);
         // An old result must not stand beside new files, not even for a moment.
         match fs::remove_file(&last) {
