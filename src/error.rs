@@ -1,9 +1,12 @@
 //! What can go wrong in a run.
 
+use slth_kernels::subset_sum::SubsetSumError;
 use slth_kernels::{BackendError, ShapeError};
 use thiserror::Error;
 
 use crate::dataset::DatasetError;
+use crate::experiments::TargetError;
+use crate::plot::PlotError;
 use crate::results::{OutputError, TicketError};
 
 /// Why a run, or part of one, failed.
@@ -27,6 +30,19 @@ pub enum Error {
     /// A saved ticket cannot be read.
     #[error(transparent)]
     Ticket(#[from] TicketError),
+    /// A network to approximate cannot be read.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Subsets are further from the optimum than they may be.
+    #[error("{beyond} of {subsets} subsets are not optimal in f64, the worst by {max_excess:e}")]
+    NotOptimal {
+        /// How many.
+        beyond: usize,
+        /// Of how many.
+        subsets: usize,
+        /// The largest residual beyond the optimum.
+        max_excess: f64,
+    },
     /// The results cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -53,6 +69,12 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// A subset sum that cannot be searched.
+    #[error(transparent)]
+    SubsetSum(#[from] SubsetSumError),
+    /// A picture cannot be made.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
     /// Slices that do not fit together were handed to a kernel.
     #[error(transparent)]
     Shape(#[from] ShapeError),
@@ -68,9 +90,17 @@ impl Error {
     /// than the run itself.
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Self::Config { .. } | Self::Dataset(_) | Self::Backend(_) | Self::Ticket(_) => true,
+            Self::Config { .. } | Self::Dataset(_) | Self::Backend(_) | Self::Ticket(_) | Self::Target(_) => {
+                true
+            }
             Self::Output(error) => error.is_bad_input(),
-            Self::Diverged { .. } | Self::NotFinite | Self::Threads { .. } | Self::Shape(_) => false,
+            Self::Diverged { .. }
+            | Self::NotFinite
+            | Self::Threads { .. }
+            | Self::NotOptimal { .. }
+            | Self::SubsetSum(_)
+            | Self::Plot(_)
+            | Self::Shape(_) => false,
         }
     }
 }

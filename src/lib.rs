@@ -21,6 +21,7 @@
 //! * [`training`]: projected SGD, edge-popup, evaluation
 //! * [`experiments`]: configuration → outcome; pretraining once and pruning many times
 //! * [`results`]: `result.json`, `ticket.safetensors`, atomic writing
+//! * [`plot`]: charts as SVG and PNG
 //! * [`random`]: the keyed random streams everything draws from
 //!
 //! The same configuration and seed give the same bits on every instruction set and every number of threads.
@@ -30,6 +31,7 @@ pub mod dataset;
 mod error;
 pub mod experiments;
 pub mod network;
+pub mod plot;
 pub mod random;
 pub mod results;
 pub mod training;

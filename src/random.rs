@@ -20,6 +20,12 @@ pub enum Purpose {
     PretrainOrder = 3,
     /// The order of the training images in an epoch of pruning.
     PruneOrder = 4,
+    /// Candidates of a subset sum; the layer's place is that of the matrix, the epoch's that of the row, weight or trial.
+    Candidates = 16,
+    /// The target of a subset sum, one per trial.
+    SubsetTarget = 17,
+    /// Inputs a construction is tried on.
+    Probes = 18,
 }
 
 /// A source of random numbers for one purpose.

@@ -208,7 +208,10 @@ mod tests {
                         .unwrap();
                     for i in 0..n {
                         let velocity = 0.9_f32.mul_add(v0[i], gradient[i]);
-                        let moved = (-0.1_f32).mul_add(velocity, change0[i]).clamp(-epsilon, epsilon);
+                        let moved = (-0.1_f32).mul_add(velocity, change0[i]);
+                        // As `min` and `max` of the instruction sets choose between zeros: the second one.
+                        let moved = if moved > -epsilon { moved } else { -epsilon };
+                        let moved = if moved < epsilon { moved } else { epsilon };
                         assert_eq!(
                             [v[i], change[i], weights[i]].map(f32::to_bits),
                             [velocity, moved, initial[i] + moved].map(f32::to_bits),

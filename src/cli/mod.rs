@@ -1,10 +1,13 @@
 //! The command line: flags to configurations, outcomes to text. All work is the library's.
 //!
 //! Exit codes: 0 done; 2 bad input (flags, data, tickets, a place that cannot be written to), said before any work
-//! begins; 1 whatever else failed.
+//! begins; 1 whatever else failed; 130 interrupted, which leaves no half-written file.
 
+mod approximate;
+mod candidates;
 mod evaluate;
 mod info;
+mod list;
 mod progress;
 mod report;
 mod run;
@@ -33,6 +36,8 @@ struct Cli {
 enum Command {
     Run(run::RunArguments),
     Evaluate(evaluate::EvaluateArguments),
+    Approximate(approximate::ApproximateArguments),
+    Candidates(candidates::CandidatesArguments),
     Info(info::InfoArguments),
 }
 
@@ -42,9 +47,16 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    // Without a handler (there is one already, or the system has none) an interrupt ends the process as it always did.
+    let _ = ctrlc::set_handler(|| {
+        let _whole = slth::results::between_writes();
+        std::process::exit(130);
+    });
     let done = match cli.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
+        Command::Approximate(arguments) => approximate::approximate(arguments),
+        Command::Candidates(arguments) => candidates::candidates(arguments),
         Command::Info(arguments) => info::info(&arguments),
     };
     match done {

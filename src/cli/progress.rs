@@ -1,12 +1,59 @@
 //! Progress bars on standard error.
 
+use std::sync::Mutex;
+
 use indicatif::{ProgressBar, ProgressStyle};
+use slth::experiments::Watch;
 use slth::training::{NoProgress, Phase, Progress, Step};
 
 /// A bar per phase; nothing when `quiet` or standard error is no terminal.
 pub(super) fn progress(quiet: bool) -> Box<dyn Progress> {
-    let visible = !quiet && std::io::IsTerminal::is_terminal(&std::io::stderr());
-    if visible { Box::new(Bar { bar: ProgressBar::hidden(), epochs: 0 }) } else { Box::new(NoProgress) }
+    if visible(quiet) {
+        Box::new(Bar { bar: ProgressBar::hidden(), epochs: 0 })
+    } else {
+        Box::new(NoProgress)
+    }
+}
+
+/// The same for work spread over threads.
+pub(super) fn watch(quiet: bool) -> Box<dyn Watch> {
+    if visible(quiet) { Box::new(SharedBar::default()) } else { Box::new(NoProgress) }
+}
+
+fn visible(quiet: bool) -> bool {
+    !quiet && std::io::IsTerminal::is_terminal(&std::io::stderr())
+}
+
+struct SharedBar(Mutex<ProgressBar>);
+
+impl Default for SharedBar {
+    fn default() -> Self {
+        Self(Mutex::new(ProgressBar::hidden()))
+    }
+}
+
+impl SharedBar {
+    fn bar(&self) -> std::sync::MutexGuard<'_, ProgressBar> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Watch for SharedBar {
+    fn begin(&self, what: &str, total: usize) {
+        const TEMPLATE: &str = "{prefix:<22} {wide_bar} {pos}/{len}  {eta_precise} left";
+        let style = ProgressStyle::with_template(TEMPLATE).expect("the template is well-formed");
+        let bar = ProgressBar::new(total as u64).with_style(style).with_prefix(what.to_owned());
+        bar.enable_steady_tick(std::time::Duration::from_millis(200));
+        *self.bar() = bar;
+    }
+
+    fn advance(&self, pieces: usize) {
+        self.bar().inc(pieces as u64);
+    }
+
+    fn end(&self) {
+        self.bar().finish();
+    }
 }
 
 struct Bar {

@@ -1,6 +1,6 @@
 //! The table at the end of a run.
 
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use slth::experiments::Outcome;
 use slth::training::{Evaluation, Timing};
 
@@ -71,9 +71,9 @@ fn percent(evaluation: Evaluation) -> String {
 }
 
 /// A table of right-aligned columns after the first.
-fn numbers<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
+pub(super) fn numbers<T: Into<Cell>>(header: impl IntoIterator<Item = T>) -> Table {
     let mut table = Table::new();
-    table.load_style(STYLE).set_header(header);
+    table.load_style(STYLE).set_header(header.into_iter().map(Into::into).collect::<Vec<Cell>>());
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

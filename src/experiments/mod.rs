@@ -2,11 +2,25 @@
 //!
 //! [`run`](run()) does all of it. [`Experiment`] does it in parts, so that a network can be pretrained once and pruned
 //! at many sparsities.
+//!
+//! The theory: [`required_candidates`] measures how many candidates a subset sum needs, [`Approximator`] rebuilds a network
+//! by subset sums.
 
+mod approximate;
+mod candidates;
 mod config;
 mod run;
+mod watch;
 
+pub use approximate::{
+    ApproximateConfig, Approximation, Approximator, Check, Construction, Draw, Target, TargetError,
+    TargetProblem,
+};
+pub use candidates::{
+    CandidatesConfig, Criterion, Needed, RequiredCandidates, paper_candidates, required_candidates,
+};
 pub use config::RunConfig;
 pub(crate) use config::{check_network, number_or_inf};
 pub(crate) use run::start;
 pub use run::{DenseOutcome, Experiment, Outcome, PrunedOutcome, run};
+pub use watch::Watch;

@@ -24,7 +24,7 @@ pub fn mask_hash(layers: &[PrunedLayer]) -> String {
     hex(hash)
 }
 
-fn hex(hash: Sha256) -> String {
+pub(super) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

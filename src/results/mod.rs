@@ -24,14 +24,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod approximation;
+mod candidates;
 mod hash;
 mod machine;
 mod output;
 mod summary;
 mod ticket;
 
+pub use approximation::{ApproximationResult, ApproximationRow, ConstructionRow, SmallestRow};
+pub use candidates::CandidatesResult;
 pub use hash::{mask_hash, weights_hash};
 pub use machine::Machine;
-pub use output::{OutputDirectory, OutputError};
+pub use output::{OutputDirectory, OutputError, between_writes};
 pub use summary::RunResult;
 pub use ticket::{Ticket, TicketError, TicketProblem};

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
@@ -13,6 +14,15 @@ use crate::experiments::Outcome;
 
 const RESULT: &str = "result.json";
 const TICKET: &str = "ticket.safetensors";
+
+/// Held while results are written.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Waits until no results are being written; none are before the guard is gone. For a handler of signals that is about to
+/// end the process: results are then there whole, or not at all, and no temporary file stays behind.
+pub fn between_writes() -> MutexGuard<'static, ()> {
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Why results cannot be written.
 #[derive(Debug, Error)]
@@ -68,10 +78,18 @@ impl OutputDirectory {
     /// # Errors
     /// When it cannot be written to or, without `force`, holds a result or a ticket.
     pub fn prepare(path: impl Into<PathBuf>, force: bool) -> Result<Self, OutputError> {
+        Self::prepare_for(path, &[RESULT, TICKET], force)
+    }
+
+    /// The same for results of other `names`.
+    ///
+    /// # Errors
+    /// When it cannot be written to or, without `force`, holds one of them.
+    pub fn prepare_for(path: impl Into<PathBuf>, names: &[&str], force: bool) -> Result<Self, OutputError> {
         let path = path.into();
         let unwritable = |source| OutputError::Unwritable { directory: path.clone(), source };
         fs::create_dir_all(&path).map_err(unwritable)?;
-        for name in [RESULT, TICKET] {
+        for name in names {
             let file = path.join(name);
             match file.symlink_metadata() {
                 Ok(found) if found.is_dir() => return Err(OutputError::InTheWay { file }),
@@ -88,16 +106,27 @@ impl OutputDirectory {
     /// # Errors
     /// When the system refuses.
     pub fn write(&self, outcome: &Outcome) -> Result<(), OutputError> {
-        let (result, ticket) = (self.path.join(RESULT), self.path.join(TICKET));
-        // An old result must not stand beside a new ticket, not even for a moment.
-        match fs::remove_file(&result) {
+        let ticket = Ticket::bytes(&outcome.config, &outcome.layers);
+        let result = RunResult::new(outcome).to_json().into_bytes();
+        self.write_all(&[(TICKET, ticket), (RESULT, result)])
+    }
+
+    /// Writes `files`, as (name, content), one after the other; the last is the sign of a complete result.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn write_all(&self, files: &[(&str, Vec<u8>)]) -> Result<(), OutputError> {
+        let Some((last, _)) = files.last() else { return Ok(()) };
+        let _writing = between_writes();
+        let last = self.path.join(last);
+        // An old result must not stand beside new files, not even for a moment.
+        match fs::remove_file(&last) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(OutputError::Write { file: result, source });
+                return Err(OutputError::Write { file: last, source });
             }
             _ => {}
         }
-        write_atomically(&ticket, &Ticket::bytes(&outcome.config, &outcome.layers))?;
-        write_atomically(&result, RunResult::new(outcome).to_json().as_bytes())
+        files.iter().try_for_each(|(name, bytes)| write_atomically(&self.path.join(name), bytes))
     }
 }
 

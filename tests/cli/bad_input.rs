@@ -9,7 +9,7 @@ use predicates::prelude::*;
 use crate::fixture::{self, CLASSES, COLUMNS, ROWS, TEST, TRAIN, gzip, idx, slth, small_run};
 
 /// Runs, expects refusal in one line with all of `words`.
-fn refused(command: &mut Command, words: &[&str]) {
+pub(crate) fn refused(command: &mut Command, words: &[&str]) {
     let assert = command.assert().code(2).stdout("");
     let error = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     assert_eq!(error.lines().count(), 1, "{error}");

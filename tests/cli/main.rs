@@ -1,6 +1,8 @@
 //! The command as its users meet it.
 
+mod approximate;
 mod bad_input;
+mod candidates;
 mod determinism;
 mod fixture;
 mod output;

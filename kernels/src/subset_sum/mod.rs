@@ -431,4 +431,6 @@ pub fn sums(candidates: &[f32], sums: &mut [f32], sizes: &mut [u8]) -> Result<()
 }
 
 #[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
 mod tests;

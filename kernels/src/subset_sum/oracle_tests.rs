@@ -1,0 +1,133 @@
+//! Against the definition in f64: all 2ⁿ subsets of thousands of random instances, n ≤ 20, every backend and method.
+//!
+//! `SLTH_TEST_LONG=1` takes 2,000 instances of every n up to 20 instead of a few for the larger ones (minutes).
+
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::{Method, Search, Subset};
+use crate::{Backend, Engine};
+
+/// The least residual for each ε, by all sums in f64, a candidate at a time; sizes go along.
+fn optima<const E: usize>(candidates: &[f32], target: f32, epsilons: [f32; E]) -> [f64; E] {
+    let mut sums = Vec::with_capacity(1 << candidates.len());
+    let mut sizes = Vec::with_capacity(1 << candidates.len());
+    sums.push(0.0);
+    sizes.push(0.0);
+    for &x in candidates {
+        for i in 0..sums.len() {
+            sums.push(sums[i] + f64::from(x));
+            sizes.push(sizes[i] + 1.0);
+        }
+    }
+    let mut least = [f64::INFINITY; E];
+    for (sum, size) in sums.iter().zip(&sizes) {
+        let distance = (sum - f64::from(target)).abs();
+        for (least, epsilon) in least.iter_mut().zip(epsilons) {
+            let residual = (distance - f64::from(epsilon) * size).max(0.0);
+            *least = if residual < *least { residual } else { *least };
+        }
+    }
+    least
+}
+
+/// Every backend and method within 2⁻²² · max(1, Σ|x|) of the optimum, and of one opinion.
+fn check<const E: usize>(candidates: &[f32], n: usize, targets: &[f32], epsilons: [f32; E]) {
+    let rows = || candidates.chunks_exact(n).zip(targets);
+    let optima: Vec<_> = rows().map(|(row, &target)| optima(row, target, epsilons)).collect();
+    for (e, epsilon) in epsilons.into_iter().enumerate() {
+        let mut first: Option<Vec<Subset>> = None;
+        for backend in Backend::available() {
+            for method in [Method::Auto, Method::BruteForce, Method::MeetInTheMiddle, Method::SortingNetwork]
+            {
+                if method == Method::SortingNetwork && epsilon > 0.0 {
+                    continue;
+                }
+                // The scalar brute force is the slowest by far; its agreement is tested elsewhere too.
+                if method == Method::BruteForce && backend == Backend::scalar() && n > 16 {
+                    continue;
+                }
+                let engine = Engine::new(backend);
+                let mut found = vec![Subset::default(); targets.len()];
+                Search { epsilon, method }.nearest_each(engine, candidates, n, targets, &mut found).unwrap();
+                for (((row, &target), optima), found) in rows().zip(&optima).zip(&found) {
+                    let sum: f64 = (0..n).filter(|&i| found.contains(i)).map(|i| f64::from(row[i])).sum();
+                    let residual =
+                        (sum - f64::from(target)).abs() - f64::from(epsilon) * f64::from(found.size());
+                    let total: f64 = row.iter().map(|x| f64::from(x.abs())).sum();
+                    let bound = f64::max(1.0, total) / f64::from(1 << 22);
+                    let what = || format!("{backend} {method:?} {row:?} z = {target} ε = {epsilon}");
+                    assert!(
+                        (residual.max(0.0) - found.residual).abs() <= 1e-12 * total.max(1.0),
+                        "{}",
+                        what()
+                    );
+                    assert!(found.residual <= optima[e] + bound, "{} optimum {}", what(), optima[e]);
+                    assert!(found.residual >= optima[e] - 1e-12 * total.max(1.0), "{}", what());
+                }
+                match &first {
+                    Some(first) => assert_eq!(&found, first, "{backend} {method:?}"),
+                    None => first = Some(found),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn random_instances() {
+    let long = std::env::var_os("SLTH_TEST_LONG").is_some();
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(11);
+    let mut instances = 0;
+    for n in 1..=20 {
+        let count = match n {
+            _ if long => 2000,
+            ..=14 => 200,
+            15..=16 => 48,
+            17..=18 => 16,
+            _ => 5,
+        };
+        let candidates: Vec<f32> = (0..n * count).map(|_| random.random_range(-1.0..1.0)).collect();
+        let targets: Vec<f32> = (0..count).map(|_| random.random_range(-1.0..1.0)).collect();
+        check(&candidates, n, &targets, [0.0, 1e-6, 1e-4, 0.01, 0.3]);
+        instances += 5 * count;
+    }
+    let backends = Backend::available();
+    eprintln!("{instances} instances on {backends:?}");
+}
+
+/// A candidate from a few values, so that many are equal, zero, opposite, or far larger than the others.
+fn candidate() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        Just(0.0),
+        Just(-0.0),
+        Just(0.5),
+        Just(-0.5),
+        Just(0.25),
+        Just(1e-30),
+        -1.0_f32..1.0,
+        (-8_i8..=8).prop_map(|x| f32::from(x) / 8.0),
+        -40.0_f32..40.0,
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Ties, equal candidates, zeros, targets out of reach.
+    #[test]
+    fn awkward_instances(
+        candidates in prop::collection::vec(candidate(), 1..=12),
+        target in prop_oneof![-2.0_f32..2.0, candidate(), Just(1e3_f32), Just(-1e6_f32)],
+        epsilon in prop_oneof![Just(0.0_f32), Just(0.125), Just(1.0), 0.0_f32..0.1],
+    ) {
+        check(&candidates, candidates.len(), &[target], [0.0, epsilon]);
+    }
+
+    /// One candidate many times.
+    #[test]
+    fn equal_candidates(x in candidate(), n in 1_usize..=14, target in -20.0_f32..20.0, epsilon in 0.0_f32..0.2) {
+        check(&vec![x; n], n, &[target], [0.0, epsilon]);
+    }
+}

@@ -1,0 +1,134 @@
+//! `slth candidates`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use slth::Error;
+use slth::experiments::{CandidatesConfig, Criterion, RequiredCandidates, required_candidates};
+use slth::plot::number;
+use slth::results::{CandidatesResult, OutputDirectory};
+
+use super::backend;
+use super::list::List;
+use super::progress::watch;
+use super::report::numbers;
+
+/// How many random candidates a subset sum needs, beside the paper's plot.
+///
+/// Candidates are uniform on [-1, 1], each may be moved by epsilon. n* is the smallest n for which the first n meet every
+/// target in [-1/2, 1/2] (or one random target) within eta, decided exactly over all 2^n subsets. Quantiles of n* over many
+/// draws go to standard output as a table and with --out to candidates.json, candidates.csv and a plot.
+#[derive(Args)]
+#[command(args_override_self = true)]
+pub(super) struct CandidatesArguments {
+    /// Tolerances
+    #[arg(long, value_name = "F,F,..", allow_negative_numbers = true, default_value = "1e-2,1e-3,1e-4,1e-5")]
+    eta: List<f64>,
+
+    /// Perturbations, as epsilon/eta
+    #[arg(
+        long,
+        value_name = "F,F,..",
+        allow_negative_numbers = true,
+        default_value = "0,0.1,0.5,1,2,3,4,5,10"
+    )]
+    ratio: List<f64>,
+
+    /// Which targets must be met: every one in [-1/2, 1/2], or one drawn per trial
+    #[arg(long, value_name = "every|one", default_value_t)]
+    criterion: Criterion,
+
+    /// Random candidate sets
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = CandidatesConfig::default().trials)]
+    trials: usize,
+
+    /// Keys all random numbers
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = CandidatesConfig::default().seed)]
+    seed: u64,
+
+    /// Directory for candidates.json, candidates.csv, candidates.svg and candidates.png
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Replace results in --out
+    #[arg(long)]
+    force: bool,
+
+    /// Number of threads; does not change the result [default: all cores]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    threads: Option<usize>,
+
+    /// Instruction set, as listed by `slth info`; does not change the result [default: $SLTH_BACKEND, else the best]
+    #[arg(long, value_name = "NAME")]
+    backend: Option<String>,
+
+    /// Show no progress
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Measures; the text is the tables for standard output.
+pub(super) fn candidates(arguments: CandidatesArguments) -> Result<String, Error> {
+    let CandidatesArguments { eta: List(eta), ratio: List(ratio), criterion, trials, seed, threads, .. } =
+        arguments;
+    let backend = Some(backend(arguments.backend.as_deref())?);
+    let config = CandidatesConfig { eta, ratio, criterion, trials, seed, threads, backend };
+    config.validate()?;
+    let prepare = |path| OutputDirectory::prepare_for(path, &CandidatesResult::FILES, arguments.force);
+    let out = arguments.out.map(prepare).transpose()?;
+    let found = required_candidates(&config, watch(arguments.quiet).as_ref())?;
+    if let Some(out) = out {
+        out.write_all(&CandidatesResult::new(&found).files(&found)?)?;
+    }
+    Ok(tables(&found))
+}
+
+fn tables(found: &RequiredCandidates) -> String {
+    let RequiredCandidates { config, backend, threads, seconds, needed } = found;
+    let paper = needed.iter().any(|needed| needed.paper().is_some());
+    let header =
+        ["ε/η".to_owned()].into_iter().chain(config.eta.iter().map(|&eta| format!("η = {}", number(eta))));
+    let mut quantiles = numbers(header);
+    let n = |count: Option<usize>| count.map_or_else(|| ">30".to_owned(), |n| n.to_string());
+    let etas = config.eta.len();
+    for (row, &ratio) in config.ratio.iter().enumerate() {
+        let cell = |column: usize| {
+            let needed = &needed[column * config.ratio.len() + row];
+            let ours = [0.5, 0.9, 0.99].map(|quantile| n(needed.quantile(quantile))).join(" ");
+            match needed.paper() {
+                Some(paper_n) => format!("{ours} [{paper_n}]"),
+                None => ours,
+            }
+        };
+        quantiles.add_row([format!("{ratio}")].into_iter().chain((0..etas).map(cell)));
+    }
+    let some = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+    let mut fits = String::new();
+    if etas > 1 {
+        let mut slopes = numbers(["ε/η", "candidates per decade of 1/η", "paper"]);
+        for &ratio in &config.ratio {
+            let [ours, theirs] = [false, true].map(|paper| some(found.slope_per_decade(ratio, paper)));
+            slopes.add_row([format!("{ratio}"), ours, theirs]);
+        }
+        fits += &format!("{slopes}\n");
+    }
+    let [from, to] = found.ratio_range();
+    if from < to {
+        let fall = format!("candidates fewer at ε/η = {to} than at {from}");
+        let mut falls = numbers(["η", &fall, "paper"]);
+        for &eta in &config.eta {
+            let [ours, theirs] = [false, true]
+                .map(|paper| found.fall(eta, paper).map_or_else(|| "-".to_owned(), |fall| fall.to_string()));
+            falls.add_row([number(eta), ours, theirs]);
+        }
+        fits += &format!("{falls}\n");
+    }
+    format!(
+        "Candidates needed for {} in [-1/2, 1/2]: 50, 90 and 99 % of {} draws{}; seed {}; backend {backend}, threads \
+         {threads}, {seconds:.1} s\n{quantiles}\n{fits}",
+        if config.criterion == Criterion::Every { "every target" } else { "one random target" },
+        config.trials,
+        if paper { " [the paper's plot]" } else { "" },
+        config.seed,
+    )
+}

@@ -1,0 +1,135 @@
+//! Axes: their range, their ticks, their numbers.
+
+/// An axis: what it shows, how, and from where to where.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    label: String,
+    log: bool,
+    range: Option<[f64; 2]>,
+}
+
+impl Axis {
+    /// A linear axis over all the data.
+    pub fn linear(label: impl Into<String>) -> Self {
+        Self { label: label.into(), log: false, range: None }
+    }
+
+    /// A logarithmic axis over all the positive data.
+    pub fn log(label: impl Into<String>) -> Self {
+        Self { log: true, ..Self::linear(label) }
+    }
+
+    /// From `from` to `to` at least.
+    #[must_use]
+    pub fn including(self, from: f64, to: f64) -> Self {
+        Self { range: Some([from, to]), ..self }
+    }
+
+    /// What it shows.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Where x is on a linear scale; NaN for what cannot be shown.
+    pub(super) fn place(&self, x: f64) -> f64 {
+        let place = if self.log { libm::log10(x) } else { x };
+        if place.is_finite() { place } else { f64::NAN }
+    }
+
+    /// Its two ends, a margin around `data` and the range asked for, and its ticks; all as places.
+    pub(super) fn span(&self, data: impl Iterator<Item = f64>) -> ([f64; 2], Vec<f64>) {
+        let asked = self.range.into_iter().flatten();
+        let places = data.chain(asked).map(|x| self.place(x)).filter(|x| !x.is_nan());
+        let [from, to] = places.fold([f64::INFINITY, f64::NEG_INFINITY], |[a, b], x| [a.min(x), b.max(x)]);
+        let [from, to] = if from <= to { [from, to] } else { [0.0, 1.0] };
+        let margin = if to > from { 0.04 * (to - from) } else { 0.5 * from.abs().max(1.0) };
+        let ends = [from - margin, to + margin];
+        (ends, if self.log { decades(ends) } else { steps(ends) })
+    }
+
+    /// The number at a tick.
+    pub(super) fn tick(&self, place: f64) -> String {
+        number(if self.log { libm::pow(10.0, place) } else { place })
+    }
+}
+
+/// Powers of ten; where there are fewer than three, 2 and 5 times them too.
+fn decades([from, to]: [f64; 2]) -> Vec<f64> {
+    let (first, last) = (libm::floor(from) as i64, libm::ceil(to) as i64);
+    let within = |place: &f64| (from..=to).contains(place);
+    let every = (last - first) / 12 + 1;
+    let whole: Vec<f64> =
+        (first..=last).filter(|k| k % every == 0).map(|k| k as f64).filter(within).collect();
+    if whole.len() >= 3 {
+        return whole;
+    }
+    let fine = (first..=last).flat_map(|k| [1.0, 2.0, 5.0].map(|digit| k as f64 + libm::log10(digit)));
+    fine.filter(within).collect()
+}
+
+/// Multiples of 1, 2 or 5 times a power of ten, about seven of them.
+fn steps([from, to]: [f64; 2]) -> Vec<f64> {
+    let rough = (to - from) / 7.0;
+    let power = libm::pow(10.0, libm::floor(libm::log10(rough)));
+    let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power).into_iter().find(|&step| step >= rough);
+    let step = step.unwrap_or(rough);
+    let (first, last) = (libm::ceil(from / step) as i64, libm::floor(to / step) as i64);
+    (first..=last).take(100).map(|k| k as f64 * step).collect()
+}
+
+/// A number as it is written on an axis or in a legend: powers of ten as such where they are beyond 0.01 and 1000, others
+/// with at most four digits.
+///
+/// ```
+/// use slth::plot::number;
+/// assert_eq!([1e-3, 0.25, 20.0, 1e5, 0.0, -0.5].map(number), ["10⁻³", "0.25", "20", "10⁵", "0", "-0.5"]);
+/// ```
+pub fn number(x: f64) -> String {
+    const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
+    let rounded: f64 = format!("{x:.3e}").parse().unwrap_or(x);
+    let text = format!("{rounded:e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    if x == 0.0 || !x.is_finite() || (0.01..1000.0).contains(&rounded.abs()) {
+        return format!("{}", rounded + 0.0);
+    }
+    let raised: String =
+        exponent.chars().map(|c| c.to_digit(10).map_or('⁻', |digit| DIGITS[digit as usize])).collect();
+    match mantissa {
+        "1" => format!("10{raised}"),
+        "-1" => format!("-10{raised}"),
+        _ => format!("{mantissa}·10{raised}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_lie_within_and_are_round() {
+        let ticks = |axis: Axis, data: &[f64]| {
+            let (ends, ticks) = axis.span(data.iter().copied());
+            assert!(ticks.iter().all(|t| (ends[0]..=ends[1]).contains(t)));
+            ticks.iter().map(|&t| axis.tick(t)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(ticks(Axis::linear(""), &[0.0, 10.0]), "0 2 4 6 8 10");
+        assert_eq!(ticks(Axis::linear("").including(0.0, 0.0), &[1.0]), "0 0.2 0.4 0.6 0.8 1");
+        assert_eq!(ticks(Axis::log(""), &[1e-5, 1e-2]), "10⁻⁵ 10⁻⁴ 10⁻³ 0.01");
+        assert_eq!(ticks(Axis::log(""), &[0.1, 0.5, 0.0]), "0.1 0.2 0.5");
+        for hostile in
+            [&[][..], &[f64::NAN], &[f64::INFINITY, -1.0], &[7.0], &[1e300, -1e300], &[1e-300, 1e300]]
+        {
+            assert!(ticks(Axis::linear(""), hostile).len() < 2000);
+            assert!(ticks(Axis::log(""), hostile).len() < 2000);
+        }
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(number(3e-4), "3·10⁻⁴");
+        assert_eq!(number(-1e6), "-10⁶");
+        assert_eq!(number(0.1 + 0.2), "0.3");
+        assert_eq!(number(999.96), "10³");
+        assert_eq!(number(-0.0), "0");
+    }
+}
