@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::dataset::DatasetError;
 use crate::experiments::TargetError;
 use crate::plot::PlotError;
-use crate::results::{OutputError, TicketError};
+use crate::results::{OutputError, StoreError, TicketError};
 
 /// Why a run, or part of one, failed.
 #[derive(Debug, Error)]
@@ -46,6 +46,12 @@ pub enum Error {
     /// The results cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The store of a sweep cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Whoever watched the training asked for its end.
+    #[error("stopped before the end")]
+    Stopped,
     /// Numbers left the range of f32 while training.
     #[error(
         "{phase} diverged in epoch {epoch}: {what} is not finite; try a lower learning rate or weight decay"
@@ -94,12 +100,14 @@ impl Error {
                 true
             }
             Self::Output(error) => error.is_bad_input(),
-            Self::Diverged { .. }
+            Self::Store(error) => error.is_bad_input(),
+            Self::Plot(_)
+            | Self::Stopped
+            | Self::Diverged { .. }
             | Self::NotFinite
             | Self::Threads { .. }
             | Self::NotOptimal { .. }
             | Self::SubsetSum(_)
-            | Self::Plot(_)
             | Self::Shape(_) => false,
         }
     }

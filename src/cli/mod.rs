@@ -1,16 +1,24 @@
 //! The command line: flags to configurations, outcomes to text. All work is the library's.
 //!
 //! Exit codes: 0 done; 2 bad input (flags, data, tickets, a place that cannot be written to), said before any work
-//! begins; 1 whatever else failed; 130 interrupted, which leaves no half-written file.
+//! begins; 3 a sweep stopped by a signal, to be continued by the same command; 130 interrupted, which leaves no half-written
+//! file; 1 whatever else failed.
 
 mod approximate;
 mod candidates;
 mod evaluate;
+mod grid;
 mod info;
 mod list;
+mod merge;
+mod preset;
 mod progress;
 mod report;
 mod run;
+mod setting;
+mod status;
+mod study;
+mod sweep;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -35,6 +43,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::RunArguments),
+    Sweep(sweep::SweepArguments),
+    Status(status::StatusArguments),
+    Merge(merge::MergeArguments),
+    Report(study::ReportArguments),
     Evaluate(evaluate::EvaluateArguments),
     Approximate(approximate::ApproximateArguments),
     Candidates(candidates::CandidatesArguments),
@@ -43,17 +55,24 @@ enum Command {
 
 /// Parses the arguments and does what they say.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    // Without a handler (there is one already, or the system has none) an interrupt ends the process as it always did.
-    let _ = ctrlc::set_handler(|| {
-        let _whole = slth::results::between_writes();
-        std::process::exit(130);
-    });
+    // A sweep stops in its own way. Without a handler (there is one already, or the system has none) an interrupt ends the
+    // process as it always did.
+    if !matches!(cli.command, Command::Sweep(_)) {
+        let _ = ctrlc::set_handler(|| {
+            let _whole = slth::results::between_writes();
+            std::process::exit(130);
+        });
+    }
     let done = match cli.command {
         Command::Run(arguments) => run::run(arguments),
+        Command::Sweep(arguments) => sweep::sweep(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::Merge(arguments) => merge::merge(&arguments),
+        Command::Report(arguments) => study::report(&arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
         Command::Approximate(arguments) => approximate::approximate(arguments),
         Command::Candidates(arguments) => candidates::candidates(arguments),
@@ -70,9 +89,24 @@ pub(crate) fn main() -> ExitCode {
         },
         Err(error) => {
             say(&describe(&error));
-            ExitCode::from(if error.is_bad_input() { 2 } else { 1 })
+            ExitCode::from(match error {
+                Error::Stopped => 3,
+                error if error.is_bad_input() => 2,
+                _ => 1,
+            })
         }
     }
+}
+
+/// The flags of a preset stand before those given, so that the latter count.
+fn parse() -> Result<Cli, clap::Error> {
+    let cli = Cli::try_parse()?;
+    let Command::Sweep(sweep::SweepArguments { preset: Some(preset), .. }) = &cli.command else {
+        return Ok(cli);
+    };
+    let mut words: Vec<_> = std::env::args_os().collect();
+    words.splice(2..2, preset.flags().map(Into::into)); // after `slth sweep`
+    Cli::try_parse_from(words)
 }
 
 /// Help and version as they are; errors in one line.
@@ -91,7 +125,12 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn say(message: &str) {
-    let _ = writeln!(std::io::stderr(), "error: {message}");
+    note(&format!("error: {message}"));
+}
+
+/// A line on standard error, where it can be had.
+fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// The library's message, a field of the configuration by the name of its flag.
@@ -99,6 +138,9 @@ fn describe(error: &Error) -> String {
     match error {
         Error::Config { field, problem } => format!("--{}: {problem}", field.replace('_', "-")),
         Error::Backend(problem) => format!("--backend or {BACKEND_VARIABLE}: {problem}"),
+        Error::Stopped => {
+            "stopped by a signal; what was computed is kept, the same command continues".to_owned()
+        }
         other => other.to_string(),
     }
 }

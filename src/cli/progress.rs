@@ -1,9 +1,11 @@
 //! Progress bars on standard error.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use slth::experiments::Watch;
+use slth::experiments::{SweepProgress, Watch};
+use slth::results::{Cell, CellOutcome};
 use slth::training::{NoProgress, Phase, Progress, Step};
 
 /// A bar per phase; nothing when `quiet` or standard error is no terminal.
@@ -88,5 +90,63 @@ impl Progress for Bar {
 
     fn end(&mut self, _phase: Phase) {
         self.bar.finish();
+    }
+}
+
+/// The progress of a sweep: a bar, or where standard error is no terminal a line per cell.
+pub(super) struct SweepBar {
+    quiet: bool,
+    terminal: bool,
+    bar: ProgressBar,
+    /// Cells of the sweep.
+    cells: AtomicUsize,
+    /// Those that are done.
+    done: AtomicUsize,
+}
+
+impl SweepBar {
+    pub(super) fn new(quiet: bool) -> Self {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        // Hidden it still measures the time left.
+        let bar = if quiet || !terminal { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        Self { quiet, terminal, bar, cells: AtomicUsize::new(0), done: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn finish(&self) {
+        self.bar.finish();
+    }
+
+    fn message(&self) -> String {
+        format!("{} of {} cells", self.done.load(Ordering::Relaxed), self.cells.load(Ordering::Relaxed))
+    }
+}
+
+impl SweepProgress for SweepBar {
+    fn begin(&self, cells: usize, known: usize, images: u64) {
+        const TEMPLATE: &str = "{wide_bar} {msg}  {percent} %  {eta_precise} left";
+        self.cells.store(cells, Ordering::Relaxed);
+        self.done.store(known, Ordering::Relaxed);
+        self.bar.set_length(images);
+        self.bar.set_style(ProgressStyle::with_template(TEMPLATE).expect("the template is well-formed"));
+        self.bar.set_message(self.message());
+        self.bar.reset_eta();
+    }
+
+    fn images(&self, images: u64) {
+        self.bar.inc(images);
+    }
+
+    fn cell(&self, cell: &Cell) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+        self.bar.set_message(self.message());
+        if self.quiet || self.terminal {
+            return;
+        }
+        let outcome = match &cell.outcome {
+            CellOutcome::Done(result) => format!("test accuracy {:.2} %", 100.0 * result.test_accuracy),
+            CellOutcome::Failed { error } => format!("failed: {error}"),
+        };
+        let left = indicatif::HumanDuration(self.bar.eta());
+        super::note(&format!("{}: {outcome} ({}, {left} left)", cell.name(), self.message()));
     }
 }

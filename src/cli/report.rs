@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use slth::experiments::Outcome;
-use slth::training::{Evaluation, Timing};
+use slth::training::{Evaluation, PruneMethod, Timing};
 
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 const STYLE: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
@@ -11,11 +11,12 @@ const STYLE: TableStyle = TableStyle::new().top_border(RULE).header_separator(RU
 pub(super) fn table(outcome: &Outcome) -> String {
     let Outcome { config, backend, threads, .. } = outcome;
     format!(
-        "{} {}, ε = {}, sparsity {} (fraction REMOVED), seed {}; backend {backend}, threads {threads}\n{}\n{}\n",
+        "{} {}, ε = {}, sparsity {} (fraction REMOVED), {}seed {}; backend {backend}, threads {threads}\n{}\n{}\n",
         config.network,
         config.init,
         config.epsilon,
         config.sparsity,
+        if config.method == PruneMethod::EdgePopup { String::new() } else { format!("{}, ", config.method) },
         config.seed,
         layers(outcome),
         accuracies(outcome),

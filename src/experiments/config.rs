@@ -6,7 +6,7 @@ use slth_kernels::Backend;
 use crate::dataset::{Dataset, Normalisation, Subset};
 use crate::error::Error;
 use crate::network::{Architecture, Initialisation};
-use crate::training::{EdgePopupSettings, PretrainSettings};
+use crate::training::{EdgePopupSettings, PretrainSettings, PruneMethod, Scope};
 
 /// Everything that decides a run, and where it is computed. The command line's flags are called like the fields.
 ///
@@ -24,8 +24,13 @@ pub struct RunConfig {
     /// ε, the largest change pretraining may make to a weight, in [0, ∞]; default 0.02.
     #[serde(with = "number_or_inf")]
     pub epsilon: f32,
-    /// s, the fraction of each layer's weights REMOVED, in [0, 1); default 0.5.
+    /// s, the fraction of weights REMOVED, in [0, 1); default 0.5.
     pub sparsity: f64,
+    /// How the weights to remove are found; default edge-popup. Finetuning is pretraining's SGD for `prune_epochs`, without
+    /// a bound on the change.
+    pub method: PruneMethod,
+    /// Whether `sparsity` is that of each layer, the default, or of all weights.
+    pub scope: Scope,
     /// Epochs of pretraining; default 1. 0 leaves the weights as they were drawn, like ε = 0.
     pub pretrain_epochs: usize,
     /// Epochs of edge-popup; default 5; at least 1 where anything is removed.
@@ -65,6 +70,8 @@ impl Default for RunConfig {
             normalize: Normalisation::default(),
             epsilon: 0.02,
             sparsity: 0.5,
+            method: PruneMethod::default(),
+            scope: Scope::default(),
             pretrain_epochs: 1,
             prune_epochs: 5,
             batch: 128,
@@ -176,6 +183,12 @@ impl RunConfig {
         if self.scale_by_keep { 1.0 / libm::sqrt(1.0 - self.sparsity) } else { 1.0 }
     }
 
+    /// The same for all runs that start from the same pretrained network.
+    pub(crate) fn pretraining(&self) -> Self {
+        // Pruning decides nothing before it starts, unless the sparsity scales the weights.
+        Self { sparsity: if self.scale_by_keep { self.sparsity } else { 0.0 }, ..self.clone() }
+    }
+
     pub(crate) fn pretrain_settings(&self) -> PretrainSettings {
         PretrainSettings {
             epsilon: self.epsilon,
@@ -187,9 +200,14 @@ impl RunConfig {
         }
     }
 
+    pub(crate) fn finetune_settings(&self) -> PretrainSettings {
+        PretrainSettings { epsilon: f32::INFINITY, epochs: self.prune_epochs, ..self.pretrain_settings() }
+    }
+
     pub(crate) fn edge_popup_settings(&self, sparsity: f64) -> EdgePopupSettings {
         EdgePopupSettings {
             sparsity,
+            scope: self.scope,
             epochs: self.prune_epochs,
             batch: self.batch,
             learning_rate: self.prune_lr,
@@ -255,6 +273,23 @@ pub(crate) mod number_or_inf {
                 Err(D::Error::custom(format!("`{text}` is neither a number nor inf")))
             }
         }
+    }
+}
+
+/// The same for lists.
+pub(crate) mod numbers_or_inf {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Number(#[serde(with = "super::number_or_inf")] f32);
+
+    pub(crate) fn serialize<S: Serializer>(values: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().map(|&value| Number(value)))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
+        Ok(Vec::<Number>::deserialize(deserializer)?.into_iter().map(|Number(value)| value).collect())
     }
 }
 

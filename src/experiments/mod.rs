@@ -1,7 +1,8 @@
 //! From a configuration to an outcome.
 //!
 //! [`run`](run()) does all of it. [`Experiment`] does it in parts, so that a network can be pretrained once and pruned
-//! at many sparsities.
+//! at many sparsities. [`Sweep`] does so over a grid of ε, sparsities and seeds, and keeps what it found in a
+//! [`Store`](crate::results::Store).
 //!
 //! The theory: [`required_candidates`] measures how many candidates a subset sum needs, [`Approximator`] rebuilds a network
 //! by subset sums.
@@ -10,6 +11,9 @@ mod approximate;
 mod candidates;
 mod config;
 mod run;
+mod shard;
+mod study;
+mod sweep;
 mod watch;
 
 pub use approximate::{
@@ -23,4 +27,7 @@ pub use config::RunConfig;
 pub(crate) use config::{check_network, number_or_inf};
 pub(crate) use run::start;
 pub use run::{DenseOutcome, Experiment, Outcome, PrunedOutcome, run};
+pub use shard::Shard;
+pub use study::{Comparison, Finding, Study, Summary};
+pub use sweep::{Grid, Sweep, SweepProgress, SweepSummary};
 pub use watch::Watch;

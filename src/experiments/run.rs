@@ -7,8 +7,8 @@ use super::config::{RunConfig, Split, check_threads};
 use crate::dataset::{Dataset, Subset};
 use crate::error::Error;
 use crate::training::{
-    Evaluation, Pretrained, Progress, PrunedLayer, Timing, edge_popup, evaluate_dense, evaluate_pruned,
-    pretrain,
+    Evaluation, Pretrained, Progress, PruneMethod, PrunedLayer, Timing, edge_popup, evaluate_dense,
+    evaluate_pruned, finetune, one_shot, pretrain,
 };
 
 /// The network after pretraining, all weights in place.
@@ -172,15 +172,21 @@ impl<'a> Experiment<'a> {
     ) -> Result<(Vec<PrunedLayer>, PrunedOutcome), Error> {
         let Self { config, split, engine } = *self;
         RunConfig { sparsity, ..config.clone() }.validate()?;
-        let pruned = edge_popup(
-            engine,
-            &config.network,
-            &pretrained.weights,
-            &config.edge_popup_settings(sparsity),
-            split.train,
-            config.normalize,
-            progress,
-        )?;
+        let (network, weights, images, inputs) =
+            (&config.network, &pretrained.weights, split.train, config.normalize);
+        let one_shot = |random| one_shot(engine, network, weights, sparsity, config.scope, random);
+        let pruned = match config.method {
+            PruneMethod::EdgePopup => {
+                let settings = config.edge_popup_settings(sparsity);
+                edge_popup(engine, network, weights, &settings, images, inputs, progress)?
+            }
+            PruneMethod::Magnitude => one_shot(None)?,
+            PruneMethod::Random => one_shot(Some(config.seed))?,
+            PruneMethod::MagnitudeThenFinetune => {
+                let settings = config.finetune_settings();
+                finetune(engine, network, one_shot(None)?, &settings, images, inputs, progress)?
+            }
+        };
         let evaluate =
             |images| evaluate_pruned(engine, &config.network, &pruned.layers, images, config.normalize);
         let outcome = PrunedOutcome {

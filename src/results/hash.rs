@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::dataset::Dataset;
 use crate::training::PrunedLayer;
 
 /// SHA-256, in hex, over all weights, removed ones too, as little-endian f32, layer by layer: the bytes of the
@@ -22,6 +23,24 @@ pub fn mask_hash(layers: &[PrunedLayer]) -> String {
         hash.update(layer.mask.iter().map(u8::from).collect::<Vec<_>>());
     }
     hex(hash)
+}
+
+/// SHA-256, in hex, over sizes, labels and pixels of all images: equal for the same data, whatever file it came from.
+pub fn dataset_hash(dataset: &Dataset) -> String {
+    let mut hash = Sha256::new();
+    for number in [dataset.rows(), dataset.columns(), dataset.train().len(), dataset.test().len()] {
+        hash.update((number as u64).to_le_bytes());
+    }
+    for examples in [dataset.train(), dataset.test()] {
+        hash.update(examples.labels());
+        hash.update(examples.pixels());
+    }
+    hex(hash)
+}
+
+/// SHA-256, in hex, of `text`.
+pub(super) fn text_hash(text: &str) -> String {
+    hex(Sha256::new().chain_update(text))
 }
 
 pub(super) fn hex(hash: Sha256) -> String {

@@ -1,4 +1,5 @@
-//! What a run leaves behind: `result.json` and `ticket.safetensors`, each written whole or not at all.
+//! What a run leaves behind: `result.json` and `ticket.safetensors`, each written whole or not at all; what a sweep does: a
+//! [`Store`] of cells, and a [report](report()) of it.
 //!
 //! ```
 //! use slth::dataset::Dataset;
@@ -26,16 +27,27 @@
 
 mod approximation;
 mod candidates;
+mod cell;
 mod hash;
 mod machine;
+mod merge;
 mod output;
+mod plan;
+mod report;
+mod store;
 mod summary;
 mod ticket;
 
 pub use approximation::{ApproximationResult, ApproximationRow, ConstructionRow, SmallestRow};
 pub use candidates::CandidatesResult;
-pub use hash::{mask_hash, weights_hash};
+pub use cell::{Cell, CellConfig, CellOutcome, CellResult, CellTiming};
+pub use hash::{dataset_hash, mask_hash, weights_hash};
 pub use machine::Machine;
+pub use merge::merge;
 pub use output::{OutputDirectory, OutputError, between_writes};
+pub use plan::Plan;
+pub use report::report;
+pub(crate) use store::known_cells;
+pub use store::{Store, StoreError, read_cells};
 pub use summary::RunResult;
 pub use ticket::{Ticket, TicketError, TicketProblem};

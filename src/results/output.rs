@@ -131,7 +131,7 @@ impl OutputDirectory {
 }
 
 /// Writes `bytes` to a temporary file beside `file` and renames it: readers see the old file or the new one, whole.
-fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), OutputError> {
+pub(super) fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), OutputError> {
     let write = || {
         let mut written = temporary(file.parent().unwrap_or(Path::new(".")))?;
         written.write_all(bytes)?;

@@ -1,7 +1,7 @@
 //! Pruning by edge-popup (Ramanujan et al. 2020, "What's Hidden in a Randomly Weighted Neural Network?",
 //! arXiv 1911.13299): the weights are frozen, a score per weight is trained.
 //!
-//! Each forward removes, layer by layer, the int(s·n) weights of lowest |score|. The straight-through gradient
+//! Each forward removes the int(s·n) weights of lowest |score|, layer by layer or among all. The straight-through gradient
 //! ∂L/∂score = sign(score) · w · ∂L/∂w_eff goes to all scores, those of removed weights too. SGD with momentum and
 //! weight decay as in PyTorch, the learning rate on a cosine per epoch.
 
@@ -11,6 +11,7 @@ use slth_kernels::{Engine, MaskedWeights, PackedMask};
 
 use super::check_fits;
 use super::epochs::{Method, Timing, run_epochs};
+use super::one_shot::{Scope, kept_of_all};
 use super::progress::{Phase, Progress};
 use crate::dataset::{Examples, Normalisation, Normaliser, Subset};
 use crate::error::Error;
@@ -22,8 +23,10 @@ use crate::random::{Purpose, Stream};
 /// How to prune.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EdgePopupSettings {
-    /// s, the fraction of each layer's weights REMOVED, in [0, 1).
+    /// s, the fraction of weights REMOVED, in [0, 1).
     pub sparsity: f64,
+    /// Of each layer's weights, or of all.
+    pub scope: Scope,
     /// Times through the training images; with 0 the random initial scores decide.
     pub epochs: usize,
     /// Images per step, at least 1.
@@ -78,15 +81,15 @@ pub fn edge_popup(
     let batch = settings.batch.min(images.len());
     let normaliser = Normaliser::new(normalisation, engine.threads() > 1);
     let mut method = EdgePopup::new(engine, network, weights, settings, normaliser, batch)?;
-    let nothing_to_do = settings.epochs == 0 || method.layers.iter().all(|l| l.keep == l.weights.len());
+    let nothing_to_do = settings.epochs == 0 || method.keeps_all();
     let timing = if nothing_to_do {
         Timing::default()
     } else {
         run_epochs(&mut method, images, settings.epochs, batch, settings.seed, progress)?
     };
+    method.select().map_err(|error| not_a_number(error, settings.epochs))?;
     let mut layers = Vec::with_capacity(method.layers.len());
-    for mut layer in method.layers {
-        layer.select(engine).map_err(|error| not_a_number(error, settings.epochs))?;
+    for layer in method.layers {
         if !layer.scores.iter().all(|score| score.is_finite()) {
             return Err(diverged(settings.epochs));
         }
@@ -137,12 +140,36 @@ impl ScoredLayer<'_> {
     }
 }
 
+/// The cut through the scores of all layers together.
+struct Joint {
+    keep: usize,
+    /// Those of the step before, to be written over.
+    masks: Vec<PackedMask>,
+    selector: Selector,
+    threshold: Option<Threshold>,
+}
+
+impl Joint {
+    fn select(&mut self, engine: Engine, layers: &mut [ScoredLayer<'_>]) -> Result<(), TopKError> {
+        let largest = Selection::largest(self.keep, Order::Magnitude);
+        let selection = self.threshold.map_or(largest, |threshold| largest.near(threshold));
+        let scores: Vec<&[f32]> = layers.iter().map(|layer| layer.scores.as_slice()).collect();
+        self.threshold = Some(self.selector.select(engine, &scores, selection, &mut self.masks)?);
+        for (layer, mask) in layers.iter_mut().zip(&mut self.masks) {
+            core::mem::swap(&mut layer.mask, mask);
+        }
+        Ok(())
+    }
+}
+
 struct EdgePopup<'a> {
     engine: Engine,
     settings: EdgePopupSettings,
     step: ScoreStep,
     epoch: usize,
     layers: Vec<ScoredLayer<'a>>,
+    /// Where the layers are ranked together.
+    joint: Option<Joint>,
     propagation: Propagation,
     /// The weight gradient of one layer at a time.
     gradient: Vec<f32>,
@@ -175,6 +202,14 @@ impl<'a> EdgePopup<'a> {
                 threshold: None,
             })
         };
+        let layers: Vec<_> =
+            network.layers().zip(weights).enumerate().map(layer).collect::<Result<_, Error>>()?;
+        let joint = (settings.scope == Scope::Global).then(|| Joint {
+            keep: kept_of_all(network, settings.sparsity),
+            masks: layers.iter().map(|layer| layer.mask.clone()).collect(),
+            selector: Selector::default(),
+            threshold: None,
+        });
         Ok(Self {
             engine,
             settings: *settings,
@@ -184,10 +219,29 @@ impl<'a> EdgePopup<'a> {
                 weight_decay: settings.weight_decay,
             },
             epoch: 0,
-            layers: network.layers().zip(weights).enumerate().map(layer).collect::<Result<_, Error>>()?,
+            layers,
+            joint,
             propagation: Propagation::new(engine, network, normaliser, batch, true),
             gradient: vec![0.0; network.layers().map(LayerShape::weights).max().unwrap_or(0)],
         })
+    }
+}
+
+impl EdgePopup<'_> {
+    /// Whether nothing is to be removed.
+    fn keeps_all(&self) -> bool {
+        match &self.joint {
+            None => self.layers.iter().all(|layer| layer.keep == layer.weights.len()),
+            Some(joint) => joint.keep == self.layers.iter().map(|layer| layer.weights.len()).sum::<usize>(),
+        }
+    }
+
+    /// Cuts the scores of all layers.
+    fn select(&mut self) -> Result<(), TopKError> {
+        match &mut self.joint {
+            None => self.layers.iter_mut().try_for_each(|layer| layer.select(self.engine)),
+            Some(joint) => joint.select(self.engine, &mut self.layers),
+        }
     }
 }
 
@@ -202,8 +256,8 @@ impl Method for EdgePopup<'_> {
 
     fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error> {
         self.propagation.load(examples, indices);
+        self.select().map_err(|error| not_a_number(error, self.epoch))?;
         for (index, layer) in self.layers.iter_mut().enumerate() {
-            layer.select(self.engine).map_err(|error| not_a_number(error, self.epoch))?;
             layer.masked.set_mask(self.engine, &layer.mask)?;
             self.propagation.forward(index, &layer.masked)?;
         }
@@ -234,6 +288,7 @@ mod tests {
         for sparsity in [0.0, 0.1, 0.29, 0.5, 0.9, 0.999] {
             let settings = EdgePopupSettings {
                 sparsity,
+                scope: Scope::PerLayer,
                 epochs: 2,
                 batch: 33,
                 learning_rate: 0.1,
@@ -258,6 +313,38 @@ mod tests {
     }
 
     #[test]
+    fn together_the_share_is_removed_of_all() {
+        let mnist = Dataset::mnist().unwrap();
+        let network: Architecture = "784-37-11-10".parse().unwrap();
+        let weights = Initialisation::KaimingNormal.network(&network, 1.0, 3);
+        let settings = EdgePopupSettings {
+            sparsity: 0.29,
+            scope: Scope::Global,
+            epochs: 2,
+            batch: 33,
+            learning_rate: 0.1,
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            seed: 1,
+        };
+        let images = Subset::new(mnist.train(), 0, 200);
+        let engine = Engine::new(Backend::best());
+        let progress = &mut crate::training::NoProgress;
+        let pruned =
+            edge_popup(engine, &network, &weights, &settings, images, Normalisation::MeanStd, progress)
+                .unwrap();
+        let removed = pruned.layers.iter().map(|layer| layer.mask.removed()).sum::<usize>();
+        assert_eq!(removed, (0.29 * network.weights() as f64) as usize);
+        let removed_scores = pruned.layers.iter().flat_map(|layer| {
+            layer.mask.iter().zip(&layer.scores).filter(|(kept, _)| !kept).map(|(_, score)| score.abs())
+        });
+        let largest = removed_scores.fold(0.0, f32::max);
+        for layer in &pruned.layers {
+            assert!(layer.mask.iter().zip(&layer.scores).all(|(kept, s)| !kept || s.abs() >= largest));
+        }
+    }
+
+    #[test]
     fn the_cosine_falls_from_the_rate_towards_zero() {
         assert_eq!((cosine(0.1, 0, 5), cosine(0.1, 0, 1)), (0.1, 0.1));
         assert_eq!(cosine(0.1, 2, 4), 0.05);
@@ -272,6 +359,7 @@ mod tests {
         let weights = Initialisation::Uniform.network(&network, 1.0, 3);
         let settings = EdgePopupSettings {
             sparsity: 0.5,
+            scope: Scope::PerLayer,
             epochs: 3,
             batch: 10,
             learning_rate: f32::MAX,

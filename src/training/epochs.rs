@@ -63,6 +63,9 @@ pub(super) fn run_epochs<M: Method>(
                 loss: sum.loss / seen as f64,
                 accuracy: sum.correct as f64 / seen as f64,
             });
+            if progress.stopped() {
+                return Err(Error::Stopped);
+            }
         }
     }
     let seconds = start.elapsed().as_secs_f64();

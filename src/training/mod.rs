@@ -1,4 +1,5 @@
-//! Training and evaluation: [projected SGD](pretrain()), [edge-popup](edge_popup()), accuracy.
+//! Training and evaluation: [projected SGD](pretrain()), [edge-popup](edge_popup()) and [what it is compared
+//! with](PruneMethod), accuracy.
 //!
 //! Everything runs on the [`Engine`](slth_kernels::Engine) handed in; a parallel one uses the rayon pool of the caller.
 //! Once the buffers are made, a step of either training allocates nothing.
@@ -9,7 +10,7 @@
 //! use slth::dataset::{Dataset, Normalisation, Subset};
 //! use slth::network::{Architecture, Initialisation};
 //! use slth::training::{
-//!     EdgePopupSettings, NoProgress, PretrainSettings, edge_popup, evaluate_dense, evaluate_pruned, pretrain,
+//!     EdgePopupSettings, NoProgress, PretrainSettings, Scope, edge_popup, evaluate_dense, evaluate_pruned, pretrain,
 //! };
 //! use slth_kernels::Engine;
 //!
@@ -25,7 +26,7 @@
 //! assert!(evaluate_dense(engine, &network, &dense.weights, test, inputs)?.accuracy() > 0.5);
 //!
 //! let settings = EdgePopupSettings {
-//!     sparsity: 0.3, epochs: 2, batch: 50, learning_rate: 0.1, momentum: 0.9, weight_decay: 1e-4, seed: 7,
+//!     sparsity: 0.3, epochs: 2, batch: 50, learning_rate: 0.1, momentum: 0.9, weight_decay: 1e-4, scope: Scope::PerLayer, seed: 7,
 //! };
 //! let pruned = edge_popup(engine, &network, &dense.weights, &settings, train, inputs, &mut NoProgress)?;
 //! assert_eq!(pruned.layers[0].mask.removed(), 2352);
@@ -36,6 +37,7 @@
 mod edge_popup;
 mod epochs;
 mod evaluate;
+mod one_shot;
 mod pretrain;
 mod progress;
 
@@ -46,7 +48,8 @@ use crate::network::Architecture;
 pub use edge_popup::{EdgePopupSettings, Pruned, PrunedLayer, edge_popup};
 pub use epochs::Timing;
 pub use evaluate::{Evaluation, evaluate_dense, evaluate_pruned};
-pub use pretrain::{PretrainSettings, Pretrained, pretrain};
+pub use one_shot::{PruneMethod, Scope, one_shot};
+pub use pretrain::{PretrainSettings, Pretrained, finetune, pretrain};
 pub use progress::{NoProgress, Phase, Progress, Step};
 
 /// Checks that layers of `weights` weights and `images` fit `network`, and that there is something to make batches of.

@@ -9,6 +9,8 @@ pub enum Phase {
     Pretrain,
     /// Edge-popup on the scores.
     Prune,
+    /// SGD on the weights that pruning has kept.
+    Finetune,
 }
 
 impl fmt::Display for Phase {
@@ -16,6 +18,7 @@ impl fmt::Display for Phase {
         f.write_str(match self {
             Self::Pretrain => "pretraining",
             Self::Prune => "pruning",
+            Self::Finetune => "finetuning",
         })
     }
 }
@@ -43,6 +46,11 @@ pub trait Progress: Send {
     /// A step is done.
     fn step(&mut self, step: &Step) {
         let _ = step;
+    }
+
+    /// Whether to stop now; asked after every step. Training then ends with [`Error::Stopped`](crate::Error::Stopped).
+    fn stopped(&self) -> bool {
+        false
     }
 
     /// The phase is done.

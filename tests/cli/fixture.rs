@@ -15,7 +15,16 @@ pub(crate) const CLASSES: u8 = 3;
 
 pub(crate) fn slth() -> Command {
     let mut command = Command::cargo_bin("slth").unwrap();
-    command.env_remove("SLTH_BACKEND");
+    // What a developer or a launcher may have set.
+    for name in ["SLTH_BACKEND", "SLTH_SHARD", "SLTH_SHARDS"] {
+        command.env_remove(name);
+    }
+    for (name, _) in std::env::vars_os() {
+        let scheduler = |prefix| name.to_string_lossy().starts_with(prefix);
+        if ["SLURM_", "OMPI_", "PMI_", "PBS_", "SGE_"].into_iter().any(scheduler) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
@@ -63,8 +72,19 @@ pub(crate) fn dataset() -> TempDir {
 
 /// `slth run` on the small data set, about as short as can be.
 pub(crate) fn small_run(data: &Path) -> Command {
-    let mut command = slth();
-    command.args(["run", "--quiet", "--network", "30-8-3", "--validation", "40", "--batch", "32"]);
-    command.args(["--prune-epochs", "2", "--data"]).arg(data);
+    small("run", data)
+}
+
+/// `slth sweep` likewise, of 2 × 3 × 2 cells.
+pub(crate) fn small_sweep(data: &Path) -> Command {
+    let mut command = small("sweep", data);
+    command.args(["--epsilon", "0,0.05", "--sparsity", "0,0.5,0.7", "--seeds", "1,2"]);
     command
+}
+
+fn small(command: &str, data: &Path) -> Command {
+    let mut small = slth();
+    small.args([command, "--quiet", "--network", "30-8-3", "--validation", "40", "--batch", "32"]);
+    small.args(["--prune-epochs", "2", "--data"]).arg(data);
+    small
 }

@@ -6,3 +6,4 @@ mod candidates;
 mod determinism;
 mod fixture;
 mod output;
+mod sweep;

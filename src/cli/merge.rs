@@ -1,0 +1,25 @@
+//! `slth merge`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use slth::Error;
+
+/// Put the cells of several sweeps into one cells.jsonl.
+///
+/// Adds what OUT lacks; doing it again adds nothing. Different results of one cell are an error, and nothing is added.
+#[derive(Args)]
+pub(super) struct MergeArguments {
+    /// Where to; may be one of the others, or hold cells already
+    out: PathBuf,
+
+    /// Where from: directories with cells*.jsonl
+    #[arg(required = true, value_name = "DIR")]
+    directories: Vec<PathBuf>,
+}
+
+/// Merges; the text is one line for standard output.
+pub(super) fn merge(arguments: &MergeArguments) -> Result<String, Error> {
+    let added = slth::results::merge(&arguments.out, &arguments.directories)?;
+    Ok(format!("{added} cells added to {}\n", arguments.out.join("cells.jsonl").display()))
+}

@@ -1,0 +1,131 @@
+//! The flags that `slth run` and `slth sweep` share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use slth::Error;
+use slth::dataset::{Dataset, Normalisation};
+use slth::experiments::RunConfig;
+use slth::network::{Architecture, Initialisation};
+use slth::training::{PruneMethod, Scope};
+
+/// Everything that decides a run but ε, sparsity and seed.
+#[derive(Args)]
+pub(super) struct SettingArguments {
+    /// Directory with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte,
+    /// plain or .gz [default: the built-in MNIST]
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    data: Option<PathBuf>,
+
+    /// Train on the first N training images only [default: all that are not held out]
+    #[arg(long, value_name = "N", help_heading = "Data", allow_negative_numbers = true)]
+    train_images: Option<usize>,
+
+    /// Hold out the last N training images for validation
+    #[arg(long, value_name = "N", help_heading = "Data", allow_negative_numbers = true, default_value_t = RunConfig::default().validation)]
+    validation: usize,
+
+    /// How a pixel x becomes an input: mean-std is (x/255 - 0.1307)/0.3081, unit is x/255
+    #[arg(long, value_name = "KIND", help_heading = "Data", default_value_t)]
+    normalize: Normalisation,
+
+    /// Widths of a fully connected network without biases, input first
+    #[arg(
+        long,
+        value_name = "WIDTHS",
+        help_heading = "Network",
+        allow_negative_numbers = true,
+        default_value_t
+    )]
+    network: Architecture,
+
+    /// Distribution of the initial weights: kaiming-normal (deviation sqrt(2/fan-in)), kaiming-uniform (within
+    /// 1/sqrt(fan-in)), signed-constant (+-sqrt(2/fan-in)) or uniform (within 1)
+    #[arg(long, value_name = "KIND", help_heading = "Network", default_value_t)]
+    init: Initialisation,
+
+    /// Multiply the initial weights by 1/sqrt(keep), where keep = 1 - sparsity
+    #[arg(long, help_heading = "Network")]
+    scale_by_keep: bool,
+
+    /// Epochs of pretraining; 0 leaves the weights as they were drawn
+    #[arg(long, value_name = "N", help_heading = "Pretraining", allow_negative_numbers = true, default_value_t = RunConfig::default().pretrain_epochs)]
+    pretrain_epochs: usize,
+
+    /// Learning rate of pretraining, constant
+    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, default_value_t = RunConfig::default().pretrain_lr)]
+    pretrain_lr: f32,
+
+    /// Momentum of pretraining; 0 is plain SGD
+    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, default_value_t = RunConfig::default().pretrain_momentum)]
+    pretrain_momentum: f32,
+
+    /// How the weights to remove are found: edge-popup trains a score per weight; magnitude removes the smallest weights,
+    /// random any; magnitude-then-finetune trains the kept weights further, at the rate and momentum of pretraining
+    #[arg(long, value_name = "NAME", help_heading = "Pruning", default_value_t)]
+    method: PruneMethod,
+
+    /// What the sparsity is a fraction of: per-layer or global, all layers ranked together
+    #[arg(long, value_name = "NAME", help_heading = "Pruning", default_value_t)]
+    scope: Scope,
+
+    /// Epochs of edge-popup, where with 0 the random initial scores decide what is removed; or of finetuning
+    #[arg(long, value_name = "N", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = RunConfig::default().prune_epochs)]
+    prune_epochs: usize,
+
+    /// Learning rate of the scores in the first epoch; falls on a cosine, epoch by epoch
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = RunConfig::default().prune_lr)]
+    prune_lr: f32,
+
+    /// Momentum of the scores
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = RunConfig::default().momentum)]
+    momentum: f32,
+
+    /// Weight decay of the scores
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = RunConfig::default().weight_decay)]
+    weight_decay: f32,
+
+    /// Images per step of both trainings
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = RunConfig::default().batch)]
+    batch: usize,
+
+    /// Number of threads; changes no result [default: all cores]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    threads: Option<usize>,
+
+    /// Instruction set, as listed by `slth info`; changes no result [default: $SLTH_BACKEND, else the best]
+    #[arg(long, value_name = "NAME")]
+    backend: Option<String>,
+}
+
+impl SettingArguments {
+    /// The data of `--data`.
+    pub(super) fn dataset(&self) -> Result<Dataset, Error> {
+        super::dataset(self.data.as_deref())
+    }
+
+    /// The configuration with these flags; ε, sparsity and seed are still the defaults.
+    pub(super) fn config(&self) -> Result<RunConfig, Error> {
+        Ok(RunConfig {
+            network: self.network.clone(),
+            init: self.init,
+            scale_by_keep: self.scale_by_keep,
+            method: self.method,
+            scope: self.scope,
+            normalize: self.normalize,
+            pretrain_epochs: self.pretrain_epochs,
+            prune_epochs: self.prune_epochs,
+            batch: self.batch,
+            pretrain_lr: self.pretrain_lr,
+            pretrain_momentum: self.pretrain_momentum,
+            prune_lr: self.prune_lr,
+            momentum: self.momentum,
+            weight_decay: self.weight_decay,
+            validation: self.validation,
+            train_images: self.train_images,
+            threads: self.threads,
+            backend: Some(super::backend(self.backend.as_deref())?),
+            ..RunConfig::default()
+        })
+    }
+}

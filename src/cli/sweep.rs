@@ -1,0 +1,145 @@
+//! `slth sweep`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use slth::Error;
+use slth::experiments::{Grid, Shard, Sweep};
+use slth::results::read_cells;
+
+use super::list::List;
+use super::preset::Preset;
+use super::progress::SweepBar;
+use super::setting::SettingArguments;
+use super::{grid, note};
+
+/// Run a grid of ε by sparsity by seeds: pretrain once per ε and seed, prune at every sparsity.
+///
+/// Cells run side by side, one on each thread. Each is appended to cells.jsonl in --out when it is done (a shard's to
+/// cells-I-of-N.jsonl). The same command continues what was stopped or killed, and computes nothing twice. A cell that fails
+/// is recorded with its error, and the others go on. SIGINT, SIGTERM and SIGUSR1 end the sweep at once with exit code 3;
+/// the cells under way are given up. Exit code 2: bad flags, data or directory; 1: it could not go on, the disk full.
+///
+/// Lists ascend and are separated by commas: --epsilon 0,0.01,0.1.
+#[derive(Args)]
+#[command(args_override_self = true)]
+pub(super) struct SweepArguments {
+    /// Flags that go together; those given beside it count
+    #[arg(long, value_name = "NAME", help_heading = "Grid")]
+    pub(super) preset: Option<Preset>,
+
+    /// The largest changes pretraining may make to any weight, 0 to inf: 0 is no pretraining, inf is ordinary SGD
+    #[arg(
+        long,
+        value_name = "LIST",
+        help_heading = "Grid",
+        allow_hyphen_values = true,
+        default_value = "0,0.01,0.03,0.1,0.3"
+    )]
+    epsilon: List<f32>,
+
+    /// The fractions of each layer's weights REMOVED, at least 0 and below 1; 0 is the dense pretrained network
+    #[arg(
+        long,
+        value_name = "LIST",
+        help_heading = "Grid",
+        allow_hyphen_values = true,
+        default_value = "0,0.2,0.4,0.6,0.8"
+    )]
+    sparsity: List<f64>,
+
+    /// The numbers that decide all random numbers of a run
+    #[arg(long, value_name = "LIST", help_heading = "Grid", allow_hyphen_values = true, default_value = "1")]
+    seeds: List<u64>,
+
+    #[command(flatten)]
+    setting: SettingArguments,
+
+    /// Compute part I of N only, from 1 [default: $SLTH_SHARD, else what a Slurm, PBS or SGE array or the ranks of an MPI
+    /// launcher or Slurm step ask for, else everything]
+    #[arg(long, value_name = "I/N", help_heading = "Parts", allow_hyphen_values = true)]
+    shard: Option<Shard>,
+
+    /// Compute everything, whatever the environment asks for
+    #[arg(long, help_heading = "Parts", conflicts_with = "shard")]
+    no_env_shard: bool,
+
+    /// Append the cells to cells.jsonl in this directory
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    out: PathBuf,
+
+    /// Compute cells again that failed
+    #[arg(long, help_heading = "Output")]
+    retry_failed: bool,
+
+    /// Show no progress
+    #[arg(long, help_heading = "Output")]
+    quiet: bool,
+}
+
+/// Sweeps; the text is the table of mean test accuracies for standard output.
+pub(super) fn sweep(arguments: &SweepArguments) -> Result<String, Error> {
+    let SweepArguments { epsilon, sparsity, seeds, setting, out, quiet, .. } = arguments;
+    let sweep = Sweep {
+        config: setting.config()?,
+        grid: Grid { epsilons: epsilon.0.clone(), sparsities: sparsity.0.clone(), seeds: seeds.0.clone() },
+        shard: shard(arguments)?,
+        retry_failed: arguments.retry_failed,
+    };
+    sweep.grid.validate()?;
+    let dataset = setting.dataset()?;
+    sweep.check(&dataset)?;
+    let progress = SweepBar::new(*quiet);
+    let summary = sweep.run(&dataset, out, &stop_on_signals(), &progress)?;
+    progress.finish();
+    if !summary.is_complete() {
+        return Err(Error::Stopped);
+    }
+    for failure in &summary.failed {
+        note(&format!("failed: {failure}"));
+    }
+    let cells = read_cells(out)?;
+    Ok(format!(
+        "{} cells: {} were there, {} computed, {} failed\n{}",
+        summary.cells,
+        summary.known,
+        summary.computed,
+        summary.failed.len(),
+        grid::tables(&cells)
+    ))
+}
+
+/// The flag's shard, else that of the environment, which is said.
+fn shard(arguments: &SweepArguments) -> Result<Shard, Error> {
+    if let Some(shard) = arguments.shard {
+        return Ok(shard);
+    }
+    if arguments.no_env_shard {
+        return Ok(Shard::ALL);
+    }
+    let Some((shard, source)) = Shard::detect(|name| std::env::var(name).ok())? else {
+        return Ok(Shard::ALL);
+    };
+    note(&format!("shard {shard} ({source}; --no-env-shard turns this off)"));
+    Ok(shard)
+}
+
+/// Becomes true when the process is asked to end. Asked twice by the keyboard, it ends without further ado.
+fn stop_on_signals() -> Arc<AtomicBool> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::flag;
+    let stop = Arc::new(AtomicBool::new(false));
+    // Where a signal cannot be caught it ends the process, which the store survives.
+    let _ = flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&stop));
+    for signal in [
+        SIGINT,
+        SIGTERM,
+        #[cfg(unix)]
+        signal_hook::consts::SIGUSR1,
+    ] {
+        let _ = flag::register(signal, Arc::clone(&stop));
+    }
+    stop
+}

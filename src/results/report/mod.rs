@@ -1,0 +1,55 @@
+//! The report of a sweep: tables, plots and one page that holds them all.
+
+mod page;
+mod plots;
+mod tables;
+
+use std::path::{Path, PathBuf};
+
+use super::output::{OutputError, write_atomically};
+use super::store::{StoreError, read_cells};
+use crate::error::Error;
+use crate::experiments::Study;
+
+/// What a report is made of.
+struct Content {
+    cells: Vec<super::Cell>,
+    /// One for each method, the one in question first.
+    studies: Vec<Study>,
+    published: Study,
+}
+
+/// Pixels per unit of a plot, in its PNG.
+const SCALE: f32 = 1.5;
+
+/// Writes `table.md`, `table.csv`, each plot as SVG and PNG, and `report.html`, which holds all of them, from the stores in
+/// `directory` into `out`, which is made where it is missing. Returns the files.
+///
+/// # Errors
+/// When the stores cannot be read or hold no cell that is done, or the files cannot be written.
+pub fn report(directory: &Path, out: &Path) -> Result<Vec<PathBuf>, Error> {
+    let cells = read_cells(directory)?;
+    let studies: Vec<_> = Study::of(&cells).into_iter().filter(|study| !study.epsilons.is_empty()).collect();
+    if studies.is_empty() {
+        return Err(StoreError::Missing { directory: directory.to_owned() }.into());
+    }
+    let content = Content { cells, studies, published: Study::published() };
+    let plots = plots::all(&content)?;
+    std::fs::create_dir_all(out)
+        .map_err(|source| OutputError::Unwritable { directory: out.to_owned(), source })?;
+    let mut files = Vec::new();
+    let mut write = |name: &str, bytes: &[u8]| {
+        let file = out.join(name);
+        write_atomically(&file, bytes)?;
+        files.push(file);
+        Ok::<_, Error>(())
+    };
+    write("table.md", tables::markdown(&content).as_bytes())?;
+    write("table.csv", tables::csv(&content).as_bytes())?;
+    for plot in &plots {
+        write(&format!("{}.svg", plot.name), plot.svg.as_bytes())?;
+        write(&format!("{}.png", plot.name), &crate::plot::png(&plot.svg, SCALE)?)?;
+    }
+    write("report.html", page::html(&content, &plots).as_bytes())?;
+    Ok(files)
+}
