@@ -82,4 +82,24 @@ impl Engine {
         }
         data.chunks_mut(length).enumerate().for_each(|(index, piece)| work(index, piece));
     }
+
+    /// The same with a piece of `scratch`, `scratch_length` elements of it, for each piece.
+    pub(crate) fn for_each_chunk_with<T: Send, U: Send>(
+        self,
+        data: &mut [T],
+        length: usize,
+        scratch: &mut [U],
+        scratch_length: usize,
+        work: impl Fn(usize, &mut [T], &mut [U]) + Sync,
+    ) {
+        #[cfg(feature = "rayon")]
+        if self.threads() > 1 && data.len() > length {
+            use rayon::prelude::*;
+            let pieces = data.par_chunks_mut(length).zip(scratch.par_chunks_mut(scratch_length));
+            pieces.enumerate().for_each(|(index, (piece, scratch))| work(index, piece, scratch));
+            return;
+        }
+        let pieces = data.chunks_mut(length).zip(scratch.chunks_mut(scratch_length));
+        pieces.enumerate().for_each(|(index, (piece, scratch))| work(index, piece, scratch));
+    }
 }

@@ -82,7 +82,9 @@ pub fn forward(
     ShapeError::check("x", &[weights.inputs(), batch], x.len())?;
     ShapeError::check("y", &[weights.outputs(), batch], y.len())?;
     match weights.factor() {
-        Factor::Sparse(weights) => sparse::multiply(engine, weights, x, batch, activation.into(), y),
+        Factor::Sparse(weights) => {
+            sparse::multiply(engine, weights, x, batch, activation.into(), y, &mut workspace.packed)
+        }
         Factor::Dense(all) => {
             let shape = Shape { outputs: weights.outputs(), inputs: weights.inputs(), batch };
             dense::forward(engine, shape, all, x, activation, y, workspace)?;
@@ -129,7 +131,9 @@ pub fn input_gradient(
         found: 0,
     })?;
     match factor {
-        Factor::Sparse(transpose) => sparse::multiply(engine, transpose, dy, batch, epilogue, dx),
+        Factor::Sparse(transpose) => {
+            sparse::multiply(engine, transpose, dy, batch, epilogue, dx, &mut workspace.packed)
+        }
         Factor::Dense(all) => {
             let shape = Shape { outputs, inputs, batch };
             dense::input_gradient(engine, shape, all, dy, relu_of, dx, workspace)?;

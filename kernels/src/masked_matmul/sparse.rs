@@ -3,24 +3,38 @@
 //! The batch lies in the lanes. For a panel of [`PANEL`] columns and a block of inputs, that piece of X is copied into
 //! an aligned slice that fits in L1, where an input's activations are one 256-byte run; then each output walks its kept
 //! weights in the block: broadcast the weight, multiply-add it with the input's run into accumulators that never leave
-//! the registers. Between blocks the accumulators rest in Y, which changes no bit.
+//! the registers. Between blocks the sums of up to [`CHUNK`] outputs rest side by side in scratch memory, which changes no
+//! bit; the last block's go to Y.
 //!
 //! Cost per kept weight: 8 multiply-adds of 8 lanes with one load each, so 4 cycles on a machine with two of both per
-//! cycle; one integer load for value and column, and about 8 scalar instructions that fit beside them. Per output and
-//! block: 256 bytes of Y read and written, from L2, and a fresh start of the pipeline: 15–20 cycles in all, which is
-//! what counts when few weights are kept. (Measured on Zen 4: walking two outputs at once to overlap those starts lost
-//! more in instructions than it gained; panels of 32 columns with twice the block are bound by instructions; outputs with
-//! equal numbers of kept weights, so that no loop end is mispredicted, gain 1–2 %.)
+//! cycle; one integer load for value and column, and 8 instructions that fit beside them (5 on AVX-512). Per output and
+//! block: 256 bytes of sums read and written, from L2, and a fresh start of the pipeline.
+//!
+//! Measured on Zen 4, 128×784×500, fraction of FMA peak:
+//! * sums that rest in Y instead, a batch apart from each other: 0.75 → 0.80 at s = 0.5, 0.51 → 0.58 at s = 0.95 without;
+//!   at 1024³ they fall on the same sets of L2 and are lost to L3;
+//! * the weight broadcast from memory, which saves three instructions and takes a load port: 0.80 → 0.73, 0.58 → 0.55;
+//! * two outputs at once, to overlap their starts: lost more in instructions than it gained;
+//! * panels of 32 columns with twice the block: bound by instructions;
+//! * outputs in the order of their numbers of kept weights, so that no loop end is mispredicted: 1–2 %, since the
+//!   processor walks far enough ahead to hide it.
 
 use super::epilogue::Epilogue;
-use super::rows::{copy_padded, load_row, store_row};
+use super::rows::{copy_padded, store_row};
+use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
 use crate::simd::{Kernel, Simd};
-use crate::sparse::{BLOCK_SPARSE, Block, CompressedRows, Entry, column, value};
+use crate::sparse::{BLOCK_MOST, CompressedRows, Entry, column, value};
 
 /// Columns of a panel: 8 vectors of AVX2 and 4 of AVX-512, enough independent chains of multiply-adds to hide their
 /// latency, few enough for 16 registers.
 const PANEL: usize = 64;
+
+/// Outputs whose unfinished sums rest in L2 while block after block is added to them: 256 KiB.
+const CHUNK: usize = 1024;
+
+/// Floats of scratch memory of one thread: a slice of X, and unfinished sums.
+const SCRATCH: usize = (BLOCK_MOST + CHUNK) * PANEL;
 
 /// Computes Y.
 pub(crate) fn multiply(
@@ -30,6 +44,7 @@ pub(crate) fn multiply(
     batch: usize,
     epilogue: Epilogue<'_>,
     y: &mut [f32],
+    scratch: &mut AlignedBuffer,
 ) {
     if weights.columns() == 0 || batch == 0 {
         y.fill(0.0);
@@ -39,30 +54,24 @@ pub(crate) fn multiply(
     let rows = match engine.threads() {
         1 => weights.rows(),
         threads => weights.rows().div_ceil(threads * 2),
-    };
-    engine.for_each_chunk(y, rows.max(1) * batch, |index, y| {
+    }
+    .max(1);
+    let scratch = scratch.get(SCRATCH * weights.rows().div_ceil(rows));
+    engine.for_each_chunk_with(y, rows * batch, scratch, SCRATCH, |index, y, scratch| {
         let first_row = index * rows;
-        let last_row = first_row + y.len() / batch;
-        for first_column in (0..batch).step_by(PANEL) {
-            for block in 0..weights.blocks() {
-                let (block, end) =
-                    (weights.block_rows(block, first_row..last_row), block + 1 == weights.blocks());
-                let epilogue = if end { epilogue } else { Epilogue::None };
-                engine.backend().run(Multiply { block, x, batch, first_row, first_column, epilogue, y });
-            }
-        }
+        engine.backend().run(Multiply { weights, x, batch, first_row, epilogue, y, scratch });
     });
 }
 
-/// One block of inputs against one panel of columns, for the rows of Y from `first_row` on.
+/// The rows of Y from `first_row` on.
 struct Multiply<'a> {
-    block: Block<'a>,
+    weights: &'a CompressedRows,
     x: &'a [f32],
     batch: usize,
     first_row: usize,
-    first_column: usize,
     epilogue: Epilogue<'a>,
     y: &'a mut [f32],
+    scratch: &'a mut [f32],
 }
 
 impl Kernel for Multiply<'_> {
@@ -71,67 +80,79 @@ impl Kernel for Multiply<'_> {
     fn run<S: Simd>(mut self, s: S) {
         // Lane counts that do not divide a panel (they exist in tests) take it in several steps.
         let widest = 8.min(PANEL / S::LANES).max(1);
-        let end = self.batch.min(self.first_column + PANEL);
-        while self.first_column < end {
-            let columns = (end - self.first_column).min(widest * S::LANES);
-            let vectors = columns.div_ceil(S::LANES).next_power_of_two();
-            match (vectors, columns == vectors * S::LANES) {
-                (1, true) => self.rows::<S, 1, true>(s, columns),
-                (1, false) => self.rows::<S, 1, false>(s, columns),
-                (2, true) => self.rows::<S, 2, true>(s, columns),
-                (2, false) => self.rows::<S, 2, false>(s, columns),
-                (4, true) => self.rows::<S, 4, true>(s, columns),
-                (4, false) => self.rows::<S, 4, false>(s, columns),
-                (_, true) => self.rows::<S, 8, true>(s, columns),
-                (_, false) => self.rows::<S, 8, false>(s, columns),
+        let mut first_column = 0;
+        while first_column < self.batch {
+            let columns = (self.batch - first_column).min(widest * S::LANES);
+            match columns.div_ceil(S::LANES).next_power_of_two() {
+                1 => self.panel::<S, 1>(s, first_column, columns),
+                2 => self.panel::<S, 2>(s, first_column, columns),
+                4 => self.panel::<S, 4>(s, first_column, columns),
+                _ => self.panel::<S, 8>(s, first_column, columns),
             }
-            self.first_column += columns;
+            first_column += columns;
         }
     }
 }
 
 impl Multiply<'_> {
-    /// The next `columns` columns; `FULL` when they fill the vectors.
+    /// The next `columns` columns.
     #[inline(always)]
-    fn rows<S: Simd, const VECTORS: usize, const FULL: bool>(&mut self, s: S, columns: usize) {
-        let columns = if FULL { VECTORS * S::LANES } else { columns };
-        let Block { first_input, inputs, starts, entries } = self.block;
-        let mut slice = [[s.splat(0.0); VECTORS]; BLOCK_SPARSE];
-        let slice = &mut slice[..inputs];
-        let packed = bytemuck::cast_slice_mut::<[S::F32; VECTORS], f32>(slice);
-        let x = self.x.chunks_exact(self.batch).skip(first_input);
-        for (to, from) in packed.chunks_exact_mut(VECTORS * S::LANES).zip(x) {
-            copy_padded(s, &from[self.first_column..self.first_column + columns], to);
-        }
-        let mut start = starts[0];
-        for (row, &end) in starts[1..].iter().enumerate() {
-            let at = row * self.batch + self.first_column;
-            let y = &mut self.y[at..at + columns];
-            let mut sums = [s.splat(0.0); VECTORS];
-            if first_input > 0 {
-                load_row::<S, VECTORS, FULL>(s, y, &mut sums);
+    fn panel<S: Simd, const VECTORS: usize>(&mut self, s: S, first_column: usize, columns: usize) {
+        let Self { weights, x, batch, first_row, epilogue, .. } = *self;
+        let (slice, sums) = self.scratch.split_at_mut(BLOCK_MOST * PANEL);
+        let width = VECTORS * S::LANES;
+        let slice: &mut [[S::F32; VECTORS]] = bytemuck::cast_slice_mut(&mut slice[..BLOCK_MOST * width]);
+        let slice: &mut [_; BLOCK_MOST] = slice.try_into().expect("a slice of the widest block");
+        let sums: &mut [[S::F32; VECTORS]] = bytemuck::cast_slice_mut(&mut sums[..CHUNK * width]);
+        let blocks = weights.blocks();
+        for (chunk, y) in self.y.chunks_mut(CHUNK * batch).enumerate() {
+            let rows = y.len() / batch;
+            let first_row = first_row + chunk * CHUNK;
+            for block in 0..blocks {
+                let (first, last) = (block == 0, block + 1 == blocks);
+                let block = weights.block_rows(block, first_row..first_row + rows);
+                let packed = bytemuck::cast_slice_mut::<[S::F32; VECTORS], f32>(&mut slice[..block.inputs]);
+                let x = x.chunks_exact(batch).skip(block.first_input);
+                for (to, from) in packed.chunks_exact_mut(width).zip(x) {
+                    copy_padded(s, &from[first_column..first_column + columns], to);
+                }
+                let rows = block.rows().zip(sums.iter_mut());
+                let begin = |sums: &[S::F32; VECTORS]| if first { [s.splat(0.0); VECTORS] } else { *sums };
+                if !last {
+                    for (entries, sums) in rows {
+                        *sums = walk(s, entries, slice, begin(sums));
+                    }
+                    continue;
+                }
+                for (row, ((entries, sums), y)) in rows.zip(y.chunks_exact_mut(batch)).enumerate() {
+                    let sums = walk(s, entries, slice, begin(sums));
+                    let y = &mut y[first_column..first_column + columns];
+                    if columns == width {
+                        store_row::<S, VECTORS, true>(s, &sums, y);
+                    } else {
+                        store_row::<S, VECTORS, false>(s, &sums, y);
+                    }
+                    epilogue.apply(s, y, (first_row + row) * batch + first_column);
+                }
             }
-            walk(s, &entries[start..end], slice, &mut sums);
-            store_row::<S, VECTORS, FULL>(s, &sums, y);
-            self.epilogue.apply(s, y, self.first_row * self.batch + at);
-            start = end;
         }
     }
 }
 
-/// Adds each kept weight times its input's activations to the sums.
+/// The sums plus each kept weight times its input's activations.
 #[inline(always)]
 fn walk<S: Simd, const VECTORS: usize>(
     s: S,
     entries: &[Entry],
-    slice: &[[S::F32; VECTORS]],
-    sums: &mut [S::F32; VECTORS],
-) {
+    slice: &[[S::F32; VECTORS]; BLOCK_MOST],
+    mut sums: [S::F32; VECTORS],
+) -> [S::F32; VECTORS] {
     for &entry in entries {
         let weight = s.splat(value(entry));
-        let x = &slice[column(entry)];
+        let x = &slice[column(entry) % BLOCK_MOST];
         for v in 0..VECTORS {
             sums[v] = s.mul_add(weight, x[v], sums[v]);
         }
     }
+    sums
 }
