@@ -385,23 +385,31 @@ impl Kernel for Compress<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let Shape { rows, columns, block } = self.shape;
+        // As many whole vectors as a word of the mask has bits for.
+        let group = 64 / S::LANES * S::LANES;
+        let every_lane = u32::MAX >> (32 - S::LANES);
         let mut end = 0;
-        for segment in 0..self.starts.len() {
-            self.starts[segment] = self.base + end;
-            let first = self.first + segment / rows * block;
-            let at = segment % rows * columns + first;
-            let weights = &self.weights[at..at + block.min(columns - first)];
-            let vectors = weights.chunks_exact(S::LANES);
-            let rest = vectors.remainder();
-            let mut column = 0;
-            for vector in vectors {
-                let bits = self.mask.bits(at + column, S::LANES);
-                self.append(s, column, s.load(vector), bits, &mut end);
-                column += S::LANES;
-            }
-            if !rest.is_empty() {
-                let bits = self.mask.bits(at + column, rest.len());
-                self.append(s, column, s.load_partial(rest), bits, &mut end);
+        let starts = core::mem::take(&mut self.starts);
+        for (first, starts) in (self.first..columns).step_by(block).zip(starts.chunks_mut(rows.max(1))) {
+            let width = block.min(columns - first);
+            for (row, start) in starts.iter_mut().enumerate() {
+                *start = self.base + end;
+                let at = row * columns + first;
+                let mut column = 0;
+                for weights in self.weights[at..at + width].chunks(group) {
+                    let mut word = self.mask.word(at + column);
+                    let vectors = weights.chunks_exact(S::LANES);
+                    let rest = vectors.remainder();
+                    for vector in vectors {
+                        self.append(s, column, s.load(vector), word as u32 & every_lane, &mut end);
+                        column += S::LANES;
+                        word >>= S::LANES;
+                    }
+                    if !rest.is_empty() {
+                        let bits = word as u32 & !(u32::MAX << rest.len());
+                        self.append(s, column, s.load_partial(rest), bits, &mut end);
+                    }
+                }
             }
         }
     }
