@@ -42,6 +42,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// a · b + c with one rounding.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// a · b + c with one rounding, of single numbers: where there are no lanes to fill.
+    #[inline(always)]
+    fn mul_add_one(self, a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
     /// a > b
     fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// Where `m` holds `a`, elsewhere `b`.
@@ -108,6 +113,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
             }
         }
     }
+
+    /// Asks for the cache line of `address`, whatever is there, to be brought into L2; a hint.
+    #[inline(always)]
+    fn prefetch<T>(self, _address: *const T) {}
 
     #[inline(always)]
     fn load(self, src: &[f32]) -> Self::F32 {

@@ -76,6 +76,10 @@ impl<const N: usize> Simd for Emulated<N> {
         from_fn(|i| fused_multiply_add(a[i], b[i], c[i]))
     }
     #[inline(always)]
+    fn mul_add_one(self, a: f32, b: f32, c: f32) -> f32 {
+        fused_multiply_add(a, b, c)
+    }
+    #[inline(always)]
     fn gt(self, a: [f32; N], b: [f32; N]) -> [bool; N] {
         from_fn(|i| a[i] > b[i])
     }

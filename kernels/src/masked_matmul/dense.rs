@@ -2,7 +2,7 @@
 
 use super::epilogue::Epilogue;
 use super::gemm::{self, Matrix};
-use super::{Activation, Shape, Workspace, relu_epilogue};
+use super::{Activation, Shape, Workspace, relu_epilogue, vector};
 use crate::engine::Engine;
 use crate::error::ShapeError;
 
@@ -33,6 +33,10 @@ pub fn forward(
     ShapeError::check("weights", &[outputs, inputs], weights.len())?;
     ShapeError::check("x", &[inputs, batch], x.len())?;
     ShapeError::check("y", &[outputs, batch], y.len())?;
+    if batch == 1 && inputs > 0 {
+        vector::multiply_dense(engine, weights, x, activation.into(), y);
+        return Ok(());
+    }
     let packed = workspace.packed.get(gemm::packed_len(outputs, batch, inputs));
     let (weights, x) = (Matrix::new(weights, outputs, inputs), Matrix::new(x, inputs, batch));
     gemm::multiply(engine, weights, x, activation.into(), y, packed);

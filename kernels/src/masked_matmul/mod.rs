@@ -24,6 +24,7 @@ mod rows;
 mod sparse;
 #[cfg(test)]
 mod tests;
+mod vector;
 
 /// What is applied to each output element after its sum is complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

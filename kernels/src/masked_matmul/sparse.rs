@@ -21,6 +21,7 @@
 
 use super::epilogue::Epilogue;
 use super::rows::{copy_padded, store_row};
+use super::vector;
 use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
 use crate::simd::{Kernel, Simd};
@@ -49,6 +50,12 @@ pub(crate) fn multiply(
     if weights.columns() == 0 || batch == 0 {
         y.fill(0.0);
         return;
+    }
+    if batch == 1 {
+        return vector::multiply(engine, weights, x, epilogue, y);
+    }
+    if weights.has_wide_blocks() {
+        return vector::multiply_columns(engine, weights, x, batch, epilogue, y, scratch);
     }
     // Every task copies all of X: as few of them as even out the rows' different numbers of kept weights.
     let rows = match engine.threads() {

@@ -98,6 +98,8 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (1, 1, 1),
     (1, 97, 1),
     (10, 33, 1),
+    (21, 300, 1),
+    (9, 400, 2),
     (5, 7, 3),
     (7, 95, 8),
     (13, 96, 15),
@@ -129,7 +131,8 @@ fn masked_products() {
             let layer = |engine| {
                 let mut layer = MaskedWeights::with_input_gradient(engine, &weights, outputs, inputs)
                     .unwrap()
-                    .with_path(path);
+                    .with_path(path)
+                    .with_batch(batch * (kept_of_100 as usize % 4));
                 layer.set_mask(engine, &mask).unwrap();
                 layer
             };
@@ -155,10 +158,10 @@ fn masked_products_have_the_same_bits_on_every_backend() {
         let weights = noise(outputs * inputs, 5);
         let (x, dy) = (noise(inputs * batch, 6), noise(outputs * batch, 7));
         let mask = PackedMask::from_fn(weights.len(), |i| i * i % 5 < 2);
-        for path in [Path::Sparse, Path::Dense] {
+        for (path, batch_hint) in [(Path::Sparse, 1), (Path::Sparse, batch.max(4)), (Path::Dense, 1)] {
             let layer = |engine| {
                 let layer = MaskedWeights::with_input_gradient(engine, &weights, outputs, inputs);
-                let mut layer = layer.unwrap().with_path(path);
+                let mut layer = layer.unwrap().with_path(path).with_batch(batch_hint);
                 layer.set_mask(engine, &mask).unwrap();
                 layer
             };

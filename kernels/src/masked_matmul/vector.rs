@@ -1,0 +1,214 @@
+//! Weights × one vector of activations: a batch of 1, y = W · x.
+//!
+//! The lanes have only outputs to run over, and those have their kept weights at different places: the work is scalar.
+//! Each output is one chain of multiply-adds, which waits 4 cycles for itself at every step; so [`ROWS`] outputs go side by
+//! side, as far as the shortest of them reaches. All of the weights, dense, are transposed tile by tile in registers, and
+//! then outputs are lanes.
+//!
+//! Cost: per kept weight one load of an entry and one multiply-add with a load, little more than a cycle in all where rows
+//! are long, as [`MaskedWeights::with_batch`](crate::MaskedWeights::with_batch) leaves them; dense, what memory gives.
+
+use super::epilogue::Epilogue;
+use crate::aligned::AlignedBuffer;
+use crate::engine::Engine;
+use crate::simd::{Kernel, Simd};
+use crate::sparse::{CompressedRows, Entry, column, value};
+
+/// Outputs side by side: as many chains as a multiply-add takes cycles where one weight a cycle can be had.
+const ROWS: usize = 4;
+
+/// Tiles of outputs side by side, of dense weights: 16 chains or more hide the latency of a multiply-add, and more rows of
+/// weights at once would be more streams than a processor's prefetching follows (32 rows of 4096: 2 times slower).
+const fn tiles(lanes: usize) -> usize {
+    if lanes >= 16 { 1 } else { 2 }
+}
+
+/// Computes y over the kept weights, x `[K]`, y `[M]`.
+pub(crate) fn multiply(
+    engine: Engine,
+    weights: &CompressedRows,
+    x: &[f32],
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+) {
+    engine.for_each_chunk(y, rows_per_task(engine, weights.rows()), |index, y| {
+        let first_row = index * rows_per_task(engine, weights.rows());
+        engine.backend().run(Sparse { weights, x, first_row, epilogue, y });
+    });
+}
+
+/// Computes Y column by column, X `[K, N]`, Y `[M, N]`.
+pub(crate) fn multiply_columns(
+    engine: Engine,
+    weights: &CompressedRows,
+    x: &[f32],
+    batch: usize,
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+    scratch: &mut AlignedBuffer,
+) {
+    let (inputs, outputs) = (weights.columns(), weights.rows());
+    let (one_x, one_y) = scratch.get(inputs + outputs).split_at_mut(inputs);
+    for column in 0..batch {
+        one_x.iter_mut().zip(x.chunks_exact(batch)).for_each(|(one, row)| *one = row[column]);
+        multiply(engine, weights, one_x, Epilogue::None, one_y);
+        one_y.iter().zip(y.chunks_exact_mut(batch)).for_each(|(one, row)| row[column] = *one);
+    }
+    engine.backend().run(Finish { epilogue, y });
+}
+
+struct Finish<'a> {
+    epilogue: Epilogue<'a>,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Finish<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.epilogue.apply(s, self.y, 0);
+    }
+}
+
+/// Computes y with all of `weights` `[M, K]`, x `[K]`, y `[M]`.
+pub(crate) fn multiply_dense(
+    engine: Engine,
+    weights: &[f32],
+    x: &[f32],
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+) {
+    let rows = rows_per_task(engine, y.len());
+    engine.for_each_chunk(y, rows, |index, y| {
+        let first_row = index * rows;
+        let weights = &weights[first_row * x.len()..][..y.len() * x.len()];
+        engine.backend().run(Dense { weights, x, first_row, epilogue, y });
+    });
+}
+
+fn rows_per_task(engine: Engine, rows: usize) -> usize {
+    match engine.threads() {
+        1 => rows,
+        threads => rows.div_ceil(threads * 2).next_multiple_of(32),
+    }
+    .max(1)
+}
+
+struct Sparse<'a> {
+    weights: &'a CompressedRows,
+    x: &'a [f32],
+    first_row: usize,
+    epilogue: Epilogue<'a>,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Sparse<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { weights, x, first_row, epilogue, y } = self;
+        y.fill(0.0);
+        for block in 0..weights.blocks() {
+            let block = weights.block_rows(block, first_row..first_row + y.len());
+            let x = &x[block.first_input..][..block.inputs];
+            let mut rows = block.rows();
+            let (groups, rest) = y.as_chunks_mut::<ROWS>();
+            for y in groups {
+                let rows: [&[Entry]; ROWS] = core::array::from_fn(|_| rows.next().unwrap_or_default());
+                let together = rows.iter().map(|row| row.len()).min().unwrap_or(0);
+                let heads = rows.map(|row| &row[..together]);
+                let mut sums = *y;
+                // Four short streams at once are none to the processor's prefetching.
+                let next = rows[ROWS - 1].as_ptr_range().end;
+                for at in 0..together {
+                    s.prefetch(next.wrapping_add(at * ROWS));
+                    for i in 0..ROWS {
+                        sums[i] = add(s, heads[i][at], x, sums[i]);
+                    }
+                }
+                for i in 0..ROWS {
+                    y[i] = rows[i][together..].iter().fold(sums[i], |y, &entry| add(s, entry, x, y));
+                }
+            }
+            for (y, row) in rest.iter_mut().zip(rows) {
+                *y = row.iter().fold(*y, |y, &entry| add(s, entry, x, y));
+            }
+        }
+        epilogue.apply(s, y, first_row);
+    }
+}
+
+/// y plus a kept weight times its input's activation.
+#[inline(always)]
+fn add<S: Simd>(s: S, entry: Entry, x: &[f32], y: f32) -> f32 {
+    s.mul_add_one(value(entry), x[column(entry)], y)
+}
+
+struct Dense<'a> {
+    weights: &'a [f32],
+    x: &'a [f32],
+    first_row: usize,
+    epilogue: Epilogue<'a>,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Dense<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { weights, x, first_row, epilogue, y } = self;
+        let (rows, inputs) = (y.len(), x.len());
+        let together = tiles(S::LANES) * S::LANES;
+        let mut row = 0;
+        while row + together <= rows {
+            dense_rows(s, &weights[row * inputs..], x, &mut y[row..row + together]);
+            row += together;
+        }
+        if row < rows && together <= rows {
+            // Some of them once more, with the same result.
+            let row = rows - together;
+            dense_rows(s, &weights[row * inputs..], x, &mut y[row..]);
+        } else {
+            for (y, weights) in y[row..].iter_mut().zip(weights[row * inputs..].chunks_exact(inputs)) {
+                *y = chain(s, weights, x, 0.0);
+            }
+        }
+        epilogue.apply(s, y, first_row);
+    }
+}
+
+/// Outputs as lanes: tile after tile of their weights is transposed.
+#[inline(always)]
+fn dense_rows<S: Simd>(s: S, weights: &[f32], x: &[f32], y: &mut [f32]) {
+    match tiles(S::LANES) {
+        1 => dense_tiles::<S, 1>(s, weights, x, y),
+        _ => dense_tiles::<S, 2>(s, weights, x, y),
+    }
+}
+
+#[inline(always)]
+fn dense_tiles<S: Simd, const TILES: usize>(s: S, weights: &[f32], x: &[f32], y: &mut [f32]) {
+    let inputs = x.len();
+    let mut tile = [0.0; 32 * 32];
+    let mut sums = [s.splat(0.0); TILES];
+    let whole = inputs / S::LANES * S::LANES;
+    for (at, x) in (0..whole).step_by(S::LANES).zip(x.chunks_exact(S::LANES)) {
+        for (t, sums) in sums.iter_mut().enumerate() {
+            s.transpose(&weights[t * S::LANES * inputs + at..], inputs, &mut tile, S::LANES);
+            for (column, &x) in tile.chunks_exact(S::LANES).zip(x) {
+                *sums = s.mul_add(s.load(column), s.splat(x), *sums);
+            }
+        }
+    }
+    for (sums, y) in sums.into_iter().zip(y.chunks_exact_mut(S::LANES)) {
+        s.store(sums, y);
+    }
+    for (y, weights) in y.iter_mut().zip(weights.chunks_exact(inputs)) {
+        *y = chain(s, &weights[whole..], &x[whole..], *y);
+    }
+}
+
+#[inline(always)]
+fn chain<S: Simd>(s: S, weights: &[f32], x: &[f32], sum: f32) -> f32 {
+    weights.iter().zip(x).fold(sum, |sum, (&w, &x)| s.mul_add_one(w, x, sum))
+}
