@@ -120,11 +120,11 @@ impl Kernel for Sparse<'_> {
                 let mut sums = *y;
                 // Four short streams at once are none to the processor's prefetching.
                 let next = rows[ROWS - 1].as_ptr_range().end;
-                for at in 0..together {
+                let [row0, row1, row2, row3] = heads;
+                for (at, (((&e0, &e1), &e2), &e3)) in row0.iter().zip(row1).zip(row2).zip(row3).enumerate() {
                     s.prefetch(next.wrapping_add(at * ROWS));
-                    for i in 0..ROWS {
-                        sums[i] = add(s, heads[i][at], x, sums[i]);
-                    }
+                    let [y0, y1, y2, y3] = sums;
+                    sums = [add(s, e0, x, y0), add(s, e1, x, y1), add(s, e2, x, y2), add(s, e3, x, y3)];
                 }
                 for i in 0..ROWS {
                     y[i] = rows[i][together..].iter().fold(sums[i], |y, &entry| add(s, entry, x, y));
