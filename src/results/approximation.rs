@@ -263,7 +263,7 @@ fn serialize<'a>(
 ) -> Vec<u8> {
     let config = ApproximateConfig { epsilon: vec![epsilon], ..config.clone() };
     let json = serde_json::to_string(&config).expect("no map with keys other than strings");
-    let views = tensors.map(|(name, kind, LayerShape { outputs, inputs }, bytes)| {
+    let views = tensors.map(|(name, kind, shape, bytes)| {
         let view = TensorView::new(kind, vec![outputs, inputs], bytes);
         (name, view.expect("as many bytes as the shape asks for"))
     });

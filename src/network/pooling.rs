@@ -1,0 +1,123 @@
+//! Max-pooling, the batch in the lanes: plain loops over the images that the compiler turns into vector code.
+
+use rayon::prelude::*;
+
+use super::architecture::Pool;
+
+impl Pool {
+    /// The largest of each window: x `[channels, height, width, batch]` → y `[channels, out height, out width, batch]`.
+    /// `parallel`: over the planes, on the current rayon pool.
+    pub(super) fn forward(self, parallel: bool, x: &[f32], batch: usize, y: &mut [f32]) {
+        let [out_height, out_width] = self.output_plane();
+        let plane = |(x, y): (&[f32], &mut [f32])| {
+            for (index, y) in y.chunks_exact_mut(batch).enumerate() {
+                let mut places = self.window(index).map(|place| &x[place * batch..][..batch]);
+                if let Some(first) = places.next() {
+                    y.copy_from_slice(first);
+                }
+                for x in places {
+                    for (y, &x) in y.iter_mut().zip(x) {
+                        *y = if x > *y { x } else { *y };
+                    }
+                }
+            }
+        };
+        let (from, to) = (self.height * self.width * batch, out_height * out_width * batch);
+        if parallel {
+            x.par_chunks_exact(from).zip(y.par_chunks_exact_mut(to)).for_each(plane);
+        } else {
+            x.chunks_exact(from).zip(y.chunks_exact_mut(to)).for_each(plane);
+        }
+    }
+
+    /// The gradient at the input: each window's goes to its largest element, of equal ones to the first, row by row. `dy`
+    /// is used up.
+    pub(super) fn backward(
+        self,
+        parallel: bool,
+        [x, y]: [&[f32]; 2],
+        dy: &mut [f32],
+        batch: usize,
+        dx: &mut [f32],
+    ) {
+        let [out_height, out_width] = self.output_plane();
+        let left_out = self.height % self.size + self.width % self.size > 0;
+        let plane = |(((x, y), dy), dx): (((&[f32], &[f32]), &mut [f32]), &mut [f32])| {
+            if left_out {
+                dx.fill(0.0);
+            }
+            for (index, (y, dy)) in y.chunks_exact(batch).zip(dy.chunks_exact_mut(batch)).enumerate() {
+                for place in self.window(index) {
+                    let at = place * batch..(place + 1) * batch;
+                    let values = x[at.clone()].iter().zip(y);
+                    for ((dx, dy), (x, y)) in dx[at].iter_mut().zip(dy.iter_mut()).zip(values) {
+                        let largest = x == y;
+                        *dx = if largest { *dy } else { 0.0 };
+                        *dy = if largest { 0.0 } else { *dy };
+                    }
+                }
+            }
+        };
+        let (from, to) = (self.height * self.width * batch, out_height * out_width * batch);
+        if parallel {
+            let y = y.par_chunks_exact(to).zip(dy.par_chunks_exact_mut(to));
+            let x = x.par_chunks_exact(from).zip(y).map(|(x, (y, dy))| ((x, y), dy));
+            x.zip(dx.par_chunks_exact_mut(from)).for_each(plane);
+        } else {
+            let y = x.chunks_exact(from).zip(y.chunks_exact(to)).zip(dy.chunks_exact_mut(to));
+            y.zip(dx.chunks_exact_mut(from)).for_each(plane);
+        }
+    }
+
+    /// The places in an input plane of window `index`, row by row.
+    fn window(self, index: usize) -> impl Iterator<Item = usize> {
+        let [_, out_width] = self.output_plane();
+        let first = index / out_width * self.size * self.width + index % out_width * self.size;
+        (0..self.size * self.size).map(move |i| first + i / self.size * self.width + i % self.size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_give_their_largest_and_it_gets_the_gradient() {
+        for (channels, height, width, size, batch) in
+            [(1, 2, 2, 2, 1), (3, 5, 7, 2, 5), (2, 6, 6, 3, 64), (1, 4, 3, 1, 2), (2, 7, 5, 3, 9)]
+        {
+            let pool = Pool { channels, height, width, size };
+            let [out_height, out_width] = pool.output_plane();
+            // Few different values: many equal ones in a window.
+            let x: Vec<f32> =
+                (0..channels * height * width * batch).map(|i| (i * i % 7 % 4) as f32).collect();
+            let n = channels * out_height * out_width * batch;
+            let gradient: Vec<f32> = (0..n).map(|i| i as f32 + 1.0).collect();
+            let (mut expected_y, mut expected_dx) = (vec![0.0; n], vec![0.0; x.len()]);
+            for c in 0..channels {
+                for to in 0..out_height * out_width * batch {
+                    let (oy, ox, b) = (to / batch / out_width, to / batch % out_width, to % batch);
+                    let mut best = None;
+                    for i in 0..size {
+                        for j in 0..size {
+                            let at = ((c * height + oy * size + i) * width + ox * size + j) * batch + b;
+                            if best.is_none_or(|best: usize| x[at] > x[best]) {
+                                best = Some(at);
+                            }
+                        }
+                    }
+                    let at = c * out_height * out_width * batch + to;
+                    expected_y[at] = x[best.unwrap()];
+                    expected_dx[best.unwrap()] = gradient[at];
+                }
+            }
+            for parallel in [false, true] {
+                let (mut y, mut dx) = (vec![f32::NAN; n], vec![f32::NAN; x.len()]);
+                pool.forward(parallel, &x, batch, &mut y);
+                assert_eq!(y, expected_y);
+                pool.backward(parallel, [&x, &y], &mut gradient.clone(), batch, &mut dx);
+                assert_eq!(dx, expected_dx);
+            }
+        }
+    }
+}
