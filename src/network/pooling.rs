@@ -49,12 +49,7 @@ impl Pool {
             for (index, (y, dy)) in y.chunks_exact(batch).zip(dy.chunks_exact_mut(batch)).enumerate() {
                 for place in self.window(index) {
                     let at = place * batch..(place + 1) * batch;
-                    let values = x[at.clone()].iter().zip(y);
-                    for ((dx, dy), (x, y)) in dx[at].iter_mut().zip(dy.iter_mut()).zip(values) {
-                        let largest = x == y;
-                        *dx = if largest { *dy } else { 0.0 };
-                        *dy = if largest { 0.0 } else { *dy };
-                    }
+                    pass_on(&x[at.clone()], y, dy, &mut dx[at]);
                 }
             }
         };
@@ -74,6 +69,25 @@ impl Pool {
         let [_, out_width] = self.output_plane();
         let first = index / out_width * self.size * self.width + index % out_width * self.size;
         (0..self.size * self.size).map(move |i| first + i / self.size * self.width + i % self.size)
+    }
+}
+
+/// Where x is the largest of its window, y, it gets what is left of the window's gradient. Sixteen at a time: a loop over
+/// slices of any length stayed scalar, with a branch per element, which took 29 % of LeNet-5's training time.
+fn pass_on(x: &[f32], y: &[f32], dy: &mut [f32], dx: &mut [f32]) {
+    let (x, x_rest) = x.as_chunks::<16>();
+    let (y, y_rest) = y.as_chunks::<16>();
+    let (dy, dy_rest) = dy.as_chunks_mut::<16>();
+    let (dx, dx_rest) = dx.as_chunks_mut::<16>();
+    for ((dx, dy), (x, y)) in dx.iter_mut().zip(dy).zip(x.iter().zip(y)) {
+        let largest: [bool; 16] = std::array::from_fn(|i| x[i] == y[i]);
+        let given: [f32; 16] = std::array::from_fn(|i| if largest[i] { dy[i] } else { 0.0 });
+        *dy = std::array::from_fn(|i| if largest[i] { 0.0 } else { dy[i] });
+        *dx = given;
+    }
+    for ((dx, dy), (x, y)) in dx_rest.iter_mut().zip(dy_rest).zip(x_rest.iter().zip(y_rest)) {
+        *dx = if x == y { *dy } else { 0.0 };
+        *dy = if x == y { 0.0 } else { *dy };
     }
 }
 

@@ -8,11 +8,11 @@ use slth_kernels::Backend;
 
 use crate::fixture;
 
-/// Runs 1 + 1 epochs on 3,000 images of MNIST; the result and the ticket's bytes.
-fn run(out: &Path, backend: &str, threads: usize) -> (Value, Vec<u8>) {
+/// Runs 1 + 1 epochs on the first so many images of MNIST; the result and the ticket's bytes.
+fn run(network: &str, images: usize, out: &Path, backend: &str, threads: usize) -> (Value, Vec<u8>) {
     fixture::slth()
-        .args(["run", "--train-images", "3000", "--pretrain-epochs", "1"])
-        .args(["--prune-epochs", "1", "--network", "784-100-10", "--force", "--quiet"])
+        .args(["run", "--train-images", &images.to_string(), "--pretrain-epochs", "1"])
+        .args(["--prune-epochs", "1", "--network", network, "--force", "--quiet"])
         .args(["--backend", backend, "--threads", &threads.to_string(), "--out"])
         .arg(out)
         .assert()
@@ -23,7 +23,17 @@ fn run(out: &Path, backend: &str, threads: usize) -> (Value, Vec<u8>) {
 
 #[test]
 fn backends_and_threads_do_not_change_a_bit() {
+    check("784-100-10", 3000);
+}
+
+#[test]
+fn backends_and_threads_do_not_change_a_bit_of_convolutions() {
+    check("lenet5", 700);
+}
+
+fn check(network: &str, images: usize) {
     let directory = tempfile::tempdir().unwrap();
+    let run = |out: &Path, backend: &str, threads| run(network, images, out, backend, threads);
     let (first, ticket) = run(&directory.path().join("scalar"), "scalar", 1);
     assert_eq!(first["backend"], "scalar");
     let backends: Vec<_> = Backend::available().iter().map(|backend| backend.name()).collect();

@@ -124,7 +124,8 @@ pub(super) struct Run {
     pub(super) source: usize,
 }
 
-/// Most terms of a block. Their activations, 64 columns each, take 28 KiB of a 32 KiB L1.
+/// Most activations that the taps of a block see from two neighbouring positions. For a batch of 64 they take 28 KiB of a
+/// 32 KiB L1.
 const BLOCK: usize = 112;
 
 /// The lists of one convolution. Buffers are reused from call to call.
@@ -221,9 +222,12 @@ impl Plan {
         let pitch = product("a row of the source", [lines, 16])?;
         let plane = product("a plane of the source", [pitch, vertical.source])?;
 
-        let block_planes = even(planes, BLOCK / kernel_columns);
-        let block_slots =
-            if block_planes == planes { even(kernel_rows, BLOCK / (kernel_columns * planes)) } else { 1 };
+        let block_planes = even(planes, BLOCK / (kernel_columns + 1));
+        let block_slots = if block_planes == planes {
+            even(kernel_rows, BLOCK / ((kernel_columns + 1) * planes))
+        } else {
+            1
+        };
         // Offsets have 32 bits.
         let reach = product("a block of the source", [plane, block_planes])?;
         if u32::try_from(reach).is_err() {

@@ -1,12 +1,13 @@
 //! Forward and input gradient: the walk over the lists of a [`Plan`].
 //!
-//! The source is copied to rows of whole cache lines. Then, block by block of the lists, each panel of [`PANEL`] columns of
+//! The source is copied to rows of whole cache lines. Then, block by block of the lists, each panel of [`PANEL`] vectors of
 //! a run of positions, position and image being one index, keeps its sums in registers while each destination plane walks
 //! its kept weights: broadcast the weight, multiply-add it with a panel of the source at the weight's offset. Between
 //! blocks the sums rest in the destination, which changes no bit.
 //!
-//! Cost: as in the product, 4 cycles per kept weight and panel, 15–20 per block, plane and panel; making the lists takes
-//! some nanoseconds per kept weight, the copy one pass over the source.
+//! Cost per kept weight and panel: 8 multiply-adds with one load each. Per block, plane and panel: a start of the
+//! pipeline and the sums' way to memory, which is what counts when few weights are kept. Making the lists takes some
+//! nanoseconds per kept weight, the copy one pass over the source.
 
 use super::plan::{Direction, Layout, Plan, Run};
 use super::{Shape, Weights, Workspace, product};
@@ -17,9 +18,12 @@ use crate::masked_matmul::rows::{load_row, store_row};
 use crate::simd::{Kernel, Simd};
 use crate::sparse::{Entry, column, value};
 
-/// Columns of a panel: 8 vectors of AVX2 and 4 of AVX-512, enough independent chains of multiply-adds to hide their
-/// latency, few enough for 16 registers.
-const PANEL: usize = 64;
+/// Vectors of a panel: enough independent chains of multiply-adds to hide their latency, few enough for 16 registers. Of
+/// a batch of 64, AVX-512 takes two positions at a time: their windows are nearly the same.
+const PANEL: usize = 8;
+
+/// The last panel may be read past its end.
+const SLACK: usize = PANEL * 32;
 
 #[expect(clippy::too_many_arguments, reason = "both functions behind it check their arguments by name")]
 pub(super) fn convolve(
@@ -39,11 +43,10 @@ pub(super) fn convolve(
     }
     let Workspace { plan, panel } = workspace;
     let layout = plan.make(direction, shape, filters, batch)?;
-    // The last panel may be read past its end.
-    let length = product("the source", [layout.planes, layout.plane])?.saturating_add(PANEL);
+    let length = product("the source", [layout.planes, layout.plane])?.saturating_add(SLACK);
     let panel = panel.get(length);
     let width = source.len() / layout.planes / (layout.plane / layout.pitch);
-    engine.for_each_chunk(&mut panel[..length - PANEL], layout.plane, |index, plane| {
+    engine.for_each_chunk(&mut panel[..length - SLACK], layout.plane, |index, plane| {
         let source = &source[index * (source.len() / layout.planes)..];
         for (to, from) in plane.chunks_exact_mut(layout.pitch).zip(source.chunks_exact(width)) {
             to[..width].copy_from_slice(from);
@@ -93,7 +96,7 @@ impl Kernel for Walk<'_> {
         let (plan, layout, batch) = (self.plan, self.layout, self.batch);
         let line = layout.horizontal.destination * batch;
         let plane = layout.vertical.destination * line;
-        let widest = 8.min(PANEL / S::LANES).max(1) * S::LANES;
+        let widest = PANEL * S::LANES;
         let [slot_blocks, plane_blocks] = [layout.slot_blocks(), layout.plane_blocks()];
         for block in 0..slot_blocks * plane_blocks {
             let (slot_block, plane_block) = (block / plane_blocks, block % plane_blocks);
@@ -134,8 +137,8 @@ impl Kernel for Walk<'_> {
                             (2, false) => self.planes::<S, 2, false>(s, &piece, columns, plane),
                             (4, true) => self.planes::<S, 4, true>(s, &piece, columns, plane),
                             (4, false) => self.planes::<S, 4, false>(s, &piece, columns, plane),
-                            (_, true) => self.planes::<S, 8, true>(s, &piece, columns, plane),
-                            (_, false) => self.planes::<S, 8, false>(s, &piece, columns, plane),
+                            (_, true) => self.planes::<S, PANEL, true>(s, &piece, columns, plane),
+                            (_, false) => self.planes::<S, PANEL, false>(s, &piece, columns, plane),
                         }
                     }
                 }

@@ -1,10 +1,11 @@
 //! The weight gradient: lanes over the images, sums of several weights at once in registers.
 //!
-//! X is copied so that the images of one vector lie side by side for the whole plane. A tile of up to [`MOST_OUTPUTS`]
-//! outputs by [`TAPS`] neighbouring taps of one kernel row keeps its sums, one per image, in registers over all positions;
-//! then each lane, an image's part of the gradient, is added to the gradient in ascending order.
+//! X and dY are copied so that the images of one vector lie side by side for a whole plane: a vector every `batch` floats
+//! would use a fraction of the cache's sets. A tile of up to [`most_outputs`] outputs by [`MOST_TAPS`] neighbouring taps of
+//! one kernel row keeps its sums, one per image, in registers over all positions; then each lane, an image's part of the
+//! gradient, is added to the gradient in ascending order.
 //!
-//! Cost: weights · positions · batch multiply-adds, with one load for 2.2 of them at the largest tile; per tile and vector
+//! Cost: weights · positions · batch multiply-adds, at the largest tile with one load for 1.9 of them; per tile and vector
 //! one addition per weight and image, 1/positions of that.
 
 use super::{Shape, product};
@@ -13,12 +14,13 @@ use crate::engine::Engine;
 use crate::error::ShapeError;
 use crate::simd::{Kernel, Simd};
 
-/// Taps of a tile.
-const TAPS: usize = 5;
+/// Most taps of a tile.
+const MOST_TAPS: usize = 5;
 
-/// Most outputs of a tile: with [`TAPS`] they make 20 of 32 registers sums, or 10 of 16.
+/// Most outputs of a tile: with [`MOST_TAPS`] they make 15 of 32 registers sums, or 10 of 16. (Measured on Zen 4 with
+/// AVX-512, LeNet-5's second convolution: 20 sums reached half of what 15 do.)
 const fn most_outputs(lanes: usize) -> usize {
-    if lanes == 8 { 2 } else { 4 }
+    if lanes == 8 { 2 } else { 3 }
 }
 
 /// No backend has more lanes.
@@ -37,23 +39,27 @@ pub(super) fn compute(
     if dw.is_empty() || dy.is_empty() || x.is_empty() {
         return Ok(());
     }
-    let pixels = x.len() / batch;
     let padded = batch.saturating_add(MAX_LANES);
-    let packed = panel.get(product("x, packed", [pixels, padded])?);
-    engine.backend().run(Pack { x, batch, packed });
-    let packed = &*packed;
+    // In whole cache lines.
+    let [x_len, dy_len] = [x, dy].map(|data| product("packed activations", [data.len() / batch, padded]));
+    let x_len = x_len?.next_multiple_of(16);
+    let packed = panel.get(x_len.saturating_add(dy_len?));
+    let (packed_x, packed_dy) = packed.split_at_mut(x_len);
+    let pack = |data, packed| engine.backend().run(Pack { data, batch, packed });
+    engine.join(|| pack(x, packed_x), || pack(dy, packed_dy));
+    let (packed_x, packed_dy) = (&*packed_x, &*packed_dy);
     let weights = dw.len() / shape.outputs;
     let outputs = shape.outputs.div_ceil(engine.threads());
     engine.for_each_chunk(dw, outputs * weights, |index, dw| {
-        let dy = &dy[index * outputs * (dy.len() / shape.outputs)..];
-        engine.backend().run(WeightGradient { shape, dy, packed, batch, dw });
+        let first_output = index * outputs;
+        engine.backend().run(WeightGradient { shape, packed_x, packed_dy, batch, first_output, dw });
     });
     Ok(())
 }
 
-/// X `[pixels, batch]` → vectors of images `[batch / lanes, pixels]`, the last of them filled with zeros.
+/// `[pixels, batch]` → vectors of images `[batch / lanes, pixels]`, the last of them filled with zeros.
 struct Pack<'a> {
-    x: &'a [f32],
+    data: &'a [f32],
     batch: usize,
     packed: &'a mut [f32],
 }
@@ -62,14 +68,11 @@ impl Kernel for Pack<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let pixels = self.x.len() / self.batch;
-        for (group, packed) in self.packed.chunks_exact_mut(pixels * S::LANES).enumerate() {
-            let first = group * S::LANES;
-            if first >= self.batch {
-                break;
-            }
+        let pixels = self.data.len() / self.batch;
+        let groups = self.packed.chunks_exact_mut(pixels * S::LANES);
+        for (packed, first) in groups.zip((0..self.batch).step_by(S::LANES)) {
             let images = S::LANES.min(self.batch - first);
-            for (to, from) in packed.chunks_exact_mut(S::LANES).zip(self.x.chunks_exact(self.batch)) {
+            for (to, from) in packed.chunks_exact_mut(S::LANES).zip(self.data.chunks_exact(self.batch)) {
                 let from = &from[first..first + images];
                 s.store(if images == S::LANES { s.load(from) } else { s.load_partial(from) }, to);
             }
@@ -77,43 +80,64 @@ impl Kernel for Pack<'_> {
     }
 }
 
-/// The gradient of the outputs that `dy` begins with, as many as `dw` has rows; `dw` is 0 before.
+/// The gradient of the outputs from `first_output` on, as many as `dw` has rows; `dw` is 0 before.
 struct WeightGradient<'a> {
     shape: &'a Shape,
-    dy: &'a [f32],
-    packed: &'a [f32],
+    packed_x: &'a [f32],
+    packed_dy: &'a [f32],
     batch: usize,
+    first_output: usize,
     dw: &'a mut [f32],
+}
+
+/// A tile of outputs × taps: where it begins, and the planes of X and dY it meets.
+#[derive(Clone, Copy)]
+struct Tile<'a, V> {
+    x: &'a [V],
+    dy: &'a [V],
+    row: usize,
+    column: usize,
+    /// Where its first weight is in `dw`, and how many images the vectors hold.
+    weight: usize,
+    images: usize,
+}
+
+/// The size of the pieces that `all` is cut into so that none exceeds `most`, about equal: a small last one would take
+/// nearly as long.
+fn even(all: usize, most: usize) -> usize {
+    all.div_ceil(all.div_ceil(most))
 }
 
 impl Kernel for WeightGradient<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let Shape { channels, height, width, kernel: [kernel_rows, kernel_columns], .. } = *self.shape;
-        let weights = channels * kernel_rows * kernel_columns;
+        let Shape { channels, height, width, kernel: [rows, columns], .. } = *self.shape;
+        let (plane, out_plane) = (height * width, self.shape.out_height() * self.shape.out_width());
+        let weights = channels * rows * columns;
         let outputs = self.dw.len() / weights;
-        // Tiles of about the same height: a low last one would take nearly as long.
-        let tile = outputs.div_ceil(outputs.div_ceil(most_outputs(S::LANES)));
-        let group = channels * height * width * S::LANES;
-        for (index, packed) in self.packed.chunks_exact(group).enumerate() {
-            let first_image = index * S::LANES;
-            if first_image >= self.batch {
-                break;
-            }
-            let packed: &[S::F32] = bytemuck::cast_slice(packed);
-            for output in (0..outputs).step_by(tile) {
-                for channel in 0..channels {
-                    let plane = &packed[channel * height * width..][..height * width];
-                    for row in 0..kernel_rows {
-                        for column in (0..kernel_columns).step_by(TAPS) {
-                            let at = Tile { first_image, output, channel, row, column };
-                            match tile.min(outputs - output) {
-                                1 => self.tile::<S, 1>(s, plane, at),
-                                2 => self.tile::<S, 2>(s, plane, at),
-                                3 => self.tile::<S, 3>(s, plane, at),
-                                _ => self.tile::<S, 4>(s, plane, at),
-                            }
+        let height = even(outputs, most_outputs(S::LANES));
+        let breadth = even(columns, MOST_TAPS);
+        let x = self.packed_x.chunks_exact(channels * plane * S::LANES);
+        let dy = self.packed_dy.chunks_exact(self.shape.outputs * out_plane * S::LANES);
+        for ((x, dy), first_image) in x.zip(dy).zip((0..self.batch).step_by(S::LANES)) {
+            let (x, dy): (&[S::F32], &[S::F32]) = (bytemuck::cast_slice(x), bytemuck::cast_slice(dy));
+            let images = S::LANES.min(self.batch - first_image);
+            for output in (0..outputs).step_by(height) {
+                let dy = &dy[(self.first_output + output) * out_plane..];
+                let height = height.min(outputs - output);
+                for at in 0..channels * rows {
+                    let (channel, row) = (at / rows, at % rows);
+                    let x = &x[channel * plane..][..plane];
+                    for column in (0..columns).step_by(breadth) {
+                        let weight = output * weights + at * columns + column;
+                        let tile = Tile { x, dy, row, column, weight, images };
+                        match breadth.min(columns - column) {
+                            1 => self.outputs::<S, 1>(s, tile, height),
+                            2 => self.outputs::<S, 2>(s, tile, height),
+                            3 => self.outputs::<S, 3>(s, tile, height),
+                            4 => self.outputs::<S, 4>(s, tile, height),
+                            _ => self.outputs::<S, 5>(s, tile, height),
                         }
                     }
                 }
@@ -122,48 +146,43 @@ impl Kernel for WeightGradient<'_> {
     }
 }
 
-/// Where a tile begins.
-#[derive(Clone, Copy)]
-struct Tile {
-    first_image: usize,
-    output: usize,
-    channel: usize,
-    row: usize,
-    column: usize,
-}
-
 impl WeightGradient<'_> {
-    /// Adds the gradients of up to LANES images, ascending, to those of `OUTPUTS` × up to [`TAPS`] weights.
     #[inline(always)]
-    fn tile<S: Simd, const OUTPUTS: usize>(&mut self, s: S, plane: &[S::F32], tile: Tile) {
-        let Shape { height, width, kernel: [kernel_rows, kernel_columns], stride, padding, .. } = *self.shape;
+    fn outputs<S: Simd, const TAPS: usize>(&mut self, s: S, tile: Tile<'_, S::F32>, outputs: usize) {
+        match outputs {
+            1 => self.tile::<S, 1, TAPS>(s, tile),
+            2 => self.tile::<S, 2, TAPS>(s, tile),
+            _ => self.tile::<S, 3, TAPS>(s, tile),
+        }
+    }
+
+    /// Adds the gradients of the images, ascending, to those of `OUTPUTS` × `TAPS` weights.
+    #[inline(always)]
+    fn tile<S: Simd, const OUTPUTS: usize, const TAPS: usize>(&mut self, s: S, tile: Tile<'_, S::F32>) {
+        let Shape { channels, height, width, kernel: [rows, columns], stride, padding, .. } = *self.shape;
         let (out_height, out_width) = (self.shape.out_height(), self.shape.out_width());
-        let line = out_width * self.batch;
-        let images = S::LANES.min(self.batch - tile.first_image);
         let mut sums = [[s.splat(0.0); TAPS]; OUTPUTS];
         for y in 0..out_height {
+            // Before the first row it wraps around, and there is nothing either.
             let from = (y * stride + tile.row).wrapping_sub(padding);
             if from >= height {
                 continue;
             }
-            let x = &plane[from * width..][..width];
-            let dy: [&[f32]; OUTPUTS] = core::array::from_fn(|o| {
-                let start = ((tile.output + o) * out_height + y) * line + tile.first_image;
-                &self.dy[start..start + line - tile.first_image]
-            });
+            let x = &tile.x[from * width..][..width];
+            let dy: [&[S::F32]; OUTPUTS] =
+                core::array::from_fn(|o| &tile.dy[(o * out_height + y) * out_width..][..out_width]);
             for position in 0..out_width {
-                let at = position * self.batch;
-                let dy: [S::F32; OUTPUTS] = core::array::from_fn(|o| {
-                    if images == S::LANES {
-                        s.load(&dy[o][at..])
-                    } else {
-                        s.load_partial(&dy[o][at..at + images])
+                let dy: [S::F32; OUTPUTS] = core::array::from_fn(|o| dy[o][position]);
+                let from = (position * stride + tile.column).wrapping_sub(padding);
+                if let Some(x) = x.get(from..from.wrapping_add(TAPS)) {
+                    for (tap, &x) in x.iter().enumerate() {
+                        for o in 0..OUTPUTS {
+                            sums[o][tap] = s.mul_add(dy[o], x, sums[o][tap]);
+                        }
                     }
-                });
-                for tap in 0..TAPS {
-                    // Before the first column it wraps around, and there is nothing either.
-                    let from = (position * stride + tile.column + tap).wrapping_sub(padding);
-                    if let Some(&x) = x.get(from) {
+                } else {
+                    for tap in 0..TAPS {
+                        let Some(&x) = x.get(from.wrapping_add(tap)) else { continue };
                         for o in 0..OUTPUTS {
                             sums[o][tap] = s.mul_add(dy[o], x, sums[o][tap]);
                         }
@@ -171,15 +190,13 @@ impl WeightGradient<'_> {
                 }
             }
         }
-        let weights = self.shape.channels * kernel_rows * kernel_columns;
-        let taps = TAPS.min(kernel_columns - tile.column);
-        let first = (tile.channel * kernel_rows + tile.row) * kernel_columns + tile.column;
+        let weights = channels * rows * columns;
         for (o, sums) in sums.iter().enumerate() {
-            let dw = &mut self.dw[(tile.output + o) * weights + first..][..taps];
+            let dw = &mut self.dw[tile.weight + o * weights..][..TAPS];
             for (dw, sums) in
                 dw.iter_mut().zip(bytemuck::cast_slice::<S::F32, f32>(sums).chunks_exact(S::LANES))
             {
-                *dw = sums[..images].iter().fold(*dw, |total, sum| total + sum);
+                *dw = sums[..tile.images].iter().fold(*dw, |total, sum| total + sum);
             }
         }
     }
