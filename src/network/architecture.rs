@@ -199,6 +199,12 @@ impl Architecture {
         if input.planes().contains(&0) || sizes().any(|shape| shape.outputs == 0) {
             return Err("a width is 0".to_owned());
         }
+        let weights = sizes()
+            .try_fold(0_usize, |n, shape| n.checked_add(shape.outputs.checked_mul(shape.inputs)?))
+            .filter(|&n| n <= Self::MAX_WEIGHTS);
+        if weights.is_none() {
+            return Err(format!("more than {} weights", Self::MAX_WEIGHTS));
+        }
         let outputs = |planes: [usize; 3]| planes.iter().try_fold(1_usize, |n, &size| n.checked_mul(size));
         let planes = std::iter::once(input.planes()).chain(stages.iter().map(|stage| stage.output_planes()));
         for (index, planes) in planes.enumerate() {
@@ -210,12 +216,6 @@ impl Architecture {
                 }
                 _ => return Err(format!("an image becomes more than {} numbers", Self::MAX_OUTPUTS)),
             }
-        }
-        let weights = sizes()
-            .try_fold(0_usize, |n, shape| n.checked_add(shape.outputs.checked_mul(shape.inputs)?))
-            .filter(|&n| n <= Self::MAX_WEIGHTS);
-        if weights.is_none() {
-            return Err(format!("more than {} weights", Self::MAX_WEIGHTS));
         }
         if stages.last().is_none_or(|stage| stage.weights().is_none()) {
             return Err("it has to end with a layer that has weights".to_owned());
