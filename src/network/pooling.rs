@@ -41,26 +41,28 @@ impl Pool {
         dx: &mut [f32],
     ) {
         let [out_height, out_width] = self.output_plane();
-        let left_out = self.height % self.size + self.width % self.size > 0;
-        let plane = |(((x, y), dy), dx): (((&[f32], &[f32]), &mut [f32]), &mut [f32])| {
-            if left_out {
-                dx.fill(0.0);
-            }
-            for (index, (y, dy)) in y.chunks_exact(batch).zip(dy.chunks_exact_mut(batch)).enumerate() {
-                for place in self.window(index) {
-                    let at = place * batch..(place + 1) * batch;
-                    pass_on(&x[at.clone()], y, dy, &mut dx[at]);
-                }
-            }
-        };
         let (from, to) = (self.height * self.width * batch, out_height * out_width * batch);
         if parallel {
             let y = y.par_chunks_exact(to).zip(dy.par_chunks_exact_mut(to));
-            let x = x.par_chunks_exact(from).zip(y).map(|(x, (y, dy))| ((x, y), dy));
-            x.zip(dx.par_chunks_exact_mut(from)).for_each(plane);
+            let x = x.par_chunks_exact(from).zip(dx.par_chunks_exact_mut(from));
+            x.zip(y).for_each(|((x, dx), (y, dy))| self.backward_plane([x, y], dy, batch, dx));
         } else {
-            let y = x.chunks_exact(from).zip(y.chunks_exact(to)).zip(dy.chunks_exact_mut(to));
-            y.zip(dx.chunks_exact_mut(from)).for_each(plane);
+            let y = y.chunks_exact(to).zip(dy.chunks_exact_mut(to));
+            let x = x.chunks_exact(from).zip(dx.chunks_exact_mut(from));
+            x.zip(y).for_each(|((x, dx), (y, dy))| self.backward_plane([x, y], dy, batch, dx));
+        }
+    }
+
+    fn backward_plane(self, [x, y]: [&[f32]; 2], dy: &mut [f32], batch: usize, dx: &mut [f32]) {
+        if self.height % self.size + self.width % self.size > 0 {
+            // Rows and columns that are left out.
+            dx.fill(0.0);
+        }
+        for (index, (y, dy)) in y.chunks_exact(batch).zip(dy.chunks_exact_mut(batch)).enumerate() {
+            for place in self.window(index) {
+                let at = place * batch..(place + 1) * batch;
+                pass_on(&x[at.clone()], y, dy, &mut dx[at]);
+            }
         }
     }
 

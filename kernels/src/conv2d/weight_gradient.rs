@@ -181,8 +181,8 @@ impl WeightGradient<'_> {
                         }
                     }
                 } else {
-                    for tap in 0..TAPS {
-                        let Some(&x) = x.get(from.wrapping_add(tap)) else { continue };
+                    for (tap, x) in (0..TAPS).map(|tap| x.get(from.wrapping_add(tap))).enumerate() {
+                        let Some(&x) = x else { continue };
                         for o in 0..OUTPUTS {
                             sums[o][tap] = s.mul_add(dy[o], x, sums[o][tap]);
                         }
