@@ -42,9 +42,9 @@ impl Progress for Counter {
 #[test]
 fn steps_do_not_allocate() {
     let mnist = Dataset::mnist().unwrap();
-    for threads in [1, 2] {
+    for (network, threads) in [("784-64-33-10", 1), ("784-64-33-10", 2), ("lenet5", 1), ("lenet5", 2)] {
         let config = RunConfig {
-            network: "784-64-33-10".parse().unwrap(),
+            network: network.parse().unwrap(),
             train_images: Some(1000),
             validation: 100,
             batch: 64,
@@ -58,6 +58,10 @@ fn steps_do_not_allocate() {
         run(&config, &mnist, &mut counter).unwrap();
         // 16 batches per epoch; counted from the second epoch's second step on, across the ends of epochs.
         assert_eq!(counter.counted_steps, 2 * (3 * 16 - 1));
-        assert_eq!(counter.per_phase, [(Phase::Pretrain, 0), (Phase::Prune, 0)], "{threads} threads");
+        assert_eq!(
+            counter.per_phase,
+            [(Phase::Pretrain, 0), (Phase::Prune, 0)],
+            "{network}, {threads} threads"
+        );
     }
 }

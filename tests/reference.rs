@@ -2,25 +2,75 @@
 
 use slth::dataset::Dataset;
 use slth::experiments::{Experiment, RunConfig};
-use slth::network::LayerShape;
+use slth::network::{LayerShape, Pool, Stage};
 use slth::random::{Purpose, Stream};
 use slth::training::NoProgress;
 use slth_kernels::Engine;
+use slth_kernels::conv2d::Shape;
 
 /// A network as the reference sees it: effective weights per layer.
 type Weights = Vec<Vec<f64>>;
 
+/// Calls `term(output, input, weight)` for the indices of every product of a layer.
+fn for_each_term(stage: Stage, mut term: impl FnMut(usize, usize, usize)) {
+    match stage {
+        Stage::Dense { inputs, outputs } => {
+            for o in 0..outputs {
+                (0..inputs).for_each(|i| term(o, i, o * inputs + i));
+            }
+        }
+        Stage::Convolution(shape) => {
+            let Shape { channels, height, width, kernel: [rows, columns], stride, padding, .. } = shape;
+            let positions = shape.out_height() * shape.out_width();
+            for w in 0..shape.weights().unwrap() {
+                let (o, c) = (w / (channels * rows * columns), w / (rows * columns) % channels);
+                for at in 0..positions {
+                    let y = (at / shape.out_width() * stride + w / columns % rows).wrapping_sub(padding);
+                    let x = (at % shape.out_width() * stride + w % columns).wrapping_sub(padding);
+                    if y < height && x < width {
+                        term(o * positions + at, (c * height + y) * width + x, w);
+                    }
+                }
+            }
+        }
+        Stage::Pool(_) => unreachable!("no weights"),
+    }
+}
+
+/// The input that each output of a pooling is taken from: the first of the largest.
+fn largest(Pool { channels, height, width, size }: Pool, x: &[f64]) -> Vec<usize> {
+    let mut sources = Vec::new();
+    for c in 0..channels {
+        for y in 0..height / size {
+            for column in 0..width / size {
+                let place = |i: usize| (c * height + y * size + i / size) * width + column * size + i % size;
+                let better = |best: usize, at: usize| if x[at] > x[best] { at } else { best };
+                sources.push((1..size * size).map(place).fold(place(0), better));
+            }
+        }
+    }
+    sources
+}
+
 /// Mean loss gradient with respect to each layer's effective weights.
-fn gradients(shapes: &[LayerShape], weights: &Weights, images: &[(Vec<f64>, usize)]) -> Weights {
+fn gradients(stages: &[Stage], weights: &Weights, images: &[(Vec<f64>, usize)]) -> Weights {
     let mut sum: Weights = weights.iter().map(|layer| vec![0.0; layer.len()]).collect();
     for (x, label) in images {
         let mut outputs = vec![x.clone()];
-        for (l, shape) in shapes.iter().enumerate() {
-            let dot =
-                |o: usize| (0..shape.inputs).map(|i| weights[l][o * shape.inputs + i] * outputs[l][i]).sum();
-            let y: Vec<f64> = (0..shape.outputs).map(dot).collect();
-            let last = l + 1 == shapes.len();
-            outputs.push(y.into_iter().map(|y: f64| if last { y } else { y.max(0.0) }).collect());
+        let mut layers = weights.iter();
+        for (l, &stage) in stages.iter().enumerate() {
+            let x = &outputs[l];
+            let mut y = vec![0.0_f64; stage.outputs()];
+            if let Stage::Pool(pool) = stage {
+                y = largest(pool, x).into_iter().map(|at| x[at]).collect();
+            } else {
+                let weights = layers.next().unwrap();
+                for_each_term(stage, |o, i, w| y[o] += weights[w] * x[i]);
+                if l + 1 < stages.len() {
+                    y.iter_mut().for_each(|y| *y = y.max(0.0));
+                }
+            }
+            outputs.push(y);
         }
         let logits = outputs.last().unwrap();
         let total: f64 = logits.iter().map(|z| z.exp()).sum();
@@ -30,15 +80,21 @@ fn gradients(shapes: &[LayerShape], weights: &Weights, images: &[(Vec<f64>, usiz
             .enumerate()
             .map(|(c, z)| (z.exp() / total - one_hot(c)) / images.len() as f64)
             .collect();
-        for (l, shape) in shapes.iter().enumerate().rev() {
-            let mut dx = vec![0.0; shape.inputs];
-            for (o, d) in dy.iter().enumerate() {
-                for i in 0..shape.inputs {
-                    sum[l][o * shape.inputs + i] += d * outputs[l][i];
-                    dx[i] += d * weights[l][o * shape.inputs + i];
-                }
+        let mut layers = weights.iter().zip(&mut sum).rev();
+        for (l, &stage) in stages.iter().enumerate().rev() {
+            let x = &outputs[l];
+            let mut dx = vec![0.0; x.len()];
+            if let Stage::Pool(pool) = stage {
+                largest(pool, x).into_iter().zip(&dy).for_each(|(at, d)| dx[at] = *d);
+            } else {
+                let (weights, sum) = layers.next().unwrap();
+                for_each_term(stage, |o, i, w| {
+                    sum[w] += dy[o] * x[i];
+                    dx[i] += dy[o] * weights[w];
+                });
             }
-            dy = dx.into_iter().zip(&outputs[l]).map(|(d, &x)| if x > 0.0 { d } else { 0.0 }).collect();
+            // Only a layer ends with a ReLU; after pooling it changes nothing.
+            dy = dx.into_iter().zip(x).map(|(d, &x)| if x > 0.0 { d } else { 0.0 }).collect();
         }
     }
     sum
@@ -47,14 +103,15 @@ fn gradients(shapes: &[LayerShape], weights: &Weights, images: &[(Vec<f64>, usiz
 struct Setting {
     config: RunConfig,
     mnist: Dataset,
+    stages: Vec<Stage>,
     shapes: Vec<LayerShape>,
     train: usize,
 }
 
 impl Setting {
-    fn new() -> Self {
+    fn new(network: &str) -> Self {
         let config = RunConfig {
-            network: "784-14-12-10".parse().unwrap(),
+            network: network.parse().unwrap(),
             epsilon: 0.004,
             sparsity: 0.4,
             pretrain_epochs: 3,
@@ -68,7 +125,8 @@ impl Setting {
             ..RunConfig::default()
         };
         let shapes = config.network.layers().collect();
-        Self { config, mnist: Dataset::mnist().unwrap(), shapes, train: 100 }
+        let stages = config.network.stages().to_vec();
+        Self { config, mnist: Dataset::mnist().unwrap(), stages, shapes, train: 100 }
     }
 
     fn initial(&self) -> Weights {
@@ -98,7 +156,7 @@ impl Setting {
             [config.pretrain_lr, config.pretrain_momentum, config.epsilon].map(f64::from);
         for epoch in 0..config.pretrain_epochs {
             for batch in self.batches(Purpose::PretrainOrder, epoch) {
-                let gradient = gradients(&self.shapes, &weights, &batch);
+                let gradient = gradients(&self.stages, &weights, &batch);
                 for l in 0..weights.len() {
                     for i in 0..weights[l].len() {
                         velocity[l][i] = momentum * velocity[l][i] + gradient[l][i];
@@ -130,7 +188,7 @@ impl Setting {
                 let effective: Weights = (weights.iter().zip(&masks))
                     .map(|(w, m)| w.iter().zip(m).map(|(&w, &kept)| if kept { w } else { 0.0 }).collect())
                     .collect();
-                let gradient = gradients(&self.shapes, &effective, &batch);
+                let gradient = gradients(&self.stages, &effective, &batch);
                 for l in 0..weights.len() {
                     for i in 0..weights[l].len() {
                         let score = scores[l][i];
@@ -165,7 +223,16 @@ fn largest_difference(found: &[f32], expected: &[f64]) -> f64 {
 
 #[test]
 fn pretraining_and_pruning_are_as_defined() {
-    let setting = Setting::new();
+    check("784-14-12-10");
+}
+
+#[test]
+fn pretraining_and_pruning_of_convolutions_are_as_defined() {
+    check("28x28-3@5x5s2p2-pool2-5@3x2p1-pool3-12-10");
+}
+
+fn check(network: &str) {
+    let setting = Setting::new(network);
     let experiment = Experiment::new(&setting.config, &setting.mnist, Engine::detect().unwrap()).unwrap();
     let (pretrained, dense) = experiment.pretrain(&mut NoProgress).unwrap();
     let expected = setting.pretrain();

@@ -1,6 +1,7 @@
 //! SIMD kernels for pruning neural networks on a CPU.
 //!
 //! * [`masked_matmul`]: products with pruned (or dense) weights: forward, input gradient, weight gradient
+//! * [`conv2d`]: the same for convolutions
 //! * [`top_k`]: the exact k largest scores, as a packed mask
 //! * [`subset_sum`]: the subset of candidates whose sum comes nearest to a target
 //! * [`update`]: the optimiser steps of pretraining and edge-popup
@@ -14,6 +15,7 @@
 mod aligned;
 mod arch;
 mod backend;
+pub mod conv2d;
 mod engine;
 mod error;
 pub mod limits;

@@ -329,6 +329,16 @@ impl CompressedRows {
         }
     }
 
+    /// Calls `take(column, weight)` for the kept weights of a row, ascending.
+    pub(crate) fn for_each_in_row(&self, row: usize, mut take: impl FnMut(usize, f32)) {
+        for block in 0..self.blocks() {
+            let Block { first_input, starts, entries, .. } = self.block_rows(block, row..row + 1);
+            for &entry in &entries[starts[0]..starts[1]] {
+                take(first_input + column(entry), value(entry));
+            }
+        }
+    }
+
     /// Takes the kept weights of `weights` `[rows, columns]`.
     fn compress(&mut self, engine: Engine, weights: &[f32], mask: &PackedMask, whole_rows: bool) {
         let kept = mask.kept();

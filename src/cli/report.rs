@@ -2,6 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use slth::experiments::Outcome;
+use slth::network::LayerShape;
 use slth::training::{Evaluation, PruneMethod, Timing};
 
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
@@ -28,7 +29,7 @@ fn layers(outcome: &Outcome) -> Table {
     for (index, layer) in outcome.layers.iter().enumerate() {
         table.add_row([
             (index + 1).to_string(),
-            format!("{} × {}", layer.shape.outputs, layer.shape.inputs),
+            dimensions(layer.shape),
             layer.mask.len().to_string(),
             layer.mask.kept().to_string(),
             layer.mask.removed().to_string(),
@@ -45,6 +46,11 @@ fn layers(outcome: &Outcome) -> Table {
         sum(slth_kernels::PackedMask::removed),
     ]);
     table
+}
+
+/// As 500 × 784.
+fn dimensions(shape: LayerShape) -> String {
+    shape.dimensions().iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
 }
 
 fn accuracies(outcome: &Outcome) -> Table {

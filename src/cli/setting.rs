@@ -29,10 +29,11 @@ pub(super) struct SettingArguments {
     #[arg(long, value_name = "KIND", help_heading = "Data", default_value_t)]
     normalize: Normalisation,
 
-    /// Widths of a fully connected network without biases, input first
+    /// The network, without biases: widths, input first, lenet5, or convolutions and pooling between an image and widths:
+    /// lenet5 is 28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10 (filters @ kernel, s stride, p padding)
     #[arg(
         long,
-        value_name = "WIDTHS",
+        value_name = "NETWORK",
         help_heading = "Network",
         allow_negative_numbers = true,
         default_value_t

@@ -13,7 +13,7 @@ use crate::training::{EdgePopupSettings, PretrainSettings, PruneMethod, Scope};
 /// Serialised it lacks `threads` and `backend`, which change no bit of any result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunConfig {
-    /// The fully connected network; default 784-500-500-10.
+    /// The network; default 784-500-500-10.
     pub network: Architecture,
     /// The distribution of the initial weights; default Kaiming normal.
     pub init: Initialisation,
@@ -166,8 +166,7 @@ impl RunConfig {
             return Err(Error::config("train_images", problem));
         }
         check_network(&self.network, dataset)?;
-        let widths = self.network.inputs() + self.network.layers().map(|layer| layer.outputs).sum::<usize>();
-        if self.batch.min(available).saturating_mul(widths) > Self::MAX_ACTIVATIONS {
+        if self.batch.min(available).saturating_mul(self.network.activations()) > Self::MAX_ACTIVATIONS {
             let problem = format!("{} images of {} need too much memory", self.batch, self.network);
             return Err(Error::config("batch", problem));
         }
@@ -231,8 +230,14 @@ pub(crate) fn check_threads(threads: Option<usize>) -> Result<(), Error> {
 /// Checks that `network` takes the images of `dataset` and tells its classes apart.
 pub(crate) fn check_network(network: &Architecture, dataset: &Dataset) -> Result<(), Error> {
     let (inputs, outputs, source) = (network.inputs(), network.outputs(), dataset.source());
-    if inputs != dataset.features() {
-        let (rows, columns, pixels) = (dataset.rows(), dataset.columns(), dataset.features());
+    let (rows, columns, pixels) = (dataset.rows(), dataset.columns(), dataset.features());
+    if let Some([height, width]) = network.image().filter(|&image| image != [rows, columns]) {
+        let problem = format!(
+            "{network} takes images of {height} × {width}, but those of {source} are {rows} × {columns}"
+        );
+        return Err(Error::config("network", problem));
+    }
+    if inputs != pixels {
         let problem =
             format!("{network} takes {inputs} inputs, but {source} has {rows} × {columns} = {pixels} pixels");
         return Err(Error::config("network", problem));

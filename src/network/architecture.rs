@@ -4,17 +4,33 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use slth_kernels::conv2d;
 
-/// The sizes of one layer's weights `[outputs, inputs]`.
+/// The sizes of one layer's weights `[outputs, inputs]`, row-major.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerShape {
-    /// Rows of the weights: neurons of the layer.
+    /// Rows of the weights: neurons of the layer, or filters.
     pub outputs: usize,
-    /// Columns of the weights: its fan-in.
+    /// Columns of the weights: its fan-in, in a convolution channels · kernel rows · kernel columns.
     pub inputs: usize,
+    /// Rows and columns of a convolution's kernel.
+    pub kernel: Option<[usize; 2]>,
 }
 
 impl LayerShape {
+    /// A fully connected layer.
+    pub fn new(outputs: usize, inputs: usize) -> Self {
+        Self { outputs, inputs, kernel: None }
+    }
+
+    /// The weights' dimensions: `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]`. None is 0.
+    pub fn dimensions(self) -> Vec<usize> {
+        match self.kernel {
+            None => vec![self.outputs, self.inputs],
+            Some([rows, columns]) => vec![self.outputs, self.inputs / (rows * columns), rows, columns],
+        }
+    }
+
     /// Number of weights.
     pub fn weights(self) -> usize {
         self.outputs * self.inputs
@@ -23,7 +39,7 @@ impl LayerShape {
     /// How many of them are kept at `sparsity`: all but int(s·n), truncated in f64.
     ///
     /// ```
-    /// let layer = slth::network::LayerShape { outputs: 10, inputs: 33 };
+    /// let layer = slth::network::LayerShape::new(10, 33);
     /// assert_eq!(layer.kept(0.9), 330 - 297);
     /// assert_eq!(layer.kept(0.0), 330);
     /// ```
@@ -33,18 +49,130 @@ impl LayerShape {
     }
 }
 
-/// The widths of a fully connected network, input first: `784-500-500-10`.
+/// A step of the forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// A fully connected layer.
+    Dense {
+        /// Its fan-in.
+        inputs: usize,
+        /// Its neurons.
+        outputs: usize,
+    },
+    /// A convolution.
+    Convolution(conv2d::Shape),
+    /// Max-pooling.
+    Pool(Pool),
+}
+
+/// Max-pooling: the largest of each `size` × `size` window, windows side by side. Rows and columns that fill no window are
+/// left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pool {
+    /// Planes.
+    pub channels: usize,
+    /// Rows of an input plane.
+    pub height: usize,
+    /// Columns of an input plane.
+    pub width: usize,
+    /// Rows and columns of a window.
+    pub size: usize,
+}
+
+impl Pool {
+    /// Rows and columns of an output plane.
+    pub(super) fn output_plane(self) -> [usize; 2] {
+        [self.height / self.size, self.width / self.size]
+    }
+}
+
+impl Stage {
+    /// The sizes of its weights; `None` when it has none.
+    pub fn weights(self) -> Option<LayerShape> {
+        match self {
+            Self::Dense { inputs, outputs } => Some(LayerShape::new(outputs, inputs)),
+            Self::Convolution(shape) => {
+                let [rows, columns] = shape.kernel;
+                // What saturates is refused for its size.
+                let inputs = shape.channels.saturating_mul(rows).saturating_mul(columns);
+                Some(LayerShape { outputs: shape.outputs, inputs, kernel: Some(shape.kernel) })
+            }
+            Self::Pool(_) => None,
+        }
+    }
+
+    /// Numbers it makes of an image.
+    pub fn outputs(self) -> usize {
+        let [channels, height, width] = self.output_planes();
+        channels * height * width
+    }
+
+    /// Planes of the output, and their rows and columns; those of a fully connected layer are single numbers.
+    fn output_planes(self) -> [usize; 3] {
+        match self {
+            Self::Dense { outputs, .. } => [outputs, 1, 1],
+            Self::Convolution(shape) => [shape.outputs, shape.out_height(), shape.out_width()],
+            Self::Pool(pool) => {
+                let [height, width] = pool.output_plane();
+                [pool.channels, height, width]
+            }
+        }
+    }
+}
+
+/// LeNet-5 (LeCun et al. 1998, "Gradient-based learning applied to document recognition") as it is built today: ReLU,
+/// max-pooling, every map of the first convolution seen by the second.
+const LENET5: &str = "28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10";
+
+/// A network without biases, ReLU between its layers, written as its input and its stages:
+///
+/// * `784` or, where it begins with convolutions or pooling, `28x28` rows × columns: the input
+/// * `500`: a fully connected layer of that many neurons
+/// * `6@5x5`: a convolution with 6 filters of 5 × 5, `6@5x5p2` with 2 rows and columns of zeros around its input, `6@5x5s2`
+///   at every second place, `6@5x5s2p2` both
+/// * `pool2`: max-pooling in windows of 2 × 2
+///
+/// `784-500-500-10` is fully connected; `lenet5` is short for `28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10`.
+///
+/// ```
+/// use slth::network::Architecture;
+/// let network: Architecture = "lenet5".parse()?;
+/// assert_eq!(network, "28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10".parse()?);
+/// assert_eq!((network.inputs(), network.outputs(), network.layers().len()), (784, 10, 5));
+/// assert_eq!(network.weights(), 150 + 2400 + 48_000 + 10_080 + 840);
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Architecture {
-    widths: Vec<usize>,
+    input: Input,
+    stages: Vec<Stage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Input {
+    Features(usize),
+    Image { rows: usize, columns: usize },
+}
+
+impl Input {
+    /// Planes, rows and columns.
+    fn planes(self) -> [usize; 3] {
+        match self {
+            Self::Features(features) => [features, 1, 1],
+            Self::Image { rows, columns } => [1, rows, columns],
+        }
+    }
 }
 
 impl Architecture {
     /// The most weights a network may have: 2²⁸, 1 GiB for each of the several numbers kept per weight.
     pub const MAX_WEIGHTS: usize = 1 << 28;
 
-    /// The network with these widths, input first.
+    /// The most numbers an image may become in any one stage: 2²⁸.
+    pub const MAX_OUTPUTS: usize = 1 << 28;
+
+    /// The fully connected network with these widths, input first.
     ///
     /// # Errors
     /// When there are fewer than two widths, one is 0, or there are more than
@@ -61,53 +189,137 @@ impl Architecture {
         if widths.len() < 2 {
             return Err("a network needs at least two widths, its inputs and its outputs: 784-10".to_owned());
         }
-        if widths.contains(&0) {
+        let stages = widths.windows(2).map(|pair| Stage::Dense { inputs: pair[0], outputs: pair[1] });
+        Self::checked(Input::Features(widths[0]), stages.collect())
+    }
+
+    /// Checks the sizes.
+    fn checked(input: Input, stages: Vec<Stage>) -> Result<Self, String> {
+        let sizes = || stages.iter().filter_map(|stage| stage.weights());
+        if input.planes().contains(&0) || sizes().any(|shape| shape.outputs == 0) {
             return Err("a width is 0".to_owned());
         }
-        let weights = widths
-            .windows(2)
-            .try_fold(0_usize, |n, pair| n.checked_add(pair[0].checked_mul(pair[1])?))
+        let weights = sizes()
+            .try_fold(0_usize, |n, shape| n.checked_add(shape.outputs.checked_mul(shape.inputs)?))
             .filter(|&n| n <= Self::MAX_WEIGHTS);
         if weights.is_none() {
             return Err(format!("more than {} weights", Self::MAX_WEIGHTS));
         }
-        Ok(Self { widths })
+        let outputs = |planes: [usize; 3]| planes.iter().try_fold(1_usize, |n, &size| n.checked_mul(size));
+        let planes = std::iter::once(input.planes()).chain(stages.iter().map(|stage| stage.output_planes()));
+        for (index, planes) in planes.enumerate() {
+            match outputs(planes) {
+                Some(1..=Self::MAX_OUTPUTS) => {}
+                Some(0) => {
+                    let stage = stages[index - 1];
+                    return Err(format!("nothing is left of the image after `{}`", Self::token(stage)));
+                }
+                _ => return Err(format!("an image becomes more than {} numbers", Self::MAX_OUTPUTS)),
+            }
+        }
+        if stages.last().is_none_or(|stage| stage.weights().is_none()) {
+            return Err("it has to end with a layer that has weights".to_owned());
+        }
+        Ok(Self { input, stages })
     }
 
-    /// The layers, first to last.
+    /// All steps of the forward pass, first to last.
+    pub fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    /// The layers that have weights, first to last.
     pub fn layers(&self) -> impl ExactSizeIterator<Item = LayerShape> + '_ {
-        self.widths.windows(2).map(|pair| LayerShape { inputs: pair[0], outputs: pair[1] })
+        let layers: Vec<_> = self.stages.iter().filter_map(|stage| stage.weights()).collect();
+        layers.into_iter()
     }
 
     /// Width of the input: pixels of an image.
     pub fn inputs(&self) -> usize {
-        self.widths[0]
+        self.input.planes().iter().product()
+    }
+
+    /// The rows and columns an image must have, where that matters.
+    pub fn image(&self) -> Option<[usize; 2]> {
+        match self.input {
+            Input::Features(_) => None,
+            Input::Image { rows, columns } => Some([rows, columns]),
+        }
     }
 
     /// Width of the output; at least the number of classes.
     pub fn outputs(&self) -> usize {
-        self.widths[self.widths.len() - 1]
+        self.stages.last().map_or(0, |stage| stage.outputs())
     }
 
     /// Number of weights in all layers.
     pub fn weights(&self) -> usize {
         self.layers().map(LayerShape::weights).sum()
     }
+
+    /// Numbers an image becomes, in all stages, its pixels among them.
+    pub fn activations(&self) -> usize {
+        self.inputs() + self.stages.iter().map(|stage| stage.outputs()).sum::<usize>()
+    }
+
+    /// How a stage is written.
+    fn token(stage: Stage) -> String {
+        match stage {
+            Stage::Dense { outputs, .. } => outputs.to_string(),
+            Stage::Convolution(conv2d::Shape {
+                outputs, kernel: [rows, columns], stride, padding, ..
+            }) => {
+                let stride = if stride == 1 { String::new() } else { format!("s{stride}") };
+                let padding = if padding == 0 { String::new() } else { format!("p{padding}") };
+                format!("{outputs}@{rows}x{columns}{stride}{padding}")
+            }
+            Stage::Pool(Pool { size, .. }) => format!("pool{size}"),
+        }
+    }
+
+    /// The stage that `token` stands for, after one that put out planes of this number, rows and columns.
+    fn stage(token: &str, [channels, height, width]: [usize; 3]) -> Option<Stage> {
+        if let Some(size) = token.strip_prefix("pool") {
+            let size = number(size).filter(|&size| size > 0)?;
+            return Some(Stage::Pool(Pool { channels, height, width, size }));
+        }
+        let Some((outputs, kernel)) = token.split_once('@') else {
+            return Some(Stage::Dense { inputs: channels * height * width, outputs: number(token)? });
+        };
+        let (kernel, padding) = kernel.split_once('p').unwrap_or((kernel, "0"));
+        let (kernel, stride) = kernel.split_once('s').unwrap_or((kernel, "1"));
+        let (rows, columns) = kernel.split_once('x')?;
+        let kernel = [number(rows).filter(|&n| n > 0)?, number(columns).filter(|&n| n > 0)?];
+        let stride = number(stride).filter(|&stride| stride > 0)?;
+        let (outputs, padding) = (number(outputs)?, number(padding)?);
+        Some(Stage::Convolution(conv2d::Shape { channels, height, width, outputs, kernel, stride, padding }))
+    }
+}
+
+/// A number in plain digits: usize's own parser would take "+5".
+fn number(text: &str) -> Option<usize> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
 }
 
 impl Default for Architecture {
     /// 784-500-500-10
     fn default() -> Self {
-        Self { widths: vec![784, 500, 500, 10] }
+        Self::new(vec![784, 500, 500, 10]).expect("a network")
     }
 }
 
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, width) in self.widths.iter().enumerate() {
-            write!(f, "{}{width}", if i == 0 { "" } else { "-" })?;
+        let mut text = match self.input {
+            Input::Features(features) => features.to_string(),
+            Input::Image { rows, columns } => format!("{rows}x{columns}"),
+        };
+        for &stage in &self.stages {
+            text += "-";
+            text += &Self::token(stage);
         }
-        Ok(())
+        f.write_str(if text == LENET5 { "lenet5" } else { &text })
     }
 }
 
@@ -115,15 +327,38 @@ impl FromStr for Architecture {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let width = |part: &str| {
-            // usize's own parser would take "+5".
-            let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-            digits.then(|| part.parse().ok()).flatten().ok_or_else(|| {
-                format!("`{text}` is no network: `{part}` is no width; give widths as in 784-500-500-10")
-            })
+        if text == "lenet5" {
+            return LENET5.parse();
+        }
+        let refused = |problem: &str| format!("`{text}` is no network: {problem}");
+        let unknown = |token: &str| {
+            refused(&format!(
+                "`{token}` is no layer; give widths as in 784-500-500-10, or lenet5, or convolutions and pooling as \
+                 in {LENET5}"
+            ))
         };
-        let widths = text.split('-').map(width).collect::<Result<Vec<usize>, _>>()?;
-        Self::new(widths).map_err(|problem| format!("`{text}` is no network: {problem}"))
+        let mut tokens = text.split('-');
+        let first = tokens.next().unwrap_or_default();
+        let input = match first.split_once('x') {
+            None => number(first).map(Input::Features),
+            Some((rows, columns)) => {
+                number(rows).zip(number(columns)).map(|(rows, columns)| Input::Image { rows, columns })
+            }
+        };
+        let input = input.ok_or_else(|| unknown(first))?;
+        let mut stages: Vec<Stage> = Vec::new();
+        for token in tokens {
+            let planes = stages.last().map_or(input.planes(), |stage| stage.output_planes());
+            // Before the next product, which could overflow.
+            if planes.iter().try_fold(1_usize, |n, &size| n.checked_mul(size)).is_none() {
+                break;
+            }
+            stages.push(Self::stage(token, planes).ok_or_else(|| unknown(token))?);
+        }
+        if stages.is_empty() {
+            return Err(refused("a network needs at least two widths, its inputs and its outputs: 784-10"));
+        }
+        Self::checked(input, stages).map_err(|problem| refused(&problem))
     }
 }
 
@@ -147,7 +382,9 @@ mod tests {
 
     #[test]
     fn text_leads_back() {
-        for text in ["784-10", "784-500-500-10", "1-1", "3-5-7-11-2"] {
+        for text in
+            ["784-10", "784-500-500-10", "1-1", "3-5-7-11-2", "lenet5", "6x5-4@3x2s2p1-pool2-3", "4x4-10@4x4"]
+        {
             assert_eq!(text.parse::<Architecture>().unwrap().to_string(), text);
         }
         assert_eq!(Architecture::default().to_string(), "784-500-500-10");
@@ -173,6 +410,24 @@ mod tests {
             "100000-100000",
             "784-1.5-10",
             "784x10",
+            "lenet",
+            "28x28-6@5x5p2-pool2",
+            "28x28-6@5x5p2-pool0-10",
+            "28x28-6@5x5s0-10",
+            "28x28-6@0x5-10",
+            "28x28-0@5x5-10",
+            "28x28-6@5-10",
+            "28x28-@5x5-10",
+            "28x28-6@5x5p-10",
+            "28x28-6@5x5p2s2-10",
+            "4x4-6@5x5-10",
+            "4x4-pool5-10",
+            "784-6@5x5p2-pool2-10", // a column of single pixels
+            "28x28-6@5x5p9223372036854775807-10",
+            "28x28-6@5x5p99999999-10",
+            "28x28-6@18446744073709551615x2-10",
+            "28x28-18446744073709551615@5x5-10",
+            "18446744073709551615x18446744073709551615-10",
         ] {
             assert!(text.parse::<Architecture>().is_err(), "{text}");
         }
@@ -180,10 +435,10 @@ mod tests {
 
     #[test]
     fn kept_counts_truncate_in_f64() {
-        let layer = LayerShape { outputs: 1, inputs: 10 };
+        let layer = LayerShape::new(1, 10);
         // 0.3 · 10 is 3 in f64, 0.29 · 100 is 28.999…
         assert_eq!(layer.kept(0.3), 7);
-        assert_eq!(LayerShape { outputs: 1, inputs: 100 }.kept(0.29), 72);
-        assert_eq!(LayerShape { outputs: 1, inputs: 1 }.kept(0.999), 1);
+        assert_eq!(LayerShape::new(1, 100).kept(0.29), 72);
+        assert_eq!(LayerShape::new(1, 1).kept(0.999), 1);
     }
 }

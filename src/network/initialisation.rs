@@ -92,7 +92,7 @@ impl FromStr for Initialisation {
 mod tests {
     use super::*;
 
-    const LAYER: LayerShape = LayerShape { outputs: 100, inputs: 200 };
+    const LAYER: LayerShape = LayerShape { outputs: 100, inputs: 200, kernel: None };
 
     fn weights(kind: Initialisation, scale: f64) -> Vec<f32> {
         kind.weights(LAYER, scale, &mut Stream::new(1, Purpose::Weights, 0, 0))

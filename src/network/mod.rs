@@ -1,11 +1,13 @@
-//! Fully connected networks without biases: ReLU between the layers, softmax cross-entropy at the end.
+//! Networks without biases, fully connected or with convolutions and max-pooling: ReLU between the layers, softmax
+//! cross-entropy at the end.
 
 mod architecture;
 mod initialisation;
 pub(crate) mod loss;
+mod pooling;
 pub(crate) mod propagation;
 
-pub use architecture::{Architecture, LayerShape};
+pub use architecture::{Architecture, LayerShape, Pool, Stage};
 pub use initialisation::Initialisation;
 
 /// Finds the value whose name is `name` in `all`.

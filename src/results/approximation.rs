@@ -263,8 +263,8 @@ fn serialize<'a>(
 ) -> Vec<u8> {
     let config = ApproximateConfig { epsilon: vec![epsilon], ..config.clone() };
     let json = serde_json::to_string(&config).expect("no map with keys other than strings");
-    let views = tensors.map(|(name, kind, LayerShape { outputs, inputs }, bytes)| {
-        let view = TensorView::new(kind, vec![outputs, inputs], bytes);
+    let views = tensors.map(|(name, kind, shape, bytes)| {
+        let view = TensorView::new(kind, shape.dimensions(), bytes);
         (name, view.expect("as many bytes as the shape asks for"))
     });
     let metadata = HashMap::from([("approximation".to_owned(), json)]);

@@ -51,8 +51,8 @@ struct PruneResult {
 
 #[derive(Clone, Debug, Serialize)]
 struct LayerResult {
-    /// [outputs, inputs]
-    shape: [usize; 2],
+    /// [outputs, inputs] or [filters, channels, kernel rows, kernel columns]
+    shape: Vec<usize>,
     weights: usize,
     kept: usize,
     removed: usize,
@@ -61,7 +61,7 @@ struct LayerResult {
 impl LayerResult {
     fn new(layer: &PrunedLayer) -> Self {
         Self {
-            shape: [layer.shape.outputs, layer.shape.inputs],
+            shape: layer.shape.dimensions(),
             weights: layer.mask.len(),
             kept: layer.mask.kept(),
             removed: layer.mask.removed(),

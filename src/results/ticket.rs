@@ -1,7 +1,7 @@
 //! `ticket.safetensors`: a pruned network with its scores.
 //!
 //! For each layer, I from 1: `layerI.weight` (f32), `layerI.scores` (f32) and `layerI.mask` (u8, 0 removed, 1 kept), each
-//! `[outputs, inputs]`. The metadata's one entry, `configuration`, is the run's configuration as JSON; a single entry,
+//! `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]` in a convolution. The metadata's one entry, `configuration`, is the run's configuration as JSON; a single entry,
 //! because the format's metadata has no order and the same run shall give the same bytes.
 
 use std::collections::HashMap;
@@ -148,9 +148,8 @@ impl Ticket {
             })
             .collect();
         let tensors = layers.iter().zip(&bytes).flat_map(|(layer, tensors)| {
-            let LayerShape { outputs, inputs } = layer.shape;
             tensors.iter().map(move |(name, kind, bytes)| {
-                let view = TensorView::new(*kind, vec![outputs, inputs], bytes);
+                let view = TensorView::new(*kind, layer.shape.dimensions(), bytes);
                 (name.as_str(), view.expect("as many bytes as the shape asks for"))
             })
         });
@@ -209,7 +208,7 @@ fn tensor<'a>(
     shape: LayerShape,
 ) -> Result<&'a [u8], TicketProblem> {
     let view = tensors.tensor(name).map_err(|_| TicketProblem::Missing(name.to_owned()))?;
-    let size = [shape.outputs, shape.inputs];
+    let size = shape.dimensions();
     if view.dtype() != kind || view.shape() != size {
         return Err(TicketProblem::Tensor {
             name: name.to_owned(),

@@ -188,8 +188,9 @@ impl<'a> EdgePopup<'a> {
             let n = weights.len();
             let bound = (1.0 / libm::sqrt(shape.inputs as f64)) as f32;
             let mut stream = Stream::new(settings.seed, Purpose::Scores, index, 0);
-            // Nothing before the first layer asks for its gradient.
-            let masked = if index == 0 { MaskedWeights::new } else { MaskedWeights::with_input_gradient };
+            // Nothing before the first layer asks for its gradient, and a convolution needs no transpose for it.
+            let transposes = index > 0 && shape.kernel.is_none();
+            let masked = if transposes { MaskedWeights::with_input_gradient } else { MaskedWeights::new };
             Ok(ScoredLayer {
                 shape,
                 weights,

@@ -1,5 +1,6 @@
 //! Loss and accuracy of a network on images it does not learn from.
 
+use slth_kernels::conv2d::Weights;
 use slth_kernels::{Engine, MaskedWeights};
 
 use super::check_fits;
@@ -7,7 +8,7 @@ use super::edge_popup::PrunedLayer;
 use crate::dataset::{Normalisation, Normaliser, Subset};
 use crate::error::Error;
 use crate::network::Architecture;
-use crate::network::propagation::{DenseWeights, Layer, Propagation};
+use crate::network::propagation::Propagation;
 
 /// How a network did on a set of images.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,8 +43,7 @@ pub fn evaluate_dense(
     normalisation: Normalisation,
 ) -> Result<Evaluation, Error> {
     check_fits(network, weights.iter().map(Vec::len), images, BATCH)?;
-    let layers: Vec<_> =
-        network.layers().zip(weights).map(|(shape, weights)| DenseWeights { shape, weights }).collect();
+    let layers: Vec<_> = weights.iter().map(|weights| Weights::Dense(weights)).collect();
     evaluate(engine, network, &layers, images, normalisation)
 }
 
@@ -65,13 +65,14 @@ pub fn evaluate_pruned(
         Ok(masked)
     };
     let layers = layers.iter().map(masked).collect::<Result<Vec<_>, Error>>()?;
+    let layers: Vec<_> = layers.iter().map(Weights::Masked).collect();
     evaluate(engine, network, &layers, images, normalisation)
 }
 
 fn evaluate(
     engine: Engine,
     network: &Architecture,
-    layers: &[impl Layer],
+    layers: &[Weights<'_>],
     images: Subset<'_>,
     normalisation: Normalisation,
 ) -> Result<Evaluation, Error> {
@@ -82,7 +83,7 @@ fn evaluate(
     let (mut loss, mut correct) = (0.0, 0);
     for indices in order.chunks(BATCH) {
         propagation.load(images.examples(), indices);
-        for (index, layer) in layers.iter().enumerate() {
+        for (index, &layer) in layers.iter().enumerate() {
             propagation.forward(index, layer)?;
         }
         let sum = propagation.loss(images.examples(), indices);

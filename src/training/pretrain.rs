@@ -13,7 +13,7 @@ use super::progress::{Phase, Progress};
 use crate::dataset::{Examples, Normalisation, Normaliser, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
-use crate::network::propagation::{DenseWeights, Propagation};
+use crate::network::propagation::Propagation;
 use crate::network::{Architecture, LayerShape};
 use crate::random::Purpose;
 
@@ -114,7 +114,6 @@ pub fn finetune(
 }
 
 struct ProjectedLayer {
-    shape: LayerShape,
     initial: Vec<f32>,
     velocity: Vec<f32>,
     change: Vec<f32>,
@@ -122,13 +121,9 @@ struct ProjectedLayer {
 }
 
 impl ProjectedLayer {
-    fn new(shape: LayerShape, initial: Vec<f32>) -> Self {
+    fn new(initial: Vec<f32>) -> Self {
         let n = initial.len();
-        Self { shape, velocity: vec![0.0; n], change: vec![0.0; n], weights: initial.clone(), initial }
-    }
-
-    fn dense(&self) -> DenseWeights<'_> {
-        DenseWeights { shape: self.shape, weights: &self.weights }
+        Self { velocity: vec![0.0; n], change: vec![0.0; n], weights: initial.clone(), initial }
     }
 }
 
@@ -157,11 +152,7 @@ impl ProjectedSgd {
                 momentum: settings.momentum,
                 epsilon: settings.epsilon,
             },
-            layers: network
-                .layers()
-                .zip(initial)
-                .map(|(shape, initial)| ProjectedLayer::new(shape, initial))
-                .collect(),
+            layers: initial.into_iter().map(ProjectedLayer::new).collect(),
             propagation: Propagation::new(engine, network, normaliser, batch, true),
             gradient: vec![0.0; network.layers().map(LayerShape::weights).max().unwrap_or(0)],
         }
@@ -176,12 +167,12 @@ impl ProjectedSgd {
     ) -> Result<LossSum, Error> {
         self.propagation.load(examples, indices);
         for (index, layer) in self.layers.iter().enumerate() {
-            self.propagation.forward(index, &layer.dense())?;
+            self.propagation.forward(index, layer.weights.as_slice())?;
         }
         let loss = self.propagation.loss(examples, indices);
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
             let gradient = &mut self.gradient[..layer.weights.len()];
-            self.propagation.backward(index, &layer.dense(), gradient)?;
+            self.propagation.backward(index, layer.weights.as_slice(), gradient)?;
             edit(index, gradient);
             let ProjectedLayer { initial, velocity, change, weights, .. } = layer;
             self.step.apply(self.engine, gradient, initial, velocity, change, weights)?;

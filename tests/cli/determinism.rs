@@ -8,11 +8,12 @@ use slth_kernels::Backend;
 
 use crate::fixture;
 
-/// Runs 1 + 1 epochs on 3,000 images of MNIST; the result and the ticket's bytes.
-fn run(out: &Path, backend: &str, threads: usize) -> (Value, Vec<u8>) {
+/// Runs 1 + 1 epochs; the result and the ticket's bytes.
+fn run(network: &str, data: &[&str], out: &Path, backend: &str, threads: usize) -> (Value, Vec<u8>) {
     fixture::slth()
-        .args(["run", "--train-images", "3000", "--pretrain-epochs", "1"])
-        .args(["--prune-epochs", "1", "--network", "784-100-10", "--force", "--quiet"])
+        .args(["run", "--pretrain-epochs", "1"])
+        .args(data)
+        .args(["--prune-epochs", "1", "--network", network, "--force", "--quiet"])
         .args(["--backend", backend, "--threads", &threads.to_string(), "--out"])
         .arg(out)
         .assert()
@@ -23,7 +24,20 @@ fn run(out: &Path, backend: &str, threads: usize) -> (Value, Vec<u8>) {
 
 #[test]
 fn backends_and_threads_do_not_change_a_bit() {
+    check("784-100-10", &["--train-images", "3000"]);
+}
+
+#[test]
+fn backends_and_threads_do_not_change_a_bit_of_convolutions() {
+    // Without a fused multiply-add the scalar backend is slow: few images.
+    let data = tempfile::tempdir().unwrap();
+    fixture::write_part_of_mnist(data.path(), 200, 50);
+    check("lenet5", &["--validation", "20", "--data", data.path().to_str().unwrap()]);
+}
+
+fn check(network: &str, data: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
+    let run = |out: &Path, backend: &str, threads| run(network, data, out, backend, threads);
     let (first, ticket) = run(&directory.path().join("scalar"), "scalar", 1);
     assert_eq!(first["backend"], "scalar");
     let backends: Vec<_> = Backend::available().iter().map(|backend| backend.name()).collect();

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use assert_cmd::Command;
+use slth::dataset::Dataset;
 use tempfile::TempDir;
 
 pub(crate) const ROWS: u32 = 6;
@@ -61,6 +62,18 @@ pub(crate) fn write_dataset(directory: &Path) {
         }
         fs::write(directory.join(format!("{name}-labels-idx1-ubyte")), idx(0x801, &[count], &labels))
             .unwrap();
+    }
+}
+
+/// Writes the first images of MNIST.
+pub(crate) fn write_part_of_mnist(directory: &Path, train: usize, test: usize) {
+    let mnist = Dataset::mnist().unwrap();
+    for (name, examples, count) in [("train", mnist.train(), train), ("t10k", mnist.test(), test)] {
+        let (labels, pixels) = (&examples.labels()[..count], &examples.pixels()[..count * 784]);
+        let images = idx(0x803, &[count as u32, 28, 28], pixels);
+        fs::write(directory.join(format!("{name}-images-idx3-ubyte")), images).unwrap();
+        let labels = idx(0x801, &[count as u32], labels);
+        fs::write(directory.join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
     }
 }
 

@@ -86,6 +86,35 @@ fn a_run_writes_result_and_ticket() {
 }
 
 #[test]
+fn convolutions_keep_their_shape_in_files() {
+    let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let network = "6x5-4@3x3p1-pool2-5@2x2-3";
+    small_run(data.path()).args(["--network", network, "--out"]).arg(out.path()).assert().success();
+    let result = result(out.path());
+    assert_eq!(result["network"], network);
+    let shapes: Vec<_> =
+        result["layers"].as_array().unwrap().iter().map(|layer| layer["shape"].clone()).collect();
+    assert_eq!(shapes, [Value::from(vec![4, 1, 3, 3]), vec![5, 4, 2, 2].into(), vec![3, 10].into()]);
+    let ticket = Ticket::read(out.path().join("ticket.safetensors")).unwrap();
+    assert_eq!(ticket.layers[1].shape.dimensions(), [5, 4, 2, 2]);
+    slth()
+        .args(["evaluate", "--ticket"])
+        .arg(out.path().join("ticket.safetensors"))
+        .arg("--data")
+        .arg(data.path())
+        .assert()
+        .success()
+        .stdout(predicate::str::starts_with(format!("test accuracy {} (", result["prune"]["test_accuracy"])));
+    // Only matrices are approximated.
+    slth()
+        .args(["approximate", "--target"])
+        .arg(out.path().join("ticket.safetensors"))
+        .assert()
+        .code(2)
+        .stderr(predicate::str::contains("only fully connected layers"));
+}
+
+#[test]
 fn epsilon_bounds_and_infinity() {
     let data = fixture::dataset();
     let run = |arguments: &[&str]| {
@@ -124,6 +153,9 @@ fn every_kind_of_run_works() {
         vec!["--prune-epochs", "0", "--sparsity", "0"],
         vec!["--network", "30-3"],
         vec!["--network", "30-7-6-5-4"],
+        vec!["--network", "6x5-4@3x2p1-pool2-3@2x2s2p1-5-3", "--scope", "global"],
+        vec!["--network", "6x5-pool2-3@2x2-3", "--method", "magnitude-then-finetune"],
+        vec!["--network", "6x5-3@6x5"],
         vec!["--validation", "0", "--batch", "1"],
         vec!["--batch", "18446744073709551615"],
         vec!["--train-images", "2", "--validation", "1"],

@@ -18,12 +18,12 @@ use epilogue::Epilogue;
 use gemm::Matrix;
 
 pub mod dense;
-mod epilogue;
+pub(crate) mod epilogue;
 mod gemm;
-mod rows;
+pub(crate) mod rows;
 mod sparse;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vector;
 
 /// What is applied to each output element after its sum is complete.
@@ -187,7 +187,11 @@ impl From<Activation> for Epilogue<'_> {
     }
 }
 
-fn relu_epilogue(relu_of: Option<&[f32]>, inputs: usize, batch: usize) -> Result<Epilogue<'_>, ShapeError> {
+pub(crate) fn relu_epilogue(
+    relu_of: Option<&[f32]>,
+    inputs: usize,
+    batch: usize,
+) -> Result<Epilogue<'_>, ShapeError> {
     let Some(x) = relu_of else { return Ok(Epilogue::None) };
     ShapeError::check("relu_of", &[inputs, batch], x.len())?;
     Ok(Epilogue::ReluOf(x))

@@ -4,7 +4,7 @@ use crate::simd::Simd;
 
 /// Loads a row; lanes past its end are 0.
 #[inline(always)]
-pub(super) fn load_row<S: Simd, const VECTORS: usize, const FULL: bool>(
+pub(crate) fn load_row<S: Simd, const VECTORS: usize, const FULL: bool>(
     s: S,
     row: &[f32],
     vectors: &mut [S::F32; VECTORS],
@@ -22,7 +22,7 @@ pub(super) fn load_row<S: Simd, const VECTORS: usize, const FULL: bool>(
 
 /// Stores the lanes that `row` has room for.
 #[inline(always)]
-pub(super) fn store_row<S: Simd, const VECTORS: usize, const FULL: bool>(
+pub(crate) fn store_row<S: Simd, const VECTORS: usize, const FULL: bool>(
     s: S,
     vectors: &[S::F32; VECTORS],
     row: &mut [f32],

@@ -23,7 +23,7 @@ fn oracle(
 }
 
 /// Numbers with no structure: in ±1, a few exact zeros among them.
-fn noise(len: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     (0..len)
         .map(|_| {
@@ -37,7 +37,7 @@ fn noise(len: usize, seed: u64) -> Vec<f32> {
 const CANARY: f32 = 123_456.0;
 
 /// Runs `product` on every backend, alone and in pools of 2, 3 and 7 threads, into memory between canaries.
-fn everywhere(
+pub(crate) fn everywhere(
     len: usize,
     expected: &[f32],
     same: fn(f32, f32) -> bool,
@@ -77,16 +77,16 @@ fn pool(threads: usize) -> &'static rayon::ThreadPool {
     POOLS[threads].get_or_init(|| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap())
 }
 
-fn same_bits(a: f32, b: f32) -> bool {
+pub(crate) fn same_bits(a: f32, b: f32) -> bool {
     a.to_bits() == b.to_bits()
 }
 
 /// A removed weight's ±0 terms may change the sign of a zero sum, nothing else.
-fn same_number(a: f32, b: f32) -> bool {
+pub(crate) fn same_number(a: f32, b: f32) -> bool {
     a == b
 }
 
-fn relu(x: f32) -> f32 {
+pub(crate) fn relu(x: f32) -> f32 {
     if x > 0.0 { x } else { 0.0 }
 }
 

@@ -86,7 +86,7 @@ impl Construction {
         let mut subsets = Vec::new();
         for (index, (shape, weights)) in target.network.layers().zip(&target.weights).enumerate() {
             let mut stream = Stream::new(config.seed, Purpose::Weights, index, 1);
-            let v_shape = LayerShape { outputs: shape.outputs, inputs: hidden(shape) };
+            let v_shape = LayerShape::new(shape.outputs, hidden(shape));
             let mut v = Initialisation::Uniform.weights(v_shape, 1.0, &mut stream);
             // Of row k of V, the 2n entries of (k, j); one after the other for all (k, j).
             let place = |weight: usize| weight / shape.inputs * v_shape.inputs + weight * 2 * n;
@@ -110,7 +110,7 @@ impl Construction {
                     v[first + i] = (f64::from(v[first + i]) + moved) as f32;
                 }
             }
-            let u_shape = LayerShape { outputs: hidden(shape), inputs: shape.inputs };
+            let u_shape = LayerShape::new(hidden(shape), shape.inputs);
             let sign = |unit: usize| if unit % (2 * n) < n { 1.0 } else { -1.0 };
             let u = (0..u_shape.weights()).map(|at| sign(at / shape.inputs)).collect();
             let u_mask = PackedMask::from_fn(u_shape.weights(), |at| {

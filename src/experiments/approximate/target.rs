@@ -168,7 +168,7 @@ impl Target {
                     outputs: before.outputs,
                 });
             }
-            shapes.push(LayerShape { outputs, inputs });
+            shapes.push(LayerShape::new(outputs, inputs));
             let numbers = floats(view.dtype(), view.data());
             if let Some(index) = numbers.iter().position(|x| !x.is_finite()) {
                 let (name, value) = (name.clone(), numbers[index]);
