@@ -41,7 +41,9 @@ impl CellConfig {
     /// What all cells of a store share, as JSON: everything but ε, sparsity and seed, which make its grid, and the methods
     /// it compares.
     pub(super) fn setting(&self) -> serde_json::Map<String, serde_json::Value> {
-        match serde_json::to_value(self) {
+        // By way of text: turned into values directly, 0.9_f32 would be shown as 0.8999999761581421.
+        let json = serde_json::to_string(self).expect("no map with keys other than strings");
+        match serde_json::from_str(&json) {
             Ok(serde_json::Value::Object(mut setting)) => {
                 setting.retain(|key, _| {
                     !["epsilon", "sparsity", "seed", "method", "scope"].contains(&key.as_str())
@@ -239,6 +241,11 @@ pub(super) mod tests {
         let expected = "config epsilon id mask_hash seed sparsity test_accuracy timing validation_accuracy \
                         validation_loss weights_hash";
         assert_eq!(keys, expected.split_whitespace().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_setting_shows_numbers_as_they_were_given() {
+        assert_eq!(cell(0.3, 1, 0.5).config.setting()["momentum"].to_string(), "0.9");
     }
 
     #[test]

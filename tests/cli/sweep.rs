@@ -213,6 +213,31 @@ fn a_failed_cell_is_recorded_and_the_others_go_on() {
     );
 }
 
+/// The presets take any IDX set of MNIST's shape: here one whose images are random.
+#[test]
+fn a_preset_runs_on_another_data_set() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, out) = (directory.path().join("data"), directory.path().join("out"));
+    fs::create_dir(&data).unwrap();
+    for (name, count) in [("train", 120), ("t10k", 40)] {
+        let pixels: Vec<u8> =
+            (0..count * 784).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let labels: Vec<u8> = (0..count).map(|i| (i % 10) as u8).collect();
+        let images = fixture::idx(0x803, &[count, 28, 28], &pixels);
+        fs::write(data.join(format!("{name}-images-idx3-ubyte.gz")), fixture::gzip(&images)).unwrap();
+        let labels = fixture::idx(0x801, &[count], &labels);
+        fs::write(data.join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
+    }
+    let mut command = fixture::slth();
+    command.args(["sweep", "--preset", "quick", "--quiet", "--train-images", "100", "--validation", "20"]);
+    command.args(["--pretrain-epochs", "1", "--data"]).arg(&data).arg("--out").arg(&out);
+    command
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("30 cells: 0 were there, 30 computed, 0 failed"));
+    assert_eq!(lines(&out).len(), 30);
+}
+
 #[test]
 fn bad_grids_and_shards() {
     let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());

@@ -112,7 +112,9 @@ struct Epsilons {
 
 impl Epsilons {
     fn of(content: &Content) -> Self {
-        let all = || content.studies.iter().flat_map(|study| &study.epsilons).map(|&e| f64::from(e));
+        let Content { studies, published, .. } = content;
+        let drawn = || studies.iter().chain((studies[0].compare(published).cells > 0).then_some(published));
+        let all = || drawn().flat_map(|study| &study.epsilons).map(|&e| f64::from(e));
         let between = || all().filter(|&e| e > 0.0 && e.is_finite());
         let (least, most) = (between().fold(f64::INFINITY, f64::min), between().fold(0.0, f64::max));
         let (least, most) = if most > 0.0 { (least, most) } else { (1.0, 1.0) };
