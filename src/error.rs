@@ -4,6 +4,7 @@ use slth_kernels::subset_sum::SubsetSumError;
 use slth_kernels::{BackendError, ShapeError};
 use thiserror::Error;
 
+use crate::bench::WrongResult;
 use crate::dataset::DatasetError;
 use crate::experiments::TargetError;
 use crate::plot::PlotError;
@@ -75,6 +76,9 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// What was to be measured computes something wrong.
+    #[error(transparent)]
+    WrongResult(#[from] WrongResult),
     /// A subset sum that cannot be searched.
     #[error(transparent)]
     SubsetSum(#[from] SubsetSumError),
@@ -107,6 +111,7 @@ impl Error {
             | Self::NotFinite
             | Self::Threads { .. }
             | Self::NotOptimal { .. }
+            | Self::WrongResult(_)
             | Self::SubsetSum(_)
             | Self::Shape(_) => false,
         }
