@@ -4,7 +4,7 @@ use slth_kernels::subset_sum::SubsetSumError;
 use slth_kernels::{BackendError, ShapeError};
 use thiserror::Error;
 
-use crate::bench::WrongResult;
+use crate::bench::{RecordingError, WrongResult};
 use crate::dataset::DatasetError;
 use crate::experiments::TargetError;
 use crate::plot::PlotError;
@@ -79,6 +79,9 @@ pub enum Error {
     /// What was to be measured computes something wrong.
     #[error(transparent)]
     WrongResult(#[from] WrongResult),
+    /// Recorded measurements cannot be used.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
     /// A subset sum that cannot be searched.
     #[error(transparent)]
     SubsetSum(#[from] SubsetSumError),
@@ -103,6 +106,7 @@ impl Error {
             Self::Config { .. } | Self::Dataset(_) | Self::Backend(_) | Self::Ticket(_) | Self::Target(_) => {
                 true
             }
+            Self::Recording(error) => !matches!(error, RecordingError::OutOfStep { .. }),
             Self::Output(error) => error.is_bad_input(),
             Self::Store(error) => error.is_bad_input(),
             Self::Plot(_)

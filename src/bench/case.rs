@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
 use slth_kernels::{Backend, Engine, limits};
 
-use super::masked_matmul;
 use super::measurement::{Role, Task, Unit};
+use super::{masked_matmul, pipeline, subset_sum, top_k};
 use crate::error::Error;
 use crate::experiments::start;
 
@@ -30,6 +31,11 @@ pub enum Kernel {
 impl Kernel {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::MaskedMatmul, Self::TopK, Self::SubsetSum, Self::Pipeline];
+
+    /// Whether [`cases`] has this task; scripts for peers may measure others.
+    pub fn measures(task: &Task) -> bool {
+        cases(task.kernel, Scale::Full).iter().any(|case| case.task == *task)
+    }
 
     /// The name of its command-line value and of its table.
     pub fn name(self) -> &'static str {
@@ -73,7 +79,7 @@ pub enum Scale {
 pub struct Machinery {
     pub(super) backends: Vec<Backend>,
     pub(super) threads: usize,
-    pub(super) pool: std::sync::Arc<ThreadPool>,
+    pub(super) pool: Arc<ThreadPool>,
 }
 
 impl Machinery {
@@ -83,9 +89,9 @@ impl Machinery {
     /// # Errors
     /// When the threads cannot be started.
     pub fn new(threads: Option<usize>) -> Result<Self, Error> {
-        let (engine, pool) = start(None, threads)?;
-        let threads = pool.install(|| engine.threads());
-        Ok(Self { backends: Backend::available(), threads, pool: std::sync::Arc::new(pool) })
+        let (_, pool) = start(None, threads)?;
+        let threads = pool.current_num_threads();
+        Ok(Self { backends: Backend::available(), threads, pool: Arc::new(pool) })
     }
 
     /// Threads of the pool.
@@ -188,6 +194,11 @@ impl Contestant {
         Self { run: Box::new(run), ..self }
     }
 
+    /// The same run, taken for other work.
+    pub(super) fn doing(self, who: impl Into<String>, unit: Unit, work: f64) -> Self {
+        Self { who: who.into(), unit, work, ..self }
+    }
+
     pub(super) fn on(self, backend: Backend, threads: usize) -> Self {
         Self { backend: Some(backend.name()), threads, ..self }
     }
@@ -227,6 +238,8 @@ pub(super) fn fma_peak(machinery: &Machinery, parallel: bool) -> Vec<Contestant>
 pub fn cases(kernel: Kernel, scale: Scale) -> Vec<Case> {
     match kernel {
         Kernel::MaskedMatmul => masked_matmul::cases(scale),
-        _ => vec![],
+        Kernel::TopK => top_k::cases(scale),
+        Kernel::SubsetSum => subset_sum::cases(scale),
+        Kernel::Pipeline => pipeline::cases(scale),
     }
 }

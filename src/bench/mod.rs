@@ -18,13 +18,42 @@
 
 mod case;
 mod check;
+mod compare;
 mod masked_matmul;
 mod measure;
 mod measurement;
 mod pin;
+mod pipeline;
+mod plots;
+mod recording;
+mod subset_sum;
+mod tables;
+mod top_k;
 
 pub use case::{Case, Contestant, Kernel, Machinery, Scale, cases};
 pub use check::WrongResult;
+pub use compare::{Comparison, Pair, TOLERANCE};
 pub use measure::{Sampling, measure};
 pub use measurement::{Measurement, Role, Task, Unit};
 pub use pin::pin;
+pub use recording::{Origin, Recording, RecordingError};
+pub use tables::{check as check_tables, figure, generate as generate_tables, write as write_tables};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every contestant of every kind of case is right, and can be measured.
+    #[test]
+    fn everything_runs() {
+        let machinery = Machinery::new(Some(2)).unwrap();
+        for kernel in Kernel::ALL {
+            for case in cases(kernel, Scale::Smoke) {
+                let sampling = Sampling { rounds: Some(1), ..Sampling::default() };
+                let rows = measure(&case, &machinery, sampling).unwrap();
+                assert!(rows.iter().any(|row| row.role == Role::Ours), "{}", case.task);
+                assert!(rows.iter().all(|row| row.rounds == 1 && row.task == case.task));
+            }
+        }
+    }
+}

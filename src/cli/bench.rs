@@ -1,10 +1,15 @@
 //! `slth bench`.
 
-use std::time::Duration;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use slth::Error;
-use slth::bench::{Kernel, Machinery, Measurement, Role, Sampling, Scale, Unit, cases, measure, pin};
+use slth::bench::{
+    self, Comparison, Kernel, Machinery, Measurement, Origin, Recording, Role, Sampling, Scale, TOLERANCE,
+    cases, figure, measure, pin,
+};
 
 use super::list::List;
 use super::note;
@@ -41,14 +46,58 @@ pub(super) struct BenchArguments {
     /// Print JSON lines instead of tables
     #[arg(long)]
     json: bool,
+
+    /// Record the measurements as <cpu>/<date>-<commit>.jsonl in --results, and the machine beside them as .txt
+    #[arg(long, help_heading = "Recordings")]
+    save: bool,
+
+    /// With --save: replace a recording of the same day and commit
+    #[arg(long, requires = "save", help_heading = "Recordings")]
+    force: bool,
+
+    /// Compare two recordings instead: the ratio of speeds, B over A, and whether it is beyond noise
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["save", "tables"], help_heading = "Recordings")]
+    compare: Option<Vec<PathBuf>>,
+
+    /// Write the tables and plots of the newest recordings into --page and --results instead
+    #[arg(long, conflicts_with = "save", help_heading = "Recordings")]
+    tables: bool,
+
+    /// With --tables: write nothing, but fail when they are not in step with the recordings
+    #[arg(long, requires = "tables", help_heading = "Recordings")]
+    check: bool,
+
+    /// Directory of the recordings
+    #[arg(long, value_name = "DIR", default_value = "bench-results", help_heading = "Recordings")]
+    results: PathBuf,
+
+    /// The page that has places for the tables
+    #[arg(long, value_name = "FILE", default_value = "README.md", help_heading = "Recordings")]
+    page: PathBuf,
 }
 
-/// All of a quick measurement.
+/// All of a quick measurement, checking the results not included.
 const QUICK: Duration = Duration::from_secs(35);
 
 /// Measures; the text is what remains to be printed.
 pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
-    let BenchArguments { quick, kernel, case, rounds, threads, json } = arguments;
+    if let Some([a, b]) = arguments.compare.as_deref() {
+        return Ok(comparison(&Comparison::of(a, b)?));
+    }
+    if arguments.tables {
+        let files = bench::generate_tables(&arguments.results, &arguments.page)?;
+        if arguments.check {
+            bench::check_tables(&files)?;
+            return Ok(String::new());
+        }
+        let names = files.iter().map(|(path, _)| format!("{}\n", path.display())).collect();
+        bench::write_tables(files)?;
+        return Ok(names);
+    }
+    let BenchArguments { quick, kernel, case, rounds, threads, json, .. } = arguments;
+    if *rounds == Some(0) {
+        return Err(Error::Config { field: "rounds", problem: "must be at least 1".to_owned() });
+    }
     let scale = if *quick { Scale::Quick } else { Scale::Full };
     let kernels = kernel.as_ref().map_or(Kernel::ALL.to_vec(), |List(kernels)| kernels.clone());
     let cases: Vec<_> = kernels
@@ -56,21 +105,89 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
         .flat_map(|kernel| cases(kernel, scale))
         .filter(|c| case.as_ref().is_none_or(|text| c.task.to_string().contains(text)))
         .collect();
+    if cases.is_empty() {
+        return Err(Error::Config {
+            field: "case",
+            problem: "no case has a name that contains it".to_owned(),
+        });
+    }
     let machinery = Machinery::new(*threads)?;
     let pinned = pin();
     if pinned.is_none() {
         note("cannot pin the thread to a core: the figures will spread more");
     }
-    let budget = if *quick { QUICK / cases.len().max(1) as u32 } else { Sampling::default().budget };
-    for case in &cases {
-        let rows = measure(case, &machinery, Sampling { budget, rounds: *rounds })?;
-        if *json {
-            rows.iter().for_each(|row| println!("{}", serde_json::to_string(row).unwrap_or_default()));
+    if cfg!(debug_assertions) {
+        note("built without optimisation: the figures mean nothing; use cargo run --release");
+    }
+    if !cfg!(feature = "peers") {
+        note("built without peers: use cargo run --release --features peers -- bench");
+    }
+    let origin = Origin::here(pinned);
+    let place =
+        arguments.save.then(|| Recording::place(&origin, &arguments.results, arguments.force)).transpose()?;
+    let budget = if *quick { QUICK / cases.len() as u32 } else { Sampling::default().budget };
+    let mut recording = Recording { origin: Some(origin), rows: Vec::new() };
+    let (count, watch) = (cases.len(), Instant::now());
+    for (done, case) in cases.into_iter().enumerate() {
+        let rows = measure(&case, &machinery, Sampling { budget, rounds: *rounds })?;
+        let text = if *json {
+            Recording { origin: None, rows: rows.clone() }.to_json_lines()
         } else {
-            println!("{}\n{}\n", case.task, table(&rows));
+            format!("{}\n{}\n\n", case.task, table(&rows))
+        };
+        // A reader that closed the pipe early has read what it wanted.
+        if std::io::stdout().write_all(text.as_bytes()).is_err() && place.is_none() {
+            return Ok(String::new());
         }
+        if place.is_some() {
+            note(&format!("{} of {count} cases, {:.0} s", done + 1, watch.elapsed().as_secs_f64()));
+        }
+        recording.rows.extend(rows);
+    }
+    if let Some((directory, stem)) = place {
+        recording.save(&directory, &stem)?;
+        note(&format!("recorded as {stem}"));
     }
     Ok(String::new())
+}
+
+fn comparison(comparison: &Comparison) -> String {
+    let Comparison { same_commit, pairs, alone } = comparison;
+    let mut table = numbers(["", "who", "backend", "threads", "A", "B", "B/A", ""]);
+    for pair in pairs {
+        let [a, b] = &pair.both;
+        let mark = match (pair.is_change(), pair.agrees(), pair.ratio() > 1.0) {
+            (true, _, true) => "faster",
+            (true, _, false) => "SLOWER",
+            (_, false, _) => "noisy",
+            _ => "",
+        };
+        table.add_row([
+            a.task.to_string(),
+            a.who.clone(),
+            a.backend.clone().unwrap_or_default(),
+            a.threads.to_string(),
+            figure(a),
+            figure(b),
+            format!("{:.3}", pair.ratio()),
+            mark.to_owned(),
+        ]);
+    }
+    let (all, agreeing) = (pairs.len(), comparison.agreeing());
+    let share = 100.0 * agreeing as f64 / all as f64;
+    let changes = pairs.iter().filter(|pair| pair.is_change()).count();
+    let percent = 100.0 * TOLERANCE;
+    let verdict = if !same_commit {
+        format!("{changes} of {all} changed beyond noise (medians {percent} % apart, quartiles disjoint)")
+    } else if share >= 90.0 {
+        "one commit: the recordings can be relied on".to_owned()
+    } else {
+        "one commit, yet less than 90 % agree: the machine was not idle, measure again".to_owned()
+    };
+    format!(
+        "{table}\n{agreeing} of {all} rows ({share:.1} %) agree within {percent} %; {verdict}\nonly in A: {}, only in B: {}\n",
+        alone[0], alone[1]
+    )
 }
 
 fn table(rows: &[Measurement]) -> comfy_table::Table {
@@ -93,7 +210,7 @@ fn table(rows: &[Measurement]) -> comfy_table::Table {
             duration(row.seconds),
             format!("{:.1} %", 100.0 * row.spread()),
             duration(row.least),
-            rate(row),
+            figure(row),
             if row.role == Role::Limit { String::new() } else { number(row.rate() / limit) },
             if row.role == Role::Ours { number(row.rate() / same(Role::Peer)) } else { String::new() },
         ]);
@@ -107,19 +224,5 @@ fn duration(seconds: f64) -> String {
         s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
         s if s < 1.0 => format!("{:.2} ms", s * 1e3),
         s => format!("{s:.2} s"),
-    }
-}
-
-fn rate(row: &Measurement) -> String {
-    let per_unit = row.seconds / row.work;
-    match row.unit {
-        Unit::Flop => format!("{:.1} GFLOP/s", row.rate() / 1e9),
-        Unit::Cycle => format!("{:.2} GHz", row.rate() / 1e9),
-        Unit::Weight => format!("{:.3} ns/weight", per_unit * 1e9),
-        Unit::Score => format!("{:.3} ns/score", per_unit * 1e9),
-        Unit::Target => format!("{:.2} µs/target", per_unit * 1e6),
-        Unit::Sum => format!("{:.1} G sums/s", row.rate() / 1e9),
-        Unit::Step => format!("{:.3} ms/step", per_unit * 1e3),
-        Unit::Piece => format!("{:.2} s", per_unit),
     }
 }
