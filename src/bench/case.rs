@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use slth_kernels::{Backend, Engine, limits};
 
 use super::measurement::{Role, Task, Unit};
+use super::pin::pin_to;
 use super::{masked_matmul, pipeline, subset_sum, top_k};
 use crate::error::Error;
 use crate::experiments::start;
@@ -91,6 +92,10 @@ impl Machinery {
     pub fn new(threads: Option<usize>) -> Result<Self, Error> {
         let (_, pool) = start(None, threads)?;
         let threads = pool.current_num_threads();
+        // Each on a core of its own, where there are enough: two on one core would look like a bad kernel.
+        pool.broadcast(|thread| {
+            pin_to(|cores| cores.get(thread.index()).copied().filter(|_| threads <= cores.len()))
+        });
         Ok(Self { backends: Backend::available(), threads, pool: Arc::new(pool) })
     }
 

@@ -9,7 +9,7 @@ use crate::error::Error;
 /// How often to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
-    /// How long a case may take; between 3 and 51 rounds are made of it.
+    /// How long a case may take; at most 51 rounds are made of it, and 3 at least, or 1 where that takes seconds.
     pub budget: Duration,
     /// So many rounds, whatever time they take.
     pub rounds: Option<usize>,
@@ -27,6 +27,9 @@ const SAMPLE: f64 = 1e-3;
 /// A run shorter than this is preceded by one that is not timed: what lies in the caches is then its own data.
 const SHORT: f64 = 20e-3;
 
+/// A round longer than this, in seconds, need not be repeated.
+const LONG: f64 = 5.0;
+
 /// Checks all contestants of `case`, then measures them in turns.
 ///
 /// # Errors
@@ -42,8 +45,10 @@ pub fn measure(case: &Case, machinery: &Machinery, sampling: Sampling) -> Result
         .map(|(&time, &repeats)| time * (repeats + u64::from(time < SHORT)) as f64)
         .sum();
     let rounds = (sampling.budget.as_secs_f64() / round.max(1e-9)) as usize;
-    let rounds = sampling.rounds.unwrap_or(rounds.clamp(3, 51)).max(1);
-    let mut samples = vec![Vec::with_capacity(rounds); contestants.len()];
+    let rounds = sampling.rounds.unwrap_or(rounds.clamp(if round > LONG { 1 } else { 3 }, 51)).max(1);
+    // Long runs count from the first on.
+    let first = |&time: &f64| if time < SHORT { Vec::new() } else { vec![time] };
+    let mut samples: Vec<Vec<f64>> = times.iter().map(first).collect();
     for _ in 0..rounds {
         for (i, contestant) in contestants.iter_mut().enumerate() {
             if times[i] < SHORT {
@@ -65,7 +70,7 @@ pub fn measure(case: &Case, machinery: &Machinery, sampling: Sampling) -> Result
             seconds: quantile(&samples, 0.5),
             least: samples[0],
             quartiles: [0.25, 0.75].map(|q| quantile(&samples, q)),
-            rounds,
+            rounds: samples.len(),
         }
     };
     Ok(contestants.into_iter().zip(samples).map(measurement).collect())

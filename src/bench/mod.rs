@@ -52,7 +52,7 @@ mod tests {
                 let sampling = Sampling { rounds: Some(1), ..Sampling::default() };
                 let rows = measure(&case, &machinery, sampling).unwrap();
                 assert!(rows.iter().any(|row| row.role == Role::Ours), "{}", case.task);
-                assert!(rows.iter().all(|row| row.rounds == 1 && row.task == case.task));
+                assert!(rows.iter().all(|row| row.rounds > 0 && row.task == case.task));
             }
         }
     }

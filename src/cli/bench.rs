@@ -79,6 +79,9 @@ pub(super) struct BenchArguments {
 /// All of a quick measurement, checking the results not included.
 const QUICK: Duration = Duration::from_secs(35);
 
+/// A case whose runs take seconds.
+const EPOCHS: Duration = Duration::from_secs(60);
+
 /// Measures; the text is what remains to be printed.
 pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
     if let Some([a, b]) = arguments.compare.as_deref() {
@@ -125,10 +128,15 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
     let origin = Origin::here(pinned);
     let place =
         arguments.save.then(|| Recording::place(&origin, &arguments.results, arguments.force)).transpose()?;
-    let budget = if *quick { QUICK / cases.len() as u32 } else { Sampling::default().budget };
+    let quick = quick.then(|| QUICK / cases.len() as u32);
     let mut recording = Recording { origin: Some(origin), rows: Vec::new() };
     let (count, watch) = (cases.len(), Instant::now());
     for (done, case) in cases.into_iter().enumerate() {
+        let budget = quick.unwrap_or(if case.task.kernel == Kernel::Pipeline {
+            EPOCHS
+        } else {
+            Sampling::default().budget
+        });
         let rows = measure(&case, &machinery, Sampling { budget, rounds: *rounds })?;
         let text = if *json {
             Recording { origin: None, rows: rows.clone() }.to_json_lines()
