@@ -81,8 +81,8 @@ fn over_dense(rows: &[&Measurement]) -> Chart {
 
 /// Where a line last rises through 1; nothing when it never does.
 fn crossing(points: &[[f64; 2]]) -> Option<f64> {
-    let rises = points.windows(2).filter(|pair| pair[0][1] < 1.0 && pair[1][1] >= 1.0);
-    let [a, b] = rises.last().map(|pair| [pair[0], pair[1]])?;
+    let rises = |pair: &&[[f64; 2]]| pair[0][1] < 1.0 && pair[1][1] >= 1.0;
+    let [a, b] = points.windows(2).rfind(rises).map(|pair| [pair[0], pair[1]])?;
     Some(a[0] + (b[0] - a[0]) * (1.0 - a[1]) / (b[1] - a[1]))
 }
 

@@ -207,7 +207,7 @@ impl Recording {
                 .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
                 .collect();
             let name = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let Some(main) = files.iter().filter(|path| !name(path).contains('.')).next_back() else {
+            let Some(main) = files.iter().rfind(|path| !name(path).contains('.')) else {
                 continue;
             };
             let mut recording = Self::read(main)?;

@@ -79,7 +79,7 @@ fn a_recording_is_written_read_and_compared() {
     compare(&file, &slow)
         .assert()
         .success()
-        .stdout(predicate::str::contains(expected).and(predicate::str::contains("0.500  SLOWER")));
+        .stdout(predicate::str::contains(expected).and(predicate::str::contains("0.500   SLOWER")));
 }
 
 #[test]
