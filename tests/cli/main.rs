@@ -2,6 +2,7 @@
 
 mod approximate;
 mod bad_input;
+mod bench;
 mod candidates;
 mod determinism;
 mod fixture;
