@@ -207,7 +207,9 @@ impl Recording {
                 .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
                 .collect();
             let name = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let Some(main) = files.iter().rfind(|path| !name(path).contains('.')) else {
+            // With the machine beside it; other results may live below `results` too.
+            let recorded = |path: &&PathBuf| !name(path).contains('.') && path.with_extension("txt").exists();
+            let Some(main) = files.iter().rfind(recorded) else {
                 continue;
             };
             let mut recording = Self::read(main)?;
