@@ -21,7 +21,7 @@
 //! * [`training`]: projected SGD, edge-popup, evaluation
 //! * [`experiments`]: configuration → outcome; pretraining once and pruning many times
 //! * [`results`]: `result.json`, `ticket.safetensors`, atomic writing
-//! * [`bench`]: the kernels and the pipeline beside other people's and the machine's limits
+//! * [`bench`](mod@bench): the kernels and the pipeline beside other people's and the machine's limits
 //! * [`plot`]: charts as SVG and PNG
 //! * [`random`]: the keyed random streams everything draws from
 //!
