@@ -128,7 +128,7 @@ impl Inputs {
     fn layer(&self, gradient: bool) -> Result<MaskedWeights, Error> {
         let engine = Engine::new(Backend::best());
         let new = if gradient { MaskedWeights::with_input_gradient } else { MaskedWeights::new };
-        let mut layer = new(engine, &self.weights, self.outputs, self.inputs)?;
+        let mut layer = new(engine, &self.weights, self.outputs, self.inputs)?.with_batch(self.batch);
         layer.set_mask(engine, &self.mask)?;
         Ok(layer)
     }

@@ -85,8 +85,10 @@ pub(crate) fn multiply(
         return;
     }
     let (packed_a, packed_b) = packed.split_at_mut(packed_a_len(m, k));
-    engine.backend().run(Pack { matrix: a.transpose(), side: Side::Strips, packed: packed_a });
-    engine.backend().run(Pack { matrix: b, side: Side::Panels, packed: packed_b });
+    engine.join(
+        || pack(engine, a.transpose(), Side::Strips, packed_a),
+        || pack(engine, b, Side::Panels, packed_b),
+    );
     let (packed_a, packed_b) = (&*packed_a, &*packed_b);
     let rows = match engine.threads() {
         1 => m,
@@ -114,10 +116,28 @@ impl Side {
     }
 }
 
+impl Kernel for Side {
+    type Out = usize;
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) -> usize {
+        self.width::<S>()
+    }
+}
+
 /// A matrix `[K, width]` → blocks of K, in each of them groups `[depth][group width]`, padded with zeros.
+fn pack(engine: Engine, matrix: Matrix<'_>, side: Side, packed: &mut [f32]) {
+    let padded = matrix.columns.next_multiple_of(engine.backend().run(side));
+    let depth = block_depth(matrix.rows);
+    engine.for_each_chunk(&mut packed[..matrix.rows * padded], depth * padded, |block, packed| {
+        engine.backend().run(Pack { matrix, side, first_k: block * depth, packed });
+    });
+}
+
+/// The block of K from `first_k` on.
 struct Pack<'a> {
     matrix: Matrix<'a>,
     side: Side,
+    first_k: usize,
     packed: &'a mut [f32],
 }
 
@@ -127,19 +147,15 @@ impl Kernel for Pack<'_> {
     fn run<S: Simd>(self, s: S) {
         let width = self.side.width::<S>();
         let Matrix { data, rows: k, columns, transposed } = self.matrix;
-        let padded = columns.next_multiple_of(width);
-        let block_depth = block_depth(k);
-        for (block, first_k) in (0..k).step_by(block_depth).enumerate() {
-            let depth = block_depth.min(k - first_k);
-            let packed = &mut self.packed[block * block_depth * padded..][..depth * padded];
-            for (group, packed) in packed.chunks_exact_mut(depth * width).enumerate() {
-                let first = group * width;
-                let present = width.min(columns - first);
-                if transposed {
-                    pack_across(s, &data[first * k + first_k..], k, present, width, packed);
-                } else {
-                    pack_along(s, &data[first_k * columns + first..], columns, present, width, packed);
-                }
+        let first_k = self.first_k;
+        let depth = self.packed.len() / columns.next_multiple_of(width);
+        for (group, packed) in self.packed.chunks_exact_mut(depth * width).enumerate() {
+            let first = group * width;
+            let present = width.min(columns - first);
+            if transposed {
+                pack_across(s, &data[first * k + first_k..], k, present, width, packed);
+            } else {
+                pack_along(s, &data[first_k * columns + first..], columns, present, width, packed);
             }
         }
     }
