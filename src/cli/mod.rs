@@ -5,6 +5,7 @@
 //! file; 1 whatever else failed.
 
 mod approximate;
+mod calibrate;
 mod candidates;
 mod evaluate;
 mod grid;
@@ -47,6 +48,8 @@ enum Command {
     Status(status::StatusArguments),
     Merge(merge::MergeArguments),
     Report(study::ReportArguments),
+    #[command(hide = true)]
+    Calibrate(calibrate::CalibrateArguments),
     Evaluate(evaluate::EvaluateArguments),
     Approximate(approximate::ApproximateArguments),
     Candidates(candidates::CandidatesArguments),
@@ -73,6 +76,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Status(arguments) => status::status(&arguments),
         Command::Merge(arguments) => merge::merge(&arguments),
         Command::Report(arguments) => study::report(&arguments),
+        Command::Calibrate(arguments) => calibrate::calibrate(&arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
         Command::Approximate(arguments) => approximate::approximate(arguments),
         Command::Candidates(arguments) => candidates::candidates(arguments),
