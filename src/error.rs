@@ -4,6 +4,7 @@ use slth_kernels::subset_sum::SubsetSumError;
 use slth_kernels::{BackendError, ShapeError};
 use thiserror::Error;
 
+use crate::bench::{RecordingError, WrongResult};
 use crate::dataset::DatasetError;
 use crate::experiments::TargetError;
 use crate::plot::PlotError;
@@ -75,6 +76,12 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// What was to be measured computes something wrong.
+    #[error(transparent)]
+    WrongResult(#[from] WrongResult),
+    /// Recorded measurements cannot be used.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
     /// A subset sum that cannot be searched.
     #[error(transparent)]
     SubsetSum(#[from] SubsetSumError),
@@ -99,6 +106,7 @@ impl Error {
             Self::Config { .. } | Self::Dataset(_) | Self::Backend(_) | Self::Ticket(_) | Self::Target(_) => {
                 true
             }
+            Self::Recording(error) => !matches!(error, RecordingError::OutOfStep { .. }),
             Self::Output(error) => error.is_bad_input(),
             Self::Store(error) => error.is_bad_input(),
             Self::Plot(_)
@@ -107,6 +115,7 @@ impl Error {
             | Self::NotFinite
             | Self::Threads { .. }
             | Self::NotOptimal { .. }
+            | Self::WrongResult(_)
             | Self::SubsetSum(_)
             | Self::Shape(_) => false,
         }

@@ -21,12 +21,14 @@
 //! * [`training`]: projected SGD, edge-popup, evaluation
 //! * [`experiments`]: configuration → outcome; pretraining once and pruning many times
 //! * [`results`]: `result.json`, `ticket.safetensors`, atomic writing
+//! * [`bench`](mod@bench): the kernels and the pipeline beside other people's and the machine's limits
 //! * [`plot`]: charts as SVG and PNG
 //! * [`random`]: the keyed random streams everything draws from
 //!
 //! The same configuration and seed give the same bits on every instruction set and every number of threads.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod dataset;
 mod error;
 pub mod experiments;

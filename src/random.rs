@@ -26,6 +26,8 @@ pub enum Purpose {
     SubsetTarget = 17,
     /// Inputs a construction is tried on.
     Probes = 18,
+    /// What benchmarks compute with; the layer tells the arrays of a benchmark apart.
+    Benchmark = 32,
 }
 
 /// A source of random numbers for one purpose.

@@ -18,6 +18,93 @@ pub fn fma_peak_work(engine: Engine, rounds: u64) -> u64 {
     engine.backend().run(FmaPeak { rounds })
 }
 
+/// Reads all of `data`, doing next to nothing with it, and returns the exclusive or of the bit patterns. Time it to get
+/// the rate at which memory, or the cache that `data` lies in, can be read.
+///
+/// ```
+/// use slth_kernels::{Engine, limits};
+/// let engine = Engine::detect()?;
+/// assert_eq!(limits::read(engine, &[1.0; 100]), 0);
+/// assert_eq!(limits::read(engine, &[1.0; 99]), 1.0_f32.to_bits());
+/// # Ok::<(), slth_kernels::BackendError>(())
+/// ```
+pub fn read(engine: Engine, data: &[f32]) -> u32 {
+    engine.backend().run(Read { data })
+}
+
+/// Runs `rounds` rounds of independent integer additions and minima that never leave the registers, and returns how many
+/// pairs of both that was, one per lane. No search through sums can pass them at a higher rate.
+///
+/// ```
+/// use slth_kernels::{Engine, limits};
+/// assert!(limits::add_min_work(Engine::detect()?, 10) > 0);
+/// # Ok::<(), slth_kernels::BackendError>(())
+/// ```
+pub fn add_min_work(engine: Engine, rounds: u64) -> u64 {
+    engine.backend().run(AddMin { rounds })
+}
+
+/// Runs `rounds` rounds of a chain of integer operations each of which waits for the one before, and returns how many
+/// cycles that takes on a CPU that shifts and combines in one cycle each, as x86-64 ones do. Time it to get the clock.
+///
+/// ```
+/// assert_eq!(slth_kernels::limits::chain_of_cycles(10), 60);
+/// ```
+pub fn chain_of_cycles(rounds: u64) -> u64 {
+    let mut x = core::hint::black_box(1_u64);
+    for _ in 0..rounds {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+    }
+    core::hint::black_box(x);
+    6 * rounds
+}
+
+struct Read<'a> {
+    data: &'a [f32],
+}
+
+impl Kernel for Read<'_> {
+    type Out = u32;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> u32 {
+        const STREAMS: usize = 8;
+        let data: &[i32] = bytemuck::cast_slice(self.data);
+        let mut all = [s.splat_i32(0); STREAMS];
+        let mut pieces = data.chunks_exact(STREAMS * S::LANES);
+        for piece in &mut pieces {
+            for (all, piece) in all.iter_mut().zip(piece.chunks_exact(S::LANES)) {
+                *all = s.xor_i32(*all, s.load_i32(piece));
+            }
+        }
+        let lanes: &[i32] = bytemuck::cast_slice(&all);
+        lanes.iter().chain(pieces.remainder()).fold(0, |xor, x| xor ^ x) as u32
+    }
+}
+
+struct AddMin {
+    rounds: u64,
+}
+
+impl Kernel for AddMin {
+    type Out = u64;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> u64 {
+        let term = s.splat_i32(core::hint::black_box(3));
+        let mut sums = [s.splat_i32(core::hint::black_box(1)); CHAINS / 2];
+        let mut least = [s.splat_i32(core::hint::black_box(2)); CHAINS / 2];
+        for _ in 0..self.rounds {
+            for (sum, least) in sums.iter_mut().zip(&mut least) {
+                *sum = s.add_i32(*sum, term);
+                *least = s.min_i32(*least, *sum);
+            }
+        }
+        core::hint::black_box((sums, least));
+        self.rounds * (CHAINS / 2 * S::LANES) as u64
+    }
+}
+
 struct FmaPeak {
     rounds: u64,
 }

@@ -90,6 +90,28 @@ impl PackedMask {
         self.len - self.kept()
     }
 
+    /// Sets the values of removed weights to 0, whatever they were.
+    ///
+    /// # Errors
+    /// When `values` is not as long as the mask.
+    ///
+    /// ```
+    /// use slth_kernels::PackedMask;
+    /// let mut values = [1.0, f32::NAN, 3.0];
+    /// PackedMask::from_fn(3, |i| i != 1).apply(&mut values)?;
+    /// assert_eq!(values, [1.0, 0.0, 3.0]);
+    /// # Ok::<(), slth_kernels::ShapeError>(())
+    /// ```
+    pub fn apply(&self, values: &mut [f32]) -> Result<(), ShapeError> {
+        ShapeError::check("values", &[self.len], values.len())?;
+        for (values, &word) in values.chunks_mut(64).zip(&self.words) {
+            for (i, value) in values.iter_mut().enumerate() {
+                *value = if word >> i & 1 != 0 { *value } else { 0.0 };
+            }
+        }
+        Ok(())
+    }
+
     /// The packed words.
     pub fn words(&self) -> &[u64] {
         &self.words

@@ -3,8 +3,8 @@
 //! ΔW ← 0; each step ΔW ← clamp(ΔW − α∇L, ±ε), W ← W₀ + ΔW, elementwise. ε = 0 leaves the weights alone, ε = ∞ is
 //! ordinary SGD. Momentum, which the paper does not use, is PyTorch's: no dampening, not Nesterov's.
 
-use slth_kernels::Engine;
 use slth_kernels::update::ProjectedStep;
+use slth_kernels::{Engine, PackedMask, ShapeError};
 
 use super::check_fits;
 use super::edge_popup::{Pruned, PrunedLayer};
@@ -97,14 +97,14 @@ pub fn finetune(
     }
     let batch = settings.batch.min(images.len());
     let normaliser = Normaliser::new(normalisation, engine.threads() > 1);
-    let keep: Vec<Vec<f32>> =
-        pruned.layers.iter().map(|layer| layer.mask.iter().map(f32::from).collect()).collect();
-    let kept = |(layer, keep): (&PrunedLayer, &Vec<f32>)| {
-        layer.weights.iter().zip(keep).map(|(w, keep)| w * keep).collect()
+    let kept = |layer: &PrunedLayer| {
+        let mut weights = layer.weights.clone();
+        layer.mask.apply(&mut weights).map(|()| weights)
     };
-    let initial = pruned.layers.iter().zip(&keep).map(kept).collect();
+    let initial = pruned.layers.iter().map(kept).collect::<Result<_, _>>()?;
     let sgd = ProjectedSgd::new(engine, network, initial, settings, normaliser, batch);
-    let mut method = Finetuning { sgd, keep };
+    let masks = pruned.layers.iter().map(|layer| layer.mask.clone()).collect();
+    let mut method = Finetuning { sgd, masks };
     pruned.timing = run_epochs(&mut method, images, settings.epochs, batch, settings.seed, progress)?;
     method.sgd.check(Phase::Finetune, settings.epochs)?;
     for (layer, trained) in pruned.layers.iter_mut().zip(method.sgd.layers) {
@@ -163,7 +163,7 @@ impl ProjectedSgd {
         &mut self,
         examples: &Examples,
         indices: &[u32],
-        edit: impl Fn(usize, &mut [f32]),
+        edit: impl Fn(usize, &mut [f32]) -> Result<(), ShapeError>,
     ) -> Result<LossSum, Error> {
         self.propagation.load(examples, indices);
         for (index, layer) in self.layers.iter().enumerate() {
@@ -173,7 +173,7 @@ impl ProjectedSgd {
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
             let gradient = &mut self.gradient[..layer.weights.len()];
             self.propagation.backward(index, layer.weights.as_slice(), gradient)?;
-            edit(index, gradient);
+            edit(index, gradient)?;
             let ProjectedLayer { initial, velocity, change, weights, .. } = layer;
             self.step.apply(self.engine, gradient, initial, velocity, change, weights)?;
         }
@@ -198,14 +198,14 @@ impl Method for ProjectedSgd {
     fn begin_epoch(&mut self, _epoch: usize) {}
 
     fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error> {
-        self.learn(examples, indices, |_, _| ())
+        self.learn(examples, indices, |_, _| Ok(()))
     }
 }
 
-/// The same for the weights where `keep` is 1; where it is 0 they have no gradient.
+/// The same for the weights that the masks keep; the removed ones have no gradient.
 struct Finetuning {
     sgd: ProjectedSgd,
-    keep: Vec<Vec<f32>>,
+    masks: Vec<PackedMask>,
 }
 
 impl Method for Finetuning {
@@ -215,10 +215,8 @@ impl Method for Finetuning {
     fn begin_epoch(&mut self, _epoch: usize) {}
 
     fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error> {
-        let keep = &self.keep;
-        self.sgd.learn(examples, indices, |index, gradient| {
-            gradient.iter_mut().zip(&keep[index]).for_each(|(g, keep)| *g *= keep);
-        })
+        let masks = &self.masks;
+        self.sgd.learn(examples, indices, |index, gradient| masks[index].apply(gradient))
     }
 }
 

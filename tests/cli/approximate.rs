@@ -202,7 +202,7 @@ fn bad_flags() {
         (vec!["--epsilon", "-0.1"], vec!["--epsilon"]),
         (vec!["--epsilon", "0,nan"], vec!["--epsilon"]),
         (vec!["--epsilon", "inf"], vec!["--epsilon"]),
-        (vec!["--epsilon", "0,,1"], vec!["--epsilon", "no number"]),
+        (vec!["--epsilon", "0,,1"], vec!["--epsilon", "``"]),
         (vec!["--draw", "per-column"], vec!["--draw", "per-row, per-weight"]),
         (vec!["--construction", "tanh"], vec!["--construction"]),
         (vec!["--threads", "0"], vec!["--threads"]),

@@ -2,6 +2,8 @@
 
 mod approximate;
 mod bad_input;
+mod bench;
+mod calibrate;
 mod candidates;
 mod determinism;
 mod fixture;

@@ -4,7 +4,8 @@
 //!
 //! * [`forward`]: Y = W · X
 //! * [`input_gradient`]: dX = Wᵀ · dY
-//! * [`weight_gradient`]: dW = dY · Xᵀ, for every weight, removed ones too, as edge-popup needs it
+//! * [`weight_gradient`]: dW = dY · Xᵀ, for every weight, removed ones too, as edge-popup needs it;
+//!   [`kept_weight_gradient`] for the kept ones
 //!
 //! [`forward`] and [`input_gradient`] walk the kept weights only; the functions of [`dense`] take plain weights. Both
 //! agree as numbers where activations are finite: a removed weight would add an exact zero. Each output element is one chain of fused multiply-adds
@@ -13,6 +14,7 @@
 use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
 use crate::error::ShapeError;
+use crate::mask::PackedMask;
 use crate::sparse::{Factor, MaskedWeights};
 use epilogue::Epilogue;
 use gemm::Matrix;
@@ -176,6 +178,39 @@ pub fn weight_gradient(
     let packed = workspace.packed.get(gemm::packed_len(outputs, inputs, batch));
     gemm::multiply(engine, dy, x.transpose(), Epilogue::None, dw, packed);
     Ok(())
+}
+
+/// [`weight_gradient`] of the weights that `mask` keeps, 0 for the removed ones: what training the kept weights further
+/// needs.
+///
+/// As costly as all of it: the sums run over the batch, so that the lanes have neighbouring weights to run over, and a
+/// weight left out of a tile saves nothing.
+///
+/// # Errors
+/// When a slice's or the mask's length does not fit.
+///
+/// ```
+/// use slth_kernels::{Engine, PackedMask};
+/// use slth_kernels::masked_matmul::{Shape, Workspace, kept_weight_gradient};
+/// let shape = Shape { outputs: 1, inputs: 2, batch: 2 };
+/// let (dy, x, mut dw) = ([1.0, 10.0], [1.0, 2.0, 3.0, 4.0], [0.0; 2]);
+/// let mask = PackedMask::from_fn(2, |i| i == 1);
+/// kept_weight_gradient(Engine::detect()?, shape, &mask, &dy, &x, &mut dw, &mut Workspace::default())?;
+/// assert_eq!(dw, [0.0, 43.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn kept_weight_gradient(
+    engine: Engine,
+    shape: Shape,
+    mask: &PackedMask,
+    dy: &[f32],
+    x: &[f32],
+    dw: &mut [f32],
+    workspace: &mut Workspace,
+) -> Result<(), ShapeError> {
+    ShapeError::check("mask", &[shape.outputs, shape.inputs], mask.len())?;
+    weight_gradient(engine, shape, dy, x, dw, workspace)?;
+    mask.apply(dw)
 }
 
 impl From<Activation> for Epilogue<'_> {

@@ -205,6 +205,12 @@ fn dense_products() {
         everywhere(dw.len(), &dw, same_bits, |engine, out| {
             weight_gradient(engine, shape, &dy, &x, out, &mut Workspace::default()).unwrap();
         });
+        let mask = PackedMask::from_fn(dw.len(), |i| i % 3 == 1);
+        let kept: Vec<f32> = (0..dw.len()).map(|i| if mask.get(i) { dw[i] } else { 0.0 }).collect();
+        everywhere(kept.len(), &kept, same_bits, |engine, out| {
+            let workspace = &mut Workspace::default();
+            kept_weight_gradient(engine, shape, &mask, &dy, &x, out, workspace).unwrap();
+        });
     }
 }
 

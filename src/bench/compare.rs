@@ -1,0 +1,77 @@
+//! Two recordings beside each other.
+
+use std::path::Path;
+
+use super::{Measurement, Recording, RecordingError};
+
+/// Medians that differ by no more are held to be the same.
+pub const TOLERANCE: f64 = 0.05;
+
+/// What two recordings have in common.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// Whether both are of one commit, so that all that differs is noise.
+    pub same_commit: bool,
+    /// What was measured in both.
+    pub pairs: Vec<Pair>,
+    /// How many rows only one of them has, of each.
+    pub alone: [usize; 2],
+}
+
+/// A contestant measured twice.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// In the first recording, and in the second.
+    pub both: [Measurement; 2],
+}
+
+impl Pair {
+    /// The speed of the second over that of the first.
+    pub fn ratio(&self) -> f64 {
+        self.both[1].rate() / self.both[0].rate()
+    }
+
+    /// Whether the medians differ by no more than [`TOLERANCE`].
+    pub fn agrees(&self) -> bool {
+        let ratio = self.ratio();
+        ratio.max(1.0 / ratio) <= 1.0 + TOLERANCE
+    }
+
+    /// Whether it is a change, not noise: the medians differ by more than [`TOLERANCE`], and the middle halves of the
+    /// rounds do not overlap.
+    pub fn is_change(&self) -> bool {
+        let [a, b] = self.both.each_ref().map(|m| m.quartiles.map(|time| time / m.work));
+        !self.agrees() && (a[1] < b[0] || b[1] < a[0])
+    }
+}
+
+impl Comparison {
+    /// Compares two files.
+    ///
+    /// # Errors
+    /// When one cannot be read, or they have nothing in common.
+    pub fn of(one: &Path, other: &Path) -> Result<Self, RecordingError> {
+        let [a, b] = [Recording::read(one)?, Recording::read(other)?];
+        let commit = |recording: &Recording| recording.origin.as_ref().map(|origin| origin.commit.clone());
+        let same_commit = commit(&a).is_some() && commit(&a) == commit(&b);
+        let pairs: Vec<Pair> = a
+            .rows
+            .iter()
+            .filter_map(|row| {
+                let second = b.rows.iter().find(|second| second.is_of_same(row))?;
+                Some(Pair { both: [row.clone(), second.clone()] })
+            })
+            .collect();
+        if pairs.is_empty() {
+            let [one, other] = [one, other].map(Path::to_owned);
+            return Err(RecordingError::NothingInCommon { one, other });
+        }
+        let alone = [a.rows.len() - pairs.len(), b.rows.len().saturating_sub(pairs.len())];
+        Ok(Self { same_commit, pairs, alone })
+    }
+
+    /// How many pairs agree.
+    pub fn agreeing(&self) -> usize {
+        self.pairs.iter().filter(|pair| pair.agrees()).count()
+    }
+}

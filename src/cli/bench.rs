@@ -1,0 +1,236 @@
+//! `slth bench`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use slth::Error;
+use slth::bench::{
+    self, Comparison, Kernel, Machinery, Measurement, Origin, Recording, Role, Sampling, Scale, TOLERANCE,
+    cases, figure, measure, pin,
+};
+
+use super::list::List;
+use super::note;
+use super::report::numbers;
+
+/// Measure the kernels and the pipeline, beside other people's and the machine's limits.
+///
+/// Every result is checked, then all contestants of a case take turns: ours on every backend, peers and limits. Tables give
+/// medians with half the distance of the quartiles in percent, the least time, the rate at the median, and its ratios to the limit and to the best peer on as many
+/// threads. Peers beyond the standard library are there when built with `--features peers`.
+#[derive(Args)]
+#[command(args_override_self = true)]
+pub(super) struct BenchArguments {
+    /// The more important cases only, in less than a minute altogether
+    #[arg(long)]
+    quick: bool,
+
+    /// What to measure, of masked-matmul, top-k, subset-sum and pipeline [default: all]
+    #[arg(long, value_name = "NAME,..")]
+    kernel: Option<List<Kernel>>,
+
+    /// Cases whose name contains this, as "forward 512x784x500"
+    #[arg(long, value_name = "TEXT")]
+    case: Option<String>,
+
+    /// So many rounds for each case [default: as the time allows]
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+
+    /// Threads for those that can use more than one [default: all cores]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    threads: Option<usize>,
+
+    /// Print JSON lines instead of tables
+    #[arg(long)]
+    json: bool,
+
+    /// Record the measurements as <cpu>/<date>-<commit>.jsonl in --results, and the machine beside them as .txt
+    #[arg(long, help_heading = "Recordings")]
+    save: bool,
+
+    /// With --save: replace a recording of the same day and commit
+    #[arg(long, requires = "save", help_heading = "Recordings")]
+    force: bool,
+
+    /// Compare two recordings instead: the ratio of speeds, B over A, and whether it is beyond noise
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["save", "tables"], help_heading = "Recordings")]
+    compare: Option<Vec<PathBuf>>,
+
+    /// Write the tables and plots of the newest recordings into --page and --results instead
+    #[arg(long, conflicts_with = "save", help_heading = "Recordings")]
+    tables: bool,
+
+    /// With --tables: write nothing, but fail when they are not in step with the recordings
+    #[arg(long, requires = "tables", help_heading = "Recordings")]
+    check: bool,
+
+    /// Directory of the recordings
+    #[arg(long, value_name = "DIR", default_value = "bench-results", help_heading = "Recordings")]
+    results: PathBuf,
+
+    /// The page that has places for the tables
+    #[arg(long, value_name = "FILE", default_value = "README.md", help_heading = "Recordings")]
+    page: PathBuf,
+}
+
+/// All of a quick measurement, checking the results not included.
+const QUICK: Duration = Duration::from_secs(35);
+
+/// A case whose runs take seconds.
+const EPOCHS: Duration = Duration::from_secs(60);
+
+/// Measures; the text is what remains to be printed.
+pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
+    if let Some([a, b]) = arguments.compare.as_deref() {
+        return Ok(comparison(&Comparison::of(a, b)?));
+    }
+    if arguments.tables {
+        let files = bench::generate_tables(&arguments.results, &arguments.page)?;
+        if arguments.check {
+            bench::check_tables(&files)?;
+            return Ok(String::new());
+        }
+        let names = files.iter().map(|(path, _)| format!("{}\n", path.display())).collect();
+        bench::write_tables(files)?;
+        return Ok(names);
+    }
+    let BenchArguments { quick, kernel, case, rounds, threads, json, .. } = arguments;
+    if *rounds == Some(0) {
+        return Err(Error::Config { field: "rounds", problem: "must be at least 1".to_owned() });
+    }
+    let scale = if *quick { Scale::Quick } else { Scale::Full };
+    let kernels = kernel.as_ref().map_or(Kernel::ALL.to_vec(), |List(kernels)| kernels.clone());
+    let cases: Vec<_> = kernels
+        .into_iter()
+        .flat_map(|kernel| cases(kernel, scale))
+        .filter(|c| case.as_ref().is_none_or(|text| c.task.to_string().contains(text)))
+        .collect();
+    if cases.is_empty() {
+        return Err(Error::Config {
+            field: "case",
+            problem: "no case has a name that contains it".to_owned(),
+        });
+    }
+    let machinery = Machinery::new(*threads)?;
+    let pinned = pin();
+    if pinned.is_none() {
+        note("cannot pin the thread to a core: the figures will spread more");
+    }
+    if cfg!(debug_assertions) {
+        note("built without optimisation: the figures mean nothing; use cargo run --release");
+    }
+    if !cfg!(feature = "peers") {
+        note("built without peers: use cargo run --release --features peers -- bench");
+    }
+    let origin = Origin::here(pinned);
+    let place =
+        arguments.save.then(|| Recording::place(&origin, &arguments.results, arguments.force)).transpose()?;
+    let quick = quick.then(|| QUICK / cases.len() as u32);
+    let mut recording = Recording { origin: Some(origin), rows: Vec::new() };
+    let (count, watch) = (cases.len(), Instant::now());
+    for (done, case) in cases.into_iter().enumerate() {
+        let budget = quick.unwrap_or(if case.task.kernel == Kernel::Pipeline {
+            EPOCHS
+        } else {
+            Sampling::default().budget
+        });
+        let rows = measure(&case, &machinery, Sampling { budget, rounds: *rounds })?;
+        let text = if *json {
+            Recording { origin: None, rows: rows.clone() }.to_json_lines()
+        } else {
+            format!("{}\n{}\n\n", case.task, table(&rows))
+        };
+        // A reader that closed the pipe early has read what it wanted.
+        if std::io::stdout().write_all(text.as_bytes()).is_err() && place.is_none() {
+            return Ok(String::new());
+        }
+        if place.is_some() {
+            note(&format!("{} of {count} cases, {:.0} s", done + 1, watch.elapsed().as_secs_f64()));
+        }
+        recording.rows.extend(rows);
+    }
+    if let Some((directory, stem)) = place {
+        recording.save(&directory, &stem)?;
+        note(&format!("recorded as {stem}"));
+    }
+    Ok(String::new())
+}
+
+fn comparison(comparison: &Comparison) -> String {
+    let Comparison { same_commit, pairs, alone } = comparison;
+    let mut table = numbers(["", "who", "backend", "threads", "A", "B", "B/A", ""]);
+    for pair in pairs {
+        let [a, b] = &pair.both;
+        let mark = match (pair.is_change(), pair.agrees(), pair.ratio() > 1.0) {
+            (true, _, true) => "faster",
+            (true, _, false) => "SLOWER",
+            (_, false, _) => "noisy",
+            _ => "",
+        };
+        table.add_row([
+            a.task.to_string(),
+            a.who.clone(),
+            a.backend.clone().unwrap_or_default(),
+            a.threads.to_string(),
+            figure(a),
+            figure(b),
+            format!("{:.3}", pair.ratio()),
+            mark.to_owned(),
+        ]);
+    }
+    let (all, agreeing) = (pairs.len(), comparison.agreeing());
+    let share = 100.0 * agreeing as f64 / all as f64;
+    let changes = pairs.iter().filter(|pair| pair.is_change()).count();
+    let percent = 100.0 * TOLERANCE;
+    let verdict = if !same_commit {
+        format!("{changes} of {all} changed beyond noise (medians {percent} % apart, quartiles disjoint)")
+    } else if share >= 90.0 {
+        "one commit: the recordings can be relied on".to_owned()
+    } else {
+        "one commit, yet less than 90 % agree: the machine was not idle, measure again".to_owned()
+    };
+    format!(
+        "{table}\n{agreeing} of {all} rows ({share:.1} %) agree within {percent} %; {verdict}\nonly in A: {}, only in B: {}\n",
+        alone[0], alone[1]
+    )
+}
+
+fn table(rows: &[Measurement]) -> comfy_table::Table {
+    let mut table =
+        numbers(["who", "backend", "threads", "median", "±", "least", "rate", "of limit", "x best peer"]);
+    for row in rows {
+        let same = |role: Role| {
+            let rows =
+                rows.iter().filter(move |r| r.role == role && r.threads == row.threads && r.unit == row.unit);
+            rows.map(Measurement::rate).fold(f64::NAN, f64::max)
+        };
+        let limit =
+            rows.iter().filter(|r| r.role == Role::Limit && r.threads == row.threads && r.unit == row.unit);
+        let limit = limit.map(Measurement::rate).fold(f64::NAN, f64::min);
+        let number = |x: f64| if x.is_nan() { String::new() } else { format!("{x:.2}") };
+        table.add_row([
+            row.who.clone(),
+            row.backend.clone().unwrap_or_default(),
+            row.threads.to_string(),
+            duration(row.seconds),
+            format!("{:.1} %", 100.0 * row.spread()),
+            duration(row.least),
+            figure(row),
+            if row.role == Role::Limit { String::new() } else { number(row.rate() / limit) },
+            if row.role == Role::Ours { number(row.rate() / same(Role::Peer)) } else { String::new() },
+        ]);
+    }
+    table
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-6 => format!("{:.1} ns", s * 1e9),
+        s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}
