@@ -4,7 +4,7 @@ use std::alloc::System;
 
 use slth::dataset::Dataset;
 use slth::experiments::{RunConfig, run};
-use slth::training::{Phase, Progress, Step};
+use slth::training::{Phase, Progress, Scope, Step};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -42,8 +42,17 @@ impl Progress for Counter {
 #[test]
 fn steps_do_not_allocate() {
     let mnist = Dataset::mnist().unwrap();
-    for (network, threads) in [("784-64-33-10", 1), ("784-64-33-10", 2), ("lenet5", 1), ("lenet5", 2)] {
+    let (layered, global) = (Scope::PerLayer, Scope::Global);
+    for (network, scope, threads) in [
+        ("784-64-33-10", layered, 1),
+        ("784-64-33-10", layered, 2),
+        ("784-64-33-10", global, 1),
+        ("784-64-33-10", global, 2),
+        ("lenet5", layered, 1),
+        ("lenet5", layered, 2),
+    ] {
         let config = RunConfig {
+            scope,
             network: network.parse().unwrap(),
             train_images: Some(1000),
             validation: 100,
@@ -61,7 +70,7 @@ fn steps_do_not_allocate() {
         assert_eq!(
             counter.per_phase,
             [(Phase::Pretrain, 0), (Phase::Prune, 0)],
-            "{network}, {threads} threads"
+            "{network}, {scope}, {threads} threads"
         );
     }
 }

@@ -146,6 +146,9 @@ impl PackedMask {
     pub(crate) fn transpose_into(&self, rows: usize, columns: usize, out: &mut PackedMask) {
         assert_eq!((self.len, out.len), (rows * columns, rows * columns));
         out.words.fill(0);
+        if self.len == 0 {
+            return; // rows × 0, of any number of rows
+        }
         for r in (0..rows).step_by(64) {
             for c in (0..columns).step_by(64) {
                 let (height, width) = (64.min(rows - r), 64.min(columns - c));

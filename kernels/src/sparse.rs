@@ -158,7 +158,7 @@ impl MaskedWeights {
     }
 
     /// Puts another mask over the weights; bit `o * inputs + i` is the weight from input i to output o.
-    /// Allocates only when more weights are kept than ever before.
+    /// Allocates only when more weights are kept than ever before on this path, sparse or dense.
     ///
     /// # Errors
     /// When the mask is not over `outputs * inputs` weights.
@@ -286,6 +286,9 @@ const BLOCK_SPARSE: usize = 192;
 /// per kept weight against 1.2 for up to 16 columns at once) that three of them take as long.
 const FEW_COLUMNS: usize = 3;
 
+/// Most columns of a block where rows are left whole: an entry has 32 bits for one.
+const MOST_COLUMNS: usize = 1 << 31;
+
 /// No block has more columns, unless rows are left whole: a power of two, so that a column within a block needs no check.
 pub(crate) const BLOCK_MOST: usize = 256;
 
@@ -343,7 +346,7 @@ impl CompressedRows {
     fn compress(&mut self, engine: Engine, weights: &[f32], mask: &PackedMask, whole_rows: bool) {
         let kept = mask.kept();
         let most = if whole_rows {
-            self.columns.max(1)
+            self.columns.clamp(1, MOST_COLUMNS)
         } else if kept >= weights.len() / 4 {
             BLOCK
         } else {

@@ -70,7 +70,7 @@ pub(super) struct SettingArguments {
     #[arg(long, value_name = "NAME", help_heading = "Pruning", default_value_t)]
     scope: Scope,
 
-    /// Epochs of edge-popup, where with 0 the random initial scores decide what is removed; or of finetuning
+    /// Epochs of edge-popup or of finetuning; magnitude and random pruning take none
     #[arg(long, value_name = "N", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = RunConfig::default().prune_epochs)]
     prune_epochs: usize,
 

@@ -121,7 +121,8 @@ impl RunConfig {
         };
         check("epsilon", self.epsilon >= 0.0, "lie in [0, inf]", &self.epsilon)?;
         check("sparsity", (0.0..1.0).contains(&self.sparsity), "lie in [0, 1)", &self.sparsity)?;
-        let prunes = self.sparsity == 0.0 || self.prune_epochs > 0;
+        let one_shot = matches!(self.method, PruneMethod::Magnitude | PruneMethod::Random);
+        let prunes = self.sparsity == 0.0 || self.prune_epochs > 0 || one_shot;
         check("prune_epochs", prunes, "be at least 1 where weights are removed", &self.prune_epochs)?;
         check("batch", self.batch > 0, "be at least 1", &self.batch)?;
         for (field, rate) in [

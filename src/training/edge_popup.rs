@@ -8,6 +8,7 @@
 use slth_kernels::top_k::{Order, Selection, Selector, Threshold, TopKError};
 use slth_kernels::update::ScoreStep;
 use slth_kernels::{Engine, MaskedWeights, PackedMask};
+use smallvec::SmallVec;
 
 use super::check_fits;
 use super::epochs::{Method, Timing, run_epochs};
@@ -153,8 +154,10 @@ impl Joint {
     fn select(&mut self, engine: Engine, layers: &mut [ScoredLayer<'_>]) -> Result<(), TopKError> {
         let largest = Selection::largest(self.keep, Order::Magnitude);
         let selection = self.threshold.map_or(largest, |threshold| largest.near(threshold));
-        let scores: Vec<&[f32]> = layers.iter().map(|layer| layer.scores.as_slice()).collect();
+        // A step is to allocate nothing.
+        let scores: SmallVec<[&[f32]; 32]> = layers.iter().map(|layer| layer.scores.as_slice()).collect();
         self.threshold = Some(self.selector.select(engine, &scores, selection, &mut self.masks)?);
+        drop(scores);
         for (layer, mask) in layers.iter_mut().zip(&mut self.masks) {
             core::mem::swap(&mut layer.mask, mask);
         }

@@ -7,6 +7,7 @@ use super::check_fits;
 use super::edge_popup::PrunedLayer;
 use crate::dataset::{Normalisation, Normaliser, Subset};
 use crate::error::Error;
+use crate::experiments::RunConfig;
 use crate::network::Architecture;
 use crate::network::propagation::Propagation;
 
@@ -77,11 +78,16 @@ fn evaluate(
     normalisation: Normalisation,
 ) -> Result<Evaluation, Error> {
     let normaliser = Normaliser::new(normalisation, engine.threads() > 1);
-    let capacity = BATCH.min(images.len());
+    // Of huge networks fewer at a time, as memory allows.
+    let most = RunConfig::MAX_ACTIVATIONS / network.activations().max(1);
+    if most == 0 {
+        return Err(Error::config("network", format!("{network} needs too much memory for a single image")));
+    }
+    let capacity = BATCH.min(images.len()).min(most);
     let mut propagation = Propagation::new(engine, network, normaliser, capacity, false);
     let order: Vec<u32> = images.indices().collect();
     let (mut loss, mut correct) = (0.0, 0);
-    for indices in order.chunks(BATCH) {
+    for indices in order.chunks(capacity) {
         propagation.load(images.examples(), indices);
         for (index, &layer) in layers.iter().enumerate() {
             propagation.forward(index, layer)?;

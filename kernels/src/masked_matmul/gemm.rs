@@ -173,7 +173,9 @@ fn pack_across<S: Simd>(s: S, data: &[f32], stride: usize, present: usize, width
         && (present.next_multiple_of(S::LANES) - 1) * stride + depth <= data.len()
     {
         // What is stored past a row is overwritten by the next one, or by the columns before, which come after.
-        let direct = present == width && (first_row + S::LANES) * width + S::LANES <= packed.len();
+        let direct = present == width
+            && width >= S::LANES
+            && (first_row + S::LANES) * width + S::LANES <= packed.len();
         for j in (0..present).step_by(S::LANES).rev() {
             let from = &data[j * stride + first_row..];
             if direct {

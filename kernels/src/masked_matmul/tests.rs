@@ -112,6 +112,8 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (4, 257, 9),
     (121, 13, 40),
     (2, 300, 129),
+    (1100, 130, 5),
+    (130, 1100, 3),
 ];
 
 #[test]
@@ -221,6 +223,14 @@ fn empty_products_of_any_size() {
     let shape = Shape { outputs: 0, inputs: 1 << 45, batch: 0 };
     dense::forward(engine, shape, &[], &[], Activation::Identity, &mut [], workspace).unwrap();
     dense::input_gradient(engine, shape, &[], &[], None, &mut [], workspace).unwrap();
+    for (outputs, inputs) in [(0, usize::MAX), (usize::MAX, 0)] {
+        let layer = MaskedWeights::with_input_gradient(engine, &[], outputs, inputs).unwrap();
+        for batch in [1, 100] {
+            let mut layer = layer.clone().with_path(Path::Sparse).with_batch(batch);
+            layer.set_mask(engine, &PackedMask::none_kept(0)).unwrap();
+            forward(engine, &layer, &[], 0, Activation::Relu, &mut [], workspace).unwrap();
+        }
+    }
     let shape = Shape { outputs: 0, inputs: 0, batch: usize::MAX };
     weight_gradient(engine, shape, &[], &[], &mut [], workspace).unwrap();
 }

@@ -9,7 +9,7 @@
 //! k largest are one set, whatever the instruction set, the number of threads or the hint.
 //!
 //! **Method.** As Floyd and Rivest (1975, "Expected time bounds for selection"), with one pass:
-//! 1. *Bracket*: two order statistics of a small sample enclose the threshold key with 3 standard deviations on either
+//! 1. *Bracket*: two order statistics of a small sample enclose the threshold key with 2.5 standard deviations on either
 //!    side; with the threshold of an earlier call the bracket lies around that, and is narrower.
 //! 2. *Split*: one pass writes the mask of the scores above the bracket and collects the few (1 to 4 %) inside.
 //! 3. *Settle*: the exact threshold is found among those, and their bits are set.
