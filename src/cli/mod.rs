@@ -6,6 +6,7 @@
 
 mod approximate;
 mod bench;
+mod calibrate;
 mod candidates;
 mod evaluate;
 mod grid;
@@ -48,6 +49,8 @@ enum Command {
     Status(status::StatusArguments),
     Merge(merge::MergeArguments),
     Report(study::ReportArguments),
+    #[command(hide = true)]
+    Calibrate(calibrate::CalibrateArguments),
     Evaluate(evaluate::EvaluateArguments),
     Approximate(approximate::ApproximateArguments),
     Candidates(candidates::CandidatesArguments),
@@ -75,6 +78,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Status(arguments) => status::status(&arguments),
         Command::Merge(arguments) => merge::merge(&arguments),
         Command::Report(arguments) => study::report(&arguments),
+        Command::Calibrate(arguments) => calibrate::calibrate(&arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
         Command::Approximate(arguments) => approximate::approximate(arguments),
         Command::Candidates(arguments) => candidates::candidates(arguments),

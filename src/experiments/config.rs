@@ -189,6 +189,18 @@ impl RunConfig {
         Self { sparsity: if self.scale_by_keep { self.sparsity } else { 0.0 }, ..self.clone() }
     }
 
+    /// Whether the networks `other` prunes are the same, given the same ε and seed.
+    pub(crate) fn pretrains_like(&self, other: &Self) -> bool {
+        let with_other_pruning = Self {
+            prune_epochs: other.prune_epochs,
+            prune_lr: other.prune_lr,
+            momentum: other.momentum,
+            weight_decay: other.weight_decay,
+            ..self.clone()
+        };
+        with_other_pruning == *other
+    }
+
     pub(crate) fn pretrain_settings(&self) -> PretrainSettings {
         PretrainSettings {
             epsilon: self.epsilon,

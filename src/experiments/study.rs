@@ -19,10 +19,35 @@ pub struct Summary {
     pub loss: Option<f64>,
 }
 
-/// ε and sparsity as keys: neither is negative, so their bits are in their order.
-type Key = (u32, u64);
+/// How one network did.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SeedOutcome {
+    pub(super) test: f64,
+    pub(super) validation: Option<f64>,
+    pub(super) loss: Option<f64>,
+}
 
-fn key(epsilon: f32, sparsity: f64) -> Key {
+impl Summary {
+    fn of(seeds: &[SeedOutcome]) -> Self {
+        let test = mean(seeds.iter().map(|seed| seed.test));
+        let squares: f64 = seeds.iter().map(|seed| (seed.test - test) * (seed.test - test)).sum();
+        let optional = |value: fn(&SeedOutcome) -> Option<f64>| {
+            seeds.iter().map(value).collect::<Option<Vec<_>>>().map(|values| mean(values.into_iter()))
+        };
+        Self {
+            seeds: seeds.len(),
+            test,
+            deviation: (squares / seeds.len().saturating_sub(1).max(1) as f64).sqrt(),
+            validation: optional(|seed| seed.validation),
+            loss: optional(|seed| seed.loss),
+        }
+    }
+}
+
+/// ε and sparsity as keys: neither is negative, so their bits are in their order.
+pub(super) type Key = (u32, u64);
+
+pub(super) fn key(epsilon: f32, sparsity: f64) -> Key {
     (epsilon.to_bits(), sparsity.to_bits())
 }
 
@@ -47,32 +72,21 @@ impl Study {
             let mut by_key: BTreeMap<Key, Vec<_>> = BTreeMap::new();
             for cell in cells.iter().filter(|cell| cell.config.method() == name) {
                 if let Some(result) = cell.result() {
-                    by_key.entry(key(cell.epsilon, cell.sparsity)).or_default().push(result);
+                    by_key.entry(key(cell.epsilon, cell.sparsity)).or_default().push(SeedOutcome {
+                        test: result.test_accuracy,
+                        validation: result.validation_accuracy,
+                        loss: result.validation_loss,
+                    });
                 }
             }
-            let summary = |results: &Vec<&crate::results::CellResult>| {
-                let accuracies = || results.iter().map(|result| result.test_accuracy);
-                let optional = |value: fn(&crate::results::CellResult) -> Option<f64>| {
-                    results
-                        .iter()
-                        .map(|result| value(result))
-                        .collect::<Option<Vec<_>>>()
-                        .map(|v| mean(v.into_iter()))
-                };
-                let test = mean(accuracies());
-                let squares: f64 = accuracies().map(|a| (a - test) * (a - test)).sum();
-                Summary {
-                    seeds: results.len(),
-                    test,
-                    deviation: (squares / results.len().saturating_sub(1).max(1) as f64).sqrt(),
-                    validation: optional(|result| result.validation_accuracy),
-                    loss: optional(|result| result.validation_loss),
-                }
-            };
-            let cells = by_key.iter().map(|(&key, results)| (key, summary(results))).collect();
-            Self::new(name, cells)
+            Self::of_outcomes(name, &by_key)
         };
         methods.into_iter().map(study).collect()
+    }
+
+    /// A study of the outcomes of all seeds at each ε and sparsity.
+    pub(super) fn of_outcomes(name: String, outcomes: &BTreeMap<Key, Vec<SeedOutcome>>) -> Self {
+        Self::new(name, outcomes.iter().map(|(&key, seeds)| (key, Summary::of(seeds))).collect())
     }
 
     /// The published table: Xiong, Liao, Kyrillidis 2023, as printed on the authors' poster.

@@ -3,6 +3,7 @@
 mod approximate;
 mod bad_input;
 mod bench;
+mod calibrate;
 mod candidates;
 mod determinism;
 mod fixture;

@@ -1,0 +1,113 @@
+//! `slth calibrate`.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use slth::Error;
+use slth::experiments::{self, Grid, Prunings, Trial};
+use slth::results::StoreError;
+
+use super::list::List;
+use super::setting::SettingArguments;
+
+/// How near many ways of pruning come to the published table, all on the same pretrained networks.
+///
+/// Pretrains once per epsilon and seed, prunes with every combination of the --try lists, and appends a line to the log for
+/// each: the setting, its distance from the published table, accuracies. What the log holds is not tried again.
+#[derive(Args)]
+#[command(args_override_self = true)]
+pub(super) struct CalibrateArguments {
+    /// The log, JSON lines
+    log: PathBuf,
+
+    /// As in a sweep
+    #[arg(long, value_name = "LIST", help_heading = "Grid", default_value = "0,0.005,0.02,0.05,0.1,0.3")]
+    epsilon: List<f32>,
+
+    /// As in a sweep
+    #[arg(long, value_name = "LIST", help_heading = "Grid", default_value = "0,0.1,0.3,0.5,0.7,0.8")]
+    sparsity: List<f64>,
+
+    /// As in a sweep
+    #[arg(long, value_name = "LIST", help_heading = "Grid", default_value = "1")]
+    seeds: List<u64>,
+
+    /// Epochs of edge-popup to try [default: that of --prune-epochs]
+    #[arg(long, value_name = "LIST", help_heading = "Prunings to try")]
+    try_epochs: Option<List<usize>>,
+
+    /// Learning rates of edge-popup to try [default: that of --prune-lr]
+    #[arg(long, value_name = "LIST", help_heading = "Prunings to try")]
+    try_lr: Option<List<f32>>,
+
+    /// Momenta of edge-popup to try [default: that of --momentum]
+    #[arg(long, value_name = "LIST", help_heading = "Prunings to try")]
+    try_momentum: Option<List<f32>>,
+
+    /// Weight decays of edge-popup to try [default: that of --weight-decay]
+    #[arg(long, value_name = "LIST", help_heading = "Prunings to try")]
+    try_decay: Option<List<f32>>,
+
+    #[command(flatten)]
+    setting: SettingArguments,
+}
+
+/// Calibrates; the text is a line for each trial, the nearest first.
+pub(super) fn calibrate(arguments: &CalibrateArguments) -> Result<String, Error> {
+    let CalibrateArguments { log, epsilon, sparsity, seeds, setting, .. } = arguments;
+    let config = setting.config()?;
+    let grid = Grid { epsilons: epsilon.0.clone(), sparsities: sparsity.0.clone(), seeds: seeds.0.clone() };
+    grid.validate()?;
+    let list = |list: &Option<List<f32>>, one| list.as_ref().map_or(vec![one], |list| list.0.clone());
+    let prunings = Prunings {
+        epochs: arguments.try_epochs.as_ref().map_or(vec![config.prune_epochs], |list| list.0.clone()),
+        learning_rates: list(&arguments.try_lr, config.prune_lr),
+        momenta: list(&arguments.try_momentum, config.momentum),
+        weight_decays: list(&arguments.try_decay, config.weight_decay),
+    };
+    let at_log = |source| StoreError::Unwritable { path: log.clone(), source };
+    let known = match std::fs::read_to_string(log) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        other => other.map_err(at_log)?,
+    };
+    // A line that is no trial, torn by a kill, is none that was tried.
+    let known: Vec<Trial> = known.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let settings: Vec<_> = prunings
+        .settings(&config)
+        .into_iter()
+        .filter(|setting| {
+            !known.iter().any(|trial| {
+                trial.grid == grid
+                    && serde_json::to_value(&trial.config).ok() == serde_json::to_value(setting).ok()
+            })
+        })
+        .collect();
+    let dataset = setting.dataset()?;
+    let mut file = OpenOptions::new().create(true).append(true).open(log).map_err(at_log)?;
+    let mut trials = Vec::new();
+    experiments::calibrate(&settings, &grid, &dataset, |trial| {
+        let line = serde_json::to_string(&trial).expect("no map with keys other than strings") + "\n";
+        trials.push(trial);
+        Ok(file.write_all(line.as_bytes()).map_err(at_log)?)
+    })?;
+    trials.sort_by(|a, b| a.distance.total_cmp(&b.distance));
+    Ok(trials.iter().map(line).collect())
+}
+
+fn line(trial: &Trial) -> String {
+    let letter = |(holds, letter): (&Option<bool>, char)| if *holds == Some(true) { letter } else { '-' };
+    let findings: String = trial.findings.iter().zip('a'..).map(letter).collect();
+    let setting = &trial.config;
+    format!(
+        "{:.4}  difference {:.4}, rank {:.3}, {findings}: epochs {}, rate {}, momentum {}, weight decay {}\n",
+        trial.distance,
+        trial.mean_absolute_difference,
+        trial.rank_correlation,
+        setting.prune_epochs,
+        setting.prune_lr,
+        setting.momentum,
+        setting.weight_decay,
+    )
+}

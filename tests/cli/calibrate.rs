@@ -1,0 +1,28 @@
+//! The calibration: a line for each pruning tried, none tried twice.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::fixture::{self, slth};
+
+#[test]
+fn every_combination_is_a_line_and_none_is_tried_twice() {
+    let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let log = out.path().join("log.jsonl");
+    let calibrate = |rates: &str| {
+        let mut command = slth();
+        command.args(["calibrate", "--network", "30-8-3", "--validation", "50", "--batch", "16"]);
+        command.args(["--epsilon", "0,0.1", "--sparsity", "0,0.5", "--try-momentum", "0,0.9"]);
+        command.args(["--try-epochs", "1", "--try-lr", rates, "--data"]).arg(data.path()).arg(&log);
+        command.assert().success();
+        let text = fs::read_to_string(&log).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let first = calibrate("0.1");
+    assert_eq!(first.len(), 2);
+    // Without pruning all are the same.
+    assert_eq!(first[0]["accuracies"][0], first[1]["accuracies"][0]);
+    let second = calibrate("0.1,1");
+    assert_eq!((second.len(), &second[..2]), (4, &first[..]));
+}
