@@ -76,6 +76,22 @@ fn check<const E: usize>(candidates: &[f32], n: usize, targets: &[f32], epsilons
 }
 
 #[test]
+fn an_epsilon_beyond_all_candidates_is_exact() {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(8);
+    for n in [1, 2, 7, 12, 20] {
+        let candidates: Vec<f32> = (0..n * 6).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let mut targets: Vec<f32> = (0..6).map(|_| rng.random_range(-1.0..1.0)).collect();
+        targets[0] = 0.0;
+        check(&candidates, n, &targets, [2.0, 8.0, 64.0, 1e6, f32::MAX]);
+        let engine = Engine::new(Backend::best());
+        let mut found = vec![Subset::default(); 6];
+        let search = Search { epsilon: 1e6, ..Search::default() };
+        search.nearest_many(engine, &candidates[..n], &targets, &mut found).unwrap();
+        assert!(found.iter().zip(&targets).all(|(s, &z)| s.residual == 0.0 && s.bits == u64::from(z != 0.0)));
+    }
+}
+
+#[test]
 fn random_instances() {
     let long = std::env::var_os("SLTH_TEST_LONG").is_some();
     let mut random = Xoshiro256PlusPlus::seed_from_u64(11);

@@ -17,8 +17,14 @@ fn oracle(candidates: &[f32], target: f32, epsilon: f32) -> f64 {
     all.map(|bits| residual(candidates, bits, target, epsilon)).fold(f64::INFINITY, f64::min)
 }
 
-/// The definition: least (residual, subset) in fixed point.
+/// The definition: least (residual, subset), exactly where ε reaches the target from any candidate, else in fixed point.
 fn fixed_oracle(candidates: &[f32], target: f32, epsilon: f32) -> u64 {
+    let largest = candidates.iter().map(|x| f64::from(x.abs())).fold(0.0, f64::max);
+    if epsilon > 0.0 && f64::from(epsilon) >= largest + f64::from(target.abs()) {
+        return (0..1 << candidates.len())
+            .find(|&bits| residual(candidates, bits, target, epsilon) == 0.0)
+            .unwrap();
+    }
     let fixed = Fixed::new(candidates, epsilon);
     let target = fixed.target(target);
     let key = |bits: u64| {
