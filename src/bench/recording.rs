@@ -86,8 +86,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// This process, here and now.
-    pub fn here(core: Option<usize>) -> Self {
+    /// This process, here and now; `machine` from before a thread was pinned to `core`, which hides the other cores.
+    pub fn here(machine: Machine, core: Option<usize>) -> Self {
         let describe = ["describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"];
         let commit = Command::new("git").args(describe).output().ok().filter(|out| out.status.success());
         let commit = commit.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned());
@@ -95,7 +95,7 @@ impl Origin {
             .skip(1)
             .map(|word| if word.contains(' ') { format!("\"{word}\"") } else { word });
         Self {
-            machine: Machine::current(),
+            machine,
             backends: Backend::available().iter().map(|backend| backend.name().to_owned()).collect(),
             core,
             date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),

@@ -14,6 +14,7 @@ use slth::bench::{
 use super::list::List;
 use super::note;
 use super::report::numbers;
+use slth::results::Machine;
 
 /// Measure the kernels and the pipeline, beside other people's and the machine's limits.
 ///
@@ -115,7 +116,7 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
         });
     }
     let machinery = Machinery::new(*threads)?;
-    let pinned = pin();
+    let (machine, pinned) = (Machine::current(), pin());
     if pinned.is_none() {
         note("cannot pin the thread to a core: the figures will spread more");
     }
@@ -125,7 +126,7 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
     if !cfg!(feature = "peers") {
         note("built without peers: use cargo run --release --features peers -- bench");
     }
-    let origin = Origin::here(pinned);
+    let origin = Origin::here(machine, pinned);
     let place =
         arguments.save.then(|| Recording::place(&origin, &arguments.results, arguments.force)).transpose()?;
     let quick = quick.then(|| QUICK / cases.len() as u32);
