@@ -2,6 +2,10 @@
 //!
 //! Bound by memory: a step reads four arrays and writes two or three. Every operation is elementwise, so the order of
 //! work cannot show in the result.
+//!
+//! Why they are no epilogue of the weight gradient: edge-popup's is 5 % of a pruning step (784-500-500-10, batch 128, one Zen 4
+//! core). Fused it would save the gradient's way to memory and back, 8 of 24 bytes per weight, less than 2 % of the step, and
+//! tie the product to one method.
 
 use crate::engine::Engine;
 use crate::error::ShapeError;
