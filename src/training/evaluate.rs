@@ -1,7 +1,7 @@
 //! Loss and accuracy of a network on images it does not learn from.
 
 use slth_kernels::conv2d::Weights;
-use slth_kernels::{Engine, MaskedWeights};
+use slth_kernels::{Engine, MaskedWeights, Path};
 
 use super::check_fits;
 use super::edge_popup::PrunedLayer;
@@ -61,7 +61,8 @@ pub fn evaluate_pruned(
 ) -> Result<Evaluation, Error> {
     check_fits(network, layers.iter().map(|layer| layer.weights.len()), images, BATCH)?;
     let masked = |layer: &PrunedLayer| {
-        let mut masked = MaskedWeights::new(engine, &layer.weights, layer.shape.outputs, layer.shape.inputs)?;
+        let masked = MaskedWeights::new(engine, &layer.weights, layer.shape.outputs, layer.shape.inputs)?;
+        let mut masked = masked.with_path(Path::Sparse);
         masked.set_mask(engine, &layer.mask)?;
         Ok(masked)
     };
