@@ -36,6 +36,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `LANES` × `bool`, in whatever form the instruction set keeps them.
     type Mask: Copy;
 
+    /// Runs a part of a kernel as a function of its own, so that a hot loop has the registers to itself. Inlined into
+    /// large surroundings, some loops had their pointers reloaded from the stack before every use, depending on the
+    /// profile of the program they were compiled into: a third slower.
+    fn apart<K: Kernel>(self, kernel: K) -> K::Out;
+
     fn splat(self, x: f32) -> Self::F32;
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;

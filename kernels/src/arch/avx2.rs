@@ -25,6 +25,7 @@ impl Avx2 {
 
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Out {
+        #[inline(never)]
         #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt")]
         fn enter<K: Kernel>(s: Avx2, kernel: K) -> K::Out {
             kernel.run(s)
@@ -85,6 +86,10 @@ impl Simd for Avx2 {
     type I32 = __m256i;
     type Mask = __m256i;
 
+    #[inline(always)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Out {
+        self.run(kernel)
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
         op!(_mm256_set1_ps(x))

@@ -30,6 +30,7 @@ impl Avx512 {
 
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Out {
+        #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,popcnt")]
         fn enter<K: Kernel>(s: Avx512, kernel: K) -> K::Out {
             kernel.run(s)
@@ -60,6 +61,10 @@ impl Simd for Avx512 {
     type I32 = __m512i;
     type Mask = __mmask16;
 
+    #[inline(always)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Out {
+        self.run(kernel)
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         op!(_mm512_set1_ps(x))

@@ -56,6 +56,10 @@ impl<const N: usize> Simd for Emulated<N> {
     type Mask = [bool; N];
 
     #[inline(always)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Out {
+        self.run(kernel)
+    }
+    #[inline(always)]
     fn splat(self, x: f32) -> [f32; N] {
         [x; N]
     }

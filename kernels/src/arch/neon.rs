@@ -21,6 +21,7 @@ impl Neon {
 
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Out {
+        #[inline(never)]
         #[target_feature(enable = "neon")]
         fn enter<K: Kernel>(s: Neon, kernel: K) -> K::Out {
             kernel.run(s)
@@ -92,6 +93,10 @@ impl Simd for Neon {
     type I32 = int32x4_t;
     type Mask = uint32x4_t;
 
+    #[inline(always)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Out {
+        self.run(kernel)
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> float32x4_t {
         op!(vdupq_n_f32(x))

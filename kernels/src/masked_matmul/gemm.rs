@@ -1,11 +1,12 @@
 //! Dense × dense: C = A · B with A `[M, K]`, B `[K, N]`, C `[M, N]`, each row-major or the transpose of that.
 //!
-//! The classic scheme (Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"): A is packed
-//! into strips of MR rows, B into panels of NR columns, both cut into blocks of [`DEPTH`] along K; a tile of MR × NR sums
-//! stays in registers while one strip meets one panel. Lanes run over columns of C; each sum is one chain of
-//! multiply-adds in ascending k. Between blocks of K the sums rest in C, which changes no bit.
+//! The classic scheme (Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"), but for A, which
+//! is read where it lies: B is packed into panels of a few vectors' columns, cut into blocks along K; a tile of
+//! [`MR`] rows × a panel's columns of sums stays in registers while the rows of A meet the panel. Lanes run over columns
+//! of C; each sum is one chain of multiply-adds in ascending k. Between blocks of K the sums rest in C, which changes no
+//! bit. An A that comes transposed is transposed first.
 //!
-//! Cost: M · N · K multiply-adds; packing reads A and B once and is 1/N and 1/M of that.
+//! Cost: M · N · K multiply-adds; packing reads B once and is 1/M of that.
 
 use super::epilogue::Epilogue;
 use super::rows::{copy_padded, load_row, store_row};
@@ -33,40 +34,39 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Most depth of a block along K. A panel of B (K × 16 or 32 columns) then takes 20–40 KiB, a strip of A 8–30 KiB. Deeper
-/// blocks load and store C less often: at 512×784×500 (AVX-512, Zen 4) 128 → 0.73, 192 → 0.81, 256 → 0.82, 320 → 0.85 of
-/// FMA peak.
-const DEPTH: usize = 320;
+/// Most depth of a block along K.
+const DEPTH: usize = 520;
 
 /// The depth of the blocks along K, all about the same: a short last one would cost as much in loads and stores of C.
 fn block_depth(k: usize) -> usize {
-    k.div_ceil(k.div_ceil(DEPTH))
+    k.div_ceil(k.div_ceil(depth_most()))
 }
+fn depth_most() -> usize { std::env::var("DEPTH").ok().and_then(|d| d.parse().ok()).unwrap_or(DEPTH) }
 
-/// Rows of A that meet all of B before the next: with [`DEPTH`] they take 150 KiB of L2.
+/// Most rows of a task, a multiple of [`MR`]: it takes all of B before the next does.
 const ROWS: usize = 120;
 
-/// Rows and vectors of the register tile: 12 of 16 registers for AVX2, 24 of 32 for AVX-512, 16 of 32 for NEON.
-const fn tile(lanes: usize) -> (usize, usize) {
-    match lanes {
-        16 => (24, 1),
-        4 => (8, 2),
-        _ => (6, 2),
-    }
+/// Rows of the register tile: with four vectors of columns, 24 sums of 32 registers; with two, 12 of AVX2's 16.
+const MR: usize = 6;
+
+/// Vectors of columns of the register tile.
+const fn vectors(lanes: usize) -> usize {
+    if lanes == 8 { 2 } else { 4 }
 }
 
-/// Floats of scratch memory for packed A and packed B on any backend.
+/// Floats of scratch memory for a transposed A and packed B on any backend.
 pub(crate) fn packed_len(m: usize, n: usize, k: usize) -> usize {
     // An empty product may have any other sizes: no slice vouches for them.
     if m == 0 || n == 0 || k == 0 {
         return 0;
     }
-    packed_a_len(m, k).saturating_add(k.saturating_mul(n.saturating_add(64)))
+    m.saturating_mul(row_stride(k)).saturating_add(k.saturating_mul(n.saturating_add(32)))
 }
 
-/// Floats for packed A; rounded up so that packed B begins on a vector boundary.
-fn packed_a_len(m: usize, k: usize) -> usize {
-    k.saturating_mul(m.saturating_add(32)).next_multiple_of(16)
+/// Floats from row to row of an A that was transposed: rows begin on vector boundaries, and not all in the same sets of
+/// the caches.
+fn row_stride(k: usize) -> usize {
+    k.saturating_add(16).next_multiple_of(32) - 16
 }
 
 /// Computes C; `packed` has [`packed_len`] floats on a 64-byte boundary.
@@ -84,59 +84,75 @@ pub(crate) fn multiply(
         c.fill(0.0);
         return;
     }
-    let (packed_a, packed_b) = packed.split_at_mut(packed_a_len(m, k));
-    engine.join(
-        || pack(engine, a.transpose(), Side::Strips, packed_a),
-        || pack(engine, b, Side::Panels, packed_b),
-    );
-    let (packed_a, packed_b) = (&*packed_a, &*packed_b);
-    let rows = match engine.threads() {
-        1 => m,
-        // A multiple of every strip height, so that tasks begin at a strip.
-        threads => m.div_ceil(threads * 4).next_multiple_of(24),
+    let (rows, packed_b) = packed.split_at_mut(m * row_stride(k));
+    let a = if a.transposed || (k % 1024 == 0 && std::env::var("COPY").is_ok()) {
+        let stride = row_stride(k);
+        engine.for_each_chunk(rows, 32 * stride, |index, rows| {
+            engine.backend().run(Copy { a, first_row: index * 32, rows, stride });
+        });
+        Rows { data: rows, stride }
+    } else {
+        Rows { data: a.data, stride: k }
     };
-    engine.for_each_chunk(c, rows.max(1) * n, |index, c| {
-        engine.backend().run(Multiply { packed_a, packed_b, m, n, k, epilogue, first_row: index * rows, c });
+    let depth = block_depth(k);
+    let padded_n = n.next_multiple_of(engine.backend().run(Lanes));
+    let packed_b = &mut packed_b[..k * padded_n];
+    engine.for_each_chunk(packed_b, depth * padded_n, |block, packed| {
+        engine.backend().run(Pack { b, first_k: block * depth, packed });
+    });
+    let packed_b = &*packed_b;
+    let rows = match engine.threads() {
+        1 => ROWS,
+        threads => m.div_ceil(threads * 8).next_multiple_of(MR).min(ROWS),
+    };
+    engine.for_each_chunk(c, rows * n, |index, c| {
+        engine.backend().run(Multiply { a, packed_b, n, k, epilogue, first_row: index * rows, c });
     });
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Side {
-    /// A: groups as wide as the tile is high.
-    Strips,
-    /// B: groups as wide as the tile.
-    Panels,
-}
+struct Lanes;
 
-impl Side {
-    #[inline(always)]
-    fn width<S: Simd>(self) -> usize {
-        let (rows, vectors) = tile(S::LANES);
-        if self == Side::Strips { rows } else { vectors * S::LANES }
-    }
-}
-
-impl Kernel for Side {
+impl Kernel for Lanes {
     type Out = usize;
     #[inline(always)]
     fn run<S: Simd>(self, _s: S) -> usize {
-        self.width::<S>()
+        S::LANES
     }
 }
 
-/// A matrix `[K, width]` → blocks of K, in each of them groups `[depth][group width]`, padded with zeros.
-fn pack(engine: Engine, matrix: Matrix<'_>, side: Side, packed: &mut [f32]) {
-    let padded = matrix.columns.next_multiple_of(engine.backend().run(side));
-    let depth = block_depth(matrix.rows);
-    engine.for_each_chunk(&mut packed[..matrix.rows * padded], depth * padded, |block, packed| {
-        engine.backend().run(Pack { matrix, side, first_k: block * depth, packed });
-    });
+/// A, row-major, its rows `stride` apart.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    data: &'a [f32],
+    stride: usize,
 }
 
-/// The block of K from `first_k` on.
+/// Rows of A from `first_row` on, copied to `stride` apart.
+struct Copy<'a> {
+    a: Matrix<'a>,
+    first_row: usize,
+    rows: &'a mut [f32],
+    stride: usize,
+}
+
+impl Kernel for Copy<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Matrix { data, rows: m, columns: k, transposed } = self.a;
+        if transposed {
+            return pack_across(s, &data[self.first_row..], m, k, self.stride, self.rows);
+        }
+        for (from, to) in data[self.first_row * k..].chunks(k).zip(self.rows.chunks_exact_mut(self.stride)) {
+            copy_padded(s, from, to);
+        }
+    }
+}
+
+/// The block of K from `first_k` on of a matrix `[K, N]`: panels `[depth][width]`, the last one as wide as it needs to be
+/// in whole vectors, padded with zeros.
 struct Pack<'a> {
-    matrix: Matrix<'a>,
-    side: Side,
+    b: Matrix<'a>,
     first_k: usize,
     packed: &'a mut [f32],
 }
@@ -145,89 +161,50 @@ impl Kernel for Pack<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let width = self.side.width::<S>();
-        let Matrix { data, rows: k, columns, transposed } = self.matrix;
+        let Matrix { data, rows: k, columns, transposed } = self.b;
         let first_k = self.first_k;
-        let depth = self.packed.len() / columns.next_multiple_of(width);
-        for (group, packed) in self.packed.chunks_exact_mut(depth * width).enumerate() {
-            let first = group * width;
+        let padded = columns.next_multiple_of(S::LANES);
+        let depth = self.packed.len() / padded;
+        let panel = vectors(S::LANES) * S::LANES;
+        for (first, packed) in (0..columns).step_by(panel).zip(self.packed.chunks_mut(depth * panel)) {
+            let width = panel.min(padded - first);
             let present = width.min(columns - first);
             if transposed {
                 pack_across(s, &data[first * k + first_k..], k, present, width, packed);
             } else {
-                pack_along(s, &data[first_k * columns + first..], columns, present, width, packed);
-            }
-        }
-    }
-}
-
-/// Packs a group whose rows are contiguous in memory, `stride` apart: `packed[i * width + j] = data[i * stride + j]` for
-/// the `present` columns, 0 for the others.
-#[inline(always)]
-fn pack_along<S: Simd>(s: S, data: &[f32], stride: usize, present: usize, width: usize, packed: &mut [f32]) {
-    for i in 0..packed.len() / width {
-        let from = &data[i * stride..];
-        let to = &mut packed[i * width..];
-        if present == width && width < S::LANES && from.len().min(to.len()) >= S::LANES {
-            // What is stored past a narrow row is overwritten by the next one.
-            s.store(s.load(from), to);
-        } else {
-            copy_padded(s, &from[..present], &mut to[..width]);
-        }
-    }
-}
-
-/// Packs a group whose columns are contiguous in memory, `stride` apart: `packed[i * width + j] = data[j * stride + i]`
-/// for the `present` columns, 0 for the others.
-#[inline(always)]
-fn pack_across<S: Simd>(s: S, data: &[f32], stride: usize, present: usize, width: usize, packed: &mut [f32]) {
-    let depth = packed.len() / width;
-    let mut tile = [0.0; 32 * 32];
-    let mut first_row = 0;
-    // Whole tiles, where the matrix has enough columns to read them, even if fewer belong to this group.
-    while first_row + S::LANES <= depth
-        && (present.next_multiple_of(S::LANES) - 1) * stride + depth <= data.len()
-    {
-        // What is stored past a row is overwritten by the next one, or by the columns before, which come after.
-        let direct = present == width
-            && width >= S::LANES
-            && (first_row + S::LANES) * width + S::LANES <= packed.len();
-        for j in (0..present).step_by(S::LANES).rev() {
-            let from = &data[j * stride + first_row..];
-            if direct {
-                s.transpose(from, stride, &mut packed[first_row * width + j..], width);
-                continue;
-            }
-            s.transpose(from, stride, &mut tile, S::LANES);
-            for (i, row) in tile.chunks_exact(S::LANES).take(S::LANES).enumerate() {
-                let row = s.load(row);
-                let to = &mut packed[(first_row + i) * width + j..];
-                if width - j >= S::LANES || width < S::LANES && to.len() >= S::LANES {
-                    // What is stored past a narrow row is overwritten by the next one.
-                    s.store(row, to);
-                } else {
-                    s.store_partial(row, &mut to[..(width - j).min(S::LANES)]);
+                for (from, to) in data[first_k * columns + first..].chunks(columns).zip(packed.chunks_exact_mut(width)) {
+                    copy_padded(s, &from[..present], to);
                 }
             }
         }
-        first_row += S::LANES;
+    }
+}
+
+/// `packed[i * width + j] = data[j * stride + i]` for the `present` j, 0 for the others up to `width`.
+#[inline(always)]
+fn pack_across<S: Simd>(s: S, data: &[f32], stride: usize, present: usize, width: usize, packed: &mut [f32]) {
+    let rows = packed.len() / width;
+    let whole = (rows / S::LANES * S::LANES, present / S::LANES * S::LANES);
+    for i in (0..whole.0).step_by(S::LANES) {
+        for j in (0..whole.1).step_by(S::LANES) {
+            s.transpose(&data[j * stride + i..], stride, &mut packed[i * width + j..], width);
+        }
     }
     for (i, row) in packed.chunks_exact_mut(width).enumerate() {
-        for j in if i < first_row { 0..0 } else { 0..present } {
+        for j in if i < whole.0 { whole.1 } else { 0 }..present {
             row[j] = data[j * stride + i];
         }
         row[present..].fill(0.0);
     }
 }
 
+/// Some rows of C.
 struct Multiply<'a> {
-    packed_a: &'a [f32],
+    a: Rows<'a>,
     packed_b: &'a [f32],
-    m: usize,
     n: usize,
     k: usize,
     epilogue: Epilogue<'a>,
-    /// A multiple of the tile's height.
     first_row: usize,
     /// The rows of C from `first_row` on.
     c: &'a mut [f32],
@@ -237,80 +214,93 @@ impl Kernel for Multiply<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match tile(S::LANES) {
-            (24, 1) => self.tiles::<S, 24, 1>(s),
-            (8, 2) => self.tiles::<S, 8, 2>(s),
-            _ => self.tiles::<S, 6, 2>(s),
+        let Self { a, packed_b, n, k, epilogue, first_row, c } = self;
+        let padded_n = n.next_multiple_of(S::LANES);
+        let panel = vectors(S::LANES) * S::LANES;
+        let block_depth = block_depth(k);
+        for first_k in (0..k).step_by(block_depth) {
+            let depth = block_depth.min(k - first_k);
+            let a = Rows { data: &a.data[first_row * a.stride + first_k..], ..a };
+            let begin = first_k == 0;
+            let panels = &packed_b[first_k * padded_n..][..depth * padded_n];
+            for (panel, column) in panels.chunks(depth * panel).zip((0..n).step_by(panel)) {
+                let c = &mut c[column..];
+                match panel.len() / (depth * S::LANES) {
+                    1 => s.apart(Panel::<1> { a, panel, depth, begin, n, column, c }),
+                    2 => s.apart(Panel::<2> { a, panel, depth, begin, n, column, c }),
+                    3 => s.apart(Panel::<3> { a, panel, depth, begin, n, column, c }),
+                    _ => s.apart(Panel::<4> { a, panel, depth, begin, n, column, c }),
+                }
+            }
+        }
+        for (row, c) in c.chunks_exact_mut(n).enumerate() {
+            epilogue.apply(s, c, (first_row + row) * n);
         }
     }
 }
 
-impl Multiply<'_> {
+/// The product of rows of A with a panel of B, over a block's depth.
+struct Panel<'a, const VECTORS: usize> {
+    /// From the first row and the block's first k on.
+    a: Rows<'a>,
+    /// `[depth][VECTORS × lanes]`
+    panel: &'a [f32],
+    depth: usize,
+    /// Whether the sums begin with this block.
+    begin: bool,
+    n: usize,
+    /// The panel's first column.
+    column: usize,
+    /// C from the first row and the panel's first column on.
+    c: &'a mut [f32],
+}
+
+impl<const VECTORS: usize> Kernel for Panel<'_, VECTORS> {
+    type Out = ();
     #[inline(always)]
-    fn tiles<S: Simd, const MR: usize, const VECTORS: usize>(mut self, s: S) {
-        let width = VECTORS * S::LANES;
-        let rows = self.c.len() / self.n;
-        let (padded_m, padded_n) = (self.m.next_multiple_of(MR), self.n.next_multiple_of(width));
-        let block_depth = block_depth(self.k);
-        for (block, first_k) in (0..self.k).step_by(block_depth).enumerate() {
-            let depth = block_depth.min(self.k - first_k);
-            let strips = &self.packed_a[block * block_depth * padded_m..][..depth * padded_m];
-            let panels = &self.packed_b[block * block_depth * padded_n..][..depth * padded_n];
-            for first_row in (0..rows).step_by(ROWS) {
-                let last_row = rows.min(first_row + ROWS);
-                for (panel, column) in panels.chunks_exact(depth * width).zip((0..self.n).step_by(width)) {
-                    for row in (first_row..last_row).step_by(MR) {
-                        let strip = &strips[(self.first_row + row) * depth..][..MR * depth];
-                        if row + MR <= rows && column + width <= self.n {
-                            self.tile::<S, MR, VECTORS, true>(s, strip, panel, row, column, block == 0);
-                        } else {
-                            self.tile::<S, MR, VECTORS, false>(s, strip, panel, row, column, block == 0);
-                        }
-                    }
-                }
-            }
+    fn run<S: Simd>(mut self, s: S) {
+        let rows = self.c.len().div_ceil(self.n);
+        let whole = if self.column + VECTORS * S::LANES <= self.n { rows / MR * MR } else { 0 };
+        for row in (0..whole).step_by(MR) {
+            self.tile::<S, true>(s, row, MR);
         }
-        for (row, c) in self.c.chunks_exact_mut(self.n).enumerate() {
-            self.epilogue.apply(s, c, (self.first_row + row) * self.n);
+        for row in (whole..rows).step_by(MR) {
+            self.tile::<S, false>(s, row, MR.min(rows - row));
         }
     }
+}
 
-    /// One tile of C: all of it in registers over the block's depth. `FULL` when no part of it is past C's edges; `begin`
-    /// when its sums begin here.
+impl<const VECTORS: usize> Panel<'_, VECTORS> {
+    /// One tile of C: all of it in registers over the depth. `FULL` when no part of it is past C's edges.
     #[inline(always)]
-    fn tile<S: Simd, const MR: usize, const VECTORS: usize, const FULL: bool>(
-        &mut self,
-        s: S,
-        strip: &[f32],
-        panel: &[f32],
-        row: usize,
-        column: usize,
-        begin: bool,
-    ) {
-        let width = VECTORS * S::LANES;
-        let columns = if FULL { width } else { width.min(self.n - column) };
+    fn tile<S: Simd, const FULL: bool>(&mut self, s: S, row: usize, rows: usize) {
+        let Self { a, panel, depth, begin, n, column, .. } = *self;
+        let columns = (VECTORS * S::LANES).min(n - column);
+        let panel: &[[S::F32; VECTORS]] = bytemuck::cast_slice(panel);
+        let panel = &panel[..depth];
+        // Rows past the edge are the last one again, and come to nothing.
+        let a: [&[f32]; MR] =
+            core::array::from_fn(|i| &a.data[(row + i.min(rows - 1)) * a.stride..][..depth]);
         let mut sums = [[s.splat(0.0); VECTORS]; MR];
-        let c = &mut self.c[row * self.n + column..];
+        let c = &mut self.c[row * n..];
         if !begin {
             for i in 0..MR {
-                if FULL || i * self.n < c.len() {
-                    load_row::<S, VECTORS, FULL>(s, &c[i * self.n..][..columns], &mut sums[i]);
+                if FULL || i < rows {
+                    load_row::<S, VECTORS, FULL>(s, &c[i * n..][..columns], &mut sums[i]);
                 }
             }
         }
-        let (strip, _) = strip.as_chunks::<MR>();
-        let panel: &[[S::F32; VECTORS]] = bytemuck::cast_slice(panel);
-        for (a, b) in strip.iter().zip(panel) {
+        for k in 0..depth {
             for i in 0..MR {
-                let a = s.splat(a[i]);
+                let a = s.splat(a[i][k]);
                 for v in 0..VECTORS {
-                    sums[i][v] = s.mul_add(a, b[v], sums[i][v]);
+                    sums[i][v] = s.mul_add(a, panel[k][v], sums[i][v]);
                 }
             }
         }
         for i in 0..MR {
-            if FULL || i * self.n < c.len() {
-                store_row::<S, VECTORS, FULL>(s, &sums[i], &mut c[i * self.n..][..columns]);
+            if FULL || i < rows {
+                store_row::<S, VECTORS, FULL>(s, &sums[i], &mut c[i * n..][..columns]);
             }
         }
     }

@@ -25,7 +25,7 @@ use super::vector;
 use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
 use crate::simd::{Kernel, Simd};
-use crate::sparse::{BLOCK_MOST, CompressedRows, Entry, column, value};
+use crate::sparse::{BLOCK_MOST, Block, CompressedRows, Entry, column, value};
 
 /// Columns of a panel: 8 vectors of AVX2 and 4 of AVX-512, enough independent chains of multiply-adds to hide their
 /// latency, few enough for 16 registers.
@@ -108,40 +108,78 @@ impl Multiply<'_> {
         let Self { weights, x, batch, first_row, epilogue, .. } = *self;
         let (slice, sums) = self.scratch.split_at_mut(BLOCK_MOST * PANEL);
         let width = VECTORS * S::LANES;
-        let slice: &mut [[S::F32; VECTORS]] = bytemuck::cast_slice_mut(&mut slice[..BLOCK_MOST * width]);
-        let slice: &mut [_; BLOCK_MOST] = slice.try_into().expect("a slice of the widest block");
-        let sums: &mut [[S::F32; VECTORS]] = bytemuck::cast_slice_mut(&mut sums[..CHUNK * width]);
         let blocks = weights.blocks();
         for (chunk, y) in self.y.chunks_mut(CHUNK * batch).enumerate() {
             let rows = y.len() / batch;
             let first_row = first_row + chunk * CHUNK;
             for block in 0..blocks {
-                let (first, last) = (block == 0, block + 1 == blocks);
+                let begin = block == 0;
+                let end = (block + 1 == blocks).then(|| End {
+                    y: &mut *y,
+                    batch,
+                    first_column,
+                    columns,
+                    first_row,
+                    epilogue,
+                });
                 let block = weights.block_rows(block, first_row..first_row + rows);
-                let packed = bytemuck::cast_slice_mut::<[S::F32; VECTORS], f32>(&mut slice[..block.inputs]);
-                let x = x.chunks_exact(batch).skip(block.first_input);
-                for (to, from) in packed.chunks_exact_mut(width).zip(x) {
+                let x = x.chunks_exact(batch).skip(block.first_input).take(block.inputs);
+                for (to, from) in slice.chunks_exact_mut(width).zip(x) {
                     copy_padded(s, &from[first_column..first_column + columns], to);
                 }
-                let rows = block.rows().zip(sums.iter_mut());
-                let begin = |sums: &[S::F32; VECTORS]| if first { [s.splat(0.0); VECTORS] } else { *sums };
-                if !last {
-                    for (entries, sums) in rows {
-                        *sums = walk(s, entries, slice, begin(sums));
-                    }
-                    continue;
-                }
-                for (row, ((entries, sums), y)) in rows.zip(y.chunks_exact_mut(batch)).enumerate() {
-                    let sums = walk(s, entries, slice, begin(sums));
-                    let y = &mut y[first_column..first_column + columns];
-                    if columns == width {
-                        store_row::<S, VECTORS, true>(s, &sums, y);
-                    } else {
-                        store_row::<S, VECTORS, false>(s, &sums, y);
-                    }
-                    epilogue.apply(s, y, (first_row + row) * batch + first_column);
-                }
+                s.apart(Walk::<VECTORS> { block, slice, sums, begin, end });
             }
+        }
+    }
+}
+
+/// One block of inputs for a panel of columns.
+struct Walk<'a, const VECTORS: usize> {
+    block: Block<'a>,
+    /// The block's activations, `[BLOCK_MOST, width]`.
+    slice: &'a [f32],
+    /// The sums of the chunk's outputs, `[CHUNK, width]`.
+    sums: &'a mut [f32],
+    /// Whether the sums begin with this block, and whether they end with it.
+    begin: bool,
+    end: Option<End<'a>>,
+}
+
+/// Where sums go after the last block.
+struct End<'a> {
+    y: &'a mut [f32],
+    batch: usize,
+    first_column: usize,
+    columns: usize,
+    first_row: usize,
+    epilogue: Epilogue<'a>,
+}
+
+impl<const VECTORS: usize> Kernel for Walk<'_, VECTORS> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let width = VECTORS * S::LANES;
+        let slice: &[[S::F32; VECTORS]] = bytemuck::cast_slice(&self.slice[..BLOCK_MOST * width]);
+        let slice: &[_; BLOCK_MOST] = slice.try_into().expect("a slice of the widest block");
+        let sums: &mut [[S::F32; VECTORS]] = bytemuck::cast_slice_mut(&mut self.sums[..CHUNK * width]);
+        let rows = self.block.rows().zip(sums.iter_mut());
+        let begin = |sums: &[S::F32; VECTORS]| if self.begin { [s.splat(0.0); VECTORS] } else { *sums };
+        let Some(End { y, batch, first_column, columns, first_row, epilogue }) = self.end else {
+            for (entries, sums) in rows {
+                *sums = walk(s, entries, slice, begin(sums));
+            }
+            return;
+        };
+        for (row, ((entries, sums), y)) in rows.zip(y.chunks_exact_mut(batch)).enumerate() {
+            let sums = walk(s, entries, slice, begin(sums));
+            let y = &mut y[first_column..first_column + columns];
+            if columns == width {
+                store_row::<S, VECTORS, true>(s, &sums, y);
+            } else {
+                store_row::<S, VECTORS, false>(s, &sums, y);
+            }
+            epilogue.apply(s, y, (first_row + row) * batch + first_column);
         }
     }
 }
