@@ -81,6 +81,7 @@ impl PackedMask {
     }
 
     /// Number of weights kept.
+    #[inline]
     pub fn kept(&self) -> usize {
         self.words.iter().map(|w| w.count_ones() as usize).sum()
     }
@@ -176,7 +177,8 @@ impl PackedMask {
     pub(crate) fn word(&self, start: usize) -> u64 {
         let (word, shift) = (start / 64, start % 64);
         let low = self.words.get(word).copied().unwrap_or(0) >> shift;
-        let high = if shift > 0 { self.words.get(word + 1).copied().unwrap_or(0) << (64 - shift) } else { 0 };
+        // In two steps: a shift by 64 would overflow.
+        let high = self.words.get(word + 1).copied().unwrap_or(0) << 1 << (63 - shift);
         low | high
     }
 

@@ -93,17 +93,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         compress_lanes(lanes, bits, dst);
     }
 
-    /// Writes, for each lane i whose bit is set, the lane's bit pattern in the high and `base + i` in the low half of an
-    /// integer, packed to the front, then anything, `LANES` elements in all. Bits from `LANES` on must be 0.
+    /// Writes, for each lane whose bit is set, an integer with the bit pattern of `v`'s lane in the high and `columns`'
+    /// lane in the low half, packed to the front, then anything, `LANES` elements in all. Bits from `LANES` on must be 0.
     #[inline(always)]
-    fn compress_entries(self, base: u32, v: Self::F32, bits: u32, dst: &mut [u64]) {
-        let lanes = bytemuck::cast_slice::<Self::F32, u32>(core::slice::from_ref(&v));
+    fn compress_entries(self, columns: Self::I32, v: Self::F32, bits: u32, dst: &mut [u64]) {
+        let values = bytemuck::cast_slice::<Self::F32, u32>(core::slice::from_ref(&v));
+        let columns = bytemuck::cast_slice::<Self::I32, u32>(core::slice::from_ref(&columns));
         let dst = &mut dst[..Self::LANES];
         let mut rest = bits;
         let mut kept = 0;
         while rest != 0 {
-            let i = rest.trailing_zeros();
-            dst[kept] = u64::from(lanes[i as usize]) << 32 | u64::from(base.wrapping_add(i));
+            let i = rest.trailing_zeros() as usize;
+            dst[kept] = u64::from(values[i]) << 32 | u64::from(columns[i]);
             rest &= rest - 1;
             kept += 1;
         }

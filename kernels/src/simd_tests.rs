@@ -325,7 +325,7 @@ impl Kernel for Masks {
                     u64::from(x[l].to_bits()) << 32 | u64::from(base.wrapping_add(l as u32))
                 });
                 let mut packed = [77; MOST_LANES + 1];
-                s.compress_entries(base, vx, bits, &mut packed);
+                s.compress_entries(s.add_i32(s.iota_i32(), s.splat_i32(base as i32)), vx, bits, &mut packed);
                 assert_eq!(packed[..count], kept(&entries, bits), "compress_entries {bits:b}");
                 let after = &packed[S::LANES..];
                 assert!(after.iter().all(|&p| p == 77), "compress_entries {bits:b} writes too much");
@@ -435,7 +435,7 @@ impl Kernel for TooShort {
             "store" => s.store(zero, &mut x[..n]),
             "store_i32" => s.store_i32(zero_i32, &mut i[..n]),
             "compress_i32" => s.compress_i32(zero_i32, 0, &mut i[..n]),
-            "compress_entries" => s.compress_entries(0, zero, 0, &mut u[..n]),
+            "compress_entries" => s.compress_entries(zero_i32, zero, 0, &mut u[..n]),
             "transpose from" => {
                 s.transpose(&[0.0; MOST_LANES * MOST_LANES][..size - 1], n + 1, &mut x, n + 1)
             }

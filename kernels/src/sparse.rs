@@ -165,7 +165,7 @@ impl MaskedWeights {
     pub fn set_mask(&mut self, engine: Engine, mask: &PackedMask) -> Result<(), ShapeError> {
         let (outputs, inputs) = (self.outputs(), self.inputs());
         ShapeError::check("mask", &[outputs, inputs], mask.len())?;
-        self.kept = mask.kept();
+        self.kept = engine.backend().run(Kept(mask));
         self.dense = match self.path {
             Path::Auto => self.kept * 100 >= self.weights.len() * DENSE_FROM_PERCENT,
             Path::Sparse => false,
@@ -177,10 +177,11 @@ impl MaskedWeights {
                 .extend(self.weights.iter().zip(mask.iter()).map(|(&w, keep)| if keep { w } else { 0.0 }));
             return Ok(());
         }
-        self.compressed.compress(engine, &self.weights, mask, self.whole_rows);
+        self.compressed.compress(engine, &self.weights, mask, self.kept, self.whole_rows);
         if let Some(transpose) = &mut self.transpose {
             mask.transpose_into(outputs, inputs, &mut transpose.mask);
-            transpose.compressed.compress(engine, &transpose.weights, &transpose.mask, self.whole_rows);
+            let Transpose { weights, mask, compressed } = transpose;
+            compressed.compress(engine, weights, mask, self.kept, self.whole_rows);
         }
         Ok(())
     }
@@ -235,6 +236,10 @@ pub(crate) struct CompressedRows {
 
 /// A kept weight: its value in the high half, its column within the block in the low half.
 pub(crate) type Entry = u64;
+
+fn entry(column: usize, value: f32) -> Entry {
+    u64::from(value.to_bits()) << 32 | column as u64
+}
 
 /// The column of an entry, within its block.
 #[inline(always)]
@@ -342,9 +347,15 @@ impl CompressedRows {
         }
     }
 
-    /// Takes the kept weights of `weights` `[rows, columns]`.
-    fn compress(&mut self, engine: Engine, weights: &[f32], mask: &PackedMask, whole_rows: bool) {
-        let kept = mask.kept();
+    /// Takes the `kept` weights of `weights` `[rows, columns]`.
+    fn compress(
+        &mut self,
+        engine: Engine,
+        weights: &[f32],
+        mask: &PackedMask,
+        kept: usize,
+        whole_rows: bool,
+    ) {
         let most = if whole_rows {
             self.columns.clamp(1, MOST_COLUMNS)
         } else if kept >= weights.len() / 4 {
@@ -366,14 +377,22 @@ impl CompressedRows {
     }
 }
 
-/// No backend has more lanes.
-const MAX_LANES: usize = 32;
-
 #[derive(Clone, Copy)]
 struct Shape {
     rows: usize,
     columns: usize,
     block: usize,
+}
+
+/// How many weights a mask keeps, counted with the instruction for it.
+struct Kept<'a>(&'a PackedMask);
+
+impl Kernel for Kept<'_> {
+    type Out = usize;
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) -> usize {
+        self.0.kept()
+    }
 }
 
 /// The compression of consecutive blocks.
@@ -413,57 +432,81 @@ impl Compress<'_> {
         };
         engine.join(|| left.run_on(engine), || right.run_on(engine));
     }
-
-    /// Appends the kept ones of up to `LANES` weights.
-    #[inline(always)]
-    fn append<S: Simd>(&mut self, s: S, column: usize, weights: S::F32, bits: u32, end: &mut usize) {
-        let next = *end + bits.count_ones() as usize;
-        let room = &mut self.entries[*end..];
-        if room.len() >= S::LANES {
-            s.compress_entries(column as u32, weights, bits, room);
-        } else {
-            // The last ones: there is no room for a whole vector.
-            let mut vector = [0; MAX_LANES];
-            s.compress_entries(column as u32, weights, bits, &mut vector);
-            room[..next - *end].copy_from_slice(&vector[..next - *end]);
-        }
-        *end = next;
-    }
 }
 
 impl Kernel for Compress<'_> {
     type Out = ();
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
+    fn run<S: Simd>(self, s: S) {
         let Shape { rows, columns, block } = self.shape;
-        // As many whole vectors as a word of the mask has bits for.
-        let group = 64 / S::LANES * S::LANES;
-        let every_lane = u32::MAX >> (32 - S::LANES);
         let mut end = 0;
-        let starts = core::mem::take(&mut self.starts);
-        for (first, starts) in (self.first..columns).step_by(block).zip(starts.chunks_mut(rows.max(1))) {
+        for (first, starts) in (self.first..columns).step_by(block).zip(self.starts.chunks_mut(rows.max(1))) {
             let width = block.min(columns - first);
             for (row, start) in starts.iter_mut().enumerate() {
                 *start = self.base + end;
                 let at = row * columns + first;
-                let mut column = 0;
-                for weights in self.weights[at..at + width].chunks(group) {
-                    let mut word = self.mask.word(at + column);
-                    let vectors = weights.chunks_exact(S::LANES);
-                    let rest = vectors.remainder();
-                    for vector in vectors {
-                        self.append(s, column, s.load(vector), word as u32 & every_lane, &mut end);
-                        column += S::LANES;
-                        word >>= S::LANES;
-                    }
-                    if !rest.is_empty() {
-                        let bits = word as u32 & !(u32::MAX << rest.len());
-                        self.append(s, column, s.load_partial(rest), bits, &mut end);
-                    }
-                }
+                let weights = &self.weights[at..at + width];
+                // Short pieces of rows far apart are no stream to the processor's prefetching.
+                let ahead = self.weights.as_ptr().wrapping_add(at + 2 * columns);
+                (0..width).step_by(16).for_each(|line| s.prefetch(ahead.wrapping_add(line)));
+                let room = &mut self.entries[end..];
+                end += if room.len() >= width + S::LANES {
+                    compress(s, weights, self.mask, at, room)
+                } else {
+                    // The last ones: there may be no room for whole vectors.
+                    compress_last(weights, self.mask, at, room)
+                };
             }
         }
     }
+}
+
+/// Compresses part of a row, whose first bit in the mask is `at`, and returns how many weights are kept. Writes up to
+/// `LANES` entries more.
+///
+/// 0.6 cycles a weight in L2 (AVX-512, Zen 4), whatever the sparsity; 0.8 where the loop over the vectors of a word is not
+/// unrolled.
+#[inline(always)]
+fn compress<S: Simd>(s: S, weights: &[f32], mask: &PackedMask, at: usize, room: &mut [Entry]) -> usize {
+    // As many whole vectors as a word of the mask has bits for.
+    let group = 64 / S::LANES * S::LANES;
+    let every_lane = u32::MAX >> (32 - S::LANES);
+    let (step, mut columns) = (s.splat_i32(S::LANES as i32), s.iota_i32());
+    let mut end = 0;
+    let groups = weights.chunks_exact(group);
+    let rest = groups.remainder();
+    for (index, weights) in groups.enumerate() {
+        let word = mask.word(at + index * group);
+        for i in (0..group).step_by(S::LANES) {
+            append(s, columns, s.load(&weights[i..]), (word >> i) as u32 & every_lane, room, &mut end);
+            columns = s.add_i32(columns, step);
+        }
+    }
+    let word = mask.word(at + weights.len() - rest.len());
+    let whole = rest.len() / S::LANES * S::LANES;
+    for i in (0..whole).step_by(S::LANES) {
+        append(s, columns, s.load(&rest[i..]), (word >> i) as u32 & every_lane, room, &mut end);
+        columns = s.add_i32(columns, step);
+    }
+    let last = &rest[whole..];
+    if !last.is_empty() {
+        let bits = (word >> whole) as u32 & !(u32::MAX << last.len());
+        append(s, columns, s.load_partial(last), bits, room, &mut end);
+    }
+    end
+}
+
+/// Puts the weights whose bits are set, and their columns, to `room[*end..]`.
+#[inline(always)]
+fn append<S: Simd>(s: S, columns: S::I32, weights: S::F32, bits: u32, room: &mut [Entry], end: &mut usize) {
+    s.compress_entries(columns, weights, bits, &mut room[*end..]);
+    *end += bits.count_ones() as usize;
+}
+
+/// [`compress`], without writing more than what is kept.
+fn compress_last(weights: &[f32], mask: &PackedMask, at: usize, room: &mut [Entry]) -> usize {
+    let kept = (0..weights.len()).filter(|&column| mask.get(at + column));
+    kept.zip(room).map(|(column, to)| *to = entry(column, weights[column])).count()
 }
 
 #[cfg(test)]

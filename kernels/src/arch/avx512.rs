@@ -159,21 +159,22 @@ impl Simd for Avx512 {
         self.store_i32(op!(_mm512_maskz_compress_epi32(bits as __mmask16, v)), dst);
     }
     #[inline(always)]
-    fn compress_entries(self, base: u32, v: __m512, bits: u32, dst: &mut [u64]) {
-        let halves = op!({
-            let keep = bits as __mmask16;
-            let values = _mm512_maskz_compress_epi32(keep, _mm512_castps_si512(v));
-            let columns = _mm512_add_epi32(self.iota_i32(), _mm512_set1_epi32(base as i32));
-            let columns = _mm512_maskz_compress_epi32(keep, columns);
-            // Column i, value i, column i + 1, …: lanes of `values` count from 16.
-            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+    fn compress_entries(self, columns: __m512i, v: __m512, bits: u32, dst: &mut [u64]) {
+        let (low, high) = (bits as __mmask8, (bits >> 8) as __mmask8);
+        let halves: [[u64; 8]; 2] = bytemuck::cast(op!({
+            let values = _mm512_castps_si512(v);
+            // Column i, value i, column i + 1, …: lanes of `values` count from 16. Entries made before they are packed:
+            // packing columns and values in 32-bit lanes took 11.6 cycles a vector instead of 7.4 (Zen 4).
+            let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
             [
-                _mm512_permutex2var_epi32(columns, low, values),
-                _mm512_permutex2var_epi32(columns, high, values),
+                _mm512_maskz_compress_epi64(low, _mm512_permutex2var_epi32(columns, first, values)),
+                _mm512_maskz_compress_epi64(high, _mm512_permutex2var_epi32(columns, second, values)),
             ]
-        });
-        dst[..16].copy_from_slice(&bytemuck::cast::<[__m512i; 2], [u64; 16]>(halves));
+        }));
+        let dst = &mut dst[..16];
+        dst[..8].copy_from_slice(&halves[0]);
+        dst[low.count_ones() as usize..][..8].copy_from_slice(&halves[1]);
     }
     #[inline(always)]
     fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {

@@ -114,7 +114,7 @@ impl Multiply<'_> {
             let first_row = first_row + chunk * CHUNK;
             for block in 0..blocks {
                 let begin = block == 0;
-                let end = (block + 1 == blocks).then(|| End {
+                let end = (block + 1 == blocks).then_some(End {
                     y: &mut *y,
                     batch,
                     first_column,
