@@ -105,12 +105,18 @@ impl PackedMask {
     /// ```
     pub fn apply(&self, values: &mut [f32]) -> Result<(), ShapeError> {
         ShapeError::check("values", &[self.len], values.len())?;
+        self.clear_removed(values);
+        Ok(())
+    }
+
+    /// [`apply`](Self::apply), to be compiled for an instruction set.
+    #[inline(always)]
+    pub(crate) fn clear_removed(&self, values: &mut [f32]) {
         for (values, &word) in values.chunks_mut(64).zip(&self.words) {
             for (i, value) in values.iter_mut().enumerate() {
                 *value = if word >> i & 1 != 0 { *value } else { 0.0 };
             }
         }
-        Ok(())
     }
 
     /// The packed words.
