@@ -131,14 +131,14 @@ impl Kernel for Walk<'_> {
                         let vectors = columns.div_ceil(S::LANES).next_power_of_two();
                         let piece = piece(at);
                         match (vectors, columns == vectors * S::LANES) {
-                            (1, true) => self.planes::<S, 1, true>(s, &piece, columns, plane),
-                            (1, false) => self.planes::<S, 1, false>(s, &piece, columns, plane),
-                            (2, true) => self.planes::<S, 2, true>(s, &piece, columns, plane),
-                            (2, false) => self.planes::<S, 2, false>(s, &piece, columns, plane),
-                            (4, true) => self.planes::<S, 4, true>(s, &piece, columns, plane),
-                            (4, false) => self.planes::<S, 4, false>(s, &piece, columns, plane),
-                            (_, true) => self.planes::<S, PANEL, true>(s, &piece, columns, plane),
-                            (_, false) => self.planes::<S, PANEL, false>(s, &piece, columns, plane),
+                            (1, true) => self.planes::<S, 1, true>(s, piece, columns, plane),
+                            (1, false) => self.planes::<S, 1, false>(s, piece, columns, plane),
+                            (2, true) => self.planes::<S, 2, true>(s, piece, columns, plane),
+                            (2, false) => self.planes::<S, 2, false>(s, piece, columns, plane),
+                            (4, true) => self.planes::<S, 4, true>(s, piece, columns, plane),
+                            (4, false) => self.planes::<S, 4, false>(s, piece, columns, plane),
+                            (_, true) => self.planes::<S, PANEL, true>(s, piece, columns, plane),
+                            (_, false) => self.planes::<S, PANEL, false>(s, piece, columns, plane),
                         }
                     }
                 }
@@ -153,39 +153,72 @@ impl Walk<'_> {
     fn planes<S: Simd, const VECTORS: usize, const FULL: bool>(
         &mut self,
         s: S,
-        piece: &Piece<'_>,
+        piece: Piece<'_>,
         columns: usize,
         plane: usize,
     ) {
-        let columns = if FULL { VECTORS * S::LANES } else { columns };
         let slots = self.layout.block_slots;
-        let segments = &self.plan.starts[piece.segments + self.first_row * slots..];
-        for (row, out) in self.out.chunks_exact_mut(plane).enumerate() {
+        s.apart(Planes::<VECTORS, FULL> {
+            columns,
+            segments: &self.plan.starts[piece.segments + self.first_row * slots..],
+            slots,
+            entries: &self.plan.entries,
+            piece,
+            plane,
+            first_row: self.first_row,
+            epilogue: self.epilogue,
+            out: self.out,
+        });
+    }
+}
+
+/// A piece in planes of the destination.
+struct Planes<'a, const VECTORS: usize, const FULL: bool> {
+    piece: Piece<'a>,
+    columns: usize,
+    /// The segments of the first plane, and how many each has.
+    segments: &'a [usize],
+    slots: usize,
+    entries: &'a [Entry],
+    /// Floats of a plane.
+    plane: usize,
+    first_row: usize,
+    epilogue: Epilogue<'a>,
+    out: &'a mut [f32],
+}
+
+impl<const VECTORS: usize, const FULL: bool> Kernel for Planes<'_, VECTORS, FULL> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { piece, columns, segments, slots, entries, plane, first_row, epilogue, out } = self;
+        let columns = if FULL { VECTORS * S::LANES } else { columns };
+        for (row, out) in out.chunks_exact_mut(plane).enumerate() {
             let segments = &segments[row * slots..];
-            let entries = &self.plan.entries[segments[piece.slots.start]..segments[piece.slots.end]];
+            let entries = &entries[segments[piece.slots.start]..segments[piece.slots.end]];
             let out = &mut out[piece.at..piece.at + columns];
             let mut sums = [s.splat(0.0); VECTORS];
             if !piece.first {
                 load_row::<S, VECTORS, FULL>(s, out, &mut sums);
             }
-            add(s, entries, piece.source, piece.excess, &mut sums);
+            let sums = add(s, entries, piece.source, piece.excess, sums);
             store_row::<S, VECTORS, FULL>(s, &sums, out);
             if piece.last {
-                self.epilogue.apply(s, out, (self.first_row + row) * plane + piece.at);
+                epilogue.apply(s, out, (first_row + row) * plane + piece.at);
             }
         }
     }
 }
 
-/// Adds each kept weight times the source it meets to the sums.
+/// The sums plus each kept weight times the source it meets.
 #[inline(always)]
 fn add<S: Simd, const VECTORS: usize>(
     s: S,
     entries: &[Entry],
     source: &[f32],
     excess: usize,
-    sums: &mut [S::F32; VECTORS],
-) {
+    mut sums: [S::F32; VECTORS],
+) -> [S::F32; VECTORS] {
     for &entry in entries {
         let weight = s.splat(value(entry));
         let source = &source[column(entry).wrapping_sub(excess)..][..VECTORS * S::LANES];
@@ -193,4 +226,5 @@ fn add<S: Simd, const VECTORS: usize>(
             sums[v] = s.mul_add(weight, s.load(&source[v * S::LANES..]), sums[v]);
         }
     }
+    sums
 }
