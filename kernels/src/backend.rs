@@ -151,6 +151,8 @@ impl fmt::Display for Backend {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -166,10 +168,9 @@ mod tests {
     #[test]
     fn required_backends_are_present() {
         let available = Backend::available();
-        eprintln!(
-            "backends under test: {}",
-            available.iter().map(|b| b.name()).collect::<Vec<_>>().join(", ")
-        );
+        let names = available.iter().map(|b| b.name()).collect::<Vec<_>>().join(", ");
+        // Past the test harness, which would keep it to itself.
+        writeln!(std::io::stderr(), "backends under test: {names}").unwrap();
         let required = std::env::var("SLTH_REQUIRE").unwrap_or_default();
         for name in required.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             assert!(

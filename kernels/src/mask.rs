@@ -1,6 +1,8 @@
 //! A mask: one bit per weight, packed.
 
+use crate::engine::Engine;
 use crate::error::ShapeError;
+use crate::simd::{Kernel, Simd};
 
 /// One bit per weight, 1 = kept. Bit i is bit `i % 64` of word `i / 64`; the bits after the last weight are 0.
 ///
@@ -81,7 +83,7 @@ impl PackedMask {
     }
 
     /// Number of weights kept.
-    #[inline]
+    #[inline(always)]
     pub fn kept(&self) -> usize {
         self.words.iter().map(|w| w.count_ones() as usize).sum()
     }
@@ -109,9 +111,8 @@ impl PackedMask {
         Ok(())
     }
 
-    /// [`apply`](Self::apply), to be compiled for an instruction set.
     #[inline(always)]
-    pub(crate) fn clear_removed(&self, values: &mut [f32]) {
+    fn clear_removed(&self, values: &mut [f32]) {
         for (values, &word) in values.chunks_mut(64).zip(&self.words) {
             for (i, value) in values.iter_mut().enumerate() {
                 *value = if word >> i & 1 != 0 { *value } else { 0.0 };
@@ -142,6 +143,16 @@ impl PackedMask {
             core::iter::successors(Some(word).filter(|&word| word != 0), after)
                 .map(move |rest| at * 64 + rest.trailing_zeros() as usize)
         })
+    }
+
+    /// [`kept`](Self::kept), with the instruction that counts bits.
+    pub(crate) fn kept_on(&self, engine: Engine) -> usize {
+        engine.backend().run(Kept(self))
+    }
+
+    /// [`apply`](Self::apply) to values as many as the mask has bits, with vector instructions.
+    pub(crate) fn apply_on(&self, engine: Engine, values: &mut [f32]) {
+        engine.backend().run(ClearRemoved { mask: self, values });
     }
 
     /// The words, to be filled by a kernel that keeps the tail clear.
@@ -225,6 +236,29 @@ fn transpose_tile(tile: &mut [u64; 64]) {
         }
         side /= 2;
         low ^= low << side;
+    }
+}
+
+struct Kept<'a>(&'a PackedMask);
+
+impl Kernel for Kept<'_> {
+    type Out = usize;
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) -> usize {
+        self.0.kept()
+    }
+}
+
+struct ClearRemoved<'a> {
+    mask: &'a PackedMask,
+    values: &'a mut [f32],
+}
+
+impl Kernel for ClearRemoved<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        self.mask.clear_removed(self.values);
     }
 }
 

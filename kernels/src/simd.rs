@@ -86,11 +86,19 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         low | high << (2 * Self::LANES)
     }
 
-    /// [`compress`](Simd::compress) for integers.
+    /// Writes the lanes whose bit is set, packed to the front, then anything, `LANES` elements in all. Bits from `LANES` on
+    /// must be 0.
     #[inline(always)]
     fn compress_i32(self, v: Self::I32, bits: u32, dst: &mut [i32]) {
         let lanes = bytemuck::cast_slice::<Self::I32, i32>(core::slice::from_ref(&v));
-        compress_lanes(lanes, bits, dst);
+        let dst = &mut dst[..Self::LANES];
+        let mut rest = bits;
+        let mut kept = 0;
+        while rest != 0 {
+            dst[kept] = lanes[rest.trailing_zeros() as usize];
+            rest &= rest - 1;
+            kept += 1;
+        }
     }
 
     /// Writes, for each lane whose bit is set, an integer with the bit pattern of `v`'s lane in the high and `columns`'
@@ -189,17 +197,5 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
             *lane = i as i32;
         }
         v
-    }
-}
-
-#[inline(always)]
-fn compress_lanes<T: Copy>(lanes: &[T], bits: u32, dst: &mut [T]) {
-    let dst = &mut dst[..lanes.len()];
-    let mut rest = bits;
-    let mut kept = 0;
-    while rest != 0 {
-        dst[kept] = lanes[rest.trailing_zeros() as usize];
-        rest &= rest - 1;
-        kept += 1;
     }
 }

@@ -31,8 +31,8 @@ pub struct MaskedWeights {
     weights: Vec<f32>,
     kept: usize,
     path: Path,
-    /// Whether the next mask's rows are to be left whole.
-    whole_rows: bool,
+    /// The most columns that products will have, from the next mask on.
+    batch: usize,
     /// Whether products take the dense path, since the last mask.
     dense: bool,
     /// The weights with zeros for the removed ones, while products take the dense path; otherwise empty or stale.
@@ -45,7 +45,8 @@ pub struct MaskedWeights {
 /// the sign of a zero may differ); for infinite ones and NaN the dense one makes NaN of 0 · ∞.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Path {
-    /// Whichever is faster at the mask's density: [`Dense`](Path::Dense) from 85 % kept on.
+    /// Whichever is faster at the mask's density: [`Dense`](Path::Dense) from 85 % kept on; for small batches, as
+    /// [`MaskedWeights::with_batch`] announces them, from 60 % (below 64 columns), 35 % (up to 16) or 30 % (up to 3).
     #[default]
     Auto,
     /// Walk the kept weights only.
@@ -54,10 +55,15 @@ pub enum Path {
     Dense,
 }
 
-/// Fraction kept, of 100, from which the dense path is the faster one. The sparse path costs time in proportion to the
-/// weights kept, and at 100 % a sixth more than the dense one (0.80 against 0.95 of FMA peak at 128×784×500, 0.78 against
-/// 0.95 at 512×784×500, AVX-512, Zen 4).
-const DENSE_FROM_PERCENT: usize = 85;
+/// Fraction kept, of 100, from which the dense path is the faster one for products of up to `batch` columns. The sparse
+/// path costs time in proportion to the weights kept, the dense one in proportion to the vectors of columns, of which the
+/// sparse one fills 4 as fast as 2 or 1. Measured at 500×784 and 1024×1024 on Zen 4, where both take as long: 64 columns and
+/// more 0.77–0.85 (AVX-512), 0.67–0.81 (AVX2); 17 to 48: 0.58–0.64, 0.47–0.61; 4 to 16: 0.34–0.39, 0.23–0.40; 1 to 3, rows left
+/// whole: 0.16–0.38, 0.14–0.57, and 0.4 for 4096×4096, where memory counts.
+fn dense_from_percent(batch: usize) -> u64 {
+    const FEWER_THAN: [(usize, u64); 3] = [(FEW_COLUMNS + 1, 30), (17, 35), (64, 60)];
+    FEWER_THAN.iter().find(|(columns, _)| batch < *columns).map_or(85, |&(_, percent)| percent)
+}
 
 #[derive(Clone, Debug)]
 struct Transpose {
@@ -114,7 +120,7 @@ impl MaskedWeights {
             weights: weights.to_vec(),
             kept: 0,
             path: Path::Auto,
-            whole_rows: false,
+            batch: usize::MAX,
             dense: false,
             effective: Vec::new(),
             compressed,
@@ -138,9 +144,10 @@ impl MaskedWeights {
         Self { path, ..self }
     }
 
-    /// Says that products will have at most `batch` columns, from the next [`set_mask`](Self::set_mask) on. For up to 3,
-    /// one image at a time say, the weights are laid out for that: with 4096 × 4096 weights, s = 0.9 and a batch of 1 a
-    /// product takes a third less time. Larger batches are still computed, column by column.
+    /// Says that products will have at most `batch` columns, from the next [`set_mask`](Self::set_mask) on; without it
+    /// they are taken to have many. [`Path::Auto`] then chooses for that many, and for up to 3, one image at a time say, the
+    /// weights are laid out for them: with 4096 × 4096 weights, s = 0.9 and a batch of 1 a product takes a third less time.
+    /// Larger batches are still computed, if slower.
     ///
     /// ```
     /// use slth_kernels::{Engine, MaskedWeights, PackedMask};
@@ -155,7 +162,7 @@ impl MaskedWeights {
     /// ```
     #[must_use]
     pub fn with_batch(self, batch: usize) -> Self {
-        Self { whole_rows: batch <= FEW_COLUMNS, ..self }
+        Self { batch, ..self }
     }
 
     /// Puts another mask over the weights; bit `o * inputs + i` is the weight from input i to output o.
@@ -166,23 +173,26 @@ impl MaskedWeights {
     pub fn set_mask(&mut self, engine: Engine, mask: &PackedMask) -> Result<(), ShapeError> {
         let (outputs, inputs) = (self.outputs(), self.inputs());
         ShapeError::check("mask", &[outputs, inputs], mask.len())?;
-        self.kept = engine.backend().run(Kept(mask));
+        self.kept = mask.kept_on(engine);
         self.dense = match self.path {
-            Path::Auto => self.kept * 100 >= self.weights.len() * DENSE_FROM_PERCENT,
+            Path::Auto => {
+                self.kept as u64 * 100 >= self.weights.len() as u64 * dense_from_percent(self.batch)
+            }
             Path::Sparse => false,
             Path::Dense => true,
         };
         if self.dense {
             self.effective.clear();
             self.effective.extend_from_slice(&self.weights);
-            engine.backend().run(ClearRemoved { mask, values: &mut self.effective });
+            mask.apply_on(engine, &mut self.effective);
             return Ok(());
         }
-        self.compressed.compress(engine, &self.weights, mask, self.kept, self.whole_rows);
+        let whole_rows = self.batch <= FEW_COLUMNS;
+        self.compressed.compress(engine, &self.weights, mask, self.kept, whole_rows);
         if let Some(transpose) = &mut self.transpose {
             mask.transpose_into(outputs, inputs, &mut transpose.mask);
             let Transpose { weights, mask, compressed } = transpose;
-            compressed.compress(engine, weights, mask, self.kept, self.whole_rows);
+            compressed.compress(engine, weights, mask, self.kept, whole_rows);
         }
         Ok(())
     }
@@ -238,7 +248,8 @@ pub(crate) struct CompressedRows {
 /// A kept weight: its value in the high half, its column within the block in the low half.
 pub(crate) type Entry = u64;
 
-fn entry(column: usize, value: f32) -> Entry {
+#[inline(always)]
+pub(crate) fn entry(column: usize, value: f32) -> Entry {
     u64::from(value.to_bits()) << 32 | column as u64
 }
 
@@ -385,31 +396,6 @@ struct Shape {
     block: usize,
 }
 
-/// How many weights a mask keeps, counted with the instruction for it.
-struct Kept<'a>(&'a PackedMask);
-
-impl Kernel for Kept<'_> {
-    type Out = usize;
-    #[inline(always)]
-    fn run<S: Simd>(self, _s: S) -> usize {
-        self.0.kept()
-    }
-}
-
-/// [`PackedMask::apply`] on a backend.
-struct ClearRemoved<'a> {
-    mask: &'a PackedMask,
-    values: &'a mut [f32],
-}
-
-impl Kernel for ClearRemoved<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, _s: S) {
-        self.mask.clear_removed(self.values);
-    }
-}
-
 /// The compression of consecutive blocks.
 struct Compress<'a> {
     weights: &'a [f32],
@@ -520,8 +506,19 @@ fn append<S: Simd>(s: S, columns: S::I32, weights: S::F32, bits: u32, room: &mut
 
 /// [`compress`], without writing more than what is kept.
 fn compress_last(weights: &[f32], mask: &PackedMask, at: usize, room: &mut [Entry]) -> usize {
-    let kept = (0..weights.len()).filter(|&column| mask.get(at + column));
-    kept.zip(room).map(|(column, to)| *to = entry(column, weights[column])).count()
+    let mut room = room.iter_mut();
+    let before = room.len();
+    for (index, weights) in weights.chunks(64).enumerate() {
+        let mut word = mask.word(at + index * 64) & (u64::MAX >> (64 - weights.len()));
+        while word != 0 {
+            let column = word.trailing_zeros() as usize;
+            if let Some(to) = room.next() {
+                *to = entry(index * 64 + column, weights[column]);
+            }
+            word &= word - 1;
+        }
+    }
+    before - room.len()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use slth_kernels::top_k::{Order, Selection, Selector, Threshold, TopKError};
 use slth_kernels::update::ScoreStep;
-use slth_kernels::{Engine, MaskedWeights, PackedMask};
+use slth_kernels::{Engine, MaskedWeights, PackedMask, Path};
 use smallvec::SmallVec;
 
 use super::check_fits;
@@ -194,6 +194,8 @@ impl<'a> EdgePopup<'a> {
             // Nothing before the first layer asks for its gradient, and a convolution needs no transpose for it.
             let transposes = index > 0 && shape.kernel.is_none();
             let masked = if transposes { MaskedWeights::with_input_gradient } else { MaskedWeights::new };
+            // A convolution walks its weights, dense or not: the kept ones are the fewer.
+            let path = if shape.kernel.is_some() { Path::Sparse } else { Path::Auto };
             Ok(ScoredLayer {
                 shape,
                 weights,
@@ -201,7 +203,9 @@ impl<'a> EdgePopup<'a> {
                 velocity: vec![0.0; n],
                 keep: shape.kept(settings.sparsity),
                 mask: PackedMask::all_kept(n),
-                masked: masked(engine, weights, shape.outputs, shape.inputs)?,
+                masked: masked(engine, weights, shape.outputs, shape.inputs)?
+                    .with_batch(batch)
+                    .with_path(path),
                 selector: Selector::default(),
                 threshold: None,
             })

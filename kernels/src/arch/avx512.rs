@@ -2,10 +2,9 @@
 //! later; not Intel's client CPUs from Alder Lake (2021) on.
 //!
 //! Masks are not vectors but 16-bit integers in registers of their own (k0 to k7): a comparison yields the bits directly,
-//! a partial load or store is one instruction that does not touch the lanes switched off, and `vcompressps` packs lanes
+//! a partial load or store is one instruction that does not touch the lanes switched off, and `vpcompressd` packs lanes
 //! without a table. It packs in a register here, which is then stored whole: compressing into memory is microcode on
-//! Zen 4 (17–24 ns against 1.4). Packing 16-bit lanes would need VBMI2 (Ice Lake); indices are packed as 32-bit lanes
-//! and narrowed.
+//! Zen 4 (17–24 ns against 1.4).
 //!
 //! Zen 4 runs a 512-bit operation as two halves: the arithmetic peak of AVX2, but half the instructions to decode and
 //! four times the room in registers, so that a large tile's accumulators stay there.
@@ -185,23 +184,22 @@ impl Simd for Avx512 {
             }
             // Pairs of rows interleaved, pairs of pairs: every 128-bit quarter of `quads[4 * r + c]` now holds rows
             // 4r to 4r + 3 of a column ≡ c mod 4.
-            let mut quads = [_mm512_setzero_pd(); 16];
+            let mut quads = [_mm512_setzero_ps(); 16];
             for r in 0..4 {
                 let [r0, r1, r2, r3] = [rows[4 * r], rows[4 * r + 1], rows[4 * r + 2], rows[4 * r + 3]];
-                let low =
-                    [_mm512_unpacklo_ps(r0, r1), _mm512_unpacklo_ps(r2, r3)].map(|v| _mm512_castps_pd(v));
-                let high =
-                    [_mm512_unpackhi_ps(r0, r1), _mm512_unpackhi_ps(r2, r3)].map(|v| _mm512_castps_pd(v));
-                quads[4 * r] = _mm512_unpacklo_pd(low[0], low[1]);
-                quads[4 * r + 1] = _mm512_unpackhi_pd(low[0], low[1]);
-                quads[4 * r + 2] = _mm512_unpacklo_pd(high[0], high[1]);
-                quads[4 * r + 3] = _mm512_unpackhi_pd(high[0], high[1]);
+                let low01 = _mm512_castps_pd(_mm512_unpacklo_ps(r0, r1));
+                let low23 = _mm512_castps_pd(_mm512_unpacklo_ps(r2, r3));
+                let high01 = _mm512_castps_pd(_mm512_unpackhi_ps(r0, r1));
+                let high23 = _mm512_castps_pd(_mm512_unpackhi_ps(r2, r3));
+                quads[4 * r] = _mm512_castpd_ps(_mm512_unpacklo_pd(low01, low23));
+                quads[4 * r + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low01, low23));
+                quads[4 * r + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23));
+                quads[4 * r + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23));
             }
             // The 4 × 4 quarters of each c transposed: of `quads[4 * r + c]`, quarter q goes to quarter r of column
             // 4q + c.
             for c in 0..4 {
-                let [q0, q1, q2, q3] =
-                    [quads[c], quads[4 + c], quads[8 + c], quads[12 + c]].map(|v| _mm512_castpd_ps(v));
+                let [q0, q1, q2, q3] = [quads[c], quads[4 + c], quads[8 + c], quads[12 + c]];
                 let (even01, odd01) =
                     (_mm512_shuffle_f32x4::<0x88>(q0, q1), _mm512_shuffle_f32x4::<0xdd>(q0, q1));
                 let (even23, odd23) =

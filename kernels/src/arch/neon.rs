@@ -31,12 +31,10 @@ impl Neon {
     }
 }
 
-/// For each 4-bit mask the positions of its set bits, ascending.
-static POSITIONS: [[u16; 4]; 16] = positions();
-
 /// For each 4-bit mask the bytes of the lanes whose bit is set, ascending; 256 bytes.
 static LANE_BYTES: [[u8; 16]; 16] = lane_bytes();
 
+/// For each 4-bit mask the positions of its set bits, ascending.
 const fn positions() -> [[u16; 4]; 16] {
     let mut table = [[0; 4]; 16];
     let mut bits = 0;

@@ -11,7 +11,7 @@
 
 use super::{Shape, Weights, product};
 use crate::error::ShapeError;
-use crate::sparse::Entry;
+use crate::sparse::{Entry, entry};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -196,8 +196,9 @@ impl Layout {
     }
 }
 
-/// The size of the blocks that `all` is cut into so that none exceeds `most`, about equal.
-fn even(all: usize, most: usize) -> usize {
+/// The size of the pieces that `all` is cut into so that none exceeds `most`, about equal: a small last one would take
+/// nearly as long as a full one.
+pub(super) fn even(all: usize, most: usize) -> usize {
     all.div_ceil(all.div_ceil(most.max(1)))
 }
 
@@ -325,7 +326,7 @@ impl Plan {
         }
         entries.resize(total, 0);
         for_each(&mut |segment, offset, weight| {
-            entries[starts[segment + 1]] = u64::from(weight.to_bits()) << 32 | offset as u64;
+            entries[starts[segment + 1]] = entry(offset, weight);
             starts[segment + 1] += 1;
         });
         Ok(())

@@ -8,6 +8,7 @@
 //! Cost: weights · positions · batch multiply-adds, at the largest tile with one load for 1.9 of them; per tile and vector
 //! one addition per weight and image, 1/positions of that.
 
+use super::plan::even;
 use super::{Shape, product};
 use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
@@ -100,12 +101,6 @@ struct Tile<'a, V> {
     /// Where its first weight is in `dw`, and how many images the vectors hold.
     weight: usize,
     images: usize,
-}
-
-/// The size of the pieces that `all` is cut into so that none exceeds `most`, about equal: a small last one would take
-/// nearly as long.
-fn even(all: usize, most: usize) -> usize {
-    all.div_ceil(all.div_ceil(most))
 }
 
 impl Kernel for WeightGradient<'_> {

@@ -37,9 +37,8 @@ pub fn forward(
         vector::multiply_dense(engine, weights, x, activation.into(), y);
         return Ok(());
     }
-    let packed = workspace.packed.get(gemm::packed_len(outputs, batch, inputs));
     let (weights, x) = (Matrix::new(weights, outputs, inputs), Matrix::new(x, inputs, batch));
-    gemm::multiply(engine, weights, x, activation.into(), y, packed);
+    gemm::multiply(engine, weights, x, activation.into(), y, &mut workspace.packed);
     Ok(())
 }
 
@@ -72,8 +71,11 @@ pub fn input_gradient(
     ShapeError::check("dy", &[outputs, batch], dy.len())?;
     ShapeError::check("dx", &[inputs, batch], dx.len())?;
     let epilogue: Epilogue<'_> = relu_epilogue(relu_of, inputs, batch)?;
-    let packed = workspace.packed.get(gemm::packed_len(inputs, batch, outputs));
+    if batch == 1 && outputs > 0 && inputs > 0 {
+        vector::multiply_dense_transposed(engine, weights, dy, epilogue, dx);
+        return Ok(());
+    }
     let (weights, dy) = (Matrix::new(weights, outputs, inputs), Matrix::new(dy, outputs, batch));
-    gemm::multiply(engine, weights.transpose(), dy, epilogue, dx, packed);
+    gemm::multiply(engine, weights.transpose(), dy, epilogue, dx, &mut workspace.packed);
     Ok(())
 }

@@ -25,15 +25,19 @@ impl Epilogue<'_> {
                 for part in full.chunks_exact_mut(S::LANES) {
                     s.store(s.max(s.load(part), zero), part);
                 }
-                s.store_partial(s.max(s.load_partial(rest), zero), rest);
+                if !rest.is_empty() {
+                    s.store_partial(s.max(s.load_partial(rest), zero), rest);
+                }
             }
             Epilogue::ReluOf(x) => {
                 let (x, x_rest) = x[at..at + full.len() + rest.len()].split_at(full.len());
                 for (part, x) in full.chunks_exact_mut(S::LANES).zip(x.chunks_exact(S::LANES)) {
                     s.store(s.select(s.gt(s.load(x), zero), s.load(part), zero), part);
                 }
-                let on = s.gt(s.load_partial(x_rest), zero);
-                s.store_partial(s.select(on, s.load_partial(rest), zero), rest);
+                if !rest.is_empty() {
+                    let on = s.gt(s.load_partial(x_rest), zero);
+                    s.store_partial(s.select(on, s.load_partial(rest), zero), rest);
+                }
             }
         }
     }

@@ -6,10 +6,11 @@
 //! of C; each sum is one chain of multiply-adds in ascending k. Between blocks of K the sums rest in C, which changes no
 //! bit. An A that comes transposed is transposed first.
 //!
-//! Cost: M · N · K multiply-adds; packing reads B once and is 1/M of that.
+//! Cost: M · N · K multiply-adds; packing reads B once and is 1/M of that, transposing A 1/N.
 
 use super::epilogue::Epilogue;
 use super::rows::{copy_padded, load_row, store_row};
+use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
 use crate::simd::{Kernel, Simd};
 
@@ -34,7 +35,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Most depth of a block along K: a panel of B then takes 33 (AVX2) or 133 KiB (AVX-512), which the machine streams from
+/// Most depth of a block along K: a panel of B then takes 32 (AVX2) or 130 KiB (AVX-512), which the machine streams from
 /// L2 fast enough; deeper blocks load and store C less often. Fraction of FMA peak at 512×784×500 / 1024³ (AVX-512,
 /// Zen 4), by the depth that comes of it: 98 → 0.89 / 0.86, 131 → 0.88 / 0.89, 262 → 0.92 / 0.92, 392 → 0.95 / 0.95 (341),
 /// 512 → 0.95 at 1024³, all of K → 0.94 / 0.95.
@@ -56,29 +57,20 @@ const fn vectors(lanes: usize) -> usize {
     if lanes == 8 { 2 } else { 4 }
 }
 
-/// Floats of scratch memory for a transposed A and packed B on any backend.
-pub(crate) fn packed_len(m: usize, n: usize, k: usize) -> usize {
-    // An empty product may have any other sizes: no slice vouches for them.
-    if m == 0 || n == 0 || k == 0 {
-        return 0;
-    }
-    m.saturating_mul(row_stride(k)).saturating_add(k.saturating_mul(n.saturating_add(32)))
-}
-
 /// Floats from row to row of an A that was transposed: rows begin on vector boundaries, and not all in the same sets of
 /// the caches.
 fn row_stride(k: usize) -> usize {
-    k.saturating_add(16).next_multiple_of(32) - 16
+    (k + 16).next_multiple_of(32) - 16
 }
 
-/// Computes C; `packed` has [`packed_len`] floats on a 64-byte boundary.
+/// Computes C.
 pub(crate) fn multiply(
     engine: Engine,
     a: Matrix<'_>,
     b: Matrix<'_>,
     epilogue: Epilogue<'_>,
     c: &mut [f32],
-    packed: &mut [f32],
+    scratch: &mut AlignedBuffer,
 ) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!((k, c.len()), (b.rows, m * n));
@@ -86,9 +78,10 @@ pub(crate) fn multiply(
         c.fill(0.0);
         return;
     }
-    let (rows, packed_b) = packed.split_at_mut(m * row_stride(k));
+    let padded_n = n.next_multiple_of(engine.backend().run(Lanes));
+    let stride = if a.transposed { row_stride(k) } else { 0 };
+    let (rows, packed_b) = scratch.get(m * stride + k * padded_n).split_at_mut(m * stride);
     let a = if a.transposed {
-        let stride = row_stride(k);
         engine.for_each_chunk(rows, 32 * stride, |index, rows| {
             engine.backend().run(Transpose { a, first_row: index * 32, rows, stride });
         });
@@ -97,8 +90,6 @@ pub(crate) fn multiply(
         Rows { data: a.data, stride: k }
     };
     let depth = block_depth(k);
-    let padded_n = n.next_multiple_of(engine.backend().run(Lanes));
-    let packed_b = &mut packed_b[..k * padded_n];
     engine.for_each_chunk(packed_b, depth * padded_n, |block, packed| {
         engine.backend().run(Pack { b, first_k: block * depth, packed });
     });

@@ -8,8 +8,8 @@
 //!   [`kept_weight_gradient`] for the kept ones
 //!
 //! [`forward`] and [`input_gradient`] walk the kept weights only; the functions of [`dense`] take plain weights. Both
-//! agree as numbers where activations are finite: a removed weight would add an exact zero. Each output element is one chain of fused multiply-adds
-//! in ascending order of the summed index, on every instruction set and thread count.
+//! agree as numbers where activations are finite: a removed weight would add an exact zero. Each output element is one
+//! chain of fused multiply-adds in ascending order of the summed index, on every instruction set and thread count.
 
 use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
@@ -175,8 +175,7 @@ pub fn weight_gradient(
     ShapeError::check("x", &[inputs, batch], x.len())?;
     ShapeError::check("dw", &[outputs, inputs], dw.len())?;
     let (dy, x) = (Matrix::new(dy, outputs, batch), Matrix::new(x, inputs, batch));
-    let packed = workspace.packed.get(gemm::packed_len(outputs, inputs, batch));
-    gemm::multiply(engine, dy, x.transpose(), Epilogue::None, dw, packed);
+    gemm::multiply(engine, dy, x.transpose(), Epilogue::None, dw, &mut workspace.packed);
     Ok(())
 }
 
@@ -210,7 +209,8 @@ pub fn kept_weight_gradient(
 ) -> Result<(), ShapeError> {
     ShapeError::check("mask", &[shape.outputs, shape.inputs], mask.len())?;
     weight_gradient(engine, shape, dy, x, dw, workspace)?;
-    mask.apply(dw)
+    mask.apply_on(engine, dw);
+    Ok(())
 }
 
 impl From<Activation> for Epilogue<'_> {

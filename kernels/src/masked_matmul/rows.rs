@@ -2,20 +2,22 @@
 
 use crate::simd::Simd;
 
-/// Loads a row; lanes past its end are 0.
+/// Loads a row; lanes past its end are 0. `FULL` when there are none.
+///
+/// The vectors are reached by constant indices only: where an index depends on the row's length, the compiler keeps all
+/// of them in memory, inner loops and all.
 #[inline(always)]
 pub(crate) fn load_row<S: Simd, const VECTORS: usize, const FULL: bool>(
     s: S,
     row: &[f32],
     vectors: &mut [S::F32; VECTORS],
 ) {
-    if FULL {
-        for (v, vector) in vectors.iter_mut().enumerate() {
-            *vector = s.load(&row[v * S::LANES..]);
-        }
-    } else {
-        for (vector, part) in vectors.iter_mut().zip(row.chunks(S::LANES)) {
-            *vector = s.load_partial(part);
+    for (v, vector) in vectors.iter_mut().enumerate() {
+        let at = v * S::LANES;
+        if FULL {
+            *vector = s.load(&row[at..]);
+        } else if at < row.len() {
+            *vector = s.load_partial(&row[at..]);
         }
     }
 }
@@ -27,13 +29,12 @@ pub(crate) fn store_row<S: Simd, const VECTORS: usize, const FULL: bool>(
     vectors: &[S::F32; VECTORS],
     row: &mut [f32],
 ) {
-    if FULL {
-        for (v, &vector) in vectors.iter().enumerate() {
-            s.store(vector, &mut row[v * S::LANES..]);
-        }
-    } else {
-        for (&vector, part) in vectors.iter().zip(row.chunks_mut(S::LANES)) {
-            s.store_partial(vector, part);
+    for (v, &vector) in vectors.iter().enumerate() {
+        let at = v * S::LANES;
+        if FULL {
+            s.store(vector, &mut row[at..]);
+        } else if at < row.len() {
+            s.store_partial(vector, &mut row[at..]);
         }
     }
 }
@@ -46,6 +47,8 @@ pub(super) fn copy_padded<S: Simd>(s: S, from: &[f32], to: &mut [f32]) {
     for (to, from) in to.chunks_exact_mut(S::LANES).zip(from.chunks_exact(S::LANES)) {
         s.store(s.load(from), to);
     }
-    s.store_partial(s.load_partial(&from[whole..]), &mut to[whole..]);
+    if whole < from.len() {
+        s.store_partial(s.load_partial(&from[whole..]), &mut to[whole..]);
+    }
     rest.fill(0.0);
 }

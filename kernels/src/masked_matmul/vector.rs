@@ -3,12 +3,13 @@
 //! The lanes have only outputs to run over, and those have their kept weights at different places: the work is scalar.
 //! Each output is one chain of multiply-adds, which waits 4 cycles for itself at every step; so [`ROWS`] outputs go side by
 //! side, as far as the shortest of them reaches. All of the weights, dense, are transposed tile by tile in registers, and
-//! then outputs are lanes.
+//! then outputs are lanes; with their transpose the columns are, as they lie.
 //!
 //! Cost: per kept weight one load of an entry and one multiply-add with a load, 1.6 cycles in all where rows
 //! are long, as [`MaskedWeights::with_batch`](crate::MaskedWeights::with_batch) leaves them; dense, what memory gives.
 
 use super::epilogue::Epilogue;
+use super::rows::{load_row, store_row};
 use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
 use crate::simd::{Kernel, Simd};
@@ -86,6 +87,21 @@ pub(crate) fn multiply_dense(
     });
 }
 
+/// Computes y = Wᵀ · x with all of `weights` W `[M, K]`, x `[M]`, y `[K]`.
+pub(crate) fn multiply_dense_transposed(
+    engine: Engine,
+    weights: &[f32],
+    x: &[f32],
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+) {
+    let (columns, per_task) = (y.len(), rows_per_task(engine, y.len()));
+    engine.for_each_chunk(y, per_task, |index, y| {
+        let first_column = index * per_task;
+        engine.backend().run(DenseTransposed { weights, columns, x, first_column, epilogue, y });
+    });
+}
+
 fn rows_per_task(engine: Engine, rows: usize) -> usize {
     match engine.threads() {
         1 => rows,
@@ -114,20 +130,23 @@ impl Kernel for Sparse<'_> {
             let mut rows = block.rows();
             let (groups, rest) = y.as_chunks_mut::<ROWS>();
             for y in groups {
-                let rows: [&[Entry]; ROWS] = core::array::from_fn(|_| rows.next().unwrap_or_default());
-                let together = rows.iter().map(|row| row.len()).min().unwrap_or(0);
-                let heads = rows.map(|row| &row[..together]);
+                let mut next_row = || rows.next().unwrap_or_default();
+                let [row0, row1, row2, row3] = [next_row(), next_row(), next_row(), next_row()];
+                let together = row0.len().min(row1.len()).min(row2.len()).min(row3.len());
+                let (row0, rest0) = row0.split_at(together);
+                let (row1, rest1) = row1.split_at(together);
+                let (row2, rest2) = row2.split_at(together);
+                let (row3, rest3) = row3.split_at(together);
                 let mut sums = *y;
                 // Four short streams at once are none to the processor's prefetching.
-                let next = rows[ROWS - 1].as_ptr_range().end;
-                let [row0, row1, row2, row3] = heads;
+                let next = rest3.as_ptr_range().end;
                 for (at, (((&e0, &e1), &e2), &e3)) in row0.iter().zip(row1).zip(row2).zip(row3).enumerate() {
                     s.prefetch(next.wrapping_add(at * ROWS));
                     let [y0, y1, y2, y3] = sums;
                     sums = [add(s, e0, x, y0), add(s, e1, x, y1), add(s, e2, x, y2), add(s, e3, x, y3)];
                 }
-                for i in 0..ROWS {
-                    y[i] = rows[i][together..].iter().fold(sums[i], |y, &entry| add(s, entry, x, y));
+                for (i, rest) in [rest0, rest1, rest2, rest3].into_iter().enumerate() {
+                    y[i] = rest.iter().fold(sums[i], |y, &entry| add(s, entry, x, y));
                 }
             }
             for (y, row) in rest.iter_mut().zip(rows) {
@@ -174,6 +193,44 @@ impl Kernel for Dense<'_> {
             }
         }
         epilogue.apply(s, y, first_row);
+    }
+}
+
+struct DenseTransposed<'a> {
+    weights: &'a [f32],
+    columns: usize,
+    x: &'a [f32],
+    first_column: usize,
+    epilogue: Epilogue<'a>,
+    y: &'a mut [f32],
+}
+
+/// Vectors of sums side by side where the columns of the weights are the lanes.
+const COLUMN_VECTORS: usize = 8;
+
+impl Kernel for DenseTransposed<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { weights, columns, x, first_column, epilogue, y } = self;
+        let width = COLUMN_VECTORS * S::LANES;
+        for (y, at) in y.chunks_mut(width).zip((first_column..).step_by(width)) {
+            let mut sums = [s.splat(0.0); COLUMN_VECTORS];
+            for (row, &x) in weights.chunks_exact(columns).zip(x) {
+                let (row, x) = (&row[at..at + y.len()], s.splat(x));
+                let mut weights = [s.splat(0.0); COLUMN_VECTORS];
+                if y.len() == width {
+                    load_row::<S, COLUMN_VECTORS, true>(s, row, &mut weights);
+                } else {
+                    load_row::<S, COLUMN_VECTORS, false>(s, row, &mut weights);
+                }
+                for v in 0..COLUMN_VECTORS {
+                    sums[v] = s.mul_add(weights[v], x, sums[v]);
+                }
+            }
+            store_row::<S, COLUMN_VECTORS, false>(s, &sums, y);
+        }
+        epilogue.apply(s, y, first_column);
     }
 }
 
