@@ -1,0 +1,159 @@
+//! Nearest subsets.
+
+use proptest::prelude::*;
+use slth_kernels::Engine;
+use slth_kernels::subset_sum::{Method, Search, Subset, sums};
+
+use crate::support::{Guarded, assert_same, cases, everywhere, offset};
+
+/// Σ by ascending index, and how many.
+fn sum_of(candidates: &[f32], bits: u64) -> (f64, f64) {
+    let chosen = candidates.iter().enumerate().filter(|&(i, _)| bits >> i & 1 != 0);
+    chosen.fold((0.0, 0.0), |(sum, size), (_, &x)| (sum + f64::from(x), size + 1.0))
+}
+
+fn residual(candidates: &[f32], bits: u64, target: f32, epsilon: f32) -> f64 {
+    let (sum, size) = sum_of(candidates, bits);
+    ((sum - f64::from(target)).abs() - f64::from(epsilon) * size).max(0.0)
+}
+
+/// The definition of the module: the least (residual, subset) among all subsets of the rounded problem, for n ≤ 30.
+fn oracle(candidates: &[f32], target: f32, epsilon: f32) -> Subset {
+    let n = candidates.len();
+    let largest = candidates.iter().fold(0.0, |most: f64, &x| most.max(f64::from(x.abs())));
+    let reached = epsilon > 0.0 && f64::from(epsilon) >= largest + f64::from(target.abs());
+    let bits = if reached {
+        u64::from(target != 0.0)
+    } else {
+        let total =
+            candidates.iter().map(|x| f64::from(x.abs())).sum::<f64>() + 2.0 * n as f64 * f64::from(epsilon);
+        // The largest power of two for which the total, and a little for rounding, takes 30 bits.
+        let mut unit = 2.0_f64.powi(-200);
+        while total * (1.0 + 1.0 / 1_048_576.0) >= unit * f64::from(1 << 30) {
+            unit *= 2.0;
+        }
+        let round = |x: f32| (f64::from(x) / unit).round_ties_even();
+        let (xs, step): (Vec<f64>, f64) = (candidates.iter().map(|&x| round(x)).collect(), round(epsilon));
+        let least = xs.iter().map(|x| x.min(0.0)).sum::<f64>() - n as f64 * step;
+        let most = xs.iter().map(|x| x.max(0.0)).sum::<f64>() + n as f64 * step;
+        let target = round(target).clamp(least, most);
+        let rounded = |bits: u64| {
+            let chosen = (0..n).filter(|i| bits >> i & 1 != 0);
+            let (sum, size) = chosen.fold((0.0, 0.0), |(sum, size), i| (sum + xs[i], size + 1.0));
+            ((sum - target).abs() - step * size).max(0.0)
+        };
+        (0..1_u64 << n).min_by(|&a, &b| rounded(a).total_cmp(&rounded(b)).then(a.cmp(&b))).unwrap()
+    };
+    Subset { bits, residual: residual(candidates, bits, target, epsilon) }
+}
+
+/// Candidates that tie, cancel, vanish beside others, or nothing of that.
+fn candidate() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        4 => -1.0_f32..1.0,
+        2 => (-8_i8..=8).prop_map(|x| f32::from(x) / 8.0),
+        1 => prop::sample::select(vec![0.0, -0.0, 1e-30, 1e-6, 40.0, -3e7]),
+    ]
+}
+
+fn target() -> impl Strategy<Value = f32> {
+    prop_oneof![4 => -2.0_f32..2.0, 1 => candidate(), 1 => prop::sample::select(vec![1e9, -1e9, f32::MAX])]
+}
+
+fn epsilon() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        3 => Just(0.0_f32),
+        3 => 0.0_f32..0.01,
+        2 => prop::sample::select(vec![1e-7, 1e-4, 0.125, 1.0, 50.0, 1e9]),
+    ]
+}
+
+proptest! {
+    #![proptest_config(cases(48))]
+
+    #[test]
+    fn nearest_subsets(
+        candidates in prop::collection::vec(candidate(), 1..=12),
+        targets in prop::collection::vec(target(), 1..24),
+        epsilon in epsilon(),
+        offsets in [offset(), offset(), offset()],
+    ) {
+        let n = candidates.len();
+        let scale = |i: usize| if i % 3 == 1 { 0.5 } else { 1.0 };
+        let each: Vec<f32> = (0..targets.len() * n).map(|at| candidates[at % n] * scale(at / n)).collect();
+        let expected: Vec<_> = targets.iter().map(|&z| oracle(&candidates, z, epsilon)).collect();
+        let own: Vec<_> =
+            each.chunks(n).zip(&targets).map(|(candidates, &z)| oracle(candidates, z, epsilon)).collect();
+        let (candidates, each) = (Guarded::of(&candidates, offsets[0]), Guarded::of(&each, offsets[0]));
+        let targets = Guarded::of(&targets, offsets[1]);
+        let check = |engine: Engine, method: Method| {
+            let search = Search { epsilon, method };
+            let mut found = Guarded::unset(targets.len(), offsets[2]);
+            search.nearest_many(engine, &candidates, &targets, &mut found).unwrap();
+            assert_eq!(found[..], expected, "{engine:?} {method:?}");
+            assert_eq!(search.nearest(engine, &candidates, targets[0]).as_ref(), Ok(&expected[0]));
+            let mut found = Guarded::unset(targets.len(), offsets[2]);
+            search.nearest_each(engine, &each, n, &targets, &mut found).unwrap();
+            assert_eq!(found[..], own, "{engine:?} {method:?}");
+        };
+        everywhere(|engine| {
+            check(engine, Method::Auto);
+            check(engine, Method::BruteForce);
+            check(engine, Method::MeetInTheMiddle);
+            if epsilon == 0.0 {
+                check(engine, Method::SortingNetwork);
+            }
+        });
+        for subset in expected {
+            let (sum, size) = sum_of(&candidates, subset.bits);
+            prop_assert_eq!(subset.sum(&candidates), sum);
+            prop_assert_eq!(f64::from(subset.size()), size);
+            prop_assert!((0..70).all(|i| subset.contains(i) == (i < 64 && subset.bits >> i & 1 != 0)));
+        }
+    }
+
+    #[test]
+    fn all_sums(candidates in prop::collection::vec(candidate(), 0..=9), offset in offset()) {
+        let candidates = Guarded::of(&candidates, offset);
+        let (mut all, mut sizes) =
+            (Guarded::unset(1 << candidates.len(), offset), Guarded::unset(1 << candidates.len(), offset));
+        sums(&candidates, &mut all, &mut sizes).unwrap();
+        let chosen = |subset: usize| (0..candidates.len()).filter(move |i| subset >> i & 1 != 0);
+        let expected: Vec<f32> = (0..all.len()).map(|s| chosen(s).fold(0.0, |sum, i| sum + candidates[i])).collect();
+        assert_same(&all, &expected, "sums");
+        prop_assert!(sizes.iter().enumerate().all(|(s, &size)| usize::from(size) == chosen(s).count()));
+    }
+
+    /// What is not finite, too much or does not fit is an error that leaves the output alone.
+    #[test]
+    fn what_cannot_be_searched_is_an_error(
+        bits in prop::collection::vec(any::<u32>(), 0..6),
+        target in any::<u32>(),
+        epsilon in any::<u32>(),
+        room in 0..3_usize,
+        zeros in 0..60_usize,
+    ) {
+        let mut candidates: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
+        candidates.resize(candidates.len() + zeros, 0.0);
+        let [target, epsilon] = [target, epsilon].map(f32::from_bits);
+        let numbers = candidates.iter().chain([&target, &epsilon]).all(|x| x.is_finite());
+        let n = candidates.len();
+        let fits = numbers && epsilon >= 0.0 && n > 0 && room == 1;
+        everywhere(|engine| {
+            for (method, can) in [
+                (Method::BruteForce, n <= 30),
+                (Method::SortingNetwork, n <= 30 && epsilon == 0.0),
+                (Method::MeetInTheMiddle, n <= 48),
+            ] {
+                if can && n > 20 {
+                    continue; // slow
+                }
+                let mut out = Guarded::unset(room, 0);
+                let result = Search { epsilon, method }.nearest_many(engine, &candidates, &[target], &mut out);
+                assert_eq!(result.is_ok(), fits && can, "{method:?} {result:?}");
+                let untouched = Guarded::<Subset>::unset(room, 0);
+                assert_eq!(out[..] == untouched[..], result.is_err() || room == 0);
+            }
+        });
+    }
+}
