@@ -1,6 +1,7 @@
 //! The bits of every kernel, committed: the same on every instruction set, thread count, compiler and machine. A change of
 //! one of these hashes is a change of output bits and belongs into the changelog.
 
+use slth_kernels::conv2d;
 use slth_kernels::masked_matmul::{self, Activation, Shape, Workspace, dense};
 use slth_kernels::subset_sum::{Coverage, Search, Subset};
 use slth_kernels::top_k::{Order, Selection, Selector, keep_n_of_m};
@@ -66,6 +67,36 @@ fn dense_products(engine: Engine, batch: usize) -> [u64; 2] {
     [floats(&y), floats(&dx)]
 }
 
+/// LeNet-5's second convolution, and one with a stride whose padding exceeds its kernel.
+fn convolutions(engine: Engine) -> [[u64; 3]; 2] {
+    let shape = conv2d::Shape {
+        channels: 6,
+        height: 14,
+        width: 14,
+        outputs: 16,
+        kernel: [5, 5],
+        stride: 1,
+        padding: 0,
+    };
+    let strided =
+        conv2d::Shape { height: 9, width: 10, outputs: 5, kernel: [3, 2], stride: 2, padding: 3, ..shape };
+    [(shape, 20), (strided, 3)].map(|(shape, batch)| {
+        let count = shape.weights().unwrap();
+        let weights = noise(count, 14);
+        let mask = PackedMask::from_fn(count, |i| i * 7919 % 10 < 4);
+        let mut filters = MaskedWeights::new(engine, &weights, shape.outputs, count / shape.outputs).unwrap();
+        filters.set_mask(engine, &mask).unwrap();
+        let x = noise(shape.channels * shape.height * shape.width * batch, 15);
+        let dy = noise(shape.outputs * shape.out_height() * shape.out_width() * batch, 16);
+        let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; count]);
+        let space = &mut conv2d::Workspace::default();
+        conv2d::forward(engine, &shape, &filters, &x, batch, Activation::Relu, &mut y, space).unwrap();
+        conv2d::input_gradient(engine, &shape, &filters, &dy, batch, Some(&x), &mut dx, space).unwrap();
+        conv2d::weight_gradient(engine, &shape, &dy, &x, batch, &mut dw, space).unwrap();
+        [floats(&y), floats(&dx), floats(&dw)]
+    })
+}
+
 fn selections(engine: Engine) -> u64 {
     let layers = [noise(40_001, 4), noise(977, 5)];
     let layers: [&[f32]; 2] = [&layers[0], &layers[1]];
@@ -122,7 +153,8 @@ fn every_kernel_has_the_committed_bits() {
             let all = [1, 70].map(|batch| products(engine, Path::Dense, batch));
             let plain = [1, 70].map(|batch| dense_products(engine, batch));
             let found = format!(
-                "sparse {sparse:x?}\ndense {all:x?}\nplain {plain:x?}\ntop-k {:x}\nsubset sums {:x}\nupdates {:x?}\n",
+                "sparse {sparse:x?}\ndense {all:x?}\nplain {plain:x?}\nconvolutions {:x?}\ntop-k {:x}\nsubset sums {:x}\nupdates {:x?}\n",
+                convolutions(engine),
                 selections(engine),
                 subset_sums(engine),
                 updates(engine),
