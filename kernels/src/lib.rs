@@ -12,6 +12,8 @@
 //! Matrices are plain slices. Activations are *feature-major*: `[features, batch]`, row-major, so that the batch lies in
 //! the vector lanes; weights are `[outputs, inputs]`, row-major.
 
+#![deny(unsafe_code)]
+
 mod aligned;
 mod arch;
 mod backend;
@@ -28,6 +30,11 @@ mod sparse;
 pub mod subset_sum;
 pub mod top_k;
 pub mod update;
+
+/// The example of the README, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use backend::{BACKEND_VARIABLE, Backend, BackendError};
 pub use engine::Engine;

@@ -174,6 +174,10 @@ impl Weights<'_> {
 }
 
 /// Scratch memory of the convolutions; keep one and hand it to every call, and calls stop allocating.
+///
+/// It grows to what the largest call took, and is never given back: a copy of the source with rows of whole cache lines and
+/// the lists of kept weights (8 bytes per weight and kind of column); for the weight gradient a copy of X and dY, the
+/// batch rounded up to whole vectors.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
     plan: Plan,

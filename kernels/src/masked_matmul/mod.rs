@@ -50,6 +50,10 @@ pub struct Shape {
 }
 
 /// Scratch memory of the products; keep one and hand it to every call, and calls stop allocating.
+///
+/// It grows to what the largest call took, and is never given back: for sparse weights 320 KiB per thread, whatever the
+/// sizes; for dense ones, and for the weight gradient, a copy of both factors with some padding (M · K + K · N floats and
+/// at most 32 · (M + K) more); for a batch of 1 next to nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
     packed: AlignedBuffer,

@@ -15,8 +15,10 @@
 //! 3. *Settle*: the exact threshold is found among those, and their bits are set.
 //!
 //! A pass that shows the bracket to be wrong narrows the range that the threshold can lie in, and the next guess is
-//! taken from there: hint, sample, another sample, and then a histogram of the key bits, which cannot miss. A key shared by many scores
-//! becomes a bracket of its own, where only counting is left to do. So the time is linear for all inputs.
+//! taken from there: hint, sample, another sample, and then a histogram of the key bits, which cannot miss. A key shared by
+//! many scores becomes a bracket of its own, where only counting is left to do. So the time is linear for all inputs. The
+//! samples' places are fixed, so that the same input takes the same time: scores made to differ at just these places cost
+//! the passes of two wrong guesses and the histogram, and take several times as long.
 //!
 //! **Cost.** The pass reads 4 bytes and writes 1/8 byte per score. At n = 392,000 on one Zen 4 core: pass 0.07 ns per
 //! score, gathering 3 % of the scores 0.03, the sample of 5,400 keys 0.05, settling 0.06 (1.8 ns per candidate); together

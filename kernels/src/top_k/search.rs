@@ -33,8 +33,8 @@ fn candidate_limit(len: usize) -> usize {
 }
 
 /// Selects the largest (or smallest) scores; keeps its scratch memory between calls: half as many bytes as the scores of
-/// one layer, up to four times as many for more than eight layers. A call like an earlier one, or on fewer scores,
-/// allocates nothing.
+/// one layer, up to four times as many for more than eight layers. A call like an earlier one (layers of the same lengths, as
+/// many threads) allocates nothing, nor does one on a single layer after one on a longer one.
 ///
 /// ```
 /// use slth_kernels::{Backend, Engine, PackedMask, top_k::{Order, Selector}};
