@@ -32,6 +32,7 @@ pub mod bench;
 pub mod dataset;
 mod error;
 pub mod experiments;
+mod input;
 pub mod network;
 pub mod plot;
 pub mod random;

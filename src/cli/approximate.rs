@@ -10,6 +10,7 @@ use slth::plot::png;
 use slth::results::{ApproximationResult, ApproximationRow, ConstructionRow, OutputDirectory, SmallestRow};
 
 use super::list::List;
+use super::number::number;
 use super::progress::{progress, watch};
 use super::report::numbers;
 use super::{backend, dataset};
@@ -36,11 +37,11 @@ pub(super) struct ApproximateArguments {
     normalize: Normalisation,
 
     /// The tolerance: a weight further from its subset has failed
-    #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, default_value_t = ApproximateConfig::default().eta)]
+    #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = ApproximateConfig::default().eta)]
     eta: f64,
 
     /// Candidates per weight are c times log2(1/eta), the logarithm rounded
-    #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, default_value_t = ApproximateConfig::default().c)]
+    #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = ApproximateConfig::default().c)]
     c: f64,
 
     /// Candidates per weight, in place of --c

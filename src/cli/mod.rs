@@ -13,6 +13,7 @@ mod grid;
 mod info;
 mod list;
 mod merge;
+mod number;
 mod preset;
 mod progress;
 mod report;

@@ -7,6 +7,7 @@ use slth::Error;
 use slth::experiments::{self, RunConfig};
 use slth::results::OutputDirectory;
 
+use super::number::number;
 use super::progress::progress;
 use super::report;
 use super::setting::SettingArguments;
@@ -19,12 +20,12 @@ use super::setting::SettingArguments;
 #[command(args_override_self = true)]
 pub(super) struct RunArguments {
     /// The largest change pretraining may make to any weight, 0 to inf: 0 is no pretraining, inf is ordinary SGD
-    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, default_value_t = RunConfig::default().epsilon)]
+    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = RunConfig::default().epsilon)]
     epsilon: f32,
 
     /// The fraction of each layer's weights REMOVED, at least 0 and below 1: int(s * n) of n weights go. With 0 nothing is
     /// removed, and pruning is skipped
-    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = RunConfig::default().sparsity)]
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = RunConfig::default().sparsity)]
     sparsity: f64,
 
     /// Decides all random numbers

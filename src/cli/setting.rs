@@ -9,6 +9,8 @@ use slth::experiments::RunConfig;
 use slth::network::{Architecture, Initialisation};
 use slth::training::{PruneMethod, Scope};
 
+use super::number::number;
+
 /// Everything that decides a run but ε, sparsity and seed.
 #[derive(Args)]
 pub(super) struct SettingArguments {
@@ -54,11 +56,11 @@ pub(super) struct SettingArguments {
     pretrain_epochs: usize,
 
     /// Learning rate of pretraining, constant
-    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, default_value_t = RunConfig::default().pretrain_lr)]
+    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = RunConfig::default().pretrain_lr)]
     pretrain_lr: f32,
 
     /// Momentum of pretraining; 0 is plain SGD
-    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, default_value_t = RunConfig::default().pretrain_momentum)]
+    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = RunConfig::default().pretrain_momentum)]
     pretrain_momentum: f32,
 
     /// How the weights to remove are found: edge-popup trains a score per weight; magnitude removes the smallest weights,
@@ -75,15 +77,15 @@ pub(super) struct SettingArguments {
     prune_epochs: usize,
 
     /// Learning rate of the scores in the first epoch; falls on a cosine, epoch by epoch
-    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = RunConfig::default().prune_lr)]
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = RunConfig::default().prune_lr)]
     prune_lr: f32,
 
     /// Momentum of the scores
-    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = RunConfig::default().momentum)]
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = RunConfig::default().momentum)]
     momentum: f32,
 
     /// Weight decay of the scores
-    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = RunConfig::default().weight_decay)]
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = RunConfig::default().weight_decay)]
     weight_decay: f32,
 
     /// Images per step of both trainings

@@ -72,6 +72,19 @@ pub enum DatasetError {
         /// Columns promised.
         columns: u32,
     },
+    /// A gzipped file promises more than is unzipped.
+    #[error(
+        "{file}: its header promises {expected} bytes of {what}; at most {} are unzipped: unzip the file first",
+        super::idx::MAX_UNZIPPED
+    )]
+    TooLargeZipped {
+        /// The file.
+        file: String,
+        /// Which part.
+        what: &'static str,
+        /// Bytes promised.
+        expected: u64,
+    },
     /// There is nothing in it.
     #[error("{file}: no pixels: {count} images of {rows} × {columns}")]
     Empty {

@@ -2,7 +2,7 @@
 //!
 //! Big-endian: a magic number (0x803 images, 0x801 labels: unsigned bytes in 3 or 1 dimensions), one u32 per dimension,
 //! then the bytes. A header is only a promise: memory is taken as bytes arrive, never for what is promised, and no more
-//! is decompressed than is promised.
+//! is decompressed than is promised, nor than [`MAX_UNZIPPED`].
 
 use std::io::{self, ErrorKind, Read};
 
@@ -12,6 +12,10 @@ use super::DatasetError;
 
 const IMAGES_MAGIC: u32 = 0x0803;
 const LABELS_MAGIC: u32 = 0x0801;
+
+/// The most bytes of pixels or labels that are unzipped, 2 GiB: what a gzipped file takes in memory may be a thousand times
+/// its own size. A plain file takes no more than that.
+pub const MAX_UNZIPPED: u64 = 1 << 31;
 
 /// The content of an IDX file of images.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +125,9 @@ impl<R: Read> IdxReader<R> {
 
     /// Exactly `expected` bytes, and nothing after them.
     fn body(mut self, what: &'static str, expected: u64) -> Result<Vec<u8>, DatasetError> {
+        if matches!(self.input, Input::Gzip(_)) && expected > MAX_UNZIPPED {
+            return Err(DatasetError::TooLargeZipped { file: self.file, what, expected });
+        }
         let bytes = self.up_to(expected)?;
         let found = bytes.len() as u64;
         if found < expected {
@@ -217,6 +224,10 @@ mod tests {
 
     #[test]
     fn promises_are_not_believed() {
+        let zipped = zip(&images([u32::MAX, 28, 28], &[0; 9]));
+        assert!(matches!(gzip(&zipped), Err(DatasetError::TooLargeZipped { .. })));
+        let zipped = zip(&images([1 << 11, 1 << 10, 1 << 10], &[0; 9]));
+        assert!(matches!(gzip(&zipped), Err(DatasetError::Truncated { expected: MAX_UNZIPPED, .. })));
         let huge = images([u32::MAX, u32::MAX, u32::MAX], &[]);
         assert!(matches!(plain(&huge), Err(DatasetError::TooLarge { .. })));
         let large = images([u32::MAX, 28, 28], &[0; 100]);

@@ -10,6 +10,7 @@ mod mnist;
 mod normalise;
 
 use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 pub use error::DatasetError;
@@ -110,6 +111,7 @@ pub struct Dataset {
     columns: usize,
     classes: usize,
     source: String,
+    labels_file: String,
 }
 
 impl Dataset {
@@ -142,13 +144,18 @@ impl Dataset {
         Self::read(directory.display().to_string(), train_images?, train_labels?, test_images?, test_labels?)
     }
 
-    fn read<R: std::io::Read>(
+    /// Reads the four files wherever they are; `source` is what messages call the whole.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn read<R: Read>(
         source: String,
         train_images: IdxReader<R>,
         train_labels: IdxReader<R>,
         test_images: IdxReader<R>,
         test_labels: IdxReader<R>,
     ) -> Result<Self, DatasetError> {
+        let labels_file = train_labels.file().to_owned();
         let test_labels_file = test_labels.file().to_owned();
         let test_images_file = test_images.file().to_owned();
         let (train, size) = read_examples(train_images, train_labels)?;
@@ -161,7 +168,7 @@ impl Dataset {
             let label = test.labels[index];
             return Err(DatasetError::Label { file: test_labels_file, index, label, classes });
         }
-        Ok(Self { train, test, rows: size.0, columns: size.1, classes, source })
+        Ok(Self { train, test, rows: size.0, columns: size.1, classes, source, labels_file })
     }
 
     /// The training images, those that will be held out for validation among them.
@@ -194,6 +201,13 @@ impl Dataset {
         self.classes
     }
 
+    /// The largest training label, in words: which image has it first, in which file.
+    pub(crate) fn largest_label(&self) -> String {
+        let labels = self.train.labels.iter().map(|&label| usize::from(label));
+        let index = labels.clone().position(|label| label + 1 == self.classes).unwrap_or_default();
+        format!("label {} of image {index} in {}", self.classes.saturating_sub(1), self.labels_file)
+    }
+
     /// Where the data came from: a directory, or `embedded MNIST`.
     pub fn source(&self) -> &str {
         &self.source
@@ -206,16 +220,16 @@ fn open(directory: &Path, name: &str) -> Result<IdxReader<File>, DatasetError> {
     let plain = zipped.with_extension("");
     let (path, gzip) = if plain.exists() { (plain, false) } else { (zipped, true) };
     let file = path.display().to_string();
-    match File::open(&path) {
+    match crate::input::open(&path) {
         Ok(opened) if gzip => Ok(IdxReader::gzip(file, opened)),
         Ok(opened) => Ok(IdxReader::plain(file, opened)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(DatasetError::Missing { file }),
+        Err(e) if e.kind() == ErrorKind::NotFound => Err(DatasetError::Missing { file }),
         Err(source) => Err(DatasetError::Io { file, source }),
     }
 }
 
 /// Reads images and their labels; also gives the images' (rows, columns).
-fn read_examples<R: std::io::Read>(
+fn read_examples<R: Read>(
     images: IdxReader<R>,
     labels: IdxReader<R>,
 ) -> Result<(Examples, (usize, usize)), DatasetError> {

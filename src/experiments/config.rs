@@ -119,8 +119,11 @@ impl RunConfig {
         let check = |field, holds: bool, must: &str, is: &dyn std::fmt::Display| {
             if holds { Ok(()) } else { Err(Error::config(field, format!("must {must}, but is {is}"))) }
         };
-        check("epsilon", self.epsilon >= 0.0, "lie in [0, inf]", &self.epsilon)?;
-        check("sparsity", (0.0..1.0).contains(&self.sparsity), "lie in [0, 1)", &self.sparsity)?;
+        // −0 would be another run than 0, with the same bits.
+        let epsilon = self.epsilon >= 0.0 && self.epsilon.is_sign_positive();
+        check("epsilon", epsilon, "lie in [0, inf]", &self.epsilon)?;
+        let sparsity = (0.0..1.0).contains(&self.sparsity) && self.sparsity.is_sign_positive();
+        check("sparsity", sparsity, "lie in [0, 1)", &self.sparsity)?;
         let one_shot = matches!(self.method, PruneMethod::Magnitude | PruneMethod::Random);
         let prunes = self.sparsity == 0.0 || self.prune_epochs > 0 || one_shot;
         check("prune_epochs", prunes, "be at least 1 where weights are removed", &self.prune_epochs)?;
@@ -256,8 +259,8 @@ pub(crate) fn check_network(network: &Architecture, dataset: &Dataset) -> Result
         return Err(Error::config("network", problem));
     }
     if outputs < dataset.classes() {
-        let problem =
-            format!("{network} has {outputs} outputs, but {source} has {} classes", dataset.classes());
+        let (classes, label) = (dataset.classes(), dataset.largest_label());
+        let problem = format!("{network} has {outputs} outputs, but {source} has {classes} classes: {label}");
         return Err(Error::config("network", problem));
     }
     Ok(())

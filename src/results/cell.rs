@@ -192,6 +192,13 @@ impl Cell {
         {
             return Err("damaged: its id is not that of its configuration".to_owned());
         }
+        cell.config.run.validate().map_err(|error| format!("damaged: {error}"))?;
+        if let Some(result) = cell.result() {
+            let accuracies = [Some(result.test_accuracy), result.validation_accuracy];
+            if let Some(no) = accuracies.into_iter().flatten().find(|no| !(0.0..=1.0).contains(no)) {
+                return Err(format!("damaged: an accuracy of {no}"));
+            }
+        }
         Ok(cell)
     }
 }
@@ -257,9 +264,14 @@ pub(super) mod tests {
             ("slth_version", "version", "not a cell"),
             ("{\"id\"", "{id", "key"),
             ("prune_epochs", "epochs", "prune_epochs"),
+            ("\"test_accuracy\":0.5", "\"test_accuracy\":1.5", "an accuracy of 1.5"),
         ] {
             let error = Cell::parse(&line.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(problem), "{error}");
+        }
+        for sparsity in [-0.0, 1.0, f64::MAX] {
+            let error = Cell::parse(&cell(sparsity, 1, 0.5).line()).unwrap_err();
+            assert!(error.contains("sparsity"), "{error}");
         }
     }
 }

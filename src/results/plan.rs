@@ -23,7 +23,7 @@ pub struct Plan {
 impl Plan {
     /// The plan in `directory`; `None` where there is none that can be understood.
     pub fn read(directory: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(directory.join(PLAN)).ok()?).ok()
+        serde_json::from_slice(&crate::input::read(&directory.join(PLAN)).ok()?).ok()
     }
 
     /// The cells' configurations, by ε, then seed, then sparsity.

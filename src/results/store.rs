@@ -187,6 +187,16 @@ pub fn read_cells(directory: &Path) -> Result<Vec<Cell>, StoreError> {
     Cells::read(directory).map(Cells::into_sorted)
 }
 
+/// The cells in `text`, the content of a store that errors call `file`; sorted as by [`read_cells`].
+///
+/// # Errors
+/// When a whole line of it is no cell, or they do not agree.
+pub fn parse_cells(file: &Path, text: &[u8]) -> Result<Vec<Cell>, StoreError> {
+    let mut cells = Cells::default();
+    cells.add(file, text)?;
+    Ok(cells.into_sorted())
+}
+
 /// What `directory` knows; an error when a cell of it is not of the same configuration as `config`, apart from ε,
 /// sparsity, seed, method and scope.
 pub(crate) fn known_cells(directory: &Path, config: &CellConfig) -> Result<Vec<Cell>, StoreError> {
@@ -224,8 +234,7 @@ impl Cells {
         files.sort_unstable();
         let mut cells = Self::default();
         for path in files {
-            let text = File::open(&path).and_then(|mut file| read(&mut file));
-            cells.add(&path, &text.map_err(|error| unreadable(&path, error))?)?;
+            cells.add(&path, &crate::input::read(&path).map_err(|error| unreadable(&path, error))?)?;
         }
         Ok(cells)
     }

@@ -4,7 +4,7 @@
 //! `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]` in a convolution. The metadata's one entry, `configuration`, is the run's configuration as JSON; a single entry,
 //! because the format's metadata has no order and the same run shall give the same bytes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use safetensors::tensor::TensorView;
@@ -34,10 +34,7 @@ pub struct TicketError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TicketProblem {
-    /// A directory, a device or a pipe.
-    #[error("not a regular file")]
-    NotAFile,
-    /// The system refused to read.
+    /// The system refused to read, or it is a directory, a device or a pipe.
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// It is damaged, or of another format.
@@ -105,7 +102,8 @@ impl Ticket {
     /// neither 0 nor 1.
     pub fn read(file: impl AsRef<Path>) -> Result<Self, TicketError> {
         let file = file.as_ref();
-        read_regular(file)
+        crate::input::read(file)
+            .map_err(TicketProblem::from)
             .and_then(|bytes| Self::parse(&bytes))
             .map_err(|problem| TicketError { file: file.display().to_string(), problem })
     }
@@ -158,7 +156,11 @@ impl Ticket {
         safetensors::serialize(tensors, Some(metadata)).expect("well-formed tensors of distinct names")
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, TicketProblem> {
+    /// A ticket from the bytes of its file.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parse(bytes: &[u8]) -> Result<Self, TicketProblem> {
         let tensors = SafeTensors::deserialize(bytes)?;
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let json = header.metadata().as_ref().and_then(|entries| entries.get(CONFIGURATION));
@@ -168,10 +170,10 @@ impl Ticket {
         config.validate().map_err(|error| TicketProblem::Configuration(error.to_string()))?;
 
         let layers: Vec<_> = config.network.layers().collect();
-        let expected: Vec<_> = (0..layers.len()).flat_map(names).collect();
+        let expected: HashSet<_> = (0..layers.len()).flat_map(names).collect();
         let mut found = tensors.names();
         found.sort_unstable();
-        if let Some(name) = found.iter().find(|&&name| !expected.iter().any(|e| e == name)) {
+        if let Some(name) = found.iter().find(|&&name| !expected.contains(name)) {
             return Err(TicketProblem::Unexpected((*name).to_owned()));
         }
         let read = |(index, shape)| {
@@ -186,14 +188,6 @@ impl Ticket {
         let layers = layers.into_iter().enumerate().map(read).collect::<Result<_, TicketProblem>>()?;
         Ok(Self { config, layers })
     }
-}
-
-/// A device or a pipe may have no end.
-fn read_regular(file: &Path) -> Result<Vec<u8>, TicketProblem> {
-    if !std::fs::metadata(file)?.is_file() {
-        return Err(TicketProblem::NotAFile);
-    }
-    Ok(std::fs::read(file)?)
 }
 
 /// The names of a layer's tensors, `index` from 0.

@@ -37,7 +37,7 @@ pub struct TargetError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetProblem {
-    /// The system refused to read.
+    /// The system refused to read, or it is a directory, a device or a pipe.
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// It is damaged, or of another format.
@@ -96,7 +96,7 @@ impl Target {
     /// follow each other, or weights that are not finite.
     pub fn read(file: impl AsRef<Path>) -> Result<Self, TargetError> {
         let file = file.as_ref();
-        std::fs::read(file)
+        crate::input::read(file)
             .map_err(TargetProblem::from)
             .and_then(|bytes| Self::parse(&bytes))
             .map_err(|problem| TargetError { file: file.display().to_string(), problem })
@@ -148,7 +148,11 @@ impl Target {
         all.fold([f32::INFINITY, f32::NEG_INFINITY], |[least, most], &w| [least.min(w), most.max(w)])
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, TargetProblem> {
+    /// A network from the bytes of its file.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parse(bytes: &[u8]) -> Result<Self, TargetProblem> {
         let tensors = SafeTensors::deserialize(bytes)?;
         let mut names: Vec<String> = tensors.names().into_iter().map(ToOwned::to_owned).collect();
         names.sort_by(|a, b| natural(a, b));

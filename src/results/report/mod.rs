@@ -28,13 +28,10 @@ const SCALE: f32 = 1.5;
 /// # Errors
 /// When the stores cannot be read or hold no cell that is done, or the files cannot be written.
 pub fn report(directory: &Path, out: &Path) -> Result<Vec<PathBuf>, Error> {
-    let cells = read_cells(directory)?;
-    let studies: Vec<_> = Study::of(&cells).into_iter().filter(|study| !study.epsilons.is_empty()).collect();
-    if studies.is_empty() {
+    let texts = report_texts(read_cells(directory)?)?;
+    if texts.is_empty() {
         return Err(StoreError::Missing { directory: directory.to_owned() }.into());
     }
-    let content = Content { cells, studies, published: Study::published() };
-    let plots = plots::all(&content)?;
     std::fs::create_dir_all(out)
         .map_err(|source| OutputError::Unwritable { directory: out.to_owned(), source })?;
     let mut files = Vec::new();
@@ -44,12 +41,31 @@ pub fn report(directory: &Path, out: &Path) -> Result<Vec<PathBuf>, Error> {
         files.push(file);
         Ok::<_, Error>(())
     };
-    write("table.md", tables::markdown(&content).as_bytes())?;
-    write("table.csv", tables::csv(&content).as_bytes())?;
-    for plot in &plots {
-        write(&format!("{}.svg", plot.name), plot.svg.as_bytes())?;
-        write(&format!("{}.png", plot.name), &crate::plot::png(&plot.svg, SCALE)?)?;
+    for (name, text) in &texts {
+        write(name, text.as_bytes())?;
+        if let Some(plot) = name.strip_suffix(".svg") {
+            write(&format!("{plot}.png"), &crate::plot::png(text, SCALE)?)?;
+        }
     }
-    write("report.html", page::html(&content, &plots).as_bytes())?;
     Ok(files)
+}
+
+/// The files of a [`report`] of `cells` but for the PNGs, as (name, content), `report.html` last; none where no cell is done.
+///
+/// # Errors
+/// When a plot cannot be drawn.
+pub fn report_texts(cells: Vec<super::Cell>) -> Result<Vec<(String, String)>, Error> {
+    let studies: Vec<_> = Study::of(&cells).into_iter().filter(|study| !study.epsilons.is_empty()).collect();
+    if studies.is_empty() {
+        return Ok(Vec::new());
+    }
+    let content = Content { cells, studies, published: Study::published() };
+    let plots = plots::all(&content)?;
+    let mut texts = vec![
+        ("table.md".to_owned(), tables::markdown(&content)),
+        ("table.csv".to_owned(), tables::csv(&content)),
+    ];
+    texts.extend(plots.iter().map(|plot| (format!("{}.svg", plot.name), plot.svg.clone())));
+    texts.push(("report.html".to_owned(), page::html(&content, &plots)));
+    Ok(texts)
 }

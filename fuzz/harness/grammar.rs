@@ -1,0 +1,44 @@
+//! Networks as they are written, shards, and the names of everything that has some; networks that are small are trained.
+
+use slth::dataset::Normalisation;
+use slth::experiments::{Criterion, Draw, RunConfig, Shard, run as run_experiment};
+use slth::network::{Architecture, Initialisation};
+use slth::training::{NoProgress, PruneMethod, Scope};
+
+pub(super) fn run(data: &[u8]) {
+    let Some((what, rest)) = super::split(data) else { return };
+    let Ok(text) = std::str::from_utf8(rest) else { return };
+    if let Ok(shard) = text.parse::<Shard>() {
+        assert_eq!(shard.to_string().parse::<Shard>().ok(), Some(shard));
+        assert!((1..=shard.of()).contains(&shard.index()));
+    }
+    let _ = (text.parse::<Normalisation>(), text.parse::<Initialisation>(), text.parse::<Criterion>());
+    let _ = (text.parse::<PruneMethod>(), text.parse::<Scope>(), text.parse::<Draw>());
+    if let Ok(network) = text.parse::<Architecture>() {
+        assert_eq!(network.to_string().parse::<Architecture>().as_ref(), Ok(&network));
+        assert!(network.weights() <= Architecture::MAX_WEIGHTS);
+        assert!(network.layers().len() > 0 && network.inputs() > 0 && network.outputs() > 0);
+        assert!(network.layers().all(|layer| layer.dimensions().iter().all(|&size| size > 0)));
+        if network.weights() < 500 && network.activations() < 2000 {
+            train(network, what);
+        }
+    }
+}
+
+fn train(network: Architecture, what: u8) {
+    let [rows, columns] = network.image().unwrap_or([1, network.inputs()]);
+    let classes = u8::try_from(network.outputs()).unwrap_or(u8::MAX).min(3);
+    let data = super::blank(rows, columns, classes).expect("a data set");
+    let config = RunConfig {
+        network,
+        sparsity: f64::from(what) / 256.0,
+        scope: if what % 2 == 0 { Scope::PerLayer } else { Scope::Global },
+        prune_epochs: 1,
+        batch: 2,
+        validation: 0,
+        threads: Some(1),
+        ..RunConfig::default()
+    };
+    // Numbers that leave f32 are an error.
+    let _ = run_experiment(&config, &data, &mut NoProgress);
+}

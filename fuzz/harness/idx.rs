@@ -1,0 +1,54 @@
+//! IDX files, plain and gzipped, and data sets made of them.
+
+use std::io::Write;
+
+use slth::dataset::{Dataset, idx::IdxImages, idx::IdxReader};
+
+pub(super) fn run(data: &[u8]) {
+    let Some((what, rest)) = super::split(data) else { return };
+    match what % 4 {
+        0 => plain(rest),
+        1 => drop(images(IdxReader::gzip(String::new(), rest))),
+        2 => drop(IdxReader::gzip(String::new(), rest).labels()),
+        _ => whole(rest),
+    }
+}
+
+/// Read as images and as labels; zipped, the same must come out.
+fn plain(bytes: &[u8]) {
+    let read = images(IdxReader::plain(String::new(), bytes));
+    let labels = IdxReader::plain(String::new(), bytes).labels().ok();
+    assert!(read.is_none() || labels.is_none());
+    let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    zipped.write_all(bytes).expect("into memory");
+    let zipped = zipped.finish().expect("into memory");
+    assert_eq!(images(IdxReader::gzip(String::new(), &zipped[..])), read);
+    assert_eq!(IdxReader::gzip(String::new(), &zipped[..]).labels().ok(), labels);
+}
+
+fn images(reader: IdxReader<&[u8]>) -> Option<IdxImages> {
+    let images = reader.images().ok()?;
+    assert_eq!(images.pixels.len(), images.count * images.rows * images.columns);
+    Some(images)
+}
+
+/// Four files one after another, the length of each in front of it.
+fn whole(mut bytes: &[u8]) {
+    let mut file = || {
+        let (length, rest) = bytes.split_at_checked(2)?;
+        let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
+        let (file, rest) = rest.split_at(length.min(rest.len()));
+        bytes = rest;
+        Some(IdxReader::plain(String::new(), file))
+    };
+    let (Some(train), Some(labels), Some(test), Some(test_labels)) = (file(), file(), file(), file()) else {
+        return;
+    };
+    let Ok(data) = Dataset::read(String::new(), train, labels, test, test_labels) else { return };
+    assert_eq!(data.features(), data.rows() * data.columns());
+    for examples in [data.train(), data.test()] {
+        assert!(!examples.is_empty() && examples.features() == data.features());
+        assert_eq!(examples.pixels().len(), examples.len() * examples.features());
+        assert!(examples.labels().iter().all(|&label| usize::from(label) < data.classes()));
+    }
+}

@@ -1,0 +1,42 @@
+//! Stores of cells, and the report on what is in them.
+
+use std::path::Path;
+
+use serde_json::{Value, from_value};
+use slth::results::{CellConfig, parse_cells, report_texts};
+
+pub(super) fn run(data: &[u8]) {
+    let Some((what, rest)) = super::split(data) else { return };
+    if what % 2 == 0 {
+        report(rest);
+    } else {
+        // With the ids of their configurations: else nearly every line fails for its id.
+        let lines = rest.split_inclusive(|&byte| byte == b'\n');
+        report(&lines.flat_map(|line| identified(line).unwrap_or_else(|| line.to_vec())).collect::<Vec<u8>>());
+    }
+}
+
+fn identified(line: &[u8]) -> Option<Vec<u8>> {
+    let mut cell: Value = serde_json::from_slice(line).ok()?;
+    let config: CellConfig = from_value(cell.get("config")?.clone()).ok()?;
+    let object = cell.as_object_mut()?;
+    object.insert("id".to_owned(), config.id().into());
+    for key in ["epsilon", "sparsity", "seed"] {
+        object.insert(key.to_owned(), object["config"].get(key)?.clone());
+    }
+    Some(format!("{cell}\n").into_bytes())
+}
+
+fn report(text: &[u8]) {
+    let Ok(cells) = parse_cells(Path::new("cells.jsonl"), text) else { return };
+    let done = cells.iter().filter(|cell| cell.result().is_some()).count();
+    for cell in &cells {
+        cell.config.run.validate().expect("only what makes sense is taken");
+        assert_eq!(cell.id, cell.config.id());
+    }
+    let texts = report_texts(cells).expect("every plot can be drawn");
+    assert_eq!(texts.is_empty(), done == 0);
+    for (name, text) in &texts {
+        assert!(!text.contains("NaN") || name == "report.html" || name == "table.md", "{name}: {text}");
+    }
+}

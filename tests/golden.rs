@@ -1,0 +1,116 @@
+//! What a tiny pretraining, pruning and approximation give, to the bit: on every backend of this machine, and, as the hashes
+//! are written down here, on any other machine. `scripts/test-neon` and `scripts/test-pre-avx` run this on emulated CPUs.
+//!
+//! A change of these hashes is a change of results, for the changelog.
+
+use std::io::Cursor;
+
+use sha2::{Digest, Sha256};
+use slth::dataset::{Dataset, idx::IdxReader};
+use slth::experiments::{ApproximateConfig, Approximator, Draw, RunConfig, Target, run};
+use slth::results::{mask_hash, weights_hash};
+use slth::training::{NoProgress, PruneMethod, Scope};
+use slth_kernels::Backend;
+
+/// 90 training and 30 test images of 12 × 12, three classes: a bright stripe in the rows of its class, noise on top.
+fn dataset() -> Dataset {
+    let file = |magic: u8, sizes: &[u32], bytes: Vec<u8>| {
+        let words = sizes.iter().flat_map(|size| size.to_be_bytes());
+        let bytes: Vec<u8> = [0, 0, 8, magic].into_iter().chain(words).chain(bytes).collect();
+        IdxReader::plain("synthetic".to_owned(), Cursor::new(bytes))
+    };
+    let label = |image: u32| image * 7 % 3;
+    let pixel = |image: u32, place: u32| {
+        let noise = (image.wrapping_mul(2_654_435_761) ^ place.wrapping_mul(40_503)).wrapping_mul(97) >> 7 & 127;
+        (noise + if place / 12 / 4 == label(image) { 128 } else { 0 }) as u8
+    };
+    let images = |images: std::ops::Range<u32>| {
+        let count = images.len() as u32;
+        file(3, &[count, 12, 12], images.flat_map(|i| (0..144).map(move |place| pixel(i, place))).collect())
+    };
+    let labels = |images: std::ops::Range<u32>| {
+        file(1, &[images.len() as u32], images.map(|image| label(image) as u8).collect())
+    };
+    let (train, test) = (0..90, 90..120);
+    Dataset::read("synthetic".to_owned(), images(train.clone()), labels(train), images(test.clone()), labels(test))
+        .unwrap()
+}
+
+/// The first 16 digits of a SHA-256.
+fn short(hash: impl Into<String>) -> String {
+    let mut hash = hash.into();
+    hash.truncate(16);
+    hash
+}
+
+/// Weights, masks and test accuracy of a run, and what is approximated of its first matrix.
+fn outcome(network: &str, method: PruneMethod, scope: Scope, backend: Backend, threads: usize) -> String {
+    let config = RunConfig {
+        network: network.parse().unwrap(),
+        epsilon: 0.03,
+        sparsity: 0.7,
+        method,
+        scope,
+        prune_epochs: 2,
+        batch: 16,
+        pretrain_momentum: 0.9,
+        validation: 20,
+        threads: Some(threads),
+        backend: Some(backend),
+        ..RunConfig::default()
+    };
+    let outcome = run(&config, &dataset(), &mut NoProgress).unwrap();
+    let mut text = format!(
+        "{network} {method} {scope}: weights {}, masks {}, correct {}",
+        short(weights_hash(&outcome.layers)),
+        short(mask_hash(&outcome.layers)),
+        (outcome.prune.test.accuracy() * 30.0).round()
+    );
+    // Every layer is a matrix where there is no convolution.
+    if !network.contains('x') {
+        let names = (1..=outcome.layers.len()).map(|layer| format!("layer{layer}")).collect();
+        let weights = outcome.layers.into_iter().map(|layer| layer.weights).collect();
+        let target = Target { network: config.network, names, weights };
+        for draw in [Draw::PerRow, Draw::PerWeight] {
+            let config = ApproximateConfig {
+                candidates: Some(12),
+                draw,
+                threads: Some(threads),
+                backend: Some(backend),
+                ..ApproximateConfig::default()
+            };
+            let found = Approximator::new(&config, &target).unwrap().approximate(1e-3, &NoProgress).unwrap();
+            let bytes = found.weights.iter().flatten().flat_map(|weight| weight.to_le_bytes());
+            let hash = Sha256::digest(bytes.collect::<Vec<u8>>());
+            let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+            text += &format!(", {draw} {}", short(hash));
+        }
+    }
+    text
+}
+
+#[test]
+fn a_tiny_run_gives_the_same_bits_everywhere() {
+    const GOLDEN: [&str; 4] = ["?", "?", "?", "?"];
+    let backends = Backend::available();
+    let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
+    eprintln!("backends under test: {}", names.join(", "));
+    if let Ok(required) = std::env::var("SLTH_REQUIRE") {
+        for name in required.split(',') {
+            assert!(names.contains(&name), "{name} is required, but there are {names:?} only");
+        }
+    }
+    let convolutions = "12x12-4@3x3p1-pool2-6@3x3s2-10-3";
+    for (network, method, scope, golden) in [
+        ("144-20-3", PruneMethod::EdgePopup, Scope::PerLayer, GOLDEN[0]),
+        ("144-9-3", PruneMethod::MagnitudeThenFinetune, Scope::Global, GOLDEN[1]),
+        (convolutions, PruneMethod::EdgePopup, Scope::PerLayer, GOLDEN[2]),
+        (convolutions, PruneMethod::EdgePopup, Scope::Global, GOLDEN[3]),
+    ] {
+        for (&backend, threads) in backends.iter().zip([1, 2, 3, 1]) {
+            let found = outcome(network, method, scope, backend, threads);
+            eprintln!("{found}");
+            assert_eq!(found, golden, "{} on {threads} threads", backend.name());
+        }
+    }
+}
