@@ -21,7 +21,8 @@ fn dataset() -> Dataset {
     };
     let label = |image: u32| image * 7 % 3;
     let pixel = |image: u32, place: u32| {
-        let noise = (image.wrapping_mul(2_654_435_761) ^ place.wrapping_mul(40_503)).wrapping_mul(97) >> 7 & 127;
+        let noise =
+            (image.wrapping_mul(2_654_435_761) ^ place.wrapping_mul(40_503)).wrapping_mul(97) >> 7 & 127;
         (noise + if place / 12 / 4 == label(image) { 128 } else { 0 }) as u8
     };
     let images = |images: std::ops::Range<u32>| {
@@ -32,8 +33,14 @@ fn dataset() -> Dataset {
         file(1, &[images.len() as u32], images.map(|image| label(image) as u8).collect())
     };
     let (train, test) = (0..90, 90..120);
-    Dataset::read("synthetic".to_owned(), images(train.clone()), labels(train), images(test.clone()), labels(test))
-        .unwrap()
+    Dataset::read(
+        "synthetic".to_owned(),
+        images(train.clone()),
+        labels(train),
+        images(test.clone()),
+        labels(test),
+    )
+    .unwrap()
 }
 
 /// The first 16 digits of a SHA-256.

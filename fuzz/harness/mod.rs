@@ -34,8 +34,9 @@ fn blank(rows: usize, columns: usize, classes: u8) -> Option<slth::dataset::Data
         let bytes: Vec<u8> = [0, 0, 8, magic].into_iter().chain(words).chain(bytes).collect();
         IdxReader::plain(String::new(), std::io::Cursor::new(bytes))
     };
-    let images =
-        |count: u8| file(3, &[usize::from(count), rows, columns], vec![1; usize::from(count) * rows * columns]);
+    let images = |count: u8| {
+        file(3, &[usize::from(count), rows, columns], vec![1; usize::from(count) * rows * columns])
+    };
     let labels = |count: u8| file(1, &[usize::from(count)], (0..count).collect());
     Dataset::read(String::new(), images(classes), labels(classes), images(1), labels(1)).ok()
 }

@@ -12,7 +12,9 @@ pub(super) fn run(data: &[u8]) {
     } else {
         // With the ids of their configurations: else nearly every line fails for its id.
         let lines = rest.split_inclusive(|&byte| byte == b'\n');
-        report(&lines.flat_map(|line| identified(line).unwrap_or_else(|| line.to_vec())).collect::<Vec<u8>>());
+        report(
+            &lines.flat_map(|line| identified(line).unwrap_or_else(|| line.to_vec())).collect::<Vec<u8>>(),
+        );
     }
 }
 

@@ -5,7 +5,9 @@ use std::ops::Add;
 use std::str::FromStr;
 
 /// f32 or f64.
-pub(super) trait Float: FromStr<Err: Display> + PartialOrd + Default + LowerExp + Add<Output = Self> {
+pub(super) trait Float:
+    FromStr<Err: Display> + PartialOrd + Default + LowerExp + Add<Output = Self>
+{
     /// The largest finite one.
     const MOST: Self;
 }

@@ -286,7 +286,7 @@ impl Group {
             }
             _ => 0,
         };
-        let epochs = pretrained + self.cells.iter().map(pruned).sum::<usize>();
+        let epochs = self.cells.iter().map(pruned).fold(pretrained, usize::saturating_add);
         (epochs as u64).saturating_mul(images as u64)
     }
 }

@@ -1,9 +1,9 @@
 //! The directory a run writes to.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
@@ -33,6 +33,12 @@ pub enum OutputError {
     Exists {
         /// The file in the way.
         file: PathBuf,
+    },
+    /// Another process is about to write there.
+    #[error("{}: another process will write there; wait for it or choose another directory", directory.display())]
+    Locked {
+        /// The directory.
+        directory: PathBuf,
     },
     /// A directory stands where a result is to be written.
     #[error("{}: is a directory; remove it or choose another directory", file.display())]
@@ -65,10 +71,13 @@ impl OutputError {
     }
 }
 
-/// A directory that was found writable and free of results, or may be overwritten.
+/// A directory that was found writable and free of results, or may be overwritten; locked against other processes that
+/// want to write results there.
 #[derive(Clone, Debug)]
 pub struct OutputDirectory {
     path: PathBuf,
+    /// The directory, open and locked, where the system can do that.
+    _lock: Option<Arc<File>>,
 }
 
 impl OutputDirectory {
@@ -76,7 +85,7 @@ impl OutputDirectory {
     /// Meant to be called before the work starts.
     ///
     /// # Errors
-    /// When it cannot be written to or, without `force`, holds a result or a ticket.
+    /// When it cannot be written to, another process holds it or, without `force`, it holds a result or a ticket.
     pub fn prepare(path: impl Into<PathBuf>, force: bool) -> Result<Self, OutputError> {
         Self::prepare_for(path, &[RESULT, TICKET], force)
     }
@@ -84,11 +93,16 @@ impl OutputDirectory {
     /// The same for results of other `names`.
     ///
     /// # Errors
-    /// When it cannot be written to or, without `force`, holds one of them.
+    /// When it cannot be written to, another process holds it or, without `force`, it holds one of them.
     pub fn prepare_for(path: impl Into<PathBuf>, names: &[&str], force: bool) -> Result<Self, OutputError> {
         let path = path.into();
         let unwritable = |source| OutputError::Unwritable { directory: path.clone(), source };
         fs::create_dir_all(&path).map_err(unwritable)?;
+        // Before looking: what another process writes until its end would be overwritten.
+        let lock = File::open(&path).ok();
+        if let Some(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock) {
+            return Err(OutputError::Locked { directory: path });
+        }
         for name in names {
             let file = path.join(name);
             match file.symlink_metadata() {
@@ -98,7 +112,7 @@ impl OutputDirectory {
             }
         }
         temporary(&path).map_err(unwritable)?;
-        Ok(Self { path })
+        Ok(Self { path, _lock: lock.map(Arc::new) })
     }
 
     /// Writes `ticket.safetensors`, then `result.json`, which is therefore the sign of a complete result.
@@ -119,6 +133,9 @@ impl OutputDirectory {
         let Some((last, _)) = files.last() else { return Ok(()) };
         let _writing = between_writes();
         let last = self.path.join(last);
+        // All are on the disk before the first old one goes: on a full disk the old ones stay.
+        let stage = |(name, bytes): &(&str, Vec<u8>)| Staged::write(self.path.join(name), bytes);
+        let staged = files.iter().map(stage).collect::<Result<Vec<_>, _>>()?;
         // An old result must not stand beside new files, not even for a moment.
         match fs::remove_file(&last) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -126,20 +143,42 @@ impl OutputDirectory {
             }
             _ => {}
         }
-        files.iter().try_for_each(|(name, bytes)| write_atomically(&self.path.join(name), bytes))
+        staged.into_iter().try_for_each(Staged::rename)
+    }
+}
+
+/// A file written under a temporary name beside its own; dropped, it is gone.
+struct Staged {
+    written: NamedTempFile,
+    file: PathBuf,
+}
+
+impl Staged {
+    fn write(file: PathBuf, bytes: &[u8]) -> Result<Self, OutputError> {
+        let write = || {
+            let mut written = temporary(file.parent().unwrap_or(Path::new(".")))?;
+            written.write_all(bytes)?;
+            written.as_file().sync_all()?;
+            Ok(written)
+        };
+        match write() {
+            Ok(written) => Ok(Self { written, file }),
+            Err(source) => Err(OutputError::Write { file, source }),
+        }
+    }
+
+    fn rename(self) -> Result<(), OutputError> {
+        let Self { written, file } = self;
+        match written.persist(&file) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(OutputError::Write { file, source: error.error }),
+        }
     }
 }
 
 /// Writes `bytes` to a temporary file beside `file` and renames it: readers see the old file or the new one, whole.
 pub(super) fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), OutputError> {
-    let write = || {
-        let mut written = temporary(file.parent().unwrap_or(Path::new(".")))?;
-        written.write_all(bytes)?;
-        written.as_file().sync_all()?;
-        written.persist(file).map_err(|error| error.error)?;
-        Ok(())
-    };
-    write().map_err(|source| OutputError::Write { file: file.to_owned(), source })
+    Staged::write(file.to_owned(), bytes)?.rename()
 }
 
 /// A temporary file in `directory`, with the permissions any new file gets rather than the private ones of its kind.
@@ -166,8 +205,11 @@ mod tests {
         assert_eq!(fs::read_dir(&inner).unwrap().count(), 0); // the trial file is gone
         fs::write(inner.join(TICKET), "old").unwrap();
         assert!(matches!(OutputDirectory::prepare(&inner, false), Err(OutputError::Exists { .. })));
-        assert!(OutputDirectory::prepare(&inner, true).is_ok());
+        let forced = OutputDirectory::prepare(&inner, true).unwrap();
         assert_eq!(fs::read_to_string(inner.join(TICKET)).unwrap(), "old");
+        assert!(matches!(OutputDirectory::prepare(&inner, true), Err(OutputError::Locked { .. })));
+        drop(forced);
+        assert!(OutputDirectory::prepare(&inner, true).is_ok());
     }
 
     #[test]

@@ -130,6 +130,10 @@ impl Store {
         };
         fs::create_dir_all(directory).map_err(unwritable(directory))?;
         let path = directory.join(file_name(shard));
+        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+            return Err(StoreError::Unwritable { path, source });
+        }
         let mut options = OpenOptions::new();
         let mut file = options.read(true).append(true).create(true).open(&path).map_err(unwritable(&path))?;
         match file.try_lock() {

@@ -39,7 +39,7 @@ fn write(file: &Path, tensors: &[Tensor<'_>]) {
 }
 
 /// A data set and a network 30-9-3 that fits it, its second layer's name the first in the alphabet.
-fn fixture() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn fixture() -> (tempfile::TempDir, PathBuf) {
     let data = fixture::dataset();
     let file = data.path().join("target.safetensors");
     write(&file, &[("fc2.weight", &[9, 30], Dtype::F32), ("fc10.weight", &[3, 9], Dtype::F64)]);

@@ -77,6 +77,143 @@ fn flags() {
     slth().assert().code(2).stderr(predicate::str::contains("Usage"));
 }
 
+/// What no flag takes but those for paths and texts.
+const NONSENSE: [&str; 10] = ["", "nan", "-1", "-inf", "x", "1\n2", "1e400", "é", "1,,2", "0x1"];
+
+/// What some take: zeros and the largest of their kind, and what is just beyond.
+const EXTREMES: [&str; 8] = [
+    "0",
+    "-0",
+    "inf",
+    "1e39",
+    "340282346638528859811704183484516925440",
+    "18446744073709551615",
+    "18446744073709551616",
+    "9223372036854775808",
+];
+
+/// Every flag of every command that takes a value, as the help lists them, with hostile values: refused in one line, with
+/// nothing written, or done; never a panic.
+#[test]
+fn hostile_values_of_every_flag() {
+    let (data, target) = crate::approximate::fixture();
+    let ticket = data.path().join("ticket");
+    small_run(data.path()).arg("--out").arg(&ticket).assert().success();
+    let command = |name: &str| match name {
+        "run" => small_run(data.path()),
+        "sweep" => fixture::small_sweep(data.path()),
+        "approximate" => {
+            let mut command = slth();
+            command.args([name, "--quiet", "--data"]).arg(data.path()).arg("--target").arg(&target);
+            command
+        }
+        "candidates" => {
+            let mut command = slth();
+            command.args([name, "--quiet", "--trials", "3", "--eta", "0.1", "--ratio", "0"]);
+            command
+        }
+        "evaluate" => {
+            let mut command = slth();
+            command.args([name, "--data"]).arg(data.path());
+            command.arg("--ticket").arg(ticket.join("ticket.safetensors"));
+            command
+        }
+        other => unreachable!("{other}"),
+    };
+    let mut tried = 0;
+    for name in ["run", "sweep", "approximate", "candidates", "evaluate"] {
+        let help = slth().args([name, "--help"]).output().unwrap().stdout;
+        let help = String::from_utf8(help).unwrap();
+        let flags = help.lines().filter_map(|line| {
+            let (flag, value) = line.trim_start().strip_prefix("--")?.split_once(" <")?;
+            (!value.starts_with("DIR") && !value.starts_with("FILE")).then_some(flag)
+        });
+        for flag in flags {
+            let extremes = EXTREMES.map(|value| (value, false));
+            for (value, nonsense) in NONSENSE.map(|value| (value, true)).into_iter().chain(extremes) {
+                let out = data.path().join("out");
+                let mut command = command(name);
+                // A run of endless epochs is stopped: that it began is enough.
+                command.timeout(std::time::Duration::from_secs(if flag.ends_with("-epochs") {
+                    1
+                } else {
+                    60
+                }));
+                command.arg(format!("--{flag}={value}"));
+                if name != "evaluate" {
+                    command.arg("--out").arg(&out);
+                }
+                let output = command.output().unwrap();
+                let error = String::from_utf8(output.stderr).unwrap();
+                let case = format!("{name} --{flag}={value}: {:?}: {error}", output.status);
+                match output.status.code() {
+                    Some(2) => assert!(!out.exists(), "{case}"),
+                    Some(0 | 1) => assert!(!nonsense, "{case}"),
+                    None => assert!(flag.ends_with("-epochs") && !nonsense && value.len() > 9, "{case}"),
+                    Some(_) => panic!("{case}"),
+                }
+                let line = error.starts_with("error: ") && error.lines().count() == 1;
+                // A cell of a sweep that failed is said, and is no error.
+                let fine = error.lines().all(|line| line.starts_with("failed: "));
+                assert!(if matches!(output.status.code(), Some(1 | 2)) { line } else { fine }, "{case}");
+                let _ = fs::remove_dir_all(&out);
+                tried += 1;
+            }
+        }
+    }
+    eprintln!("{tried} commands tried");
+}
+
+#[test]
+fn a_number_beyond_f32_is_not_infinity_and_minus_0_is_0() {
+    let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    for (flag, value) in [("--epsilon", "1e39"), ("--sparsity", "1e400"), ("--prune-lr", "1e39")] {
+        refused(
+            small_run(data.path()).args([flag, value]),
+            &[flag, value, "beyond the largest number", "inf"],
+        );
+    }
+    refused(
+        fixture::small_sweep(data.path()).args(["--epsilon", "0,1e39", "--out", "x"]),
+        &["--epsilon", "`1e39`"],
+    );
+    for (name, zero) in [("minus", "-0"), ("plain", "0")] {
+        let out = out.path().join(name);
+        small_run(data.path())
+            .args(["--epsilon", zero, "--sparsity", zero, "--out"])
+            .arg(out)
+            .assert()
+            .success();
+    }
+    let ticket = |name: &str| fs::read(out.path().join(name).join("ticket.safetensors")).unwrap();
+    assert_eq!(ticket("minus"), ticket("plain"));
+}
+
+/// They would be waited for, or read without end.
+#[test]
+#[cfg(unix)]
+fn pipes_and_devices_are_refused() {
+    let data = fixture::dataset();
+    let pipe = data.path().join("train-images-idx3-ubyte");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    refused(&mut small_run(data.path()), &[pipe.to_str().unwrap(), "not a regular file"]);
+    for file in [pipe.to_str().unwrap(), "/dev/zero", "/"] {
+        refused(slth().args(["evaluate", "--ticket", file]), &[file, "not a regular file"]);
+        refused(slth().args(["approximate", "--target", file]), &[file, "not a regular file"]);
+    }
+    fs::rename(&pipe, data.path().join("cells.jsonl")).unwrap();
+    for command in ["status", "report"] {
+        refused(slth().arg(command).arg(data.path()), &["cells.jsonl", "not a regular file"]);
+    }
+    fs::remove_file(data.path().join("cells.jsonl")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", data.path().join("cells.jsonl")).unwrap();
+    refused(slth().arg("merge").arg(data.path().join("new")).arg(data.path()), &["not a regular file"]);
+    refused(
+        fixture::small_sweep(data.path()).arg("--out").arg(data.path()),
+        &["cells.jsonl", "not a regular file"],
+    );
+}
+
 #[test]
 fn output_directories() {
     let (data, other) = (fixture::dataset(), tempfile::tempdir().unwrap());
@@ -157,7 +294,9 @@ fn training_labels_beyond_the_network() {
     let mut labels = idx(0x801, &[TRAIN], &[0; TRAIN as usize]);
     labels[20] = 200;
     fs::write(data.path().join("train-labels-idx1-ubyte"), labels).unwrap();
-    refused(&mut small_run(data.path()), &["--network", "201 classes", data.path().to_str().unwrap()]);
+    let file = data.path().join("train-labels-idx1-ubyte");
+    let words = ["--network", "201 classes", "label 200 of image 12 in", file.to_str().unwrap()];
+    refused(&mut small_run(data.path()), &words);
 }
 
 #[test]

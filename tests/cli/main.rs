@@ -6,6 +6,7 @@ mod bench;
 mod calibrate;
 mod candidates;
 mod determinism;
+mod faults;
 mod fixture;
 mod output;
 mod sweep;
