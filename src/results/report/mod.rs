@@ -6,7 +6,7 @@ mod tables;
 
 use std::path::{Path, PathBuf};
 
-use super::output::{OutputError, write_atomically};
+use super::output::{OutputError, between_writes, write_atomically};
 use super::store::{StoreError, read_cells};
 use crate::error::Error;
 use crate::experiments::Study;
@@ -36,6 +36,7 @@ pub fn report(directory: &Path, out: &Path) -> Result<Vec<PathBuf>, Error> {
         .map_err(|source| OutputError::Unwritable { directory: out.to_owned(), source })?;
     let mut files = Vec::new();
     let mut write = |name: &str, bytes: &[u8]| {
+        let _writing = between_writes();
         let file = out.join(name);
         write_atomically(&file, bytes)?;
         files.push(file);
