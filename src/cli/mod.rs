@@ -132,8 +132,9 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
+/// In one line, whatever a value or a file's name has in it.
 fn say(message: &str) {
-    note(&format!("error: {message}"));
+    note(&format!("error: {}", message.lines().collect::<Vec<_>>().join(" ")));
 }
 
 /// A line on standard error, where it can be had.

@@ -205,7 +205,7 @@ impl Sweep {
         let mut summary = SweepSummary::default();
         let groups = self.missing(&plan, &known, &mut summary);
         let split = self.config.split(dataset)?;
-        let work: u64 = groups.iter().map(|group| group.work(split.train.len())).sum();
+        let work = groups.iter().map(|group| group.work(split.train.len())).fold(0, u64::saturating_add);
         progress.begin(summary.cells, summary.known, work);
 
         let tasks: usize = groups.iter().map(|group| group.cells.len()).sum();
