@@ -32,7 +32,7 @@ fn train(network: Architecture, what: u8) {
     let config = RunConfig {
         network,
         sparsity: f64::from(what) / 256.0,
-        scope: if what % 2 == 0 { Scope::PerLayer } else { Scope::Global },
+        scope: if what.is_multiple_of(2) { Scope::PerLayer } else { Scope::Global },
         prune_epochs: 1,
         batch: 2,
         validation: 0,

@@ -7,7 +7,7 @@ use slth::results::{CellConfig, parse_cells, report_texts};
 
 pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };
-    if what % 2 == 0 {
+    if what.is_multiple_of(2) {
         report(rest);
     } else {
         // With the ids of their configurations: else nearly every line fails for its id.
