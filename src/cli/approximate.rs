@@ -49,7 +49,13 @@ pub(super) struct ApproximateArguments {
     candidates: Option<usize>,
 
     /// Which weights share their candidates: those of a row, or none
-    #[arg(long, value_name = "per-row|per-weight", help_heading = "Approximation", default_value_t)]
+    #[arg(
+        long,
+        value_name = "per-row|per-weight",
+        help_heading = "Approximation",
+        default_value_t,
+        conflicts_with = "construction"
+    )]
     draw: Draw,
 
     /// How far each candidate may be moved; one approximation for each
@@ -62,7 +68,8 @@ pub(super) struct ApproximateArguments {
     )]
     epsilon: List<f32>,
 
-    /// Build the theorem's network instead: 2n hidden ReLU units per weight, masked and perturbed; for small targets
+    /// Build the theorem's network instead: 2n hidden ReLU units per weight, all drawn for it alone, masked and perturbed;
+    /// for small targets
     #[arg(long, value_name = "KIND", help_heading = "Approximation")]
     construction: Option<ConstructionKind>,
 
@@ -127,7 +134,7 @@ pub(super) fn approximate(arguments: ApproximateArguments) -> Result<String, Err
             approximator.fits(data)?;
         }
         let out = prepare()?;
-        let (text, files) = construct(&config, &target, &approximator, data.as_ref())?;
+        let (text, files) = construct(&config, &target, &approximator, data.as_ref(), watch.as_ref())?;
         (text, files, out)
     } else {
         let data = dataset(arguments.data.as_deref())?;
@@ -154,7 +161,7 @@ fn configuration(arguments: &ApproximateArguments) -> Result<ApproximateConfig, 
         eta: arguments.eta,
         c: arguments.c,
         candidates: arguments.candidates,
-        draw: arguments.draw,
+        draw: if arguments.construction.is_some() { Draw::PerWeight } else { arguments.draw },
         epsilon: arguments.epsilon.0.clone(),
         normalize: arguments.normalize,
         seed: arguments.seed,
@@ -236,13 +243,14 @@ fn construct(
     target: &Target,
     approximator: &Approximator<'_>,
     data: Option<&Dataset>,
+    watch: &dyn Watch,
 ) -> Result<(String, Vec<File>), Error> {
     let (backend, threads) = approximator.runs_on();
     let mut result = ApproximationResult::new(config, target, backend.name(), threads);
     let mut files = Vec::new();
     let before = data.map(|data| approximator.evaluate(&target.weights, data)).transpose()?;
     for &epsilon in &config.epsilon {
-        let built = approximator.construct(epsilon)?;
+        let built = approximator.construct(epsilon, watch)?;
         let after = data.map(|data| approximator.evaluate_construction(&built, data)).transpose()?;
         let accuracies = before.zip(after).map(|(before, after)| [before, after]);
         result.results.push(ApproximationRow::of_construction(&built, config.eta, accuracies));

@@ -1,8 +1,9 @@
 //! How many random candidates a subset sum needs: the theory's claim, measured.
 //!
 //! Candidates x₁, x₂, … are uniform on [−1, 1), each may be moved by ε, and n* is the smallest n for which the first n meet
-//! every target of [−1/2, 1/2], or one random target of it, within η. Both are decided exactly, by all 2ⁿ subsets, never by
-//! a grid of targets: see [`Coverage`].
+//! every target of [−1/2, 1/2], or one random target of it, within η. Both are decided by all 2ⁿ subsets, never by a grid of
+//! targets, and exactly but for η, ε and the target, which are rounded to multiples of 2⁻²⁵ (3e-8; the candidates are such
+//! multiples): see [`Coverage`].
 //!
 //! A trial's candidates are the same for every η and every ε/η. More tolerance or more perturbation can therefore only
 //! lower its n*: the quantiles are monotone by construction, and differences between them are those of the same draws.
@@ -180,13 +181,18 @@ impl RequiredCandidates {
     /// Candidates more per decade of 1/η at ε/η = `ratio`: the least-squares slope of the 90 % quantiles. `paper`: of the
     /// paper's numbers at the same η. `None` where fewer than two are known.
     pub fn slope_per_decade(&self, ratio: f64, paper: bool) -> Option<f64> {
+        Some(self.fit(ratio, paper)?[0])
+    }
+
+    /// The line that slope belongs to: slope, and candidates at η = 1.
+    pub(crate) fn fit(&self, ratio: f64, paper: bool) -> Option<[f64; 2]> {
         let points: Vec<[f64; 2]> = self
             .needed
             .iter()
             .filter(|needed| needed.ratio == ratio)
             .filter_map(|needed| Some([-libm::log10(needed.eta), n90(needed, paper)? as f64]))
             .collect();
-        slope(&points)
+        fit(&points)
     }
 
     /// How many fewer candidates the largest ε/η needs than the smallest, at `eta` and 90 %. `paper`: in the paper.
@@ -210,15 +216,15 @@ fn n90(needed: &Needed, paper: bool) -> Option<usize> {
     if paper { needed.paper() } else { needed.quantile(0.9) }
 }
 
-/// The least-squares slope through two points of different x or more.
-fn slope(points: &[[f64; 2]]) -> Option<f64> {
+/// Slope and intercept of the least-squares line through two points of different x or more.
+fn fit(points: &[[f64; 2]]) -> Option<[f64; 2]> {
     let n = points.len() as f64;
     let mean = |axis: usize| points.iter().map(|p| p[axis]).sum::<f64>() / n;
     let (x, y) = (mean(0), mean(1));
     let (over, under) = points.iter().fold((0.0, 0.0), |(over, under), p| {
         (over + (p[0] - x) * (p[1] - y), under + (p[0] - x) * (p[0] - x))
     });
-    (under > 0.0).then(|| over / under)
+    (under > 0.0).then(|| [over / under, y - x * over / under])
 }
 
 /// The paper's number of candidates at η and ε/η (90 % of candidate sets succeed), read off its authors' plot.
@@ -389,6 +395,24 @@ mod tests {
         }
     }
 
+    /// By exact enumeration in another program, each within 1.
+    #[test]
+    fn counts_are_the_known_ones() {
+        let known = [(1e-2, [13, 11, 7, 7]), (1e-3, [16, 13, 12, 11]), (1e-4, [20, 17, 16, 13])];
+        let config = CandidatesConfig {
+            eta: known.map(|(eta, _)| eta).to_vec(),
+            ratio: vec![0.0, 1.0, 5.0, 10.0],
+            ..CandidatesConfig::default()
+        };
+        let found = required_candidates(&config, &NoProgress).unwrap();
+        let n90: Vec<usize> = found.needed.iter().map(|needed| needed.quantile(0.9).unwrap()).collect();
+        let expected = known.iter().flat_map(|(_, counts)| counts);
+        assert!(n90.iter().zip(expected).all(|(n, known)| n.abs_diff(*known) <= 1), "{n90:?}");
+        let rows: Vec<&[usize]> = n90.chunks(4).collect();
+        assert!(rows.iter().all(|row| row.windows(2).all(|pair| pair[0] >= pair[1])), "{n90:?}");
+        assert!(rows.windows(2).all(|rows| (0..4).all(|i| rows[0][i] < rows[1][i])), "{n90:?}");
+    }
+
     #[test]
     fn quantiles_and_fits() {
         let needed = |counts: &[usize]| Needed {
@@ -400,9 +424,9 @@ mod tests {
         assert_eq!([0.5, 0.9, 0.91, 0.99].map(|q| ten.quantile(q)), [5, 9, 10, 10].map(Some));
         assert_eq!(needed(&[7]).quantile(0.5), Some(7));
         assert_eq!(ten.paper(), Some(19));
-        assert_eq!(slope(&[[2.0, 13.0], [3.0, 16.0], [4.0, 19.0]]), Some(3.0));
-        assert_eq!(slope(&[[2.0, 13.0]]), None);
-        assert_eq!(slope(&[]), None);
+        assert_eq!(fit(&[[2.0, 13.0], [3.0, 16.0], [4.0, 19.0]]), Some([3.0, 7.0]));
+        assert_eq!(fit(&[[2.0, 13.0]]), None);
+        assert_eq!(fit(&[]), None);
     }
 
     #[test]

@@ -4,19 +4,37 @@
 #[derive(Clone, Debug)]
 pub struct Axis {
     label: String,
-    log: bool,
+    scale: Scale,
     range: Option<[f64; 2]>,
+}
+
+#[derive(Clone, Debug)]
+enum Scale {
+    Linear,
+    Whole,
+    Log,
+    Named(Vec<String>),
 }
 
 impl Axis {
     /// A linear axis over all the data.
     pub fn linear(label: impl Into<String>) -> Self {
-        Self { label: label.into(), log: false, range: None }
+        Self { label: label.into(), scale: Scale::Linear, range: None }
+    }
+
+    /// A linear axis of whole numbers.
+    pub fn whole(label: impl Into<String>) -> Self {
+        Self { scale: Scale::Whole, ..Self::linear(label) }
+    }
+
+    /// Names at equal distances; a point's coordinate is the index of its name.
+    pub fn named(label: impl Into<String>, names: Vec<String>) -> Self {
+        Self { scale: Scale::Named(names), ..Self::linear(label) }
     }
 
     /// A logarithmic axis over all the positive data.
     pub fn log(label: impl Into<String>) -> Self {
-        Self { log: true, ..Self::linear(label) }
+        Self { scale: Scale::Log, ..Self::linear(label) }
     }
 
     /// From `from` to `to` at least.
@@ -32,24 +50,36 @@ impl Axis {
 
     /// Where x is on a linear scale; NaN for what cannot be shown.
     pub(super) fn place(&self, x: f64) -> f64 {
-        let place = if self.log { libm::log10(x) } else { x };
+        let place = if matches!(self.scale, Scale::Log) { libm::log10(x) } else { x };
         if place.is_finite() { place } else { f64::NAN }
     }
 
     /// Its two ends, a margin around `data` and the range asked for, and its ticks; all as places.
     pub(super) fn span(&self, data: impl Iterator<Item = f64>) -> ([f64; 2], Vec<f64>) {
+        if let Scale::Named(names) = &self.scale {
+            return ([-0.5, names.len() as f64 - 0.5], (0..names.len()).map(|i| i as f64).collect());
+        }
         let asked = self.range.into_iter().flatten();
         let places = data.chain(asked).map(|x| self.place(x)).filter(|x| !x.is_nan());
         let [from, to] = places.fold([f64::INFINITY, f64::NEG_INFINITY], |[a, b], x| [a.min(x), b.max(x)]);
         let [from, to] = if from <= to { [from, to] } else { [0.0, 1.0] };
         let margin = if to > from { 0.04 * (to - from) } else { 0.5 * from.abs().max(1.0) };
         let ends = [from - margin, to + margin];
-        (ends, if self.log { decades(ends) } else { steps(ends) })
+        let ticks = match self.scale {
+            Scale::Log => decades(ends),
+            Scale::Whole => steps(ends, 1.0),
+            _ => steps(ends, 0.0),
+        };
+        (ends, ticks)
     }
 
     /// The number at a tick.
     pub(super) fn tick(&self, place: f64) -> String {
-        number(if self.log { libm::pow(10.0, place) } else { place })
+        match &self.scale {
+            Scale::Log => number(libm::pow(10.0, place)),
+            Scale::Named(names) => names.get(place as usize).cloned().unwrap_or_default(),
+            Scale::Linear | Scale::Whole => number(place),
+        }
     }
 }
 
@@ -67,9 +97,9 @@ fn decades([from, to]: [f64; 2]) -> Vec<f64> {
     fine.filter(within).collect()
 }
 
-/// Multiples of 1, 2 or 5 times a power of ten, about seven of them.
-fn steps([from, to]: [f64; 2]) -> Vec<f64> {
-    let rough = (to - from) / 7.0;
+/// Multiples of 1, 2 or 5 times a power of ten, about seven of them, `least` apart at least.
+fn steps([from, to]: [f64; 2], least: f64) -> Vec<f64> {
+    let rough = f64::max((to - from) / 7.0, least);
     let power = libm::pow(10.0, libm::floor(libm::log10(rough)));
     let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power).into_iter().find(|&step| step >= rough);
     let step = step.unwrap_or(rough);
@@ -116,6 +146,11 @@ mod tests {
         assert_eq!(ticks(Axis::linear("").including(0.0, 0.0), &[1.0]), "0 0.2 0.4 0.6 0.8 1");
         assert_eq!(ticks(Axis::log(""), &[1e-5, 1e-2]), "10⁻⁵ 10⁻⁴ 10⁻³ 0.01");
         assert_eq!(ticks(Axis::log(""), &[0.1, 0.5, 0.0]), "0.1 0.2 0.5");
+        assert_eq!(ticks(Axis::whole(""), &[9.0, 11.0]), "9 10 11");
+        assert_eq!(ticks(Axis::whole(""), &[0.0, 21.0]), "0 5 10 15 20");
+        let names = vec!["0".to_owned(), number(1e-6), "∞".to_owned()];
+        assert_eq!(ticks(Axis::named("", names), &[0.0, 7.0, f64::NAN]), "0 10⁻⁶ ∞");
+        assert_eq!(ticks(Axis::named("", vec![]), &[0.0]), "");
         for hostile in
             [&[][..], &[f64::NAN], &[f64::INFINITY, -1.0], &[7.0], &[1e300, -1e300], &[1e-300, 1e300]]
         {

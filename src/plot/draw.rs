@@ -130,7 +130,7 @@ fn text(area: &Area<'_>, text: &str, at: (i32, i32), size: i32, h: HPos, v: VPos
 fn marks(area: &Area<'_>, series: &Series, line: &[(i32, i32)], dots: &[(i32, i32)]) -> Drawn {
     let colour = colour(series);
     match series.style {
-        Style::Solid => area.draw(&PathElement::new(line.to_vec(), colour.stroke_width(3)))?,
+        Style::Solid | Style::Line => area.draw(&PathElement::new(line.to_vec(), colour.stroke_width(3)))?,
         Style::Dashed => {
             area.draw(&DashedPathElement::new(line.iter().copied(), 8, 6, colour.stroke_width(2)))?
         }
@@ -143,7 +143,7 @@ fn marks(area: &Area<'_>, series: &Series, line: &[(i32, i32)], dots: &[(i32, i3
                 area.draw(&Circle::new(point, DOT, WHITE.filled()))?;
                 area.draw(&Circle::new(point, DOT, colour.stroke_width(2)))?;
             }
-            Style::Band => {}
+            Style::Line | Style::Band => {}
         }
     }
     Ok(())
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn everything_is_drawn_and_escaped() {
-        let styles = [Style::Solid, Style::Dashed, Style::Dots, Style::Rings, Style::Band];
+        let styles = [Style::Solid, Style::Line, Style::Dashed, Style::Dots, Style::Rings, Style::Band];
         let series = styles.into_iter().enumerate().map(|(i, style)| {
             Series::new(
                 format!("<{style:?}> & more"),

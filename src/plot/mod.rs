@@ -51,6 +51,8 @@ impl Chart {
 pub enum Style {
     /// A line through filled dots.
     Solid,
+    /// A line.
+    Line,
     /// A thin dashed line through rings.
     Dashed,
     /// Filled dots.

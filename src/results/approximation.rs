@@ -11,7 +11,7 @@ use super::hash::{hex, little_endian};
 use super::machine::Machine;
 use crate::experiments::{ApproximateConfig, Approximation, Check, Construction, Target};
 use crate::network::LayerShape;
-use crate::plot::{Axis, Chart, PlotError, Series, Style, svg};
+use crate::plot::{Axis, Chart, PlotError, Series, Style, number, svg};
 use crate::training::{Evaluation, PrunedLayer};
 
 /// The content of `approximation.json`.
@@ -204,26 +204,28 @@ impl ApproximationResult {
         serde_json::to_string_pretty(self).expect("no map with keys other than strings") + "\n"
     }
 
-    /// The smallest n against ε/η, as SVG.
+    /// The smallest n for each ε, as SVG.
     ///
     /// # Errors
     /// When the picture cannot be made.
     pub fn plot(&self) -> Result<String, PlotError> {
         let config = &self.configuration;
-        let point = |row: &SmallestRow| {
-            Some([f64::from(row.epsilon) / config.eta, row.candidates_per_weight? as f64])
-        };
-        let mut points: Vec<_> = self.smallest.iter().filter_map(point).collect();
-        points.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        let mut smallest = self.smallest.clone();
+        smallest.sort_by(|a, b| a.epsilon.total_cmp(&b.epsilon));
+        smallest.dedup();
+        let point =
+            |(index, row): (usize, &SmallestRow)| Some([index as f64, row.candidates_per_weight? as f64]);
+        let points = smallest.iter().enumerate().filter_map(point).collect();
+        let names = smallest.iter().map(|row| number(f64::from(row.epsilon))).collect();
         svg(&[Chart::new(
             format!(
-                "{}: candidates for all {} weights, η = {}",
+                "{}: all {} weights within η = {}",
                 self.network,
                 self.results.first().map_or(0, |row| row.weights),
-                config.eta
+                number(config.eta)
             ),
-            Axis::linear("ε/η").including(0.0, 0.0),
-            Axis::linear(format!("candidates n, drawn {}", config.draw)),
+            Axis::named("ε", names),
+            Axis::whole(format!("smallest n, candidates drawn {}", config.draw)),
             vec![Series::new("", 0, Style::Solid, points)],
         )])
     }

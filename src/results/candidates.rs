@@ -124,12 +124,13 @@ impl CandidatesResult {
             Criterion::Every => "every target in [-½, ½]",
             Criterion::One => "one random target in [-½, ½]",
         };
-        let mut by_ratio = Vec::new();
+        // The paper's points come last, on top.
+        let (mut by_ratio, mut paper_by_ratio) = (Vec::new(), Vec::new());
         for (colour, &eta) in found.config.eta.iter().enumerate() {
             let keep = |row: &Row| row.eta == eta;
             let colour = colour % GREY;
             let paper = points(&keep, |row| row.ratio, |row| row.paper_n);
-            by_ratio.push(Series::new("", colour, Style::Dashed, paper));
+            paper_by_ratio.push(Series::new("", colour, Style::Dashed, paper));
             let (low, high) = (
                 points(&keep, |row| row.ratio, |row| row.n50),
                 points(&keep, |row| row.ratio, |row| row.n99),
@@ -141,6 +142,7 @@ impl CandidatesResult {
             let ours = points(&keep, |row| row.ratio, |row| row.n90);
             by_ratio.push(Series::new(name, colour, Style::Solid, ours).with_band(band.collect()));
         }
+        by_ratio.extend(paper_by_ratio);
         by_ratio.push(Series::new("90 % of draws", GREY, Style::Solid, vec![]));
         by_ratio.push(Series::new("50 to 99 %", GREY, Style::Band, vec![]));
         if self.results.iter().any(|row| row.paper_n.is_some()) {
@@ -149,11 +151,11 @@ impl CandidatesResult {
         let mut charts = vec![Chart::new(
             format!("Candidates needed for {criterion}"),
             Axis::linear("ε/η").including(0.0, 0.0),
-            Axis::linear("candidates n"),
+            Axis::whole("candidates n"),
             by_ratio,
         )];
         if found.config.eta.len() > 1 {
-            let mut by_eta = Vec::new();
+            let (mut by_eta, mut paper_by_eta) = (Vec::new(), Vec::new());
             for (colour, slope) in few(&self.slope_per_decade).into_iter().enumerate() {
                 let keep = |row: &Row| row.ratio == slope.ratio;
                 let fitted =
@@ -161,16 +163,23 @@ impl CandidatesResult {
                 let name = format!("ε/η = {}{fitted}", number(slope.ratio));
                 let ours = points(&keep, |row| 1.0 / row.eta, |row| row.n90);
                 let paper = points(&keep, |row| 1.0 / row.eta, |row| row.paper_n);
-                by_eta.push(Series::new("", colour % GREY, Style::Rings, paper));
-                by_eta.push(Series::new(name, colour % GREY, Style::Solid, ours));
+                let line = found.fit(slope.ratio, false).map_or(Vec::new(), |[slope, start]| {
+                    let at = |point: &[f64; 2]| [point[0], start + slope * libm::log10(point[0])];
+                    ours.iter().map(at).collect()
+                });
+                by_eta.push(Series::new(name, colour % GREY, Style::Line, line));
+                by_eta.push(Series::new("", colour % GREY, Style::Dots, ours));
+                paper_by_eta.push(Series::new("", colour % GREY, Style::Rings, paper));
             }
+            by_eta.extend(paper_by_eta);
+            by_eta.push(Series::new("90 % of draws", GREY, Style::Dots, vec![]));
             if self.results.iter().any(|row| row.paper_n.is_some()) {
                 by_eta.push(Series::new("the paper's plot", GREY, Style::Rings, vec![]));
             }
             charts.push(Chart::new(
-                "The same against the tolerance (90 %)",
+                "Against the tolerance, with fitted lines",
                 Axis::log("1/η"),
-                Axis::linear("candidates n"),
+                Axis::whole("candidates n"),
                 by_eta,
             ));
         }

@@ -115,6 +115,23 @@ fn several_epsilons_give_the_smallest_n_and_a_plot() {
         .success()
         .stdout(predicate::str::contains("smallest n"));
     let result = json(out.path());
+    let mut keys: Vec<_> = result["results"][2].as_object().unwrap().keys().collect();
+    keys.sort_unstable();
+    let mut expected = [
+        "epsilon",
+        "weights",
+        "candidates_per_weight",
+        "candidates_total",
+        "kept_total",
+        "max_residual",
+        "mean_residual",
+        "failed",
+        "accuracy_before",
+        "accuracy_after",
+        "seconds",
+    ];
+    expected.sort_unstable();
+    assert_eq!(keys, expected);
     let smallest: Vec<_> =
         (0..3).map(|i| result["smallest"][i]["candidates_per_weight"].as_u64().unwrap()).collect();
     assert!(smallest[0] > smallest[1] && smallest[1] >= smallest[2], "{smallest:?}");
@@ -157,6 +174,7 @@ fn the_theorems_network_is_built_and_run() {
     assert!(difference(0) < 0.05 && difference(1) < 1e-4);
     assert_eq!(result["construction"][0]["network"], "16-5376-8-1344-4");
     assert_eq!(result["results"][0]["accuracy_before"], Value::Null);
+    assert_eq!(result["configuration"]["draw"], "per-weight");
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 3);
 
     let (data, target) = fixture();
@@ -205,6 +223,10 @@ fn bad_flags() {
         (vec!["--epsilon", "0,,1"], vec!["--epsilon", "``"]),
         (vec!["--draw", "per-column"], vec!["--draw", "per-row, per-weight"]),
         (vec!["--construction", "tanh"], vec!["--construction"]),
+        (
+            vec!["--construction", "relu", "--draw", "per-row"],
+            vec!["--draw", "cannot be used with", "--construction"],
+        ),
         (vec!["--threads", "0"], vec!["--threads"]),
         (vec!["--data", "/nonexistent"], vec!["/nonexistent"]),
     ] {

@@ -17,6 +17,9 @@ pub(super) const LOW_BITS: usize = 10;
 /// rows 36.4.
 const ROWS: usize = 4;
 
+/// Allowances are cut off here, beyond every distance: two of them fit an `i32`, whatever ε is.
+const MOST: i32 = (1 << 30) - 1;
+
 /// The least (residual, subset) over the subsets whose high part (from candidate [`LOW_BITS`] on) lies in
 /// `rows`.
 pub(super) struct BruteForce<'a> {
@@ -50,18 +53,23 @@ impl BruteForce<'_> {
         let mut low = [0; (1 << LOW_BITS) + 32];
         let mut allowance = [0; (1 << LOW_BITS) + 32];
         let len = fill_sums(first.iter().map(|&x| x as i32), &mut low);
-        fill_sums(first.iter().map(|_| self.epsilon as i32), &mut allowance);
+        if PERTURBED {
+            fill_allowances(first.len(), self.epsilon as i32, &mut allowance);
+        }
         // The last vector is filled up with copies of the last sum: they come after it, so it is found first.
         let padded = len.next_multiple_of(S::LANES);
-        low.copy_within(len - 1..len, len);
         for i in len..padded {
             low[i] = low[len - 1];
             allowance[i] = allowance[len - 1];
         }
         let (low, allowance) = (&low[..padded], &allowance[..padded]);
 
-        let steps = row_steps(others, self.epsilon);
-        let mut row = Row::new(others, self.epsilon, self.rows.start, -self.target);
+        let row_allowance = |row: Row| {
+            let most = i64::from(MOST);
+            if PERTURBED { (self.epsilon * row.size()).min(most) as i32 } else { 0 }
+        };
+        let steps = row_steps(others);
+        let mut row = Row::new(others, self.rows.start, -self.target);
         let mut best = i32::MAX;
         let mut best_row = row;
         loop {
@@ -73,11 +81,12 @@ impl BruteForce<'_> {
             }
             let least = row_minima::<S, PERTURBED>(s, low, allowance, batch.map(|row| row.offset));
             for (least, &row) in least.into_iter().zip(&batch) {
-                let bound = s.splat_i32(best.saturating_add(row.allowance));
+                let row_allowance = row_allowance(row);
+                let bound = s.splat_i32(best.saturating_add(row_allowance));
                 if s.mask_bits(s.gt_i32(bound, least)) != 0 {
                     let lanes = bytemuck::cast_slice::<S::I32, i32>(core::slice::from_ref(&least));
                     let least = lanes.iter().fold(i32::MAX, |m, &x| m.min(x));
-                    best = (least - row.allowance).max(0);
+                    best = (least - row_allowance).max(0);
                     best_row = row;
                     if best == 0 {
                         break;
@@ -89,8 +98,8 @@ impl BruteForce<'_> {
             }
             row = row.next(&steps);
         }
-        let residual =
-            |i: usize| ((low[i] + best_row.offset).abs() - allowance[i] - best_row.allowance).max(0);
+        let row_allowance = row_allowance(best_row);
+        let residual = |i: usize| ((low[i] + best_row.offset).abs() - allowance[i] - row_allowance).max(0);
         let within = (0..len).find(|&i| residual(i) == best).unwrap_or(0);
         (i64::from(best), best_row.index << first.len() | within as u64)
     }
@@ -137,38 +146,52 @@ pub(super) fn fill_sums(candidates: impl Iterator<Item = i32>, sums: &mut [i32])
     len
 }
 
-/// A subset of some candidates: its sum plus a constant, and its allowance ε · size.
+/// Writes ε · size, at most [`MOST`], for all subsets of `count` candidates.
+#[inline(always)]
+fn fill_allowances(count: usize, epsilon: i32, allowances: &mut [i32]) {
+    allowances[0] = 0;
+    for j in 0..count {
+        let (done, next) = allowances.split_at_mut(1 << j);
+        for (next, &allowance) in next.iter_mut().zip(&*done) {
+            *next = (allowance + epsilon.min(MOST)).min(MOST);
+        }
+    }
+}
+
+/// A subset of some candidates and its sum plus a constant.
 #[derive(Clone, Copy)]
 pub(super) struct Row {
     pub(super) index: u64,
     pub(super) offset: i32,
-    pub(super) allowance: i32,
 }
 
-/// What setting candidate j and clearing all before it adds to the sum, x_j − Σ_{i<j} x_i, and to the
-/// allowance.
-pub(super) fn row_steps(candidates: &[i64], epsilon: i64) -> Vec<[i32; 2]> {
+/// What setting candidate j and clearing all before it adds to the sum: x_j − Σ_{i<j} x_i.
+pub(super) fn row_steps(candidates: &[i64]) -> Vec<i32> {
     let mut before = 0;
-    let step = |(j, &x): (usize, &i64)| {
-        let step = [(x - before) as i32, (epsilon * (1 - j as i64)) as i32];
+    let step = |&x: &i64| {
+        let step = (x - before) as i32;
         before += x;
         step
     };
-    candidates.iter().enumerate().map(step).collect()
+    candidates.iter().map(step).collect()
 }
 
 impl Row {
-    pub(super) fn new(candidates: &[i64], epsilon: i64, index: u64, offset: i64) -> Self {
+    pub(super) fn new(candidates: &[i64], index: u64, offset: i64) -> Self {
         let chosen = candidates.iter().enumerate().filter(|&(j, _)| index >> j & 1 != 0).map(|(_, x)| x);
-        let offset = (offset + chosen.sum::<i64>()) as i32;
-        Self { index, offset, allowance: (epsilon * i64::from(index.count_ones())) as i32 }
+        Self { index, offset: (offset + chosen.sum::<i64>()) as i32 }
+    }
+
+    /// How many candidates it has chosen.
+    #[inline(always)]
+    pub(super) fn size(self) -> i64 {
+        i64::from(self.index.count_ones())
     }
 
     /// The next subset, which must exist.
     #[inline(always)]
-    pub(super) fn next(self, steps: &[[i32; 2]]) -> Self {
+    pub(super) fn next(self, steps: &[i32]) -> Self {
         let index = self.index + 1;
-        let [offset, allowance] = steps[index.trailing_zeros() as usize];
-        Self { index, offset: self.offset + offset, allowance: self.allowance + allowance }
+        Self { index, offset: self.offset + steps[index.trailing_zeros() as usize] }
     }
 }

@@ -208,10 +208,10 @@ impl Kernel for Insert<'_> {
 
         let wanted_from = (*reach).max(0);
         let (wanted_lower, wanted_upper) = (s.splat_i32(width + 1), s.splat_i32(wanted_from - 1));
-        let steps = row_steps(others, epsilon);
-        let mut row = Row::new(others, epsilon, 0, self.x - *from);
+        let steps = row_steps(others);
+        let mut row = Row::new(others, 0, self.x - *from);
         loop {
-            let half = row.allowance + (epsilon + *eta) as i32;
+            let half = (epsilon * (row.size() + 1) + *eta) as i32;
             let (below, above) = (row.offset - half, row.offset + half);
             if least + below <= width && largest + above >= wanted_from {
                 let (below, above) = (s.splat_i32(below), s.splat_i32(above));

@@ -1,9 +1,11 @@
 //! Candidates, target and ε in fixed point, where sums are exact and no order of summation can matter.
 //!
-//! One unit is 2⁻ᵏ, with the largest k for which Σ|x| + 2nε < 2ᵇ units: b = 30 up to [`BRUTE_FORCE_LIMIT`]
-//! candidates, 38 above. All sums, targets (clamped, see [`Fixed::target`]) and their differences then stay
-//! below 2ᵇ. Rounding moves a sum by n / 2 units at most, a target by 1/2, an allowance ε|S| by n / 2: the
-//! subset that is best in fixed point is within 2n + 1 units, at most 2⁻²³ (Σ|x| + 2nε), of the true optimum.
+//! One unit is 2⁻ᵏ, with the largest k for which Σ|x| < 2³⁰ units. Above [`BRUTE_FORCE_LIMIT`] candidates, where
+//! the two-pointer search is the only one, it is the largest for which Σ|x| + 2nε < 2³⁸. An ε beyond Σ|x| is cut
+//! off there: with either, one candidate reaches every target between the least and the largest sum, and targets
+//! beyond are not searched for (see [`Subset::beyond`](super::Subset)). Rounding moves a sum by n / 2 units at
+//! most, a target by 1/2, an allowance ε|S| by n / 2: the subset that is best in fixed point is within 2n + 1
+//! units, less than 2⁻²³ Σ|x|, of the true optimum.
 
 use super::BRUTE_FORCE_LIMIT;
 
@@ -16,8 +18,8 @@ pub(super) struct Fixed {
     pub(super) epsilon: i64,
     /// Units per 1: a power of two.
     factor: f64,
-    /// What any subset can reach, perturbed: least and most.
-    reach: [i64; 2],
+    /// The least and the largest sum, unrounded and not perturbed.
+    ends: [f64; 2],
 }
 
 impl Fixed {
@@ -31,24 +33,30 @@ impl Fixed {
     /// The same, reusing memory.
     pub(super) fn set(&mut self, candidates: &[f32], epsilon: f32) {
         let n = candidates.len();
-        let bits = if n <= BRUTE_FORCE_LIMIT { 30 } else { 38 };
-        let total: f64 =
-            candidates.iter().map(|x| f64::from(x.abs())).sum::<f64>() + 2.0 * n as f64 * f64::from(epsilon);
+        self.ends = candidates
+            .iter()
+            .map(|&x| f64::from(x))
+            .fold([0.0, 0.0], |[least, most], x| [least + x.min(0.0), most + x.max(0.0)]);
+        let width = self.ends[1] - self.ends[0];
+        let epsilon = f64::from(epsilon).min(width);
+        let (bits, total) =
+            if n <= BRUTE_FORCE_LIMIT { (30, width) } else { (38, width + 2.0 * n as f64 * epsilon) };
         // A little more than the total, so that rounding n terms up cannot reach 2ᵇ.
         self.factor = power_of_two(bits - 1 - exponent(total * (1.0 + 1.0 / 1_048_576.0)));
-        self.epsilon = round(f64::from(epsilon) * self.factor);
+        self.epsilon = round(epsilon * self.factor);
         self.candidates.clear();
         self.candidates.extend(candidates.iter().map(|&x| round(f64::from(x) * self.factor)));
-        let slack = n as i64 * self.epsilon;
-        let signed = |sign: i64| self.candidates.iter().map(|x| sign * (sign * x).max(0)).sum::<i64>();
-        self.reach = [signed(-1) - slack, signed(1) + slack];
     }
 
-    /// The target in units, clamped to what the candidates reach. Beyond that every residual grows alike, so
-    /// the clamp changes no order between subsets.
+    /// Whether no sum lies beyond the target.
+    pub(super) fn is_beyond(&self, target: f32) -> bool {
+        let target = f64::from(target);
+        target <= self.ends[0] || target >= self.ends[1]
+    }
+
+    /// The target in units; one beyond the sums becomes the last of them.
     pub(super) fn target(&self, target: f32) -> i64 {
-        const FAR: f64 = (1_u64 << 40) as f64;
-        round((f64::from(target) * self.factor).clamp(-FAR, FAR)).clamp(self.reach[0], self.reach[1])
+        round(f64::from(target).clamp(self.ends[0], self.ends[1]) * self.factor)
     }
 }
 
@@ -79,19 +87,23 @@ mod tests {
             (vec![1.0 - f32::EPSILON; 30], 0.999),
             (vec![f32::MAX; 30], 0.0),
             (vec![-f32::MAX; 48], f32::MAX),
+            (vec![1.0; 48], 1e-3),
             (vec![f32::from_bits(1); 3], 0.0),
             (vec![0.0; 5], 0.0),
             (vec![0.0; 5], 1e-3),
             (vec![64.0], 0.0),
+            (vec![64.0], f32::MAX),
         ] {
             let n = candidates.len() as i64;
             let fixed = Fixed::new(&candidates, epsilon);
-            let limit = if n <= 30 { 1_i64 << 30 } else { 1 << 38 };
-            let total: i64 = fixed.candidates.iter().map(|x| x.abs()).sum::<i64>() + 2 * n * fixed.epsilon;
+            let sums: i64 = fixed.candidates.iter().map(|x| x.abs()).sum();
+            let (limit, total) =
+                if n <= 30 { (1_i64 << 30, sums) } else { (1 << 38, sums + 2 * n * fixed.epsilon) };
             assert!(total < limit - 64, "{total} of {limit}");
             assert!(total == 0 || total > limit / 2 - (1 << 20), "{total} of {limit}");
+            assert!(fixed.epsilon <= sums + n / 2);
             for target in [f32::MAX, -f32::MAX, 0.0, 1.0] {
-                assert!(fixed.target(target).abs() < limit);
+                assert!(fixed.target(target).abs() <= sums + n / 2);
             }
         }
         assert_eq!([round(2.5), round(-2.5), round(3.5), round(-0.4)], [2, -2, 4, 0]);

@@ -12,8 +12,9 @@
 //! ± 1, so a second pass looks at every gap up to the least one + 2 and collects the b of all that attain the
 //! least Δ: the ties. Subsets are then recovered by looking their sums up in unsorted lists.
 //!
-//! Cost in comparators (a minimum and a maximum): 2 · h 2^(h−1) to sort, 2^p (h + 1) 2^h to merge: 41,000 per
-//! lane for n = 21 (h = 10, p = 1), against 2,097,152 sums. Three vector lists of 2^h, 2^h and 2^(h+1).
+//! Cost in comparators (a minimum and a maximum): 2 (h − 1) 2^h + 2 to sort, 2^p (h + 1) 2^h to merge: 40,962
+//! per lane for n = 21 (h = 10, p = 1), against 2,097,152 sums. Three lists, of 2^h, 2^h and 2^(h+1) vectors,
+//! and a gap for every [`GROUP`] of the last one.
 
 use crate::simd::{Kernel, Simd};
 
@@ -28,7 +29,7 @@ pub(super) const LEAST: usize = 6;
 
 /// How n candidates are cut: h of each half; 2h of them are in the halves, the others form the prefix.
 ///
-/// Larger halves mean fewer comparators but more memory: the four lists take 2^(h+2) vectors, 256 KiB for h =
+/// Larger halves mean fewer comparators but more memory: the three lists take 2^(h+2) vectors, 256 KiB for h =
 /// 10 and AVX-512. Measured with AVX2, µs per instance: n = 22: h = 10 3.6, 11 3.8; n = 24: h = 11 8.0, 12
 /// 8.1.
 fn half(n: usize) -> usize {

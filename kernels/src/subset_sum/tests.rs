@@ -17,22 +17,26 @@ fn oracle(candidates: &[f32], target: f32, epsilon: f32) -> f64 {
     all.map(|bits| residual(candidates, bits, target, epsilon)).fold(f64::INFINITY, f64::min)
 }
 
-/// The definition: least (residual, subset), exactly where ε reaches the target from any candidate, else in fixed point.
+/// The definition: least (residual, subset), in fixed point unless the target is beyond the sums.
 fn fixed_oracle(candidates: &[f32], target: f32, epsilon: f32) -> u64 {
-    let largest = candidates.iter().map(|x| f64::from(x.abs())).fold(0.0, f64::max);
-    if epsilon > 0.0 && f64::from(epsilon) >= largest + f64::from(target.abs()) {
-        return (0..1 << candidates.len())
-            .find(|&bits| residual(candidates, bits, target, epsilon) == 0.0)
-            .unwrap();
-    }
+    let all = || 0..1 << candidates.len();
     let fixed = Fixed::new(candidates, epsilon);
+    if fixed.is_beyond(target) {
+        // What is left of the target, or of the part of it that can be reached: no f64 holds both 1e30 and 0.5.
+        let reach = |&x: &f32| f64::from(x) * f64::from(target.signum()) + f64::from(epsilon);
+        let most: f64 = candidates.iter().map(|x| reach(x).max(0.0)).sum();
+        let goal = most.min(f64::from(target.abs()));
+        let chosen = |bits: u64| candidates.iter().enumerate().filter(move |&(i, _)| bits >> i & 1 != 0);
+        let key = |bits: u64| (goal - chosen(bits).map(|(_, x)| reach(x)).sum::<f64>()).max(0.0);
+        return all().min_by(|&a, &b| key(a).total_cmp(&key(b)).then(a.cmp(&b))).unwrap();
+    }
     let target = fixed.target(target);
     let key = |bits: u64| {
         let chosen = fixed.candidates.iter().enumerate().filter(|&(i, _)| bits >> i & 1 != 0);
         let sum: i64 = chosen.map(|(_, x)| x).sum();
         ((sum - target).abs() - fixed.epsilon * i64::from(bits.count_ones())).max(0)
     };
-    (0..1 << candidates.len()).min_by_key(|&bits| (key(bits), bits)).unwrap()
+    all().min_by_key(|&bits| (key(bits), bits)).unwrap()
 }
 
 fn methods(epsilon: f32) -> Vec<Method> {
@@ -44,11 +48,13 @@ fn methods(epsilon: f32) -> Vec<Method> {
 }
 
 /// Every method on every backend gives the subset of the definition, whose residual is optimal within the
-/// bound.
+/// bound and the rounding of f64.
 fn check(candidates: &[f32], targets: &[f32], epsilon: f32) {
     let n = candidates.len();
     let total: f64 = candidates.iter().map(|x| f64::from(x.abs())).sum();
-    let bound = (total + 2.0 * n as f64 * f64::from(epsilon)) / f64::from(1 << 23);
+    let most =
+        targets.iter().map(|z| f64::from(z.abs())).fold(total + n as f64 * f64::from(epsilon), f64::max);
+    let bound = total / f64::from(1 << 23) + 1e-15 * most;
     let expected: Vec<u64> = targets.iter().map(|&z| fixed_oracle(candidates, z, epsilon)).collect();
     let repeated = candidates.repeat(targets.len());
     for backend in Backend::available() {

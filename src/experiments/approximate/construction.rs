@@ -13,7 +13,7 @@ use slth_kernels::masked_matmul::{Activation, Workspace, forward};
 use slth_kernels::subset_sum::{Search, Subset as Chosen};
 use slth_kernels::{Engine, MaskedWeights, PackedMask};
 
-use super::{ApproximateConfig, Target};
+use super::{ApproximateConfig, PIECE, Target, Watch};
 use crate::error::Error;
 use crate::network::{Architecture, Initialisation, LayerShape};
 use crate::random::{Purpose, Stream};
@@ -22,10 +22,10 @@ use crate::training::PrunedLayer;
 /// A random network pruned and perturbed into a target.
 ///
 /// ```
-/// use slth::experiments::{ApproximateConfig, Approximator, Target};
+/// use slth::{experiments::{ApproximateConfig, Approximator, Target}, training::NoProgress};
 /// let target = Target::draw("4-3-2".parse().unwrap(), 1);
 /// let config = ApproximateConfig { candidates: Some(16), ..ApproximateConfig::default() };
-/// let built = Approximator::new(&config, &target)?.construct(1e-3)?;
+/// let built = Approximator::new(&config, &target)?.construct(1e-3, &NoProgress)?;
 /// assert_eq!(built.network.to_string(), "4-384-3-192-2"); // 2 · 16 · 4 · 3 and 2 · 16 · 3 · 2 hidden units
 /// assert!(built.max_difference < 0.01, "{}", built.max_difference);
 /// # Ok::<(), slth::Error>(())
@@ -65,6 +65,7 @@ impl Construction {
         n: usize,
         epsilon: f32,
         config: &ApproximateConfig,
+        watch: &dyn Watch,
     ) -> Result<Self, Error> {
         let begin = std::time::Instant::now();
         let hidden = |shape: LayerShape| 2 * n * shape.weights();
@@ -94,13 +95,12 @@ impl Construction {
                 (0..shape.weights()).flat_map(|w| &v[place(w)..][..2 * n]).copied().collect();
             let targets: Vec<f32> = weights.iter().flat_map(|&w| [w, -w]).collect();
             let mut found = vec![Chosen::default(); targets.len()];
-            Search { epsilon, ..Search::default() }.nearest_each(
-                engine,
-                &candidates,
-                n,
-                &targets,
-                &mut found,
-            )?;
+            let pieces = candidates.chunks(PIECE * 2 * n).zip(targets.chunks(2 * PIECE));
+            for ((candidates, targets), found) in pieces.zip(found.chunks_mut(2 * PIECE)) {
+                Search { epsilon, ..Search::default() }
+                    .nearest_each(engine, candidates, n, targets, found)?;
+                watch.advance(targets.len() / 2);
+            }
             for (half, (subset, &target)) in found.iter().zip(&targets).enumerate() {
                 let own = &candidates[half * n..][..n];
                 let moved = (f64::from(target) - subset.sum(own)) / f64::from(subset.size().max(1));

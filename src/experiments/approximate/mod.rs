@@ -385,14 +385,18 @@ impl<'a> Approximator<'a> {
         })
     }
 
-    /// Builds the theorem's network for the target.
+    /// Builds the theorem's network for the target; the candidates of every weight are its own.
     ///
     /// # Errors
     /// When it would be too large.
-    pub fn construct(&self, epsilon: f32) -> Result<Construction, Error> {
+    pub fn construct(&self, epsilon: f32, watch: &dyn Watch) -> Result<Construction, Error> {
         let n = self.config.candidates_per_weight();
         let engine = self.engine.parallel();
-        self.pool.install(|| Construction::new(engine, self.target, n, epsilon, self.config))
+        watch.begin(&format!("weights built, ε = {epsilon}"), self.target.network.weights());
+        let built =
+            self.pool.install(|| Construction::new(engine, self.target, n, epsilon, self.config, watch));
+        watch.end();
+        built
     }
 
     /// How it does on the test images, by its kept weights only.

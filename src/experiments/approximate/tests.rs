@@ -90,10 +90,10 @@ fn the_construction_computes_the_target() {
     let approximator = Approximator::new(&config, &target).unwrap();
     let mut differences = Vec::new();
     for epsilon in [0.0, 1e-4, 1e-2] {
-        let built = approximator.construct(epsilon).unwrap();
+        let built = approximator.construct(epsilon, &NoProgress).unwrap();
         assert_eq!(built.network.to_string(), "6-1020-5-510-3");
         // The perturbation is within ε of what was drawn, and only U is pruned beyond the structure.
-        let plain = approximator.construct(0.0).unwrap();
+        let plain = approximator.construct(0.0, &NoProgress).unwrap();
         for (layer, drawn) in built.layers.iter().zip(&plain.layers) {
             for (v, w) in layer.weights.iter().zip(&drawn.weights) {
                 assert!((v - w).abs() <= epsilon + 1e-7);
@@ -112,7 +112,7 @@ fn the_construction_computes_the_target() {
     }
     assert!(differences[0] > 1e-5 && differences[2] < 1e-5, "{differences:?}");
     let large = Target::draw("784-500-10".parse().unwrap(), 1);
-    match Approximator::new(&config, &large).unwrap().construct(0.0) {
+    match Approximator::new(&config, &large).unwrap().construct(0.0, &NoProgress) {
         Err(Error::Config { field: "construction", .. }) => {}
         other => panic!("{other:?}"),
     }
