@@ -1,10 +1,16 @@
 """What the scripts share: taking turns, and the JSON lines that `slth bench` reads."""
 
+import argparse
 import json
+import math
 import os
 import statistics
 import sys
 import time
+
+# Seconds: as in src/bench/measure.rs.
+SAMPLE = 2e-3
+SHORT = 20e-3
 
 
 def pin():
@@ -20,6 +26,11 @@ def task(kernel, operation, shape, sparsity=None):
     return row
 
 
+def digits(seconds):
+    """To six of them."""
+    return float(f"{seconds:.5e}")
+
+
 def emit(task, who, unit, work, seconds, threads=1, role="peer", backend=None):
     """Prints the measurement made of the times of single runs."""
     times = sorted(seconds)
@@ -27,30 +38,51 @@ def emit(task, who, unit, work, seconds, threads=1, role="peer", backend=None):
     row = task | {"who": who, "role": role, "threads": threads, "unit": unit, "work": work}
     if backend is not None:
         row["backend"] = backend
-    row |= {"seconds": statistics.median(times), "least": times[0]}
-    row |= {"quartiles": [quartiles[0], quartiles[-1]], "rounds": len(times)}
+    row |= {"seconds": digits(statistics.median(times)), "least": digits(times[0])}
+    row |= {"quartiles": [digits(quartiles[0]), digits(quartiles[-1])], "rounds": len(times)}
     print(json.dumps(row), flush=True)
 
 
-def measure(task, unit, work, contestants, threads=1, budget=10.0):
-    """Lets the contestants, functions by name, take turns as `slth bench` does, and prints a line for each."""
-    repeats = {}
-    total = 0.0
+def arguments(description):
+    """The command line of a script: which cases, and how long for each."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", default="", help="cases whose name contains this, as 'forward 512x784x500'")
+    parser.add_argument("--budget", type=float, default=2.0, help="seconds that the rounds of a case may take")
+    return parser.parse_args()
+
+
+def name(task):
+    """As `slth bench` calls it."""
+    shape = "x".join(map(str, task["shape"]))
+    sparsity = f" s={task['sparsity']:g}" if "sparsity" in task else ""
+    return f"{task['kernel']} {task['operation']} {shape}{sparsity}"
+
+
+def measure(task, unit, work, contestants, threads=1, budget=2.0):
+    """Lets the contestants, functions by name, take turns as `slth bench` does, and prints a line for each: each has the same
+    share of the time, so that slow ones take fewer turns."""
+    plans = {}
     for who, run in contestants.items():
         run()
         start = time.perf_counter()
         run()
         once = time.perf_counter() - start
-        repeats[who] = max(1, int(1e-3 / once) + 1)
-        total += once * (repeats[who] + 1)
+        repeats, warm_up = math.ceil(SAMPLE / once), math.ceil(SAMPLE / 4 / once) if once < SHORT else 0
+        rounds = int(budget / len(contestants) / (once * (repeats + warm_up)))
+        plans[who] = repeats, warm_up, min(51, max(3, rounds))
     samples = {who: [] for who in contestants}
-    for _ in range(min(51, max(3, int(budget / total)))):
+    turns = max(rounds for _, _, rounds in plans.values())
+    for turn in range(turns):
         for who, run in contestants.items():
-            run()
-            start = time.perf_counter()
-            for _ in range(repeats[who]):
+            repeats, warm_up, rounds = plans[who]
+            if (turn + 1) * rounds // turns == turn * rounds // turns:
+                continue
+            for _ in range(warm_up):
                 run()
-            samples[who].append((time.perf_counter() - start) / repeats[who])
+            start = time.perf_counter()
+            for _ in range(repeats):
+                run()
+            samples[who].append((time.perf_counter() - start) / repeats)
     for who, times in samples.items():
         emit(task, who, unit, work, times, threads)
 

@@ -1,6 +1,6 @@
 """An epoch of edge-popup on MNIST, 784-500-500-10, batch 128, half of the weights removed: PyTorch and slth in alternation.
 
-    epoch.py --slth target/release/slth > bench-results/<cpu>/<date>-<commit>.pytorch.jsonl
+    epoch.py --slth target/release/slth > bench-results/<cpu>/<date>-<commit>.epoch.jsonl
 
 PyTorch in three ways. sort: as edge-popup's authors do it. kthvalue: the threshold by torch.kthvalue. tuned: the threshold by
 NumPy's AVX2 partition, SGD fused; the best that was found without writing kernels. All train on the images of slth, in
@@ -81,6 +81,9 @@ class Partition(torch.autograd.Function):
 WAYS = {"PyTorch, sort": (Sort, False), "PyTorch, kthvalue": (Kthvalue, False), "PyTorch, tuned": (Partition, True)}
 
 
+MOST = {"PyTorch, sort": 2}  # half a minute each
+
+
 class Network:
     def __init__(self, select, fused):
         torch.manual_seed(1)
@@ -121,7 +124,7 @@ def ours(slth, threads):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slth", default="target/release/slth", help="the program, built with --release")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="of each but sort, which takes two")
     parser.add_argument("--threads", default="1,2", help="numbers of threads")
     parser.add_argument("--images", type=int, default=60_000, help="fewer, to try it out; slth always has all")
     arguments = parser.parse_args()
@@ -137,6 +140,8 @@ def main():
         mine = {}
         for done in range(arguments.rounds):
             for who, network in networks.items():
+                if len(theirs[who]) == MOST.get(who):
+                    continue
                 seconds, loss = network.epoch(images, labels)
                 if not loss < 2.0:
                     raise SystemExit(f"{who}: does not learn, loss {loss}")

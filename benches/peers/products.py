@@ -1,9 +1,10 @@
-"""Products with masked weights in PyTorch (F.linear, oneDNN prepacked, sparse CSR), SciPy and MKL, one thread each.
+"""Products with masked weights in PyTorch (F.linear, oneDNN prepacked, sparse CSR), SciPy and MKL, and PyTorch's convolutions,
+one thread each.
 
     products.py > bench-results/<cpu>/<date>-<commit>.products.jsonl
 
 Dense ones multiply by weights with zeros. Activations are laid out as each library likes them: [batch, inputs] for
-F.linear and oneDNN, [inputs, batch] for the sparse ones.
+F.linear and oneDNN, [inputs, batch] for the sparse ones, images one after another for convolutions.
 """
 
 import glob
@@ -22,7 +23,7 @@ import scipy.sparse
 import torch
 import torch.nn.functional as F
 
-from common import measure, note, pin, task
+from common import arguments, measure, name, note, pin, task
 
 try:
     import sparse_dot_mkl
@@ -30,13 +31,28 @@ except Exception as error:  # noqa: BLE001: whatever keeps it from loading
     sparse_dot_mkl = None
     note(f"without MKL's sparse product: {error}")
 
-SHAPES = [(128, 784, 500), (512, 784, 500), (1024, 1024, 1024), (256, 4096, 4096), (1, 4096, 4096)]
 SPARSITIES = [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99]
+FEW = [0.5, 0.8, 0.9, 0.95]
+SHAPES = {
+    (128, 784, 500): [0.0, 0.25, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99],
+    (512, 784, 500): SPARSITIES,
+    (1024, 1024, 1024): [0.0, *FEW],
+    (256, 4096, 4096): FEW,
+    (1, 4096, 4096): SPARSITIES,
+}
+# Name, channels, rows, columns, filters, kernel, padding.
+CONVOLUTIONS = [("6@5x5p2", 1, 28, 28, 6, 5, 2), ("16@5x5", 6, 14, 14, 16, 5, 0), ("64@3x3p1", 64, 14, 14, 64, 3, 1)]
+
+
+def masked(shape, sparsity, random):
+    """Weights with zeros for those removed."""
+    weights = random.uniform(-1, 1, shape).astype(numpy.float32)
+    weights.flat[random.permutation(weights.size)[: round(sparsity * weights.size)]] = 0
+    return weights
 
 
 def contestants(batch, inputs, outputs, sparsity, random):
-    weights = random.uniform(-1, 1, (outputs, inputs)).astype(numpy.float32)
-    weights[random.uniform(size=weights.shape) < sparsity] = 0
+    weights = masked((outputs, inputs), sparsity, random)
     x = random.uniform(-1, 1, (inputs, batch)).astype(numpy.float32)
     expected = weights.astype(numpy.float64) @ x
     sparse = scipy.sparse.csr_array(weights)
@@ -61,17 +77,56 @@ def contestants(batch, inputs, outputs, sparsity, random):
     return runs, numpy.count_nonzero(weights)
 
 
+def convolutions(batch, channels, rows, columns, filters, kernel, padding, sparsity, random):
+    """The functions by operation, and what the useful operations are: those of kept weights, but for padding."""
+    weights = masked((filters, channels, kernel, kernel), sparsity, random)
+    x = torch.from_numpy(random.uniform(-1, 1, (batch, channels, rows, columns)).astype(numpy.float32))
+    w = torch.from_numpy(weights)
+    dy = torch.rand_like(F.conv2d(x, w, padding=padding)) - 0.5
+    ones = torch.ones((1, channels, rows, columns))
+    terms = F.conv2d(ones, (w != 0).float(), padding=padding).sum().item()
+    backward = torch.ops.aten.convolution_backward
+    rest = (None, [1, 1], [padding] * 2, [1, 1], False, [0, 0], 1)
+    runs = {
+        "forward": lambda: F.conv2d(x, w, padding=padding),
+        "input gradient": lambda: backward(dy, x, w, *rest, (True, False, False))[0],
+        "weight gradient": lambda: backward(dy, x, w, *rest, (False, True, False))[1],
+    }
+    # As products with all windows.
+    windows, matrix, flat = F.unfold(x, kernel, padding=padding), w.flatten(1), dy.flatten(2)
+    expected = {
+        "forward": (matrix @ windows).view_as(dy),
+        "input gradient": F.fold(matrix.T @ flat, (rows, columns), kernel, padding=padding),
+        "weight gradient": torch.einsum("bol,bkl->ok", flat, windows).view_as(w),
+    }
+    for operation, run in runs.items():
+        worst, size = (run() - expected[operation]).abs().max(), expected[operation].abs().max()
+        if not worst <= 1e-4 * size:
+            raise SystemExit(f"convolution, {operation}: wrong by {worst}")
+    return runs, 2.0 * batch * terms
+
+
 def main():
+    given = arguments(__doc__)
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
     pin()
     torch.set_num_threads(1)
     random = numpy.random.default_rng(1)
     with torch.inference_mode():
-        for batch, inputs, outputs in SHAPES:
-            for sparsity in SPARSITIES:
-                runs, kept = contestants(batch, inputs, outputs, sparsity, random)
-                what = task("masked-matmul", "forward", [batch, inputs, outputs], sparsity)
-                measure(what, "flop", 2.0 * kept * batch, runs, budget=5.0)
+        for shape, sparsities in SHAPES.items():
+            for sparsity in sparsities:
+                what = task("masked-matmul", "forward", list(shape), sparsity)
+                if given.case in name(what):
+                    runs, kept = contestants(*shape, sparsity, random)
+                    measure(what, "flop", 2.0 * kept * shape[0], runs, budget=given.budget)
+        for layer, *sizes in CONVOLUTIONS:
+            for sparsity in [0.0, 0.5, 0.8, 0.9]:
+                runs, flops = convolutions(128, *sizes, sparsity, random)
+                for operation, run in runs.items():
+                    dense = operation == "weight gradient"
+                    what = task("conv2d", f"{operation}, {layer}", [128, *sizes[:3]], None if dense else sparsity)
+                    if given.case in name(what) and not (dense and sparsity > 0):
+                        measure(what, "flop", flops, {"torch conv2d": run}, budget=given.budget / 4)
 
 
 if __name__ == "__main__":

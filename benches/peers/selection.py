@@ -8,12 +8,13 @@ Each finds the threshold of the magnitudes, or the indices; none of them makes a
 import numpy_avx2  # first: it decides how NumPy is loaded
 import torch
 
-from common import measure, pin, task
+from common import arguments, measure, name, pin, task
 
 numpy = numpy_avx2.numpy
 
 
 def main():
+    given = arguments(__doc__)
     pin()
     torch.set_num_threads(1)
     random = numpy.random.default_rng(1)
@@ -23,6 +24,9 @@ def main():
         scores = random.standard_normal(n, dtype=numpy.float32)
         tensor = torch.from_numpy(scores)
         for sparsity in sparsities:
+            what = task("top-k", "selection from normal", [n], sparsity)
+            if given.case not in name(what):
+                continue
             removed = round(sparsity * n)
             runs = {
                 "numpy.partition": lambda: numpy.partition(numpy.abs(scores), removed)[removed],
@@ -33,7 +37,7 @@ def main():
             values = {who: float(run()) for who, run in runs.items()}
             if len(set(values.values())) != 1:
                 raise SystemExit(f"they disagree: {values}")
-            measure(task("top-k", "selection from normal", [n], sparsity), "score", float(n), runs)
+            measure(what, "score", float(n), runs, budget=given.budget)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 //! Cases and their contestants.
 
 use std::fmt;
+use std::hint::black_box;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,9 +10,10 @@ use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
 use slth_kernels::{Backend, Engine, limits};
 
+use super::aligned::Aligned;
 use super::measurement::{Role, Task, Unit};
 use super::pin::pin_to;
-use super::{masked_matmul, pipeline, subset_sum, top_k};
+use super::{conv2d, masked_matmul, pipeline, subset_sum, top_k};
 use crate::error::Error;
 use crate::experiments::start;
 
@@ -21,6 +23,8 @@ use crate::experiments::start;
 pub enum Kernel {
     /// Products with masked weights.
     MaskedMatmul,
+    /// Convolutions with masked weights.
+    Conv2d,
     /// Exact top-k selection.
     TopK,
     /// Nearest subset sums and coverage.
@@ -31,17 +35,14 @@ pub enum Kernel {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::MaskedMatmul, Self::TopK, Self::SubsetSum, Self::Pipeline];
-
-    /// Whether [`cases`] has this task; scripts for peers may measure others.
-    pub fn measures(task: &Task) -> bool {
-        cases(task.kernel, Scale::Full).iter().any(|case| case.task == *task)
-    }
+    pub const ALL: [Self; 5] =
+        [Self::MaskedMatmul, Self::Conv2d, Self::TopK, Self::SubsetSum, Self::Pipeline];
 
     /// The name of its command-line value and of its table.
     pub fn name(self) -> &'static str {
         match self {
             Self::MaskedMatmul => "masked-matmul",
+            Self::Conv2d => "conv2d",
             Self::TopK => "top-k",
             Self::SubsetSum => "subset-sum",
             Self::Pipeline => "pipeline",
@@ -109,26 +110,24 @@ impl Machinery {
         self.backends[0]
     }
 
-    /// Every backend on one thread, then the best one on all threads where there are more.
-    pub(super) fn engines(&self) -> Vec<(Engine, usize)> {
-        let mut engines: Vec<_> = self.backends.iter().map(|&backend| (Engine::new(backend), 1)).collect();
-        if self.threads > 1 {
-            engines.push((Engine::new(self.best()).parallel(), self.threads));
-        }
-        engines
+    /// The numbers of threads to measure: 1, and all where there are more.
+    pub(super) fn one_and_all(&self) -> impl Iterator<Item = usize> + use<> {
+        [1, self.threads].into_iter().take(if self.threads > 1 { 2 } else { 1 })
     }
 
-    /// `work` in the pool where `threads` is more than one.
-    pub(super) fn on(
-        &self,
-        threads: usize,
-        mut work: impl FnMut() + Send + 'static,
-    ) -> impl FnMut() + 'static {
-        let pool = (threads > 1).then(|| self.pool.clone());
-        move || match &pool {
-            Some(pool) => pool.install(&mut work),
-            None => work(),
-        }
+    /// Every backend on one thread and on all; the scalar one not on all, as it is there for nothing but to work anywhere.
+    pub(super) fn engines(&self) -> Vec<(Engine, usize)> {
+        let of = |threads| {
+            let backends = self.backends.iter().map(|&backend| Engine::new(backend));
+            let used = backends.filter(move |engine| threads == 1 || engine.backend() != Backend::scalar());
+            used.map(move |engine| (if threads > 1 { engine.parallel() } else { engine }, threads))
+        };
+        self.one_and_all().flat_map(of).collect()
+    }
+
+    /// Does `work` where something on so many threads is done: on the calling thread, or in the pool.
+    pub(super) fn on<T: Send>(&self, threads: usize, work: impl FnOnce() -> T + Send) -> T {
+        if threads > 1 { self.pool.install(work) } else { work() }
     }
 }
 
@@ -172,7 +171,8 @@ pub struct Contestant {
     pub unit: Unit,
     /// Work of one run.
     pub work: f64,
-    run: Box<dyn FnMut(u64) -> Duration>,
+    pool: Option<Arc<ThreadPool>>,
+    run: Box<dyn FnMut(u64) -> Duration + Send>,
 }
 
 impl Contestant {
@@ -182,21 +182,26 @@ impl Contestant {
         role: Role,
         unit: Unit,
         work: f64,
-        mut run: impl FnMut() + 'static,
+        mut run: impl FnMut() + Send + 'static,
     ) -> Self {
-        let timed = move |times| {
+        Self::timing_itself(who, role, unit, work, move |times| {
             let start = Instant::now();
             for _ in 0..times {
                 run();
             }
             start.elapsed()
-        };
-        Self { who: who.into(), role, backend: None, threads: 1, unit, work, run: Box::new(timed) }
+        })
     }
 
     /// One that takes its own time, of so many runs.
-    pub(super) fn timing_itself(self, run: impl FnMut(u64) -> Duration + 'static) -> Self {
-        Self { run: Box::new(run), ..self }
+    pub(super) fn timing_itself(
+        who: impl Into<String>,
+        role: Role,
+        unit: Unit,
+        work: f64,
+        run: impl FnMut(u64) -> Duration + Send + 'static,
+    ) -> Self {
+        Self { who: who.into(), role, backend: None, threads: 1, unit, work, pool: None, run: Box::new(run) }
     }
 
     /// The same run, taken for other work.
@@ -204,45 +209,73 @@ impl Contestant {
         Self { who: who.into(), unit, work, ..self }
     }
 
-    pub(super) fn on(self, backend: Backend, threads: usize) -> Self {
-        Self { backend: Some(backend.name()), threads, ..self }
+    pub(super) fn on(self, backend: Backend) -> Self {
+        Self { backend: Some(backend.name()), ..self }
     }
 
-    pub(super) fn with_threads(self, threads: usize) -> Self {
-        Self { threads, ..self }
+    /// In the pool where there are more than one.
+    pub(super) fn with_threads(self, machinery: &Machinery, threads: usize) -> Self {
+        Self { threads, pool: (threads > 1).then(|| machinery.pool.clone()), ..self }
     }
 
-    /// Runs it so many times and tells how long that took.
+    /// Runs it so many times and tells how long that took. More than one thread: all runs within the pool, whose threads stay
+    /// awake from one to the next.
     pub fn run(&mut self, times: u64) -> Duration {
-        (self.run)(times)
+        match &self.pool {
+            Some(pool) => pool.install(|| (self.run)(times)),
+            None => (self.run)(times),
+        }
     }
 }
 
-/// Multiply-adds in registers at the rate the machine has for them; on one thread, and on all where `parallel`.
-pub(super) fn fma_peak(machinery: &Machinery, parallel: bool) -> Vec<Contestant> {
+/// The limit `who` on one thread, and on all; `run` is told which of how many it is, `work` is that of all together.
+fn limit(
+    machinery: &Machinery,
+    who: &str,
+    unit: Unit,
+    work: f64,
+    run: impl Fn(usize, usize) + Clone + Send + Sync + 'static,
+) -> Vec<Contestant> {
+    let contestant = |threads: usize| {
+        let run = run.clone();
+        let on_all = move || match threads {
+            1 => run(0, 1),
+            _ => drop(rayon::broadcast(|thread| run(thread.index(), threads))),
+        };
+        let limit = Contestant::new(who, Role::Limit, unit, work, on_all).on(machinery.best());
+        limit.with_threads(machinery, threads)
+    };
+    machinery.one_and_all().map(contestant).collect()
+}
+
+/// Multiply-adds in registers at the rate the machine has for them; on one thread, and on all.
+pub(super) fn fma_peak(machinery: &Machinery) -> Vec<Contestant> {
     // 0.4 to 2 ms.
     const ROUNDS: u64 = 200_000;
     let engine = Engine::new(machinery.best());
     let flops = limits::fma_peak_work(engine, 1) as f64 * ROUNDS as f64;
-    let one = move || {
+    let run = move |_, _| {
         limits::fma_peak_work(engine, ROUNDS);
     };
-    let new = |threads: usize, run: Box<dyn FnMut()>| {
-        Contestant::new("FMA peak", Role::Limit, Unit::Flop, flops * threads as f64, run)
-            .on(engine.backend(), threads)
-    };
-    let mut both = vec![new(1, Box::new(one))];
-    if parallel && machinery.threads > 1 {
-        let pool = machinery.pool.clone();
-        both.push(new(machinery.threads, Box::new(move || drop(pool.broadcast(|_| one())))));
-    }
-    both
+    let both = limit(machinery, "FMA peak", Unit::Flop, flops, run);
+    let of_all = |peak: Contestant| Contestant { work: flops * peak.threads as f64, ..peak };
+    both.into_iter().map(of_all).collect()
+}
+
+/// One pass over `data` that does next to nothing; by one thread, and by all, each having its part.
+pub(super) fn read(machinery: &Machinery, data: &Arc<Aligned>, unit: Unit, work: f64) -> Vec<Contestant> {
+    let (engine, data) = (Engine::new(machinery.best()), data.clone());
+    limit(machinery, "read", unit, work, move |thread, threads| {
+        let part = data.len() * thread / threads..data.len() * (thread + 1) / threads;
+        black_box(limits::read(engine, black_box(&data[part])));
+    })
 }
 
 /// All cases of a kernel, in the order of the tables.
 pub fn cases(kernel: Kernel, scale: Scale) -> Vec<Case> {
     match kernel {
         Kernel::MaskedMatmul => masked_matmul::cases(scale),
+        Kernel::Conv2d => conv2d::cases(scale),
         Kernel::TopK => top_k::cases(scale),
         Kernel::SubsetSum => subset_sum::cases(scale),
         Kernel::Pipeline => pipeline::cases(scale),

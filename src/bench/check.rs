@@ -20,25 +20,21 @@ pub(super) fn ensure(right: bool, task: &Task, who: &str) -> Result<(), WrongRes
     if right { Ok(()) } else { Err(WrongResult { task: task.to_string(), who: who.to_owned() }) }
 }
 
-/// Some elements of a product, in f64.
+/// Some elements of a result, in f64.
 pub(super) struct Expected {
     /// Index, value, the sum of the terms' magnitudes.
     elements: Vec<(usize, f64, f64)>,
 }
 
 impl Expected {
-    /// C `[m, n]` of sums over `k` terms `a(row, l) · b(l, column)`.
-    pub(super) fn new(
-        [m, k, n]: [usize; 3],
-        a: impl Fn(usize, usize) -> f32,
-        b: impl Fn(usize, usize) -> f32,
-    ) -> Self {
+    /// Of `len` elements, each the sum of its terms.
+    pub(super) fn new<I: IntoIterator<Item = f64>>(len: usize, terms: impl Fn(usize) -> I) -> Self {
         let mut random = Stream::new(1, Purpose::Benchmark, 99, 0);
         let element = |_| {
-            let (i, j) = (random.below(m as u32) as usize, random.below(n as u32) as usize);
-            let terms = (0..k).map(|l| f64::from(a(i, l)) * f64::from(b(l, j)));
-            let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
-            (i * n + j, sum, size)
+            let at = random.below(len as u32) as usize;
+            let add = |(sum, size): (f64, f64), term: f64| (sum + term, size + term.abs());
+            let (sum, size) = terms(at).into_iter().fold((0.0, 0.0), add);
+            (at, sum, size)
         };
         Self { elements: (0..64).map(element).collect() }
     }

@@ -10,7 +10,8 @@ use slth_kernels::masked_matmul::{
 };
 use slth_kernels::{Backend, Engine, MaskedWeights, PackedMask, limits};
 
-use super::case::{Case, Contestant, Kernel, Machinery, Scale, fma_peak};
+use super::aligned::Aligned;
+use super::case::{Case, Contestant, Kernel, Machinery, Scale, fma_peak, read};
 use super::check::{Expected, ensure};
 use super::measurement::{Role, Task, Unit};
 use crate::error::Error;
@@ -26,89 +27,121 @@ const LARGE: Sizes = [256, 4096, 4096];
 const ONE: Sizes = [1, 4096, 4096];
 
 const SPARSITIES: [f64; 8] = [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
+/// Where a run takes long.
+const FEW: [f64; 4] = [0.5, 0.8, 0.9, 0.95];
 /// Where the crossover is looked for, it is looked for closely.
 const FINE: [f64; 13] = [0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
 
-pub(super) fn cases(scale: Scale) -> Vec<Case> {
-    let mut cases = Vec::new();
-    let mut add = |operation: &str, shapes: &[(Sizes, &[f64])], prepare: Prepare| {
-        for &(shape, sparsities) in shapes {
-            for &sparsity in sparsities {
-                let task = Task {
-                    kernel: Kernel::MaskedMatmul,
-                    operation: operation.to_owned(),
-                    shape: shape.to_vec(),
-                    sparsity: (operation != "weight gradient").then_some(sparsity),
-                    epsilon: None,
-                };
-                cases.push(Case::new(task, move |machinery, task| {
-                    prepare(machinery, task, &Arc::new(Inputs::new(shape, sparsity)))
-                }));
-            }
-        }
-    };
-    match scale {
-        Scale::Smoke => {
-            add("forward", &[([5, 33, 20], &[0.0, 0.5]), ([1, 33, 20], &[0.9])], products_forward);
-            add("input gradient", &[([5, 33, 20], &[0.5])], products_input_gradient);
-            add("weight gradient", &[([5, 33, 20], &[0.0])], products_weight_gradient);
-            add("compression", &[([5, 33, 20], &[0.5])], compression);
-        }
-        Scale::Quick => {
-            add(
-                "forward",
-                &[(SMALL, &[0.0, 0.5, 0.8, 0.9, 0.95]), (WIDE, &[0.0, 0.5, 0.8, 0.9, 0.95])],
-                products_forward,
-            );
-            add("forward", &[(CUBE, &[0.5, 0.9]), (LARGE, &[0.8]), (ONE, &[0.9])], products_forward);
-            add("input gradient", &[(SMALL, &[0.5]), (WIDE, &[0.5, 0.9])], products_input_gradient);
-            add("weight gradient", &[(SMALL, &[0.0])], products_weight_gradient);
-            add("compression", &[(SMALL, &[0.5, 0.9])], compression);
-        }
-        Scale::Full => {
-            add("forward", &[(SMALL, &FINE), (WIDE, &SPARSITIES), (CUBE, &SPARSITIES)], products_forward);
-            add("forward", &[(LARGE, &SPARSITIES), (ONE, &SPARSITIES)], products_forward);
-            add("input gradient", &[(SMALL, &SPARSITIES), (WIDE, &SPARSITIES)], products_input_gradient);
-            add("input gradient", &[(CUBE, &SPARSITIES), (LARGE, &SPARSITIES)], products_input_gradient);
-            add(
-                "weight gradient",
-                &[(SMALL, &[0.0]), (WIDE, &[0.0]), (CUBE, &[0.0]), (LARGE, &[0.0])],
-                products_weight_gradient,
-            );
-            add("compression", &[(SMALL, &SPARSITIES), (LARGE, &[0.5, 0.9])], compression);
-        }
-    }
-    cases
+/// A product of a layer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Product {
+    Forward,
+    InputGradient,
+    WeightGradient,
 }
 
-type Prepare = fn(&Machinery, &Task, &Arc<Inputs>) -> Result<Vec<Contestant>, Error>;
+impl Product {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::InputGradient => "input gradient",
+            Self::WeightGradient => "weight gradient",
+        }
+    }
+}
+
+/// A product of a layer of these sizes at each of these sparsities.
+type Sweep = (Product, Sizes, &'static [f64]);
+
+/// Its compression likewise.
+type Compressions = (Sizes, &'static [f64]);
+
+pub(super) fn cases(scale: Scale) -> Vec<Case> {
+    use Product::{Forward, InputGradient, WeightGradient};
+    let (products, compressions): (Vec<Sweep>, Vec<Compressions>) = match scale {
+        Scale::Smoke => (
+            vec![
+                (Forward, [5, 33, 20], &[0.0, 0.5]),
+                (Forward, [1, 33, 20], &[0.9]),
+                (InputGradient, [5, 33, 20], &[0.5]),
+                (WeightGradient, [5, 33, 20], &[0.0]),
+            ],
+            vec![([5, 33, 20], &[0.5])],
+        ),
+        Scale::Quick => (
+            vec![
+                (Forward, SMALL, &[0.0, 0.5, 0.8, 0.9, 0.95]),
+                (Forward, WIDE, &[0.0, 0.5, 0.8, 0.9, 0.95]),
+                (Forward, CUBE, &[0.5, 0.9]),
+                (Forward, LARGE, &[0.8]),
+                (Forward, ONE, &[0.9]),
+                (InputGradient, SMALL, &[0.5]),
+                (InputGradient, WIDE, &[0.5, 0.9]),
+                (WeightGradient, SMALL, &[0.0]),
+            ],
+            vec![(SMALL, &[0.5, 0.9])],
+        ),
+        Scale::Full => {
+            let shapes = [SMALL, WIDE, CUBE, LARGE, ONE];
+            let forward = shapes.map(|shape| {
+                (Forward, shape, if shape == SMALL { FINE.as_slice() } else { SPARSITIES.as_slice() })
+            });
+            let mut products = forward.to_vec();
+            products.extend(shapes.map(|shape| {
+                (InputGradient, shape, if shape == LARGE { FEW.as_slice() } else { SPARSITIES.as_slice() })
+            }));
+            products.extend(shapes.map(|shape| (WeightGradient, shape, [0.0].as_slice())));
+            (products, vec![(SMALL, &SPARSITIES), (LARGE, &[0.5, 0.9])])
+        }
+    };
+    let each = |sparsities: &'static [f64]| sparsities.iter().copied();
+    let products = products.into_iter().flat_map(|(product, shape, all)| {
+        each(all).map(move |sparsity| {
+            let task = task(product.name(), shape, (product != WeightGradient).then_some(sparsity));
+            Case::new(task, move |machinery, task| {
+                contestants(machinery, task, product, &Arc::new(Inputs::new(shape, sparsity)))
+            })
+        })
+    });
+    let compressions = compressions.into_iter().flat_map(|(shape, all)| {
+        each(all).map(move |sparsity| {
+            Case::new(task("compression", shape, Some(sparsity)), move |machinery, task| {
+                compression(machinery, task, &Arc::new(Inputs::new(shape, sparsity)))
+            })
+        })
+    });
+    products.chain(compressions).collect()
+}
+
+fn task(operation: &str, shape: Sizes, sparsity: Option<f64>) -> Task {
+    let (operation, shape) = (operation.to_owned(), shape.to_vec());
+    Task { kernel: Kernel::MaskedMatmul, operation, shape, sparsity, epsilon: None }
+}
 
 struct Inputs {
-    batch: usize,
-    inputs: usize,
-    outputs: usize,
-    weights: Vec<f32>,
+    shape: Shape,
+    weights: Arc<Aligned>,
     mask: PackedMask,
     /// The weights with zeros for those removed.
-    effective: Vec<f32>,
+    effective: Aligned,
     /// `[inputs, batch]`
-    x: Vec<f32>,
+    x: Aligned,
     /// `[outputs, batch]`
-    dy: Vec<f32>,
+    dy: Aligned,
 }
 
 impl Inputs {
     fn new([batch, inputs, outputs]: Sizes, sparsity: f64) -> Self {
         let array = |index, len| {
             let mut stream = Stream::new(1, Purpose::Benchmark, index, 0);
-            (0..len).map(|_| stream.symmetric(1.0)).collect::<Vec<f32>>()
+            (0..len).map(|_| stream.symmetric(1.0)).collect::<Aligned>()
         };
         let weights = array(0, outputs * inputs);
         let mask = Self::mask(&weights, sparsity, 3);
         let effective =
             weights.iter().zip(mask.iter()).map(|(&w, keep)| if keep { w } else { 0.0 }).collect();
         let (x, dy) = (array(1, inputs * batch), array(2, outputs * batch));
-        Self { batch, inputs, outputs, weights, mask, effective, x, dy }
+        Self { shape: Shape { outputs, inputs, batch }, weights: Arc::new(weights), mask, effective, x, dy }
     }
 
     fn mask(weights: &[f32], sparsity: f64, index: usize) -> PackedMask {
@@ -117,24 +150,80 @@ impl Inputs {
         PackedMask::from_fn(weights.len(), |i| keep[i])
     }
 
-    fn shape(&self) -> Shape {
-        Shape { outputs: self.outputs, inputs: self.inputs, batch: self.batch }
-    }
-
-    fn useful_flops(&self) -> f64 {
-        2.0 * self.mask.kept() as f64 * self.batch as f64
-    }
-
     fn layer(&self, gradient: bool) -> Result<MaskedWeights, Error> {
         let engine = Engine::new(Backend::best());
+        let Shape { outputs, inputs, batch } = self.shape;
         let new = if gradient { MaskedWeights::with_input_gradient } else { MaskedWeights::new };
-        let mut layer = new(engine, &self.weights, self.outputs, self.inputs)?.with_batch(self.batch);
+        let mut layer = new(engine, &self.weights, outputs, inputs)?.with_batch(batch);
         layer.set_mask(engine, &self.mask)?;
         Ok(layer)
     }
+
+    /// What a product multiplies.
+    fn factors(&self, product: Product) -> [Matrix<'_>; 2] {
+        let Shape { outputs, inputs, batch } = self.shape;
+        let w = Matrix::new(&self.effective, outputs, inputs);
+        let (x, dy) = (Matrix::new(&self.x, inputs, batch), Matrix::new(&self.dy, outputs, batch));
+        match product {
+            Product::Forward => [w, x],
+            Product::InputGradient => [w.transpose(), dy],
+            Product::WeightGradient => [dy, x.transpose()],
+        }
+    }
 }
 
-/// The contestants of a product with `len` results.
+/// A row-major matrix, or the transpose of one.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    transposed: bool,
+}
+
+impl<'a> Matrix<'a> {
+    fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self { data, rows, columns, transposed: false }
+    }
+
+    fn transpose(self) -> Self {
+        Self { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
+    }
+
+    fn at(self, row: usize, column: usize) -> f64 {
+        let at = if self.transposed { column * self.rows + row } else { row * self.columns + column };
+        f64::from(self.data[at])
+    }
+
+    #[cfg(feature = "peers")]
+    fn of_peers(self) -> slth_peers::Matrix<'a> {
+        if self.transposed {
+            slth_peers::Matrix::new(self.data, self.columns, self.rows).transpose()
+        } else {
+            slth_peers::Matrix::new(self.data, self.rows, self.columns)
+        }
+    }
+}
+
+/// A product by our kernels, into its argument. A refusal leaves that as it is, and does not pass the check.
+fn ours(
+    engine: Engine,
+    product: Product,
+    inputs: &Arc<Inputs>,
+    layer: &Arc<MaskedWeights>,
+) -> impl FnMut(&mut [f32]) + Send + 'static {
+    let (inputs, layer, mut workspace) = (inputs.clone(), layer.clone(), Workspace::default());
+    move |out| {
+        let (Inputs { shape, x, dy, .. }, workspace) = (&*inputs, &mut workspace);
+        let _ = match product {
+            Product::Forward => forward(engine, &layer, x, shape.batch, Activation::Identity, out, workspace),
+            Product::InputGradient => input_gradient(engine, &layer, dy, shape.batch, None, out, workspace),
+            Product::WeightGradient => weight_gradient(engine, *shape, dy, x, out, workspace),
+        };
+    }
+}
+
+/// The contestants of a product, each of which is checked.
 struct Products<'a> {
     machinery: &'a Machinery,
     task: &'a Task,
@@ -147,228 +236,122 @@ struct Products<'a> {
 impl Products<'_> {
     fn add(
         &mut self,
-        who: impl Into<String>,
-        role: Role,
+        (who, role): (&str, Role),
         backend: Option<Backend>,
         threads: usize,
         mut run: impl FnMut(&mut [f32]) + Send + 'static,
     ) -> Result<(), Error> {
-        let who = who.into();
-        let mut y = vec![f32::NAN; self.len];
-        match threads {
-            1 => run(&mut y),
-            _ => self.machinery.pool.install(|| run(&mut y)),
-        }
-        ensure(self.expected.is(&y), self.task, &who)?;
-        let run = self.machinery.on(threads, move || run(&mut y));
-        let contestant = Contestant::new(who, role, Unit::Flop, self.flops, run).with_threads(threads);
+        let mut out = Aligned::filled(self.len, f32::NAN);
+        self.machinery.on(threads, || run(&mut out));
+        ensure(self.expected.is(&out), self.task, who)?;
+        let contestant = Contestant::new(who, role, Unit::Flop, self.flops, move || run(&mut out));
+        let contestant = contestant.with_threads(self.machinery, threads);
         self.contestants.push(match backend {
-            Some(backend) => contestant.on(backend, threads),
+            Some(backend) => contestant.on(backend),
             None => contestant,
         });
         Ok(())
     }
-
-    /// Ours on every engine; the scalar fallback, 500 times slower, where that takes seconds only.
-    fn add_ours<F: FnMut(&mut [f32]) + Send + 'static>(
-        &mut self,
-        ours: impl Fn(Engine) -> F,
-    ) -> Result<(), Error> {
-        for (engine, threads) in self.machinery.engines() {
-            if engine.backend() != Backend::scalar() || self.flops < 2e8 {
-                self.add("slth", Role::Ours, Some(engine.backend()), threads, ours(engine))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The dense peers, on one thread and on all.
-    #[cfg(feature = "peers")]
-    fn add_dense(
-        &mut self,
-        multiply: impl Fn(slth_peers::Dense, bool, &mut [f32]) + Clone + Send + 'static,
-    ) -> Result<(), Error> {
-        for peer in slth_peers::Dense::ALL {
-            for threads in [1, self.machinery.threads] {
-                let multiply = multiply.clone();
-                if threads == 1 {
-                    self.add(peer.name(), Role::Peer, None, 1, move |y| multiply(peer, false, y))?;
-                } else if peer.is_parallel() {
-                    self.add(peer.name(), Role::Peer, None, threads, move |y| multiply(peer, true, y))?;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
-fn products_forward(
+fn contestants(
     machinery: &Machinery,
     task: &Task,
+    product: Product,
     inputs: &Arc<Inputs>,
 ) -> Result<Vec<Contestant>, Error> {
-    let Inputs { batch, inputs: k, outputs: m, .. } = **inputs;
-    let expected =
-        Expected::new([m, k, batch], |o, i| inputs.effective[o * k + i], |i, b| inputs.x[i * batch + b]);
-    let mut all = Products {
-        machinery,
-        task,
-        expected,
-        len: m * batch,
-        flops: inputs.useful_flops(),
-        contestants: fma_peak(machinery, true),
-    };
+    let Shape { outputs, batch, .. } = inputs.shape;
+    let [a, b] = inputs.factors(product);
+    let (len, n) = (a.rows * b.columns, b.columns);
+    let expected = Expected::new(len, |at| (0..a.columns).map(move |l| a.at(at / n, l) * b.at(l, at % n)));
+    let flops = 2.0 * inputs.mask.kept() as f64 * batch as f64;
+    let mut contestants = fma_peak(machinery);
     if batch == 1 {
         // Each kept weight and each bit of the mask, once.
-        let bytes = inputs.mask.kept() * 4 + inputs.mask.len() / 8;
-        let (engine, data) = (Engine::new(machinery.best()), vec![1.0_f32; bytes / 4]);
-        let read = move || {
-            std::hint::black_box(limits::read(engine, std::hint::black_box(&data)));
-        };
-        let read = Contestant::new("read", Role::Limit, Unit::Flop, all.flops, read);
-        all.contestants.push(read.on(machinery.best(), 1));
+        let floats = inputs.mask.kept() + inputs.mask.len() / 32;
+        contestants.extend(read(machinery, &Arc::new(Aligned::filled(floats, 1.0)), Unit::Flop, flops));
     }
-    let layer = Arc::new(inputs.layer(false)?);
-    all.add_ours(|engine| {
-        let (inputs, layer, mut workspace) = (inputs.clone(), layer.clone(), Workspace::default());
-        move |y| {
-            // A refusal would leave y as it is, and would not pass the check.
-            let _ = forward(engine, &layer, &inputs.x, batch, Activation::Identity, y, &mut workspace);
+    let mut all = Products { machinery, task, expected, len, flops, contestants };
+
+    let slth = ("slth", Role::Ours);
+    let layer = Arc::new(inputs.layer(product == Product::InputGradient)?);
+    for (engine, threads) in machinery.engines() {
+        // The scalar fallback takes 60 times as long; it is there where that is a tenth of a second.
+        if engine.backend() != Backend::scalar() || flops < 1.5e8 {
+            all.add(slth, Some(engine.backend()), threads, ours(engine, product, inputs, &layer))?;
         }
-    })?;
+    }
     let (best, engine) = (Some(machinery.best()), Engine::new(machinery.best()));
-    let mut layer = inputs.layer(false)?;
-    let (data, mut workspace) = (inputs.clone(), Workspace::default());
-    all.add("slth with compression", Role::Ours, best, 1, move |y| {
-        let _ = layer.set_mask(engine, &data.mask);
-        let _ = forward(engine, &layer, &data.x, batch, Activation::Identity, y, &mut workspace);
-    })?;
-    if task.sparsity > Some(0.0) {
-        let (data, mut workspace) = (inputs.clone(), Workspace::default());
-        all.add("slth dense", Role::Ours, best, 1, move |y| {
-            let identity = Activation::Identity;
-            let _ =
-                dense::forward(engine, data.shape(), &data.effective, &data.x, identity, y, &mut workspace);
-        })?;
-    }
-    #[cfg(feature = "peers")]
-    {
-        use slth_peers::{Matrix, Sprs};
-        let data = inputs.clone();
-        all.add_dense(move |peer, parallel, y| {
-            peer.multiply(Matrix::new(&data.effective, m, k), Matrix::new(&data.x, k, batch), y, parallel);
-        })?;
-        let (data, sprs) = (inputs.clone(), Sprs::new(&inputs.weights, m, k, |i| inputs.mask.get(i)));
-        all.add("sprs", Role::Peer, None, 1, move |y| sprs.multiply(&data.x, batch, y))?;
-    }
-    Ok(all.contestants)
-}
-
-fn products_input_gradient(
-    machinery: &Machinery,
-    task: &Task,
-    inputs: &Arc<Inputs>,
-) -> Result<Vec<Contestant>, Error> {
-    let Inputs { batch, inputs: m, outputs: k, .. } = **inputs;
-    let expected =
-        Expected::new([m, k, batch], |i, o| inputs.effective[o * m + i], |o, b| inputs.dy[o * batch + b]);
-    let mut all = Products {
-        machinery,
-        task,
-        expected,
-        len: m * batch,
-        flops: inputs.useful_flops(),
-        contestants: fma_peak(machinery, true),
-    };
-    let layer = Arc::new(inputs.layer(true)?);
-    all.add_ours(|engine| {
-        let (inputs, layer, mut workspace) = (inputs.clone(), layer.clone(), Workspace::default());
-        move |dx| {
-            let _ = input_gradient(engine, &layer, &inputs.dy, batch, None, dx, &mut workspace);
+    match product {
+        Product::Forward => {
+            let mut layer = inputs.layer(false)?;
+            let (data, mut workspace) = (inputs.clone(), Workspace::default());
+            all.add(("slth with compression", Role::Ours), best, 1, move |y| {
+                let _ = layer.set_mask(engine, &data.mask);
+                let _ = forward(engine, &layer, &data.x, batch, Activation::Identity, y, &mut workspace);
+            })?;
+            let (data, mut workspace) = (inputs.clone(), Workspace::default());
+            all.add(("slth dense", Role::Ours), best, 1, move |y| {
+                let (shape, identity) = (data.shape, Activation::Identity);
+                let _ = dense::forward(engine, shape, &data.effective, &data.x, identity, y, &mut workspace);
+            })?;
         }
-    })?;
-    // The same number of operations the other way, to be compared with.
-    let (layer, data, engine) = (layer, inputs.clone(), Engine::new(machinery.best()));
-    let (mut y, mut workspace) = (vec![0.0; k * batch], Workspace::default());
-    let run = move || {
-        let _ = forward(engine, &layer, &data.x, batch, Activation::Identity, &mut y, &mut workspace);
-    };
-    let reference = Contestant::new("slth forward", Role::Ours, Unit::Flop, all.flops, run);
-    all.contestants.push(reference.on(machinery.best(), 1));
-    #[cfg(feature = "peers")]
-    {
-        use slth_peers::Matrix;
-        let data = inputs.clone();
-        all.add_dense(move |peer, parallel, dx| {
-            let (w, dy) = (Matrix::new(&data.effective, k, m).transpose(), Matrix::new(&data.dy, k, batch));
-            peer.multiply(w, dy, dx, parallel);
-        })?;
-    }
-    Ok(all.contestants)
-}
-
-fn products_weight_gradient(
-    machinery: &Machinery,
-    task: &Task,
-    inputs: &Arc<Inputs>,
-) -> Result<Vec<Contestant>, Error> {
-    let Inputs { batch, inputs: n, outputs: m, .. } = **inputs;
-    let expected =
-        Expected::new([m, batch, n], |o, b| inputs.dy[o * batch + b], |b, i| inputs.x[i * batch + b]);
-    let flops = inputs.useful_flops();
-    let contestants = fma_peak(machinery, true);
-    let mut all = Products { machinery, task, expected, len: m * n, flops, contestants };
-    all.add_ours(|engine| {
-        let (inputs, mut workspace) = (inputs.clone(), Workspace::default());
-        move |dw| {
-            let _ = weight_gradient(engine, inputs.shape(), &inputs.dy, &inputs.x, dw, &mut workspace);
+        Product::InputGradient => {
+            // The same number of operations the other way, to be compared with.
+            let mut y = Aligned::filled(outputs * batch, 0.0);
+            let mut run = ours(engine, Product::Forward, inputs, &layer);
+            let forward = Contestant::new("slth forward", Role::Ours, Unit::Flop, flops, move || run(&mut y));
+            all.contestants.push(forward.on(machinery.best()));
         }
-    })?;
+        Product::WeightGradient => {}
+    }
     #[cfg(feature = "peers")]
     {
-        use slth_peers::Matrix;
-        let data = inputs.clone();
-        all.add_dense(move |peer, parallel, dw| {
-            let (dy, x) = (Matrix::new(&data.dy, m, batch), Matrix::new(&data.x, n, batch).transpose());
-            peer.multiply(dy, x, dw, parallel);
-        })?;
+        use slth_peers::{Dense, Sprs};
+        for peer in Dense::ALL {
+            for threads in machinery.one_and_all().filter(|&threads| threads == 1 || peer.is_parallel()) {
+                let data = inputs.clone();
+                all.add((peer.name(), Role::Peer), None, threads, move |out| {
+                    let [a, b] = data.factors(product).map(Matrix::of_peers);
+                    peer.multiply(a, b, out, threads > 1);
+                })?;
+            }
+        }
+        if product == Product::Forward {
+            let (data, kept) = (inputs.clone(), |i| inputs.mask.get(i));
+            let sprs = Sprs::new(&inputs.weights, outputs, inputs.shape.inputs, kept);
+            all.add(("sprs", Role::Peer), None, 1, move |y| sprs.multiply(&data.x, batch, y))?;
+        }
     }
     Ok(all.contestants)
 }
 
-/// A new mask over the same weights, two of them in turns.
+/// A new mask over the same weights, two of them in turns; for both products, and to be compared with, a product.
 fn compression(machinery: &Machinery, task: &Task, inputs: &Arc<Inputs>) -> Result<Vec<Contestant>, Error> {
     let count = inputs.weights.len() as f64;
+    let mut contestants = read(machinery, &inputs.weights, Unit::Weight, count);
+    contestants.push(Contestant::new("clock", Role::Limit, Unit::Cycle, 600_000.0, || {
+        limits::chain_of_cycles(100_000);
+    }));
     let other = Inputs::mask(&inputs.weights, task.sparsity.unwrap_or(0.0), 4);
     let masks = Arc::new([inputs.mask.clone(), other]);
-    let (data, engine) = (inputs.clone(), Engine::new(machinery.best()));
-    let read = move || {
-        std::hint::black_box(limits::read(engine, std::hint::black_box(&data.weights)));
-    };
-    let read = Contestant::new("read", Role::Limit, Unit::Weight, count, read).on(machinery.best(), 1);
-    let clock = Contestant::new("clock", Role::Limit, Unit::Cycle, 600_000.0, || {
-        limits::chain_of_cycles(100_000);
-    });
-    let mut contestants = vec![read, clock];
-    for (who, gradient) in [("slth", false), ("slth both ways", true)] {
+    for (who, gradient) in [("slth", false), ("slth for both products", true)] {
         for (engine, threads) in machinery.engines() {
             let (masks, mut turn) = (masks.clone(), 0);
             let mut layer = inputs.layer(gradient)?;
-            let run = machinery.on(threads, move || {
+            let run = move || {
                 turn = 1 - turn;
                 let _ = layer.set_mask(engine, &masks[turn]);
-            });
+            };
             let contestant = Contestant::new(who, Role::Ours, Unit::Weight, count, run);
-            contestants.push(contestant.on(engine.backend(), threads));
+            contestants.push(contestant.on(engine.backend()).with_threads(machinery, threads));
         }
     }
-    // What it prepares, to be compared with.
-    let (layer, data) = (inputs.layer(false)?, inputs.clone());
-    let (mut y, mut workspace) = (vec![0.0; inputs.outputs * inputs.batch], Workspace::default());
-    let run = move || {
-        let _ = forward(engine, &layer, &data.x, data.batch, Activation::Identity, &mut y, &mut workspace);
-    };
-    contestants
-        .push(Contestant::new("slth forward", Role::Ours, Unit::Weight, count, run).on(machinery.best(), 1));
+    let layer = Arc::new(inputs.layer(false)?);
+    let mut run = ours(Engine::new(machinery.best()), Product::Forward, inputs, &layer);
+    let mut y = Aligned::filled(inputs.dy.len(), 0.0);
+    let forward =
+        Contestant::new("slth forward, beside it", Role::Ours, Unit::Weight, count, move || run(&mut y));
+    contestants.push(forward.on(machinery.best()));
     Ok(contestants)
 }

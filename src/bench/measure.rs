@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::case::{Case, Contestant, Machinery};
+use super::case::{Case, Machinery};
 use super::measurement::Measurement;
 use crate::error::Error;
 
 /// How often to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
-    /// How long a case may take; at most 51 rounds are made of it, and 3 at least, or 1 where that takes seconds.
+    /// How long the rounds of a case may take, each contestant having the same share of it: 3 to 25 rounds are made of it, or
+    /// fewer where a run takes long.
     pub budget: Duration,
     /// So many rounds, whatever time they take.
     pub rounds: Option<usize>,
@@ -17,80 +18,97 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { budget: Duration::from_secs(10), rounds: None }
+        Self { budget: Duration::from_millis(500), rounds: None }
     }
 }
 
-/// A sample repeats short runs until it is at least so long: a thousand times what reading the clock takes.
-const SAMPLE: f64 = 1e-3;
+/// A sample repeats short runs until it is at least so long: a thousand times what reading the clock takes, and ten times what
+/// an interrupt does.
+const SAMPLE: f64 = 2e-3;
 
-/// A run shorter than this is preceded by one that is not timed: what lies in the caches is then its own data.
+/// A run shorter than this is preceded by some that are not timed, a quarter of a sample: then what lies in the caches is its
+/// own data, and the threads of the pool are awake.
 const SHORT: f64 = 20e-3;
 
-/// A round longer than this, in seconds, need not be repeated.
-const LONG: f64 = 5.0;
+/// From so many seconds on two runs are enough, from the latter on one.
+const LONG: [f64; 2] = [50e-3, 1.0];
+
+const MOST_ROUNDS: usize = 25;
 
 /// Checks all contestants of `case`, then measures them in turns.
+///
+/// Everything is made anew for it, the inputs too: what is measured again later, and [pooled](Measurement::pool), has met
+/// other addresses, and other states of the machine.
 ///
 /// # Errors
 /// When a result is wrong.
 pub fn measure(case: &Case, machinery: &Machinery, sampling: Sampling) -> Result<Vec<Measurement>, Error> {
     let mut contestants = case.prepare(machinery)?;
-    let times: Vec<f64> = contestants.iter_mut().map(|c| c.run(1).as_secs_f64()).collect();
-    let repeats: Vec<u64> =
-        times.iter().map(|&time| (SAMPLE / time.max(1e-9)).ceil().max(1.0) as u64).collect();
-    let round: f64 = times
-        .iter()
-        .zip(&repeats)
-        .map(|(&time, &repeats)| time * (repeats + u64::from(time < SHORT)) as f64)
-        .sum();
-    let rounds = (sampling.budget.as_secs_f64() / round.max(1e-9)) as usize;
-    let rounds = sampling.rounds.unwrap_or(rounds.clamp(if round > LONG { 1 } else { 3 }, 51)).max(1);
+    let share = sampling.budget.as_secs_f64() / contestants.len().max(1) as f64;
     // Long runs count from the first on.
-    let first = |&time: &f64| if time < SHORT { Vec::new() } else { vec![time] };
-    let mut samples: Vec<Vec<f64>> = times.iter().map(first).collect();
-    for _ in 0..rounds {
-        for (i, contestant) in contestants.iter_mut().enumerate() {
-            if times[i] < SHORT {
-                contestant.run(1);
+    let mut samples: Vec<Vec<f64>> = Vec::new();
+    let mut plans: Vec<Plan> = Vec::new();
+    for contestant in &mut contestants {
+        let once = contestant.run(1).as_secs_f64().max(1e-9);
+        samples.push(if once < SHORT { Vec::new() } else { vec![once] });
+        plans.push(Plan::new(once, share, sampling.rounds));
+    }
+    let turns = plans.iter().map(|plan| plan.rounds).max().unwrap_or(0);
+    for turn in 0..turns {
+        for ((contestant, plan), samples) in contestants.iter_mut().zip(&plans).zip(&mut samples) {
+            if plan.takes(turn, turns) {
+                if plan.warm_up > 0 {
+                    contestant.run(plan.warm_up);
+                }
+                samples.push(contestant.run(plan.repeats).as_secs_f64() / plan.repeats as f64);
             }
-            samples[i].push(contestant.run(repeats[i]).as_secs_f64() / repeats[i] as f64);
         }
     }
-    let measurement = |(contestant, mut samples): (Contestant, Vec<f64>)| {
-        samples.sort_by(f64::total_cmp);
-        Measurement {
-            task: case.task.clone(),
-            who: contestant.who,
-            role: contestant.role,
-            backend: contestant.backend.map(str::to_owned),
-            threads: contestant.threads,
-            unit: contestant.unit,
-            work: contestant.work,
-            seconds: quantile(&samples, 0.5),
-            least: samples[0],
-            quartiles: [0.25, 0.75].map(|q| quantile(&samples, q)),
-            rounds: samples.len(),
-        }
-    };
-    Ok(contestants.into_iter().zip(samples).map(measurement).collect())
+    let rows = contestants.into_iter().zip(samples);
+    Ok(rows.map(|(contestant, times)| Measurement::new(&case.task, contestant, times)).collect())
 }
 
-/// Of sorted numbers, between two of them linearly.
-fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let place = q * (sorted.len() - 1) as f64;
-    let (below, part) = (place as usize, place.fract());
-    sorted[below] + part * (sorted[(below + 1).min(sorted.len() - 1)] - sorted[below])
+/// What is done with a contestant.
+struct Plan {
+    rounds: usize,
+    repeats: u64,
+    warm_up: u64,
+}
+
+impl Plan {
+    /// For one whose first run took `once` seconds.
+    fn new(once: f64, share: f64, rounds: Option<usize>) -> Self {
+        let fill = |seconds: f64| (seconds / once).ceil() as u64;
+        let (repeats, warm_up) = (fill(SAMPLE), if once < SHORT { fill(SAMPLE / 4.0) } else { 0 });
+        let round = once * (repeats + warm_up) as f64;
+        let least = match once {
+            _ if once < LONG[0] => 3,
+            _ if once < LONG[1] => 1,
+            _ => 0,
+        };
+        let counted = usize::from(once >= SHORT);
+        let rounds = rounds.map(|rounds| rounds.saturating_sub(counted));
+        let rounds = rounds.unwrap_or(((share / round) as usize).clamp(least, MOST_ROUNDS));
+        Self { rounds, repeats, warm_up }
+    }
+
+    /// Whether it is one of its turns, which are spread evenly over all.
+    fn takes(&self, turn: usize, turns: usize) -> bool {
+        (turn + 1) * self.rounds / turns > turn * self.rounds / turns
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::quantile;
+    use super::*;
 
     #[test]
-    fn quantiles() {
-        assert_eq!(quantile(&[3.0], 0.25), 3.0);
-        assert_eq!(quantile(&[1.0, 2.0, 4.0], 0.5), 2.0);
-        assert_eq!(quantile(&[1.0, 2.0, 4.0, 8.0], 0.75), 5.0);
+    fn slow_ones_take_fewer_turns() {
+        let rounds = |once, rounds| Plan::new(once, 0.1, rounds).rounds;
+        assert_eq!([1e-6, 1e-3, 10e-3, 0.1, 0.5, 5.0].map(|once| rounds(once, None)), [25, 25, 5, 1, 1, 0]);
+        assert_eq!([1e-6, 10e-3, 5.0].map(|once| rounds(once, Some(2))), [2, 2, 1]);
+        let plan = Plan::new(10e-3, 0.1, None);
+        assert_eq!((plan.repeats, plan.warm_up), (1, 1));
+        assert_eq!((0..25).filter(|&turn| plan.takes(turn, 25)).count(), 5);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Kernel;
+use super::{Contestant, Kernel};
 
 /// A task, the same for all its contestants. Scripts for peers outside Rust write the same fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,7 +13,8 @@ pub struct Task {
     pub kernel: Kernel,
     /// What it does, as `forward`.
     pub operation: String,
-    /// Masked matmul: batch, inputs, outputs. Top-k: scores. Subset sum: candidates. Pipeline: the widths of the network.
+    /// Masked matmul: batch, inputs, outputs. Convolution: batch, channels, rows, columns. Top-k: scores. Subset sum:
+    /// candidates. Pipeline: the widths of the network.
     pub shape: Vec<usize>,
     /// The fraction of weights or scores removed, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,7 +28,10 @@ impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (shape, between) = (&self.shape, if self.kernel == Kernel::Pipeline { "-" } else { "x" });
         let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(between);
-        write!(f, "{} {} {shape}", self.kernel, self.operation)?;
+        write!(f, "{} {}", self.kernel, self.operation)?;
+        if !shape.is_empty() {
+            write!(f, " {shape}")?;
+        }
         self.sparsity.map_or(Ok(()), |sparsity| write!(f, " s={sparsity}"))?;
         self.epsilon.map_or(Ok(()), |epsilon| write!(f, " ε={epsilon}"))
     }
@@ -65,6 +69,8 @@ pub enum Unit {
     Step,
     /// Epochs of training, or cells of a sweep.
     Piece,
+    /// Images trained with.
+    Image,
 }
 
 /// How long a contestant took.
@@ -94,9 +100,42 @@ pub struct Measurement {
     pub quartiles: [f64; 2],
     /// How many times it was measured.
     pub rounds: usize,
+    /// The time of one run in each of the rounds, in no order; not in files.
+    #[serde(skip)]
+    pub times: Vec<f64>,
 }
 
 impl Measurement {
+    pub(super) fn new(task: &Task, contestant: Contestant, times: Vec<f64>) -> Self {
+        let Contestant { who, role, backend, threads, unit, work, .. } = contestant;
+        let (task, backend) = (task.clone(), backend.map(str::to_owned));
+        let (seconds, least, quartiles, rounds) = (0.0, 0.0, [0.0; 2], 0);
+        let row =
+            Self { task, who, role, backend, threads, unit, work, seconds, least, quartiles, rounds, times };
+        row.with_figures()
+    }
+
+    /// The figures that `times` give, to six digits.
+    fn with_figures(self) -> Self {
+        let mut sorted = self.times.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = |q| rounded(quantile(&sorted, q));
+        Self {
+            seconds: at(0.5),
+            least: at(0.0),
+            quartiles: [at(0.25), at(0.75)],
+            rounds: sorted.len(),
+            ..self
+        }
+    }
+
+    /// Both as one measurement of so many rounds, where `other` is of the same contestant.
+    #[must_use]
+    pub fn pool(mut self, other: &Self) -> Self {
+        self.times.extend_from_slice(&other.times);
+        self.with_figures()
+    }
+
     /// Work per second.
     pub fn rate(&self) -> f64 {
         self.work / self.seconds
@@ -111,5 +150,31 @@ impl Measurement {
     pub fn is_of_same(&self, other: &Self) -> bool {
         let who = |m: &Self| (m.who.clone(), m.role, m.backend.clone(), m.threads);
         self.task == other.task && who(self) == who(other)
+    }
+}
+
+/// Of sorted numbers, between two of them linearly; 0 of none.
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let place = q * sorted.len().saturating_sub(1) as f64;
+    let (below, part) = (place as usize, place.fract());
+    let at = |i: usize| sorted.get(i).or(sorted.last()).copied().unwrap_or(0.0);
+    at(below) + part * (at(below + 1) - at(below))
+}
+
+/// To six digits.
+fn rounded(x: f64) -> f64 {
+    format!("{x:.5e}").parse().unwrap_or(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles() {
+        assert_eq!(quantile(&[3.0], 0.25), 3.0);
+        assert_eq!(quantile(&[1.0, 2.0, 4.0], 0.5), 2.0);
+        assert_eq!(quantile(&[1.0, 2.0, 4.0, 8.0], 0.75), 5.0);
+        assert_eq!(rounded(0.000_123_456_789), 0.000_123_457);
     }
 }

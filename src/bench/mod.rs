@@ -2,8 +2,8 @@
 //!
 //! A [`Case`] is one task on one set of inputs, with all its contestants: ours on each backend, peers, and the limit the
 //! machine sets. Each contestant's result is checked before anything is timed. Contestants then take turns, so that a change of
-//! the clock or other work on the machine meets all of them; the figures are medians and quartiles over the rounds. One
-//! thread means the calling one, pinned to a core by [`pin`].
+//! the clock or other work on the machine meets all of them; the figures are medians and quartiles over the rounds, those of
+//! several passes over all cases being pooled. One thread means the calling one, pinned to a core by [`pin`].
 //!
 //! Peers other than the standard library are there with the crate's feature `peers`.
 //!
@@ -16,9 +16,11 @@
 //! # Ok::<(), slth::Error>(())
 //! ```
 
+mod aligned;
 mod case;
 mod check;
 mod compare;
+mod conv2d;
 mod masked_matmul;
 mod measure;
 mod measurement;
@@ -36,8 +38,8 @@ pub use compare::{Comparison, Pair, TOLERANCE};
 pub use measure::{Sampling, measure};
 pub use measurement::{Measurement, Role, Task, Unit};
 pub use pin::pin;
-pub use recording::{Origin, Recording, RecordingError};
-pub use tables::{check as check_tables, figure, generate as generate_tables, write as write_tables};
+pub use recording::{Origin, Recorded, Recording, RecordingError};
+pub use tables::{check as check_tables, clock, figure, generate as generate_tables, write as write_tables};
 
 #[cfg(test)]
 mod tests {

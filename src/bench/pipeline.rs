@@ -2,6 +2,8 @@
 //!
 //! The limit is the arithmetic of dense training, at the rate of multiply-adds in registers: all three products with all
 //! weights, without the input gradient of the first layer. Sparsity alone can pass it.
+//!
+//! LeNet-5 is measured in images, so that its steps and epochs can be compared.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -14,11 +16,12 @@ use slth_kernels::{Backend, Engine, MaskedWeights, PackedMask};
 
 use super::case::{Case, Contestant, Kernel, Machinery, Scale, fma_peak};
 use super::check::ensure;
+use super::conv2d;
 use super::measurement::{Role, Task, Unit};
 use crate::dataset::{Dataset, Normalisation, Subset};
 use crate::error::Error;
 use crate::experiments::{Experiment, RunConfig};
-use crate::network::{Architecture, Initialisation, LayerShape};
+use crate::network::{Architecture, Initialisation, LayerShape, Stage};
 use crate::random::{Purpose, Stream};
 use crate::training::{
     EdgePopupSettings, NoProgress, PretrainSettings, PrunedLayer, Scope, edge_popup, pretrain,
@@ -29,32 +32,46 @@ const SPARSITY: f64 = 0.5;
 /// Steps of which one is the mean.
 const STEPS: usize = 32;
 
+/// Epochs of LeNet-5 are of so many images.
+const LENET5_IMAGES: usize = 20_000;
+
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
-    let (widths, images): (&[usize], usize) = match scale {
-        Scale::Smoke => (&[784, 20, 10], 256),
-        Scale::Quick | Scale::Full => (&[784, 500, 500, 10], 60_000),
+    let (widths, lenet5, images): (&[usize], &str, usize) = match scale {
+        Scale::Smoke => (&[784, 20, 10], "28x28-2@5x5s2-pool2-10", 256),
+        Scale::Quick | Scale::Full => (&[784, 500, 500, 10], "lenet5", 60_000),
     };
-    let case = |operation: &str, widths: &[usize], sparsity: Option<f64>, prepare: Prepare| {
+    let case = |operation: &str, shape: &[usize], sparsity: Option<f64>, prepare: Prepare, images: usize| {
         let task = Task {
             kernel: Kernel::Pipeline,
             operation: operation.to_owned(),
-            shape: widths.to_vec(),
+            shape: shape.to_vec(),
             sparsity,
             epsilon: None,
         };
         Case::new(task, move |machinery, task| prepare(machinery, task, images))
     };
-    let step = |sparsity| case("pruning step", widths, Some(sparsity), step);
-    let epoch = |sparsity| case("pruning epoch", widths, Some(sparsity), pruning_epoch);
-    let cell = || case("cell of sweep --preset quick", &[784, 32, 10], Some(0.4), cell);
-    let pretraining = || case("pretraining epoch", widths, None, pretraining_epoch);
+    let step = |sparsity| case("pruning step", widths, Some(sparsity), step, images);
+    let epoch = |sparsity| case("pruning epoch", widths, Some(sparsity), pruning_epoch, images);
+    let cell = || case("cell of sweep --preset quick", &[784, 32, 10], Some(0.4), cell, images);
+    let pretraining = || case("pretraining epoch", widths, None, pretraining_epoch, images);
+    // The network is no row of widths: it stands in the name.
+    let name = |operation: &str| format!("{operation} {lenet5}");
+    let lenet5_step = |sparsity| {
+        case(&name("pruning step"), &[], Some(sparsity), lenet5_pruning, STEPS.min(images / BATCH) * BATCH)
+    };
+    let lenet5_epoch =
+        || case(&name("pruning epoch"), &[], Some(SPARSITY), lenet5_pruning, images.min(LENET5_IMAGES));
     match scale {
-        Scale::Smoke => vec![step(SPARSITY), epoch(SPARSITY), pretraining(), cell()],
-        Scale::Quick => vec![step(SPARSITY), epoch(SPARSITY), cell()],
+        Scale::Smoke => {
+            vec![step(SPARSITY), epoch(SPARSITY), pretraining(), cell(), lenet5_step(SPARSITY)]
+        }
+        Scale::Quick => vec![step(SPARSITY), epoch(SPARSITY), cell(), lenet5_step(SPARSITY)],
         Scale::Full => {
             let mut cases: Vec<_> = [0.5, 0.8, 0.9, 0.95].into_iter().map(step).collect();
-            cases.extend([0.5, 0.8, 0.9, 0.95].into_iter().map(epoch));
+            cases.extend([0.5, 0.9].into_iter().map(epoch));
             cases.extend([pretraining(), cell()]);
+            cases.extend([0.5, 0.9].into_iter().map(lenet5_step));
+            cases.push(lenet5_epoch());
             cases
         }
     }
@@ -72,8 +89,12 @@ struct Setup {
 
 impl Setup {
     fn new(task: &Task, images: usize) -> Result<Arc<Self>, Error> {
-        let network =
-            Architecture::new(task.shape.clone()).map_err(|problem| Error::config("network", problem))?;
+        let network = if task.shape.is_empty() {
+            task.operation.rsplit(' ').next().unwrap_or_default().parse()
+        } else {
+            Architecture::new(task.shape.clone())
+        };
+        let network = network.map_err(|problem| Error::config("network", problem))?;
         let weights = Initialisation::KaimingNormal.network(&network, 1.0, 1);
         Ok(Arc::new(Self { network, mnist: Dataset::mnist()?, weights, images }))
     }
@@ -126,9 +147,13 @@ impl Setup {
 
     /// Floating-point operations of the products of dense training over all the images.
     fn dense_flops(&self) -> f64 {
-        let of_layer = |(index, shape): (usize, LayerShape)| if index == 0 { 4 } else { 6 } * shape.weights();
-        let weights: usize = self.network.layers().enumerate().map(of_layer).sum();
-        weights as f64 * self.images as f64
+        let terms = self.network.stages().iter().filter_map(|stage| match stage {
+            Stage::Dense { inputs, outputs } => Some(inputs * outputs),
+            Stage::Convolution(shape) => Some(conv2d::terms(shape, |_| true)),
+            Stage::Pool(_) => None,
+        });
+        let of_layer = |(index, terms): (usize, usize)| if index == 0 { 4 } else { 6 } * terms;
+        terms.enumerate().map(of_layer).sum::<usize>() as f64 * self.images as f64
     }
 }
 
@@ -138,7 +163,7 @@ fn arithmetic(machinery: &Machinery, unit: Unit, flops: f64) -> Vec<Contestant> 
         let work = peak.work / flops;
         peak.doing("dense arithmetic at FMA peak", unit, work)
     };
-    fma_peak(machinery, true).into_iter().map(of_unit).collect()
+    fma_peak(machinery).into_iter().map(of_unit).collect()
 }
 
 /// Ours on all engines but the scalar fallback, which takes minutes; each is checked to give what the first gives.
@@ -158,20 +183,14 @@ fn trainings<T: PartialEq + Send>(
             continue;
         }
         let (setup, train) = (setup.clone(), train.clone());
-        let found =
-            if threads == 1 { train(&few, engine) } else { machinery.pool.install(|| train(&few, engine)) };
-        let found = found?.0;
+        let found = machinery.on(threads, || train(&few, engine))?.0;
         ensure(expected.as_ref().is_none_or(|expected| *expected == found), task, "slth")?;
         expected = Some(found);
-        let pool = (threads > 1).then(|| machinery.pool.clone());
-        let once = move || match &pool {
-            Some(pool) => pool.install(|| train(&setup, engine)),
-            None => train(&setup, engine),
-        };
         // It has been seen to work above.
-        let timed = move |times| (0..times).filter_map(|_| once().ok()).map(|(_, time)| time).sum();
-        let contestant = Contestant::new("slth", Role::Ours, unit, units, || ()).timing_itself(timed);
-        contestants.push(contestant.on(engine.backend(), threads));
+        let timed =
+            move |times| (0..times).filter_map(|_| train(&setup, engine).ok()).map(|(_, time)| time).sum();
+        let contestant = Contestant::timing_itself("slth", Role::Ours, unit, units, timed);
+        contestants.push(contestant.on(engine.backend()).with_threads(machinery, threads));
     }
     Ok(contestants)
 }
@@ -185,6 +204,12 @@ fn pruning_epoch(machinery: &Machinery, task: &Task, images: usize) -> Result<Ve
 fn pretraining_epoch(machinery: &Machinery, task: &Task, images: usize) -> Result<Vec<Contestant>, Error> {
     let setup = Setup::new(task, images)?;
     trainings(machinery, task, &setup, (Unit::Piece, 1.0), Setup::pretrain)
+}
+
+fn lenet5_pruning(machinery: &Machinery, task: &Task, images: usize) -> Result<Vec<Contestant>, Error> {
+    let setup = Setup::new(task, images)?;
+    let (sparsity, units) = (task.sparsity.unwrap_or(SPARSITY), (Unit::Image, images as f64));
+    trainings(machinery, task, &setup, units, move |setup, engine| setup.prune(engine, sparsity))
 }
 
 fn step(machinery: &Machinery, task: &Task, images: usize) -> Result<Vec<Contestant>, Error> {
@@ -288,7 +313,7 @@ fn parts(machinery: &Machinery, setup: &Setup, sparsity: f64) -> Result<Vec<Cont
             layers.iter_mut().for_each(|layer| kernel(layer, engine, turn, &mut workspace));
         };
         let contestant = Contestant::new(format!("slth, of it {who}"), Role::Ours, Unit::Step, 1.0, run);
-        all.push(contestant.on(machinery.best(), 1));
+        all.push(contestant.on(machinery.best()));
     }
     Ok(all)
 }
@@ -333,7 +358,7 @@ fn cell(machinery: &Machinery, task: &Task, images: usize) -> Result<Vec<Contest
         let layers = prune()?.0;
         ensure(*expected.get_or_insert_with(|| layers.clone()) == layers, task, "slth")?;
         let run = move || drop(black_box(prune()));
-        contestants.push(Contestant::new("slth", Role::Ours, Unit::Piece, 1.0, run).on(backend, 1));
+        contestants.push(Contestant::new("slth", Role::Ours, Unit::Piece, 1.0, run).on(backend));
     }
     Ok(contestants)
 }

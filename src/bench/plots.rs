@@ -13,6 +13,7 @@ pub(super) struct Plot {
 /// The pictures of a kernel; those for which nothing was measured are left out.
 pub(super) fn plots(kernel: Kernel, rows: &[&Measurement]) -> Result<Vec<Plot>, PlotError> {
     let charts = match kernel {
+        Kernel::Conv2d => return Ok(Vec::new()),
         Kernel::MaskedMatmul => ("speed-over-dense", "Speed over dense against sparsity", over_dense(rows)),
         Kernel::TopK => ("time-per-score", "Time per score against the number of scores", per_score(rows)),
         Kernel::SubsetSum => {
@@ -27,55 +28,107 @@ pub(super) fn plots(kernel: Kernel, rows: &[&Measurement]) -> Result<Vec<Plot>, 
     Ok(vec![Plot { name: name.to_owned(), caption, svg: svg(&[chart])? }])
 }
 
-/// The time of the fastest dense product of anyone over ours, one thread.
-fn over_dense(rows: &[&Measurement]) -> Chart {
-    let forward: Vec<_> =
-        rows.iter().filter(|row| row.task.operation == "forward" && row.threads == 1).collect();
-    let mut shapes: Vec<&Vec<usize>> = Vec::new();
-    for row in &forward {
-        if !shapes.contains(&&row.task.shape) {
-            shapes.push(&row.task.shape);
+/// The time of the fastest dense product of anyone over ours, one thread, against sparsity: for each shape of the forward
+/// products without and with a new mask each time.
+struct OverDense<'a> {
+    shape: &'a [usize],
+    without: Vec<[f64; 2]>,
+    with: Vec<[f64; 2]>,
+}
+
+impl<'a> OverDense<'a> {
+    fn all(rows: &[&'a Measurement]) -> Vec<Self> {
+        let forward: Vec<_> =
+            rows.iter().filter(|row| row.task.operation == "forward" && row.threads == 1).copied().collect();
+        let mut shapes: Vec<&[usize]> = Vec::new();
+        for row in &forward {
+            if !shapes.contains(&&row.task.shape[..]) {
+                shapes.push(&row.task.shape);
+            }
         }
+        let of = |shape| {
+            let rows: Vec<_> = forward.iter().filter(|row| row.task.shape == shape).copied().collect();
+            let [without, with] = ["slth", "slth with compression"].map(|who| Self::points(&rows, who));
+            Self { shape, without, with }
+        };
+        shapes.into_iter().map(of).collect()
     }
+
+    fn points(rows: &[&Measurement], who: &str) -> Vec<[f64; 2]> {
+        const DENSE: [&str; 6] =
+            ["slth dense", "gemm", "faer", "matrixmultiply", "F.linear", "oneDNN prepacked"];
+        let mut sparsities: Vec<f64> = rows.iter().filter_map(|row| row.task.sparsity).collect();
+        sparsities.sort_by(f64::total_cmp);
+        sparsities.dedup();
+        let at = |sparsity: f64| {
+            let here = rows.iter().filter(|row| row.task.sparsity == Some(sparsity));
+            let best = |is: &dyn Fn(&str) -> bool| {
+                here.clone().filter(|row| is(&row.who)).map(|row| row.rate()).fold(f64::NAN, f64::max)
+            };
+            [sparsity, best(&|name| name == who) / best(&|name| DENSE.contains(&name))]
+        };
+        sparsities.into_iter().map(at).filter(|point| point[1].is_finite()).collect()
+    }
+
+    fn name(&self) -> String {
+        self.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×")
+    }
+}
+
+/// From which sparsity on masked products are faster than the best dense one, in words.
+pub(super) fn crossovers(kernel: Kernel, rows: &[&Measurement]) -> String {
+    if kernel != Kernel::MaskedMatmul {
+        return String::new();
+    }
+    let from = |points: &[[f64; 2]]| match (crossing(points), points.first()) {
+        (Some(s), _) => format!("s = {s:.2}"),
+        (None, Some(first)) if first[1] >= 1.0 => "s = 0".to_owned(),
+        _ => "none".to_owned(),
+    };
+    let of = |shape: OverDense<'_>| {
+        format!("{} from {} ({})", shape.name(), from(&shape.without), from(&shape.with))
+    };
+    let all: Vec<String> =
+        OverDense::all(rows).into_iter().filter(|shape| shape.without.len() > 2).map(of).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    format!(
+        "Faster on one thread than the fastest dense product of anyone (with a new mask at every product): {}.\n\n",
+        all.join(", ")
+    )
+}
+
+fn over_dense(rows: &[&Measurement]) -> Chart {
     let mut series = Vec::new();
     let mut crossings = Vec::new();
-    for (colour, shape) in shapes.into_iter().enumerate() {
-        for (who, style) in [("slth", Style::Solid), ("slth with compression", Style::Dashed)] {
-            let at = |sparsity: f64| {
-                let here = || {
-                    forward
-                        .iter()
-                        .filter(move |r| r.task.shape == *shape && r.task.sparsity == Some(sparsity))
-                };
-                let rate =
-                    |who: &str| here().filter(|r| r.who == who).map(|r| r.rate()).fold(f64::NAN, f64::max);
-                let dense = ["slth dense", "gemm", "faer", "matrixmultiply"].map(rate);
-                let dense = dense.into_iter().fold(f64::NAN, f64::max);
-                Some([sparsity, rate(who) / dense]).filter(|point| point[1].is_finite())
-            };
-            let mut sparsities: Vec<f64> =
-                forward.iter().filter(|r| r.task.shape == *shape).filter_map(|r| r.task.sparsity).collect();
-            sparsities.sort_by(f64::total_cmp);
-            sparsities.dedup();
-            let points: Vec<[f64; 2]> = sparsities.into_iter().filter_map(at).collect();
-            let [batch, inputs, outputs] = [0, 1, 2].map(|i| shape.get(i).copied().unwrap_or(0));
-            let mut name = format!("{batch}×{inputs}×{outputs}");
-            if who != "slth" {
-                name.push_str(" with compression");
+    for (colour, shape) in OverDense::all(rows).into_iter().enumerate() {
+        for (points, style, way) in
+            [(&shape.without, Style::Solid, ""), (&shape.with, Style::Dashed, ", compressing")]
+        {
+            // One activation a weight: a new mask costs several times the product.
+            if shape.shape.first() == Some(&1) && style == Style::Dashed {
+                continue;
             }
-            if let Some(crossing) = crossing(&points) {
-                name = format!("{name}, from s = {crossing:.2}");
+            let mut name = format!("{}{way}", shape.name());
+            if let Some(crossing) = crossing(points) {
+                name = format!("{name}: from s = {crossing:.2}");
                 crossings.push([crossing, 1.0]);
             }
-            series.push(Series::new(name, colour, style, points));
+            series.push(Series::new(name, colour, style, points.clone()));
         }
     }
-    series.push(Series::new("as fast as the best dense", GREY, Style::Dashed, vec![[0.0, 1.0], [0.99, 1.0]]));
-    series.push(Series::new("crossover", GREY, Style::Dots, crossings));
-    if forward.is_empty() {
-        series.clear();
+    if !series.is_empty() {
+        series.push(Series::new(
+            "the fastest dense product",
+            GREY,
+            Style::Dashed,
+            vec![[0.0, 1.0], [0.99, 1.0]],
+        ));
+        series.push(Series::new("crossover", GREY, Style::Dots, crossings));
     }
-    let (x, y) = (Axis::linear("sparsity (fraction removed)"), Axis::log("time of the best dense over ours"));
+    let (x, y) =
+        (Axis::linear("sparsity (fraction removed)"), Axis::log("time of the fastest dense over ours"));
     Chart::new("Masked product against dense, one core", x, y, series)
 }
 
@@ -135,13 +188,29 @@ fn epoch(rows: &[&Measurement]) -> Chart {
             who.push(&row.who);
         }
     }
+    // The best backend.
+    let seconds = |who: &str, threads: usize| {
+        let same = beside.iter().filter(|r| r.who == who && r.threads == threads && r.role != Role::Limit);
+        same.map(|r| 1.0 / r.rate()).min_by(f64::total_cmp)
+    };
+    let mut counts: Vec<usize> = beside.iter().map(|row| row.threads).collect();
+    counts.sort_unstable();
+    counts.dedup();
     let of = |(colour, who): (usize, &str)| {
-        let points = beside.iter().filter(|r| r.who == who && r.role != Role::Limit);
-        let points = points.map(|r| [r.threads as f64, 1.0 / r.rate()]).collect();
-        Series::new(who, colour, if who == "slth" { Style::Solid } else { Style::Dashed }, points)
+        let points: Vec<[f64; 2]> =
+            counts.iter().filter_map(|&threads| Some([threads as f64, seconds(who, threads)?])).collect();
+        let times =
+            counts.iter().filter_map(|&n| Some(format!("{:.1} ×", seconds(who, n)? / seconds("slth", n)?)));
+        let name = if who == "slth" {
+            who.to_owned()
+        } else {
+            format!("{who}: {}", times.collect::<Vec<_>>().join(", "))
+        };
+        Series::new(name, colour, if who == "slth" { Style::Solid } else { Style::Dashed }, points)
     };
     let series = who.into_iter().enumerate().map(of).collect();
-    let (x, y) = (Axis::linear("threads"), Axis::log("seconds"));
+    // Logarithmic, as ticks are at whole numbers then.
+    let (x, y) = (Axis::log("threads"), Axis::log("seconds").including(1.0, 10.0));
     Chart::new("A pruning epoch, 784-500-500-10, batch 128, s = 0.5", x, y, series)
 }
 

@@ -194,12 +194,11 @@ impl Recording {
         Ok(directory.write_all(&files)?)
     }
 
-    /// The newest recording of each CPU below `results`, with what scripts for peers added to it
-    /// (`<stem>.<name>.jsonl`), by name of the CPU's directory. None where there is no such directory.
+    /// The newest recording of each CPU below `results`. None where there is no such directory.
     ///
     /// # Errors
     /// When one cannot be read.
-    pub fn newest(results: &Path) -> Result<Vec<(String, Self)>, RecordingError> {
+    pub fn newest(results: &Path) -> Result<Vec<Recorded>, RecordingError> {
         let mut found = Vec::new();
         for directory in list(results)?.into_iter().filter(|path| path.is_dir()) {
             let files: Vec<_> = list(&directory)?
@@ -212,14 +211,28 @@ impl Recording {
             let Some(main) = files.iter().rfind(recorded) else {
                 continue;
             };
-            let mut recording = Self::read(main)?;
-            for file in files.iter().filter(|file| name(file).starts_with(&format!("{}.", name(main)))) {
-                recording.rows.extend(Self::read(file)?.rows);
+            let mut scripts = Vec::new();
+            for file in &files {
+                if let Some(script) = name(file).strip_prefix(&format!("{}.", name(main))) {
+                    scripts.push((script.to_owned(), Self::read(file)?.rows));
+                }
             }
-            found.push((directory.file_name().unwrap_or_default().to_string_lossy().into_owned(), recording));
+            let cpu = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            found.push(Recorded { cpu, recording: Self::read(main)?, scripts });
         }
         Ok(found)
     }
+}
+
+/// A recording with what scripts for peers added to it.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The name of the CPU's directory.
+    pub cpu: String,
+    /// `<stem>.jsonl`
+    pub recording: Recording,
+    /// The rows of each `<stem>.<script>.jsonl`, by name of the script.
+    pub scripts: Vec<(String, Vec<Measurement>)>,
 }
 
 /// What is in a directory, sorted; nothing where it is not there.

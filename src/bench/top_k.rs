@@ -4,9 +4,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use slth_kernels::top_k::{Order, Selection, Selector, keep_n_of_m};
-use slth_kernels::{Engine, PackedMask, limits};
+use slth_kernels::{Engine, PackedMask};
 
-use super::case::{Case, Contestant, Kernel, Machinery, Scale};
+use super::aligned::Aligned;
+use super::case::{Case, Contestant, Kernel, Machinery, Scale, read};
 use super::check::ensure;
 use super::measurement::{Role, Task, Unit};
 use crate::error::Error;
@@ -68,7 +69,7 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
         Scale::Full => {
             add(&[NORMAL], &[LAYER, 10_000_000], &[0.1, 0.5, 0.9]);
             add(&[NORMAL], &[1000, 10_000, 100_000, 1_000_000, 30_000_000], &[0.5]);
-            add(&HARD, &[1000, LAYER, 30_000_000], &[0.5]);
+            add(&HARD, &[1000, LAYER, 10_000_000], &[0.5]);
         }
     }
     for (keep, group) in [(2, 4), (4, 8)] {
@@ -99,16 +100,6 @@ fn killer(n: usize) -> Vec<f32> {
     (0..n).map(|i| value(i) as f32).collect()
 }
 
-/// One pass over the scores that does next to nothing.
-fn read(machinery: &Machinery, scores: &Arc<Vec<f32>>) -> Contestant {
-    let (engine, scores) = (Engine::new(machinery.best()), scores.clone());
-    let n = scores.len() as f64;
-    let run = move || {
-        black_box(limits::read(engine, black_box(&scores)));
-    };
-    Contestant::new("read", Role::Limit, Unit::Score, n, run).on(machinery.best(), 1)
-}
-
 fn selection(machinery: &Machinery, task: &Task, scores: Vec<f32>) -> Result<Vec<Contestant>, Error> {
     let n = scores.len();
     let keep = n - (task.sparsity.unwrap_or(0.0) * n as f64).round() as usize;
@@ -123,21 +114,21 @@ fn selection(machinery: &Machinery, task: &Task, scores: Vec<f32>) -> Result<Vec
     let cold = Selection::largest(keep, ORDER);
     let hint = selector.select(Engine::new(machinery.best()), &[&earlier], cold, &mut masks);
     ensure(hint.is_ok(), task, "slth")?;
-    let scores = Arc::new(scores);
-    let mut contestants = vec![read(machinery, &scores)];
+    let scores: Arc<Aligned> = Arc::new(scores.into_iter().collect());
+    let mut contestants = read(machinery, &scores, Unit::Score, n as f64);
     for (who, selection) in [("slth", cold), ("slth warm", hint.map_or(cold, |hint| cold.near(hint)))] {
         for (engine, threads) in machinery.engines() {
             let data = scores.clone();
             let (mut selector, mut masks) = (Selector::default(), [PackedMask::none_kept(n)]);
             let mut select = move |masks: &mut [PackedMask]| {
                 // A refusal would leave the mask as it is, and would not pass the check.
-                let _ = selector.select(engine, black_box(&[data.as_slice()]), selection, masks);
+                let _ = selector.select(engine, black_box(&[&data[..]]), selection, masks);
             };
             select(&mut masks);
             ensure(keeps_the_largest(&masks[0], &scores, keep), task, who)?;
-            let run = machinery.on(threads, move || select(&mut masks));
+            let run = move || select(&mut masks);
             let contestant = Contestant::new(who, Role::Ours, Unit::Score, n as f64, run);
-            contestants.push(contestant.on(engine.backend(), threads));
+            contestants.push(contestant.on(engine.backend()).with_threads(machinery, threads));
         }
     }
     // On the bits, which order as the magnitudes do; no mask is written.
@@ -172,8 +163,8 @@ fn structured(
     group: usize,
 ) -> Result<Vec<Contestant>, Error> {
     let n = task.shape[0];
-    let scores = Arc::new(normal(n, 0));
-    let mut contestants = vec![read(machinery, &scores)];
+    let scores: Arc<Aligned> = Arc::new(normal(n, 0).into_iter().collect());
+    let mut contestants = read(machinery, &scores, Unit::Score, n as f64);
     for (engine, threads) in machinery.engines() {
         let (data, mut mask) = (scores.clone(), PackedMask::none_kept(n));
         let select = move |mask: &mut PackedMask| {
@@ -186,9 +177,9 @@ fn structured(
             keeps_the_largest(&of_group, &scores[at..at + group], keep)
         };
         ensure((0..n).step_by(group).all(right), task, "slth")?;
-        let run = machinery.on(threads, move || select(&mut mask));
-        let contestant = Contestant::new("slth", Role::Ours, Unit::Score, n as f64, run);
-        contestants.push(contestant.on(engine.backend(), threads));
+        let contestant =
+            Contestant::new("slth", Role::Ours, Unit::Score, n as f64, move || select(&mut mask));
+        contestants.push(contestant.on(engine.backend()).with_threads(machinery, threads));
     }
     Ok(contestants)
 }

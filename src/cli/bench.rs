@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use slth::Error;
 use slth::bench::{
-    self, Comparison, Kernel, Machinery, Measurement, Origin, Recording, Role, Sampling, Scale, TOLERANCE,
-    cases, figure, measure, pin,
+    self, Case, Comparison, Kernel, Machinery, Measurement, Origin, Recording, Role, Sampling, Scale,
+    TOLERANCE, Unit, cases, figure, measure, pin,
 };
 
 use super::list::List;
@@ -18,9 +18,11 @@ use slth::results::Machine;
 
 /// Measure the kernels and the pipeline, beside other people's and the machine's limits.
 ///
-/// Every result is checked, then all contestants of a case take turns: ours on every backend, peers and limits. Tables give
-/// medians with half the distance of the quartiles in percent, the least time, the rate at the median, and its ratios to the limit and to the best peer on as many
-/// threads. Peers beyond the standard library are there when built with `--features peers`.
+/// Every result is checked, then all contestants of a case take turns: ours on every backend, peers and limits. All cases are
+/// gone through three times, so that what disturbs the machine for a while disturbs a third of a case's rounds. Tables give
+/// medians with half the distance of the quartiles in percent, the least time, the rate at the median, and its ratios to the
+/// limit and to the best peer on as many threads. Peers beyond the standard library are there when built with
+/// `--features peers`.
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(super) struct BenchArguments {
@@ -28,15 +30,15 @@ pub(super) struct BenchArguments {
     #[arg(long)]
     quick: bool,
 
-    /// What to measure, of masked-matmul, top-k, subset-sum and pipeline [default: all]
+    /// What to measure, of masked-matmul, conv2d, top-k, subset-sum and pipeline [default: all]
     #[arg(long, value_name = "NAME,..")]
     kernel: Option<List<Kernel>>,
 
-    /// Cases whose name contains this, as "forward 512x784x500"
+    /// The case of this name, or cases whose name contains this, as "forward 512x784x500"
     #[arg(long, value_name = "TEXT")]
     case: Option<String>,
 
-    /// So many rounds for each case [default: as the time allows]
+    /// So many rounds for each case, in one pass [default: as the time allows]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
 
@@ -78,10 +80,10 @@ pub(super) struct BenchArguments {
 }
 
 /// All of a quick measurement, checking the results not included.
-const QUICK: Duration = Duration::from_secs(35);
+const QUICK: Duration = Duration::from_secs(25);
 
-/// A case whose runs take seconds.
-const EPOCHS: Duration = Duration::from_secs(60);
+/// How often all cases are gone through otherwise.
+const PASSES: usize = 3;
 
 /// Measures; the text is what remains to be printed.
 pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
@@ -104,11 +106,15 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
     }
     let scale = if *quick { Scale::Quick } else { Scale::Full };
     let kernels = kernel.as_ref().map_or(Kernel::ALL.to_vec(), |List(kernels)| kernels.clone());
-    let cases: Vec<_> = kernels
-        .into_iter()
-        .flat_map(|kernel| cases(kernel, scale))
-        .filter(|c| case.as_ref().is_none_or(|text| c.task.to_string().contains(text)))
-        .collect();
+    let mut cases: Vec<_> = kernels.into_iter().flat_map(|kernel| cases(kernel, scale)).collect();
+    if let Some(text) = case {
+        let is = |c: &Case| {
+            let name = c.task.to_string();
+            name == *text || name == format!("{} {text}", c.task.kernel)
+        };
+        let exact = cases.iter().any(is);
+        cases.retain(|c| if exact { is(c) } else { c.task.to_string().contains(text) });
+    }
     if cases.is_empty() {
         return Err(Error::Config {
             field: "case",
@@ -129,30 +135,38 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
     let origin = Origin::here(machine, pinned);
     let place =
         arguments.save.then(|| Recording::place(&origin, &arguments.results, arguments.force)).transpose()?;
-    let quick = quick.then(|| QUICK / cases.len() as u32);
-    let mut recording = Recording { origin: Some(origin), rows: Vec::new() };
-    let (count, watch) = (cases.len(), Instant::now());
-    for (done, case) in cases.into_iter().enumerate() {
-        let budget = quick.unwrap_or(if case.task.kernel == Kernel::Pipeline {
-            EPOCHS
-        } else {
-            Sampling::default().budget
-        });
-        let rows = measure(&case, &machinery, Sampling { budget, rounds: *rounds })?;
-        let text = if *json {
-            Recording { origin: None, rows: rows.clone() }.to_json_lines()
-        } else {
-            format!("{}\n{}\n\n", case.task, table(&rows))
-        };
-        // A reader that closed the pipe early has read what it wanted.
-        if std::io::stdout().write_all(text.as_bytes()).is_err() && place.is_none() {
-            return Ok(String::new());
+    let budget = if *quick { QUICK / cases.len() as u32 } else { Sampling::default().budget };
+    let sampling = Sampling { budget, rounds: *rounds };
+    let passes = if *quick || rounds.is_some() { 1 } else { PASSES };
+    let mut found: Vec<Vec<Measurement>> = vec![Vec::new(); cases.len()];
+    let watch = Instant::now();
+    for pass in 0..passes {
+        for (at, (case, found)) in cases.iter().zip(&mut found).enumerate() {
+            let rows = measure(case, &machinery, sampling)?;
+            *found = if pass == 0 {
+                rows
+            } else {
+                found.iter().zip(&rows).map(|(a, b)| a.clone().pool(b)).collect()
+            };
+            if place.is_some() {
+                let (case, cases, seconds) = (at + 1, cases.len(), watch.elapsed().as_secs());
+                note(&format!("pass {} of {passes}, case {case} of {cases}, {seconds} s", pass + 1));
+            }
+            if pass + 1 < passes {
+                continue;
+            }
+            let text = if *json {
+                Recording { origin: None, rows: found.clone() }.to_json_lines()
+            } else {
+                format!("{}\n{}\n\n", case.task, table(found))
+            };
+            // A reader that closed the pipe early has read what it wanted.
+            if std::io::stdout().write_all(text.as_bytes()).is_err() && place.is_none() {
+                return Ok(String::new());
+            }
         }
-        if place.is_some() {
-            note(&format!("{} of {count} cases, {:.0} s", done + 1, watch.elapsed().as_secs_f64()));
-        }
-        recording.rows.extend(rows);
     }
+    let recording = Recording { origin: Some(origin), rows: found.concat() };
     if let Some((directory, stem)) = place {
         recording.save(&directory, &stem)?;
         note(&format!("recorded as {stem}"));
@@ -219,7 +233,10 @@ fn table(rows: &[Measurement]) -> comfy_table::Table {
             duration(row.seconds),
             format!("{:.1} %", 100.0 * row.spread()),
             duration(row.least),
-            figure(row),
+            match bench::clock(row, rows.iter()).filter(|_| row.unit == Unit::Weight) {
+                Some(clock) => format!("{}, {:.2} cycles", figure(row), row.seconds / row.work * clock),
+                None => figure(row),
+            },
             if row.role == Role::Limit { String::new() } else { number(row.rate() / limit) },
             if row.role == Role::Ours { number(row.rate() / same(Role::Peer)) } else { String::new() },
         ]);

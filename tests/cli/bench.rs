@@ -22,7 +22,7 @@ fn refuses(arguments: &[&str], says: &str) {
 
 #[test]
 fn flags_that_make_no_sense() {
-    refuses(&["--kernel", "nothing"], "must be one of masked-matmul, top-k, subset-sum, pipeline");
+    refuses(&["--kernel", "nothing"], "must be one of masked-matmul, conv2d, top-k, subset-sum, pipeline");
     refuses(&["--rounds", "0"], "--rounds: must be at least 1");
     refuses(&["--case", "no such case"], "--case: no case has a name that contains it");
     refuses(&["--threads", "0"], "threads");
@@ -121,7 +121,7 @@ fn tables_and_plots_come_from_the_recordings_and_nothing_else() {
     fs::write(&page, "no places\n").unwrap();
     tables().assert().code(2).stderr(predicate::str::contains("has no `<!-- bench masked-matmul -->`"));
     let places = |kernel: &str| format!("<!-- bench {kernel} -->\n<!-- /bench -->\n");
-    let empty: String = ["masked-matmul", "top-k", "subset-sum", "pipeline"].map(places).concat();
+    let empty: String = ["masked-matmul", "conv2d", "top-k", "subset-sum", "pipeline"].map(places).concat();
     fs::write(&page, &empty).unwrap();
     tables().assert().success();
     assert_eq!(fs::read_to_string(&page).unwrap(), empty, "nothing is recorded yet");
