@@ -278,12 +278,12 @@ impl<'a> Table<'a> {
                     who.push(&row.who);
                 }
             }
-            who.join(", ")
+            who.join("; ")
         };
         for (script, rows) in &self.recorded.scripts {
             let who = of_kernel(rows);
             if !who.is_empty() {
-                let _ = writeln!(text, "{who}: `benches/peers/{script}.py`, which takes `--case` too.");
+                let _ = writeln!(text, "{who}: `benches/peers/{script}.py`.");
             }
         }
         text
@@ -307,11 +307,9 @@ impl<'a> Table<'a> {
         // Only what some row has.
         let mut columns: Vec<String> = backends.iter().map(|backend| format!("slth {backend}")).collect();
         columns.extend(peers.iter().map(|peer| (*peer).to_owned()));
-        match limits[..] {
-            [] => {}
-            [limit] => columns.extend([limit.to_owned(), "of limit".to_owned()]),
-            _ => columns.extend(["limit".to_owned(), "of limit".to_owned()]),
-        }
+        // Another than the first says so in its cell.
+        let usual = limits.first();
+        columns.extend(usual.into_iter().flat_map(|limit| [(*limit).to_owned(), "of limit".to_owned()]));
         columns.extend((!peers.is_empty()).then(|| "× best peer".to_owned()));
         columns.extend(threads.then(|| "× one thread".to_owned()));
         let mut text =
@@ -332,7 +330,9 @@ impl<'a> Table<'a> {
             let (best, limit) = (fastest(line.ours()), line.limit());
             if !limits.is_empty() {
                 cells.push(match limit {
-                    Some(row) if limits.len() > 1 => format!("{} ({})", value(limit), row.who),
+                    Some(row) if Some(&row.who.as_str()) != usual => {
+                        format!("{} ({})", value(limit), row.who)
+                    }
                     _ => value(limit),
                 });
                 cells.push(ratio(best.zip(limit).map(|(best, limit)| best / limit.rate())));

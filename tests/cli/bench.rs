@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use predicates::prelude::*;
-use slth::bench::Recording;
+use slth::bench::{Recorded, Recording};
 
 use crate::fixture::slth;
 
@@ -43,7 +43,7 @@ fn a_recording_is_written_read_and_compared() {
         command
     };
     save().assert().success().stdout(predicate::str::contains("select_nth_unstable"));
-    let (cpu, recording) = Recording::newest(&results).unwrap().pop().unwrap();
+    let Recorded { cpu, recording, .. } = Recording::newest(&results).unwrap().pop().unwrap();
     let origin = recording.origin.unwrap();
     assert!(origin.command.starts_with("slth bench --case \"selection from sorted"), "{}", origin.command);
     assert!(recording.rows.iter().all(|row| row.rounds == 1 && row.task.shape == [1000]));
