@@ -128,14 +128,14 @@ proptest! {
     #[test]
     fn masked_products(
         arguments in arguments(),
-        masks in prop::collection::vec((density(), path(), 0..6_usize), 1..4),
+        masks in prop::collection::vec((density(), path(), columns()), 1..4),
     ) {
         let Operands { weights, x, dy } = arguments.operands();
         let Shape { outputs, inputs, batch } = arguments.shape;
         let relu_of = arguments.relu.then_some(&x[..]);
         let expected: Vec<_> = masks.iter().map(|&(density, path, columns)| {
             let mask = density.mask(weights.len());
-            let dense = is_dense(path, &mask);
+            let dense = is_dense(path, columns, &mask);
             let weight = |at: usize| match mask.get(at) {
                 true => Some(weights[at]),
                 false => dense.then_some(0.0),
@@ -201,14 +201,26 @@ proptest! {
     }
 }
 
+/// What a layer is told of the batch: the products need not keep to it.
+fn columns() -> impl Strategy<Value = usize> {
+    prop_oneof![0..6_usize, prop::sample::select(vec![16, 17, 63, 64, usize::MAX])]
+}
+
 fn path() -> impl Strategy<Value = Path> {
     prop::sample::select(vec![Path::Auto, Path::Sparse, Path::Dense])
 }
 
-/// Whether a layer multiplies by its removed weights too: as documented, on [`Path::Auto`] from 85 % kept on.
-fn is_dense(path: Path, mask: &PackedMask) -> bool {
+/// Whether a layer multiplies by its removed weights too: as documented, on [`Path::Auto`] from a share kept on that
+/// depends on the columns announced.
+fn is_dense(path: Path, columns: usize, mask: &PackedMask) -> bool {
+    let percent = match columns {
+        0..=3 => 30,
+        4..=16 => 35,
+        17..=63 => 60,
+        _ => 85,
+    };
     match path {
-        Path::Auto => mask.kept() * 100 >= mask.len() * 85,
+        Path::Auto => mask.kept() * 100 >= mask.len() * percent,
         Path::Sparse => false,
         Path::Dense => true,
     }

@@ -1,8 +1,8 @@
 //! Nearest subsets.
 
 use proptest::prelude::*;
-use slth_kernels::Engine;
 use slth_kernels::subset_sum::{Method, Search, Subset, sums};
+use slth_kernels::{Backend, Engine};
 
 use crate::support::{Guarded, assert_same, cases, everywhere, offset};
 
@@ -17,33 +17,40 @@ fn residual(candidates: &[f32], bits: u64, target: f32, epsilon: f32) -> f64 {
     ((sum - f64::from(target)).abs() - f64::from(epsilon) * size).max(0.0)
 }
 
-/// The definition of the module: the least (residual, subset) among all subsets of the rounded problem, for n ≤ 30.
+/// The definition of the module, for n ≤ 30: the least (residual, subset) among all subsets of the rounded problem. A
+/// target beyond all sums is answered without rounding; then which of the subsets that are best but for f64's own
+/// rounding it is, the scalar backend says.
 fn oracle(candidates: &[f32], target: f32, epsilon: f32) -> Subset {
     let n = candidates.len();
-    let largest = candidates.iter().fold(0.0, |most: f64, &x| most.max(f64::from(x.abs())));
-    let reached = epsilon > 0.0 && f64::from(epsilon) >= largest + f64::from(target.abs());
-    let bits = if reached {
-        u64::from(target != 0.0)
-    } else {
-        let total =
-            candidates.iter().map(|x| f64::from(x.abs())).sum::<f64>() + 2.0 * n as f64 * f64::from(epsilon);
-        // The largest power of two for which the total, and a little for rounding, takes 30 bits.
-        let mut unit = 2.0_f64.powi(-200);
-        while total * (1.0 + 1.0 / 1_048_576.0) >= unit * f64::from(1 << 30) {
-            unit *= 2.0;
-        }
-        let round = |x: f32| (f64::from(x) / unit).round_ties_even();
-        let (xs, step): (Vec<f64>, f64) = (candidates.iter().map(|&x| round(x)).collect(), round(epsilon));
-        let least = xs.iter().map(|x| x.min(0.0)).sum::<f64>() - n as f64 * step;
-        let most = xs.iter().map(|x| x.max(0.0)).sum::<f64>() + n as f64 * step;
-        let target = round(target).clamp(least, most);
-        let rounded = |bits: u64| {
-            let chosen = (0..n).filter(|i| bits >> i & 1 != 0);
-            let (sum, size) = chosen.fold((0.0, 0.0), |(sum, size), i| (sum + xs[i], size + 1.0));
-            ((sum - target).abs() - step * size).max(0.0)
-        };
-        (0..1_u64 << n).min_by(|&a, &b| rounded(a).total_cmp(&rounded(b)).then(a.cmp(&b))).unwrap()
+    let ends = candidates
+        .iter()
+        .map(|&x| f64::from(x))
+        .fold([0.0, 0.0], |ends: [f64; 2], x| [ends[0] + x.min(0.0), ends[1] + x.max(0.0)]);
+    let width = ends[1] - ends[0];
+    if f64::from(target) <= ends[0] || f64::from(target) >= ends[1] {
+        let search = Search { epsilon, ..Search::default() };
+        let found = search.nearest(Engine::new(Backend::scalar()), candidates, target).unwrap();
+        let least =
+            (0..1_u64 << n).map(|bits| residual(candidates, bits, target, epsilon)).fold(f64::MAX, f64::min);
+        let scale = f64::from(target).abs() + width + n as f64 * f64::from(epsilon);
+        assert!(found.residual <= least + 1e-14 * scale, "{found:?} for {least}");
+        return found;
+    }
+    // The largest power of two for which the sums, and a little for rounding, take 30 bits.
+    let mut unit = 2.0_f64.powi(-200);
+    while width * (1.0 + 1.0 / 1_048_576.0) >= unit * f64::from(1 << 30) {
+        unit *= 2.0;
+    }
+    let round = |x: f64| (x / unit).round_ties_even();
+    let (xs, step): (Vec<f64>, f64) =
+        (candidates.iter().map(|&x| round(f64::from(x))).collect(), round(f64::from(epsilon).min(width)));
+    let aim = round(f64::from(target));
+    let rounded = |bits: u64| {
+        let chosen = (0..n).filter(|i| bits >> i & 1 != 0);
+        let (sum, size) = chosen.fold((0.0, 0.0), |(sum, size), i| (sum + xs[i], size + 1.0));
+        ((sum - aim).abs() - step * size).max(0.0)
     };
+    let bits = (0..1_u64 << n).min_by(|&a, &b| rounded(a).total_cmp(&rounded(b)).then(a.cmp(&b))).unwrap();
     Subset { bits, residual: residual(candidates, bits, target, epsilon) }
 }
 
