@@ -193,6 +193,53 @@ fn the_largest_sets() {
     }
 }
 
+/// The least residual, in f64: each subset of the first half with the nearest ones of every size of the second.
+fn least_residual(candidates: &[f32], target: f32, epsilon: f32) -> f64 {
+    let (low, high) = candidates.split_at(candidates.len() / 2);
+    let subsets = |half: &[f32]| {
+        let mut all = vec![(0.0_f64, 0_usize)];
+        for &x in half {
+            all.extend_from_within(..);
+            let with = all.len() / 2;
+            all[with..].iter_mut().for_each(|(sum, size)| (*sum, *size) = (*sum + f64::from(x), *size + 1));
+        }
+        all
+    };
+    let mut by_size = vec![Vec::new(); high.len() + 1];
+    subsets(high).into_iter().for_each(|(sum, size)| by_size[size].push(sum));
+    by_size.iter_mut().for_each(|sums| sums.sort_unstable_by(f64::total_cmp));
+    let mut least = f64::MAX;
+    for (sum, size) in subsets(low) {
+        let rest = f64::from(target) - sum;
+        for (more, sums) in by_size.iter().enumerate() {
+            let above = sums.partition_point(|&x| x < rest);
+            let near = &sums[above.saturating_sub(1)..(above + 1).min(sums.len())];
+            let distance = near.iter().map(|x| (x - rest).abs()).fold(f64::MAX, f64::min);
+            least = least.min((distance - f64::from(epsilon) * (size + more) as f64).max(0.0));
+        }
+    }
+    least
+}
+
+#[test]
+fn more_candidates_than_brute_force_takes() {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(6);
+    for n in [31, 32] {
+        let mut candidates: Vec<f32> = (0..n).map(|_| random.random_range(-1.0..1.0)).collect();
+        (candidates[3], candidates[20], candidates[25]) = (candidates[2], 0.0, candidates[2]);
+        let total: f64 = candidates.iter().map(|x| f64::from(x.abs())).sum();
+        for epsilon in [0.0, 1e-6, 0.1, 1e6] {
+            for target in [0.3, -3.0, 100.0, -1e6] {
+                let search = Search { epsilon, ..Search::default() };
+                let found = search.nearest(Engine::new(Backend::best()), &candidates, target).unwrap();
+                let least = least_residual(&candidates, target, epsilon);
+                let bound = total / f64::from(1 << 22) + 1e-9 * f64::from(epsilon);
+                assert!(found.residual <= least + bound, "{n} {epsilon} {target}: {found:?} for {least}");
+            }
+        }
+    }
+}
+
 #[test]
 #[cfg(feature = "rayon")]
 fn threads_do_not_matter() {

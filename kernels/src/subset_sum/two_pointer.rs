@@ -87,7 +87,8 @@ impl TwoPointer {
 /// The entries of all subsets, ascending.
 fn sorted(candidates: &[i64], epsilon: i64, spare: &mut Vec<i64>) -> Vec<i64> {
     let mut list = Vec::with_capacity(1 << candidates.len());
-    spare.reserve(1 << candidates.len());
+    spare.clear();
+    spare.reserve_exact(1 << candidates.len());
     list.push(0);
     for (j, &x) in candidates.iter().enumerate() {
         merge(&list, ((x - epsilon) << INDEX_BITS) + (1 << j), spare);
