@@ -209,10 +209,11 @@ fn threads_and_backends_do_not_change_a_bit() {
 fn bad_flags() {
     let (data, target) = fixture();
     for (arguments, words) in [
-        (vec!["--eta", "0"], vec!["--eta", "(0, 1)"]),
+        (vec!["--eta", "0"], vec!["--eta", "[1e-6, 1)"]),
         (vec!["--eta", "nan"], vec!["--eta", "NaN"]),
         (vec!["--eta", "-0.01"], vec!["--eta"]),
         (vec!["--eta", "1"], vec!["--eta"]),
+        (vec!["--eta", "9e-7"], vec!["--eta"]),
         (vec!["--c", "0"], vec!["--c"]),
         (vec!["--c", "1e9"], vec!["--c", "48"]),
         (vec!["--candidates", "49"], vec!["--candidates", "48", "49"]),

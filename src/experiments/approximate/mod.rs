@@ -75,7 +75,7 @@ impl FromStr for Draw {
 /// How to approximate, and where it is computed. The command line's flags are called like the fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ApproximateConfig {
-    /// The tolerance η, in (0, 1); default 0.01.
+    /// The tolerance η, in [1e-6, 1); default 0.01.
     pub eta: f64,
     /// n = int(c · round(log₂(1/η))); default 3.
     pub c: f64,
@@ -130,8 +130,9 @@ impl ApproximateConfig {
     /// # Errors
     /// [`Error::Config`] for the first field that makes no sense.
     pub fn validate(&self) -> Result<(), Error> {
-        if !(self.eta > 0.0 && self.eta < 1.0) {
-            return Err(Error::config("eta", format!("must lie in (0, 1), but is {}", self.eta)));
+        // Below that the search's rounding, 2⁻²³ Σ|x|, would decide.
+        if !(1e-6..1.0).contains(&self.eta) {
+            return Err(Error::config("eta", format!("must lie in [1e-6, 1), but is {}", self.eta)));
         }
         if !(self.c > 0.0 && self.c.is_finite()) {
             return Err(Error::config("c", format!("must be positive and finite, but is {}", self.c)));
