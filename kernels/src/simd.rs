@@ -128,6 +128,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// Bytes of the L1 data cache; decides sizes of tiles, and so speed, but no result.
+    #[inline(always)]
+    fn l1_bytes(self) -> usize {
+        32 << 10
+    }
+
     /// Asks for the cache line of `address`, whatever is there, to be brought into L2; a hint.
     #[inline(always)]
     fn prefetch<T>(self, _address: *const T) {}

@@ -59,7 +59,8 @@ pub enum Path {
 /// path costs time in proportion to the weights kept, the dense one in proportion to the vectors of columns, of which the
 /// sparse one fills 4 as fast as 2 or 1. Measured at 500×784 and 1024×1024 on Zen 4, where both take as long: 64 columns and
 /// more 0.77–0.85 (AVX-512), 0.67–0.81 (AVX2); 17 to 48: 0.58–0.64, 0.47–0.61; 4 to 16: 0.34–0.39, 0.23–0.40; 1 to 3, rows left
-/// whole: 0.16–0.38, 0.14–0.57, and 0.4 for 4096×4096, where memory counts.
+/// whole: 0.16–0.38, 0.14–0.57, and 0.4 for 4096×4096, where memory counts. (Sapphire Rapids, 128 columns: 0.68 and 0.75. The
+/// choice may decide the sign of a zero, so it is the same on every CPU.)
 fn dense_from_percent(batch: usize) -> u64 {
     const FEWER_THAN: [(usize, u64); 3] = [(FEW_COLUMNS + 1, 30), (17, 35), (64, 60)];
     FEWER_THAN.iter().find(|(columns, _)| batch < *columns).map_or(85, |&(_, percent)| percent)
@@ -289,15 +290,47 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Most columns of a block. With 64 columns of activations its slice then takes 28 KiB of a 32 KiB L1. Measured at
-/// 512×784×500 (AVX-512, Zen 4), fraction of FMA peak at s = 0.5 / 0.8: 96 → 0.77 / 0.69, 112 → 0.78 / 0.72,
-/// 128 → 0.77 / 0.71, 160 → 0.75 / 0.70, 192 → 0.63 / 0.66.
-const BLOCK: usize = 112;
+/// A slice of activations, which the sparse products keep in L1 while all outputs walk over it.
+///
+/// Measured at 512×784×500 on Zen 4 (AVX-512, L1 of 32 KiB, 64 columns), fraction of FMA peak at s = 0.5 / 0.8 by inputs:
+/// 96 → 0.77 / 0.69, 112 → 0.78 / 0.72, 128 → 0.77 / 0.71, 160 → 0.75 / 0.70, 192 → 0.63 / 0.66; at 1024³ and
+/// s = 0.9 / 0.95: 112 → 0.55 / 0.41, 160 → 0.56 / 0.44, 192 → 0.57 / 0.48, 224 → 0.53 / 0.46. On Sapphire Rapids
+/// (48 KiB, 128 columns), 128×784×500, s = 0.5 / 0.8 / 0.95: 56 → 0.56 / 0.50 / 0.27, 80 → 0.56 / 0.51 / 0.31,
+/// 96 → 0.55 / 0.51 / 0.31, 128 → 0.50 / 0.48 / 0.34, 160 → 0.37 / 0.44 / 0.34; 64 columns and 112: 0.45 / 0.42 / 0.31.
+#[derive(Clone, Copy)]
+pub(crate) struct Slice {
+    /// Columns of activations.
+    pub(crate) columns: usize,
+    /// Inputs, one block of the weights: 7/8 of L1.
+    block: usize,
+    /// Inputs where fewer than one weight in four is kept: then starting on an output, once per block, costs more than
+    /// reading part of the slice from L2. 3/2 of L1.
+    block_sparse: usize,
+}
 
-/// Most columns of a block where fewer than one weight in four is kept: then starting on an output, once per block, costs
-/// more than reading part of the slice from L2. At 1024³ and s = 0.9 / 0.95: 112 → 0.55 / 0.41, 160 → 0.56 / 0.44,
-/// 192 → 0.57 / 0.48, 224 → 0.53 / 0.46.
-const BLOCK_SPARSE: usize = 192;
+impl Slice {
+    /// Eight vectors: with fewer chains of multiply-adds their latency shows, and there are 16 registers. But a short slice
+    /// starts on outputs too often: no more than 64 columns in 32 KiB. (A CPU with 512-bit multiply-adds in both ports, which
+    /// needs all eight, has 48.)
+    #[inline(always)]
+    pub(crate) fn of<S: Simd>(s: S) -> Self {
+        let l1 = s.l1_bytes();
+        let columns = if l1 < 48 << 10 { 64 } else { 128 }.min(8 * S::LANES);
+        let fitting = |bytes: usize| (bytes / (columns * size_of::<f32>())).clamp(8, BLOCK_MOST);
+        Self { columns, block: fitting(l1 / 8 * 7), block_sparse: fitting(l1 / 2 * 3) }
+    }
+}
+
+/// Finds the slice for a backend.
+struct FindSlice;
+
+impl Kernel for FindSlice {
+    type Out = Slice;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Slice {
+        Slice::of(s)
+    }
+}
 
 /// Most columns of activations for which rows are left whole when asked for: a product with one is so fast then (0.44 ns
 /// per kept weight in cache against 1.2 for up to 16 columns at once) that three of them take as long.
@@ -311,8 +344,7 @@ pub(crate) const BLOCK_MOST: usize = 256;
 
 impl CompressedRows {
     fn new(rows: usize, columns: usize) -> Self {
-        let starts = vec![0; columns.div_ceil(BLOCK) * rows + 1];
-        Self { rows, columns, block: BLOCK, starts, entries: Vec::new() }
+        Self { rows, columns, block: columns.max(1), starts: vec![0; rows + 1], entries: Vec::new() }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -368,12 +400,13 @@ impl CompressedRows {
         kept: usize,
         whole_rows: bool,
     ) {
+        let Slice { block, block_sparse, .. } = engine.backend().run(FindSlice);
         let most = if whole_rows {
             self.columns.clamp(1, MOST_COLUMNS)
         } else if kept >= weights.len() / 4 {
-            BLOCK
+            block
         } else {
-            BLOCK_SPARSE
+            block_sparse
         };
         // Blocks of about the same size: a short last one would cost as much as a full one.
         self.block =
@@ -382,6 +415,9 @@ impl CompressedRows {
             self.entries.resize(kept, 0);
         }
         let segments = self.segments();
+        if self.starts.len() <= segments {
+            self.starts.resize(segments + 1, 0);
+        }
         self.starts[segments] = kept;
         let shape = Shape { rows: self.rows, columns: self.columns, block: self.block };
         let (starts, entries) = (&mut self.starts[..segments], &mut self.entries[..kept]);

@@ -6,6 +6,7 @@
 //! makes one by itself of a selection between new and old values that is stored over the old ones.
 
 use core::arch::x86_64::*;
+use std::sync::OnceLock;
 
 use crate::simd::{Kernel, Simd};
 
@@ -33,6 +34,35 @@ impl Avx2 {
         // SAFETY: `self` exists only where `detect` found these features.
         unsafe { enter(self, kernel) }
     }
+}
+
+/// Bytes of this CPU's L1 data cache, 32 KiB where it does not tell.
+pub(super) fn l1_bytes() -> usize {
+    static BYTES: OnceLock<usize> = OnceLock::new();
+    *BYTES.get_or_init(|| {
+        // Intel and AMD describe their caches in the same form, in different leaves; the one of the other reads zero or,
+        // beyond the last leaf, is not looked at.
+        #[expect(clippy::allow_attributes, reason = "older compilers do not expect it")]
+        #[allow(unused_unsafe, reason = "safe to call in newer versions of Rust")]
+        let leaf = |leaf, index| {
+            // SAFETY: every CPU with AVX2 has the instruction; it touches no memory.
+            unsafe { __cpuid_count(leaf, index) }
+        };
+        let most = |group: u32| leaf(group, 0).eax;
+        [(0, 4), (0x8000_0000, 0x8000_001d)]
+            .into_iter()
+            .filter(|&(group, caches)| most(group) >= caches)
+            .flat_map(|(_, caches)| (0..4).map(move |index| leaf(caches, index)))
+            // Of level 1, for data (1) or both (3).
+            .find(|cache| cache.eax >> 5 & 7 == 1 && matches!(cache.eax & 31, 1 | 3))
+            .map(|cache| {
+                let line = (cache.ebx & 0xfff) as usize + 1;
+                let partitions = (cache.ebx >> 12 & 0x3ff) as usize + 1;
+                let ways = (cache.ebx >> 22) as usize + 1;
+                line * partitions * ways * (cache.ecx as usize + 1)
+            })
+            .unwrap_or(32 << 10)
+    })
 }
 
 /// For each 8-bit mask the positions of its set bits, ascending, one byte each; 2 KiB, so it stays in L1.
@@ -89,6 +119,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn apart<K: Kernel>(self, kernel: K) -> K::Out {
         self.run(kernel)
+    }
+    #[inline(always)]
+    fn l1_bytes(self) -> usize {
+        l1_bytes()
     }
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {

@@ -65,6 +65,10 @@ impl Simd for Avx512 {
         self.run(kernel)
     }
     #[inline(always)]
+    fn l1_bytes(self) -> usize {
+        super::avx2::l1_bytes()
+    }
+    #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         op!(_mm512_set1_ps(x))
     }

@@ -1,7 +1,7 @@
 //! Kept weights × activations: Y = W · X with W compressed, X `[K, N]`, Y `[M, N]`.
 //!
-//! The batch lies in the lanes. For a panel of [`PANEL`] columns and a block of inputs, that piece of X is copied into
-//! an aligned slice that fits in L1, where an input's activations are one 256-byte run; then each output walks its kept
+//! The batch lies in the lanes. For a panel of 64 or 128 columns and a block of inputs ([`Slice`]), that piece of X is copied
+//! into an aligned slice that fits in L1, where an input's activations are one run; then each output walks its kept
 //! weights in the block: broadcast the weight, multiply-add it with the input's run into accumulators that never leave
 //! the registers. Between blocks the sums of up to [`CHUNK`] outputs rest side by side in scratch memory, which changes no
 //! bit; the last block's go to Y.
@@ -25,13 +25,13 @@ use super::vector;
 use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
 use crate::simd::{Kernel, Simd};
-use crate::sparse::{BLOCK_MOST, Block, CompressedRows, Entry, column, value};
+use crate::sparse::{BLOCK_MOST, Block, CompressedRows, Entry, Slice, column, value};
 
-/// Columns of a panel: 8 vectors of AVX2 and 4 of AVX-512, enough independent chains of multiply-adds to hide their
-/// latency, few enough for 16 registers.
-const PANEL: usize = 64;
+/// Most columns of a panel, as [`Slice`] chooses them.
+const PANEL: usize = 128;
 
-/// Outputs whose unfinished sums rest in L2 while block after block is added to them: 256 KiB.
+/// Outputs whose unfinished sums rest in L2 while block after block is added to them: 256 KiB, and twice that in panels of
+/// 128 columns.
 const CHUNK: usize = 1024;
 
 /// Floats of scratch memory of one thread: a slice of X, and unfinished sums.
@@ -87,8 +87,7 @@ impl Kernel for Multiply<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        // Lane counts that do not divide a panel (they exist in tests) take it in several steps.
-        let widest = 8.min(PANEL / S::LANES).max(1);
+        let widest = Slice::of(s).columns / S::LANES;
         let mut first_column = 0;
         while first_column < self.batch {
             let columns = (self.batch - first_column).min(widest * S::LANES);
