@@ -24,7 +24,7 @@ use crate::experiments::{Experiment, RunConfig};
 use crate::network::{Architecture, Initialisation, LayerShape, Stage};
 use crate::random::{Purpose, Stream};
 use crate::training::{
-    EdgePopupSettings, NoProgress, PretrainSettings, PrunedLayer, Scope, edge_popup, pretrain,
+    EdgePopupSettings, NoProgress, PretrainSettings, PrunedLayer, Schedule, Scope, edge_popup, pretrain,
 };
 
 const BATCH: usize = 128;
@@ -137,6 +137,7 @@ impl Setup {
             epochs: 1,
             batch: BATCH,
             learning_rate: 0.1,
+            schedule: Schedule::Constant,
             momentum: 0.0,
             seed: 1,
         };

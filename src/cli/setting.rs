@@ -7,7 +7,7 @@ use slth::Error;
 use slth::dataset::{Dataset, Normalisation};
 use slth::experiments::RunConfig;
 use slth::network::{Architecture, Initialisation};
-use slth::training::{PruneMethod, Scope};
+use slth::training::{PruneMethod, Schedule, Scope};
 
 use super::number::number;
 
@@ -47,6 +47,10 @@ pub(super) struct SettingArguments {
     #[arg(long, value_name = "KIND", help_heading = "Network", default_value_t)]
     init: Initialisation,
 
+    /// Multiply the initial weights by this
+    #[arg(long, value_name = "F", help_heading = "Network", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = RunConfig::default().init_scale)]
+    init_scale: f64,
+
     /// Multiply the initial weights by 1/sqrt(keep), where keep = 1 - sparsity
     #[arg(long, help_heading = "Network")]
     scale_by_keep: bool,
@@ -55,16 +59,20 @@ pub(super) struct SettingArguments {
     #[arg(long, value_name = "N", help_heading = "Pretraining", allow_negative_numbers = true, default_value_t = RunConfig::default().pretrain_epochs)]
     pretrain_epochs: usize,
 
-    /// Learning rate of pretraining, constant
+    /// Learning rate of pretraining in the first epoch
     #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = RunConfig::default().pretrain_lr)]
     pretrain_lr: f32,
+
+    /// How that changes from epoch to epoch: constant, or falling on a cosine
+    #[arg(long, value_name = "KIND", help_heading = "Pretraining", default_value_t)]
+    pretrain_schedule: Schedule,
 
     /// Momentum of pretraining; 0 is plain SGD
     #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = RunConfig::default().pretrain_momentum)]
     pretrain_momentum: f32,
 
     /// How the weights to remove are found: edge-popup trains a score per weight; magnitude removes the smallest weights,
-    /// random any; magnitude-then-finetune trains the kept weights further, at the rate and momentum of pretraining
+    /// random any; magnitude-then-finetune trains the kept weights further, as pretraining would, without a bound
     #[arg(long, value_name = "NAME", help_heading = "Pruning", default_value_t)]
     method: PruneMethod,
 
@@ -112,6 +120,7 @@ impl SettingArguments {
         Ok(RunConfig {
             network: self.network.clone(),
             init: self.init,
+            init_scale: self.init_scale,
             scale_by_keep: self.scale_by_keep,
             method: self.method,
             scope: self.scope,
@@ -120,6 +129,7 @@ impl SettingArguments {
             prune_epochs: self.prune_epochs,
             batch: self.batch,
             pretrain_lr: self.pretrain_lr,
+            pretrain_schedule: self.pretrain_schedule,
             pretrain_momentum: self.pretrain_momentum,
             prune_lr: self.prune_lr,
             momentum: self.momentum,

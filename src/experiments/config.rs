@@ -6,7 +6,7 @@ use slth_kernels::Backend;
 use crate::dataset::{Dataset, Normalisation, Subset};
 use crate::error::Error;
 use crate::network::{Architecture, Initialisation};
-use crate::training::{EdgePopupSettings, PretrainSettings, PruneMethod, Scope};
+use crate::training::{EdgePopupSettings, PretrainSettings, PruneMethod, Schedule, Scope};
 
 /// Everything that decides a run, and where it is computed. The command line's flags are called like the fields.
 ///
@@ -17,6 +17,9 @@ pub struct RunConfig {
     pub network: Architecture,
     /// The distribution of the initial weights; default Kaiming normal.
     pub init: Initialisation,
+    /// Multiplies the initial weights; finite and above 0; default 1, and then not serialised.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub init_scale: f64,
     /// Multiplies the initial weights by 1/√(1 − sparsity); default no.
     pub scale_by_keep: bool,
     /// How pixels become inputs; default mean-std.
@@ -37,8 +40,11 @@ pub struct RunConfig {
     pub prune_epochs: usize,
     /// Images per step of both trainings; default 128. More than there are means all.
     pub batch: usize,
-    /// Learning rate of pretraining, constant; default 0.1.
+    /// Learning rate of pretraining's first epoch; default 0.1.
     pub pretrain_lr: f32,
+    /// How it changes from epoch to epoch; default constant, and then not serialised.
+    #[serde(default, skip_serializing_if = "is_constant")]
+    pub pretrain_schedule: Schedule,
     /// Momentum of pretraining; default 0, as in the paper.
     pub pretrain_momentum: f32,
     /// Learning rate of edge-popup's first epoch, on a cosine after it; default 0.1.
@@ -66,6 +72,7 @@ impl Default for RunConfig {
         Self {
             network: Architecture::default(),
             init: Initialisation::default(),
+            init_scale: 1.0,
             scale_by_keep: false,
             normalize: Normalisation::default(),
             epsilon: 0.02,
@@ -76,6 +83,7 @@ impl Default for RunConfig {
             prune_epochs: 5,
             batch: 128,
             pretrain_lr: 0.1,
+            pretrain_schedule: Schedule::Constant,
             pretrain_momentum: 0.0,
             prune_lr: 0.1,
             momentum: 0.9,
@@ -127,6 +135,8 @@ impl RunConfig {
         let one_shot = matches!(self.method, PruneMethod::Magnitude | PruneMethod::Random);
         let prunes = self.sparsity == 0.0 || self.prune_epochs > 0 || one_shot;
         check("prune_epochs", prunes, "be at least 1 where weights are removed", &self.prune_epochs)?;
+        let scale = self.init_scale > 0.0 && self.init_scale.is_finite();
+        check("init_scale", scale, "be finite and above 0", &self.init_scale)?;
         check("batch", self.batch > 0, "be at least 1", &self.batch)?;
         for (field, rate) in [
             ("pretrain_lr", self.pretrain_lr),
@@ -183,7 +193,8 @@ impl RunConfig {
 
     /// What the initial weights are multiplied by.
     pub(crate) fn initial_scale(&self) -> f64 {
-        if self.scale_by_keep { 1.0 / libm::sqrt(1.0 - self.sparsity) } else { 1.0 }
+        let by_keep = if self.scale_by_keep { libm::sqrt(1.0 - self.sparsity) } else { 1.0 };
+        self.init_scale / by_keep
     }
 
     /// The same for all runs that start from the same pretrained network.
@@ -210,6 +221,7 @@ impl RunConfig {
             epochs: self.pretrain_epochs,
             batch: self.batch,
             learning_rate: self.pretrain_lr,
+            schedule: self.pretrain_schedule,
             momentum: self.pretrain_momentum,
             seed: self.seed,
         }
@@ -231,6 +243,20 @@ impl RunConfig {
             seed: self.seed,
         }
     }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_one(scale: &f64) -> bool {
+    *scale == 1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_constant(schedule: &Schedule) -> bool {
+    *schedule == Schedule::Constant
 }
 
 /// Checks a number of threads.
@@ -353,6 +379,8 @@ mod tests {
         refused("sparsity", |c| c.sparsity = -0.1);
         refused("sparsity", |c| c.sparsity = f64::NAN);
         refused("prune_epochs", |c| c.prune_epochs = 0);
+        refused("init_scale", |c| c.init_scale = 0.0);
+        refused("init_scale", |c| c.init_scale = f64::INFINITY);
         refused("batch", |c| c.batch = 0);
         refused("threads", |c| c.threads = Some(0));
         refused("threads", |c| c.threads = Some(usize::MAX));

@@ -14,6 +14,7 @@ use super::check_fits;
 use super::epochs::{Method, Timing, run_epochs};
 use super::one_shot::{Scope, kept_of_all};
 use super::progress::{Phase, Progress};
+use super::schedule::Schedule;
 use crate::dataset::{Examples, Normalisation, Normaliser, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
@@ -98,12 +99,6 @@ pub fn edge_popup(
         layers.push(PrunedLayer { shape, weights: weights.to_vec(), scores, mask });
     }
     Ok(Pruned { layers, timing })
-}
-
-/// The learning rate of epoch `epoch` (from 0) of `epochs`: lr · ½(1 + cos(π·epoch/epochs)).
-fn cosine(learning_rate: f32, epoch: usize, epochs: usize) -> f32 {
-    let turn = core::f64::consts::PI * epoch as f64 / epochs as f64;
-    (f64::from(learning_rate) * 0.5 * (1.0 + libm::cos(turn))) as f32
 }
 
 fn diverged(epoch: usize) -> Error {
@@ -259,7 +254,8 @@ impl Method for EdgePopup<'_> {
 
     fn begin_epoch(&mut self, epoch: usize) {
         self.epoch = epoch + 1;
-        self.step.learning_rate = cosine(self.settings.learning_rate, epoch, self.settings.epochs);
+        self.step.learning_rate =
+            Schedule::Cosine.rate(self.settings.learning_rate, epoch, self.settings.epochs);
     }
 
     fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error> {
@@ -350,14 +346,6 @@ mod tests {
         for layer in &pruned.layers {
             assert!(layer.mask.iter().zip(&layer.scores).all(|(kept, s)| !kept || s.abs() >= largest));
         }
-    }
-
-    #[test]
-    fn the_cosine_falls_from_the_rate_towards_zero() {
-        assert_eq!((cosine(0.1, 0, 5), cosine(0.1, 0, 1)), (0.1, 0.1));
-        assert_eq!(cosine(0.1, 2, 4), 0.05);
-        assert!((1..5).all(|epoch| cosine(0.1, epoch, 5) < cosine(0.1, epoch - 1, 5)));
-        assert!(cosine(0.1, 4, 5) > 0.0);
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //! use slth::dataset::{Dataset, Normalisation, Subset};
 //! use slth::network::{Architecture, Initialisation};
 //! use slth::training::{
-//!     EdgePopupSettings, NoProgress, PretrainSettings, Scope, edge_popup, evaluate_dense, evaluate_pruned, pretrain,
+//!     EdgePopupSettings, NoProgress, PretrainSettings, Schedule, Scope, edge_popup, evaluate_dense, evaluate_pruned,
+//!     pretrain,
 //! };
 //! use slth_kernels::Engine;
 //!
@@ -19,8 +20,9 @@
 //! let network: Architecture = "784-10".parse()?;
 //!
 //! let initial = Initialisation::KaimingNormal.network(&network, 1.0, 7);
-//! let settings =
-//!     PretrainSettings { epsilon: 0.05, epochs: 2, batch: 50, learning_rate: 0.1, momentum: 0.0, seed: 7 };
+//! let settings = PretrainSettings {
+//!     epsilon: 0.05, epochs: 2, batch: 50, learning_rate: 0.1, schedule: Schedule::Constant, momentum: 0.0, seed: 7,
+//! };
 //! let dense = pretrain(engine, &network, initial, &settings, train, inputs, &mut NoProgress)?;
 //! assert!(dense.max_change <= 0.05);
 //! assert!(evaluate_dense(engine, &network, &dense.weights, test, inputs)?.accuracy() > 0.5);
@@ -40,6 +42,7 @@ mod evaluate;
 mod one_shot;
 mod pretrain;
 mod progress;
+mod schedule;
 
 use crate::dataset::Subset;
 use crate::error::Error;
@@ -51,6 +54,7 @@ pub use evaluate::{Evaluation, evaluate_dense, evaluate_pruned};
 pub use one_shot::{PruneMethod, Scope, one_shot};
 pub use pretrain::{PretrainSettings, Pretrained, finetune, pretrain};
 pub use progress::{NoProgress, Phase, Progress, Step};
+pub use schedule::Schedule;
 
 /// Checks that layers of `weights` weights and `images` fit `network`, and that there is something to make batches of.
 fn check_fits(

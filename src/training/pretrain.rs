@@ -10,6 +10,7 @@ use super::check_fits;
 use super::edge_popup::{Pruned, PrunedLayer};
 use super::epochs::{Method, Timing, run_epochs};
 use super::progress::{Phase, Progress};
+use super::schedule::Schedule;
 use crate::dataset::{Examples, Normalisation, Normaliser, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
@@ -26,8 +27,10 @@ pub struct PretrainSettings {
     pub epochs: usize,
     /// Images per step, at least 1.
     pub batch: usize,
-    /// α, constant.
+    /// α, of the first epoch.
     pub learning_rate: f32,
+    /// How α changes from epoch to epoch; constant as in the paper.
+    pub schedule: Schedule,
     /// 0 as in the paper.
     pub momentum: f32,
     /// Keys the order of the images.
@@ -129,7 +132,9 @@ impl ProjectedLayer {
 
 struct ProjectedSgd {
     engine: Engine,
+    /// Of the current epoch.
     step: ProjectedStep,
+    settings: PretrainSettings,
     layers: Vec<ProjectedLayer>,
     propagation: Propagation,
     /// The weight gradient of one layer at a time.
@@ -147,6 +152,7 @@ impl ProjectedSgd {
     ) -> Self {
         Self {
             engine,
+            settings: *settings,
             step: ProjectedStep {
                 learning_rate: settings.learning_rate,
                 momentum: settings.momentum,
@@ -195,7 +201,10 @@ impl Method for ProjectedSgd {
     const PHASE: Phase = Phase::Pretrain;
     const ORDER: Purpose = Purpose::PretrainOrder;
 
-    fn begin_epoch(&mut self, _epoch: usize) {}
+    fn begin_epoch(&mut self, epoch: usize) {
+        let PretrainSettings { learning_rate, schedule, epochs, .. } = self.settings;
+        self.step.learning_rate = schedule.rate(learning_rate, epoch, epochs);
+    }
 
     fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error> {
         self.learn(examples, indices, |_, _| Ok(()))
@@ -212,7 +221,9 @@ impl Method for Finetuning {
     const PHASE: Phase = Phase::Finetune;
     const ORDER: Purpose = Purpose::PruneOrder;
 
-    fn begin_epoch(&mut self, _epoch: usize) {}
+    fn begin_epoch(&mut self, epoch: usize) {
+        self.sgd.begin_epoch(epoch);
+    }
 
     fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error> {
         let masks = &self.masks;
@@ -239,6 +250,7 @@ mod tests {
             epochs: 2,
             batch: 32,
             learning_rate: 0.1,
+            schedule: Schedule::Constant,
             momentum: 0.5,
             seed: 1,
         };
