@@ -52,7 +52,7 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
     };
     let step = |sparsity| case("pruning step", widths, Some(sparsity), step, images);
     let epoch = |sparsity| case("pruning epoch", widths, Some(sparsity), pruning_epoch, images);
-    let cell = || case("cell of sweep --preset quick", &[784, 32, 10], Some(0.4), cell, images);
+    let cell = || case("cell of a sweep", &[784, 32, 10], Some(0.4), cell, images);
     let pretraining = || case("pretraining epoch", widths, None, pretraining_epoch, images);
     // The network is no row of widths: it stands in the name.
     let name = |operation: &str| format!("{operation} {lenet5}");
