@@ -133,6 +133,31 @@ fn epsilon_bounds_and_infinity() {
 }
 
 #[test]
+fn scale_and_schedule_change_what_they_say() {
+    let (data, directory) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let mut runs = 0;
+    let mut run = |arguments: &[&str]| {
+        runs += 1;
+        let out = directory.path().join(runs.to_string());
+        small_run(data.path()).args(arguments).arg("--out").arg(&out).assert().success();
+        result(&out)
+    };
+    let usual = run(&["--pretrain-epochs", "2"]);
+    let said = run(&["--pretrain-epochs", "2", "--init-scale", "1", "--pretrain-schedule", "constant"]);
+    assert_eq!(usual["configuration"], said["configuration"]);
+    assert_eq!(usual["weights_hash"], said["weights_hash"]);
+    let cosine = run(&["--pretrain-epochs", "2", "--pretrain-schedule", "cosine"]);
+    assert_eq!(cosine["configuration"]["pretrain_schedule"], "cosine");
+    assert_ne!(usual["weights_hash"], cosine["weights_hash"]);
+    // The first epoch has the whole rate.
+    let mut once = |schedule| run(&["--pretrain-schedule", schedule])["weights_hash"].clone();
+    assert_eq!(once("constant"), once("cosine"));
+    let doubled = run(&["--init-scale", "2"]);
+    assert_eq!(doubled["configuration"]["init_scale"], 2.0);
+    assert_ne!(doubled["weights_hash"], run(&[])["weights_hash"]);
+}
+
+#[test]
 fn nothing_removed_is_the_dense_network() {
     let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
     small_run(data.path()).args(["--sparsity", "0", "--out"]).arg(out.path()).assert().success();
@@ -150,6 +175,8 @@ fn every_kind_of_run_works() {
         vec!["--init", "kaiming-uniform", "--scale-by-keep"],
         vec!["--init", "signed-constant", "--normalize", "unit"],
         vec!["--init", "uniform", "--sparsity", "0.99"],
+        vec!["--init-scale", "0.5", "--scale-by-keep"],
+        vec!["--pretrain-schedule", "cosine", "--method", "magnitude-then-finetune"],
         vec!["--prune-epochs", "0", "--sparsity", "0"],
         vec!["--network", "30-3"],
         vec!["--network", "30-7-6-5-4"],

@@ -76,6 +76,22 @@ fn cells_have_the_keys_and_bits_of_their_runs() {
 }
 
 #[test]
+fn a_network_of_convolutions_is_swept_alike_on_any_number_of_threads() {
+    let (data, directory) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let swept = |threads: &str| {
+        let out = directory.path().join(threads);
+        sweep(data.path(), &out)
+            .args(["--network", "6x5-4@3x2p1-pool2-3@2x2-5-3", "--seeds", "1", "--threads", threads])
+            .assert()
+            .success()
+            .stdout(predicate::str::contains("6 cells: 0 were there, 6 computed, 0 failed"));
+        lines(&out)
+    };
+    assert_eq!(swept("1"), swept("3"));
+    fixture::slth().arg("report").arg(directory.path().join("1")).assert().success();
+}
+
+#[test]
 fn a_repeated_sweep_computes_nothing_and_a_larger_one_the_rest() {
     let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
     let file = out.path().join("cells.jsonl");
