@@ -167,7 +167,8 @@ impl MaskedWeights {
     }
 
     /// Puts another mask over the weights; bit `o * inputs + i` is the weight from input i to output o.
-    /// Allocates only when more weights are kept than ever before on this path, sparse or dense.
+    /// Allocates only when more weights are kept than ever before on this path, sparse or dense, or when it is the first
+    /// mask after [`with_batch`](Self::with_batch) or of an engine on another backend.
     ///
     /// # Errors
     /// When the mask is not over `outputs * inputs` weights.
@@ -296,7 +297,8 @@ impl<'a> Block<'a> {
 /// 96 → 0.77 / 0.69, 112 → 0.78 / 0.72, 128 → 0.77 / 0.71, 160 → 0.75 / 0.70, 192 → 0.63 / 0.66; at 1024³ and
 /// s = 0.9 / 0.95: 112 → 0.55 / 0.41, 160 → 0.56 / 0.44, 192 → 0.57 / 0.48, 224 → 0.53 / 0.46. On Sapphire Rapids
 /// (48 KiB, 128 columns), 128×784×500, s = 0.5 / 0.8 / 0.95: 56 → 0.56 / 0.50 / 0.27, 80 → 0.56 / 0.51 / 0.31,
-/// 96 → 0.55 / 0.51 / 0.31, 128 → 0.50 / 0.48 / 0.34, 160 → 0.37 / 0.44 / 0.34; 64 columns and 112: 0.45 / 0.42 / 0.31.
+/// 96 → 0.55 / 0.51 / 0.31, 128 → 0.50 / 0.48 / 0.34, 160 → 0.37 / 0.44 / 0.34; 64 columns and 112: 0.45 / 0.42 / 0.31. AVX2 there, 64 columns: 112 →
+/// 0.34 / 0.31 / 0.25, 160 → 0.35 / 0.32 / 0.27, 224 → 0.35 / 0.33 / 0.29. NEON and scalar: not measured.
 #[derive(Clone, Copy)]
 pub(crate) struct Slice {
     /// Columns of activations.
@@ -310,12 +312,12 @@ pub(crate) struct Slice {
 
 impl Slice {
     /// Eight vectors: with fewer chains of multiply-adds their latency shows, and there are 16 registers. But a short slice
-    /// starts on outputs too often: no more than 64 columns in 32 KiB. (A CPU with 512-bit multiply-adds in both ports, which
-    /// needs all eight, has 48.)
+    /// starts on outputs too often: no more than 64 columns in 32 KiB. (Measured on Zen 4, where four chains do for 512-bit
+    /// vectors; not on CPUs with 32 KiB and two 512-bit multiply-adds per cycle, as Skylake-SP.)
     #[inline(always)]
     pub(crate) fn of<S: Simd>(s: S) -> Self {
         let l1 = s.l1_bytes();
-        let columns = if l1 < 48 << 10 { 64 } else { 128 }.min(8 * S::LANES);
+        let columns = if l1 < 48 << 10 { PANEL_MOST / 2 } else { PANEL_MOST }.min(8 * S::LANES);
         let fitting = |bytes: usize| (bytes / (columns * size_of::<f32>())).clamp(8, BLOCK_MOST);
         Self { columns, block: fitting(l1 / 8 * 7), block_sparse: fitting(l1 / 2 * 3) }
     }
@@ -339,12 +341,16 @@ const FEW_COLUMNS: usize = 3;
 /// Most columns of a block where rows are left whole: an entry has 32 bits for one.
 const MOST_COLUMNS: usize = 1 << 31;
 
+/// No slice has more columns of activations.
+pub(crate) const PANEL_MOST: usize = 128;
+
 /// No block has more columns, unless rows are left whole: a power of two, so that a column within a block needs no check.
 pub(crate) const BLOCK_MOST: usize = 256;
 
 impl CompressedRows {
     fn new(rows: usize, columns: usize) -> Self {
-        Self { rows, columns, block: columns.max(1), starts: vec![0; rows + 1], entries: Vec::new() }
+        // Both follow from the first mask; of a matrix without weights there may be any number of rows.
+        Self { rows, columns, block: 1, starts: Vec::new(), entries: Vec::new() }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -580,6 +586,29 @@ mod tests {
             for other in [Path::Dense, Path::Sparse, Path::Auto] {
                 layer = layer.with_path(other);
                 assert_eq!(product(&layer), 1.0);
+            }
+        }
+    }
+
+    #[test]
+    fn weights_compressed_on_one_backend_serve_every_other() {
+        let (rows, columns, batch) = (21, 600, 150);
+        let weights: Vec<f32> = (0..rows * columns).map(|i| (i * 37 % 101) as f32 / 7.0 - 6.0).collect();
+        let x: Vec<f32> = (0..columns * batch).map(|i| (i * 53 % 97) as f32 / 5.0 - 9.0).collect();
+        for modulus in [2, 3, 10] {
+            let mask = PackedMask::from_fn(rows * columns, |i| i * 7 % modulus == 0);
+            let mut first: Option<Vec<f32>> = None;
+            for of in Backend::available() {
+                let mut layer = MaskedWeights::new(Engine::new(of), &weights, rows, columns).unwrap();
+                layer = layer.with_path(Path::Sparse);
+                layer.set_mask(Engine::new(of), &mask).unwrap();
+                for on in Backend::available() {
+                    let mut y = vec![f32::NAN; rows * batch];
+                    let (engine, workspace) = (Engine::new(on), &mut Workspace::default());
+                    forward(engine, &layer, &x, batch, Activation::Identity, &mut y, workspace).unwrap();
+                    let expected = first.get_or_insert_with(|| y.clone());
+                    assert_eq!(*expected, y, "{} for {}", on.name(), of.name());
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ pub struct RunConfig {
     pub network: Architecture,
     /// The distribution of the initial weights; default Kaiming normal.
     pub init: Initialisation,
-    /// Multiplies the initial weights; finite and above 0; default 1, and then not serialised.
+    /// Multiplies the initial weights; in [1e-30, 1e30), so that f32 can hold them; default 1, and then not serialised.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub init_scale: f64,
     /// Multiplies the initial weights by 1/√(1 − sparsity); default no.
@@ -135,8 +135,8 @@ impl RunConfig {
         let one_shot = matches!(self.method, PruneMethod::Magnitude | PruneMethod::Random);
         let prunes = self.sparsity == 0.0 || self.prune_epochs > 0 || one_shot;
         check("prune_epochs", prunes, "be at least 1 where weights are removed", &self.prune_epochs)?;
-        let scale = self.init_scale > 0.0 && self.init_scale.is_finite();
-        check("init_scale", scale, "be finite and above 0", &self.init_scale)?;
+        let scale = (1e-30..1e30).contains(&self.init_scale);
+        check("init_scale", scale, "lie in [1e-30, 1e30)", &self.init_scale)?;
         check("batch", self.batch > 0, "be at least 1", &self.batch)?;
         for (field, rate) in [
             ("pretrain_lr", self.pretrain_lr),

@@ -36,7 +36,8 @@ impl Avx2 {
     }
 }
 
-/// Bytes of this CPU's L1 data cache, 32 KiB where it does not tell.
+/// Bytes of this CPU's L1 data cache, 32 KiB where it does not tell. Asked once: under a hypervisor the instruction takes
+/// tens of microseconds.
 pub(super) fn l1_bytes() -> usize {
     static BYTES: OnceLock<usize> = OnceLock::new();
     *BYTES.get_or_init(|| {
@@ -45,7 +46,7 @@ pub(super) fn l1_bytes() -> usize {
         #[expect(clippy::allow_attributes, reason = "older compilers do not expect it")]
         #[allow(unused_unsafe, reason = "safe to call in newer versions of Rust")]
         let leaf = |leaf, index| {
-            // SAFETY: every CPU with AVX2 has the instruction; it touches no memory.
+            // SAFETY: every x86-64 CPU has the instruction; it touches no memory.
             unsafe { __cpuid_count(leaf, index) }
         };
         let most = |group: u32| leaf(group, 0).eax;

@@ -56,6 +56,11 @@ impl<const N: usize> Simd for Emulated<N> {
     type Mask = [bool; N];
 
     #[inline(always)]
+    fn l1_bytes(self) -> usize {
+        // The vectors of AVX-512 are emulated for tests only, and those are to meet the slices of a larger L1 too.
+        if N == 16 { 48 << 10 } else { 32 << 10 }
+    }
+    #[inline(always)]
     fn apart<K: Kernel>(self, kernel: K) -> K::Out {
         self.run(kernel)
     }

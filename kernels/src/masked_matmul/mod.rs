@@ -52,8 +52,9 @@ pub struct Shape {
 /// Scratch memory of the products; keep one and hand it to every call, and calls stop allocating.
 ///
 /// It grows to what the largest call took, and is never given back: for sparse weights 640 KiB per thread, whatever the
-/// sizes; for dense ones a copy of the activations (K · N floats and at most 15 · K more), for their input gradient of the weights
-/// too (M · K floats and at most 32 · M more), for the weight gradient of the activations; for a batch of 1 next to nothing.
+/// sizes; for dense ones a copy of X or dY (its floats and at most 15 more for each row), and for
+/// the input gradient of the weights too (M · K floats and at most 32 · K more); for the weight gradient a copy of Xᵀ (its
+/// floats and at most 15 more for each image); for a batch of 1 next to nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
     packed: AlignedBuffer,

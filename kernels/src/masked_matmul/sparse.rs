@@ -1,12 +1,12 @@
 //! Kept weights × activations: Y = W · X with W compressed, X `[K, N]`, Y `[M, N]`.
 //!
-//! The batch lies in the lanes. For a panel of 64 or 128 columns and a block of inputs ([`Slice`]), that piece of X is copied
+//! The batch lies in the lanes. For a panel of up to 128 columns and a block of inputs ([`Slice`]), that piece of X is copied
 //! into an aligned slice that fits in L1, where an input's activations are one run; then each output walks its kept
 //! weights in the block: broadcast the weight, multiply-add it with the input's run into accumulators that never leave
 //! the registers. Between blocks the sums of up to [`CHUNK`] outputs rest side by side in scratch memory, which changes no
 //! bit; the last block's go to Y.
 //!
-//! Cost per kept weight: 8 multiply-adds with one load each, so 4 cycles on a machine with two of both per cycle; one
+//! Cost per kept weight, of 8 vectors: 8 multiply-adds with one load each, so 4 cycles on a machine with two of both per cycle; one
 //! integer load for value and column, and 8 instructions that fit beside them (5 on AVX-512). Per output and block: a run of
 //! sums read and written, from L2, and a fresh start of the pipeline.
 //!
@@ -29,17 +29,14 @@ use super::vector;
 use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
 use crate::simd::{Kernel, Simd};
-use crate::sparse::{BLOCK_MOST, Block, CompressedRows, Entry, Slice, column, value};
-
-/// Most columns of a panel, as [`Slice`] chooses them.
-const PANEL: usize = 128;
+use crate::sparse::{BLOCK_MOST, Block, CompressedRows, Entry, PANEL_MOST, Slice, column, value};
 
 /// Outputs whose unfinished sums rest in L2 while block after block is added to them: 256 KiB, and twice that in panels of
 /// 128 columns.
 const CHUNK: usize = 1024;
 
 /// Floats of scratch memory of one thread: a slice of X, and unfinished sums.
-const SCRATCH: usize = (BLOCK_MOST + CHUNK) * PANEL;
+const SCRATCH: usize = (BLOCK_MOST + CHUNK) * PANEL_MOST;
 
 /// Computes Y.
 pub(crate) fn multiply(
@@ -111,7 +108,7 @@ impl Multiply<'_> {
     #[inline(always)]
     fn panel<S: Simd, const VECTORS: usize>(&mut self, s: S, first_column: usize, columns: usize) {
         let Self { weights, x, batch, first_row, epilogue, .. } = *self;
-        let (slice, sums) = self.scratch.split_at_mut(BLOCK_MOST * PANEL);
+        let (slice, sums) = self.scratch.split_at_mut(BLOCK_MOST * PANEL_MOST);
         let width = VECTORS * S::LANES;
         let blocks = weights.blocks();
         for (chunk, y) in self.y.chunks_mut(CHUNK * batch).enumerate() {
