@@ -6,13 +6,13 @@
 //! the registers. Between blocks the sums of up to [`CHUNK`] outputs rest side by side in scratch memory, which changes no
 //! bit; the last block's go to Y.
 //!
-//! Cost per kept weight, of 8 vectors: 8 multiply-adds with one load each, so 4 cycles on a machine with two of both per cycle; one
-//! integer load for value and column, and 8 instructions that fit beside them (5 on AVX-512). Per output and block: a run of
-//! sums read and written, from L2, and a fresh start of the pipeline.
+//! Cost per kept weight, of 8 vectors: 8 multiply-adds with one load each, so 4 cycles on a machine with two of both per
+//! cycle; one integer load for value and column, and 8 instructions that fit beside them (5 on AVX-512). Per output and
+//! block: a run of sums read and written, from L2, and a fresh start of the pipeline.
 //!
 //! That loads and multiply-adds go together is what bounds it: a loop of nothing but multiply-adds with one factor from L1
 //! reaches 0.93 of FMA peak on Zen 4, but 0.60 to 0.78 on Sapphire Rapids with AVX-512 (0.95 with AVX2, of half the peak),
-//! where 0.57 is reached at 128×784×500 and s = 0.5.
+//! where 0.51 to 0.57 is reached at 128×784×500 and s = 0.5.
 //!
 //! Measured on Zen 4, 128×784×500, fraction of FMA peak:
 //! * sums that rest in Y instead, a batch apart from each other: 0.75 → 0.80 at s = 0.5, 0.51 → 0.58 at s = 0.95 without;
