@@ -3,7 +3,7 @@
 use slth::dataset::Normalisation;
 use slth::experiments::{Criterion, Draw, RunConfig, Shard, run as run_experiment};
 use slth::network::{Architecture, Initialisation};
-use slth::training::{NoProgress, PruneMethod, Scope};
+use slth::training::{NoProgress, PruneMethod, Schedule, Scope};
 
 pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };
@@ -13,7 +13,8 @@ pub(super) fn run(data: &[u8]) {
         assert!((1..=shard.of()).contains(&shard.index()));
     }
     let _ = (text.parse::<Normalisation>(), text.parse::<Initialisation>(), text.parse::<Criterion>());
-    let _ = (text.parse::<PruneMethod>(), text.parse::<Scope>(), text.parse::<Draw>());
+    let _ =
+        (text.parse::<PruneMethod>(), text.parse::<Scope>(), text.parse::<Draw>(), text.parse::<Schedule>());
     if let Ok(network) = text.parse::<Architecture>() {
         assert_eq!(network.to_string().parse::<Architecture>().as_ref(), Ok(&network));
         assert!(network.weights() <= Architecture::MAX_WEIGHTS);

@@ -193,6 +193,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         self.max_i32(a, self.sub_i32(self.splat_i32(0), a))
     }
 
+    /// `v` itself, computed before what follows in the source. A hint: where there are registers to spare, it changes nothing.
+    #[inline(always)]
+    fn here(self, v: Self::I32) -> Self::I32 {
+        v
+    }
+
     /// 0, 1, 2, …
     #[inline(always)]
     fn iota_i32(self) -> Self::I32 {

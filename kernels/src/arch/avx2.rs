@@ -3,7 +3,8 @@
 //! Masks are vectors of all-ones or all-zeros lanes. There is no instruction that packs lanes: a table of 256 rows gives
 //! the permutation for each mask. Partial loads and stores are `vmaskmovps`, which does not touch the lanes switched
 //! off; as a store it is slow on AMD (3 ns more than a plain one on Zen 4), so it belongs at edges only. The compiler
-//! makes one by itself of a selection between new and old values that is stored over the old ones.
+//! makes one by itself of a selection between new and old values that is stored over the old ones. With no lane switched on
+//! it is left out: an empty slice's address is not mapped, which some CPUs take microcode to find harmless and qemu 7.2 faults at.
 
 use core::arch::x86_64::*;
 use std::sync::OnceLock;
@@ -276,7 +277,23 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
     #[inline(always)]
+    fn here(self, v: __m256i) -> __m256i {
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn here(mut v: __m256i) -> __m256i {
+            // SAFETY: no instruction at all; the compiler may not move it past a branch.
+            unsafe {
+                core::arch::asm!("/* {0} */", inout(ymm_reg) v, options(nomem, nostack, preserves_flags))
+            };
+            v
+        }
+        op!(here(v))
+    }
+    #[inline(always)]
     fn load_partial(self, src: &[f32]) -> __m256 {
+        if src.is_empty() {
+            return self.splat(0.0);
+        }
         let lanes = self.first(src.len());
         // SAFETY: `self` proves the features; the instruction does not touch the lanes switched off, and the others are
         // within `src`.
@@ -284,6 +301,9 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn store_partial(self, v: __m256, dst: &mut [f32]) {
+        if dst.is_empty() {
+            return;
+        }
         let lanes = self.first(dst.len());
         // SAFETY: `self` proves the features; the instruction does not touch the lanes switched off, and the others are
         // within `dst`.

@@ -198,6 +198,9 @@ fn compare_vector<S: Simd, const SIGNED: bool>(
     worst: &mut S::I32,
 ) -> (S::Mask, S::Mask) {
     let (keys, magnitudes) = keys::<S, SIGNED>(s, scores);
-    *worst = s.max_i32(*worst, magnitudes);
+    // Left to itself the compiler puts the maxima of a word off until after the visitor, and spills the word's scores for it:
+    // 16 accesses to an unaligned stack in each step, by which the pass took half as long again in the one process of 256
+    // where one of them lay across the end of a page.
+    *worst = s.here(s.max_i32(*worst, magnitudes));
     (s.gt_i32(keys, high), s.gt_i32(keys, low))
 }
