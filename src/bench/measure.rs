@@ -9,16 +9,18 @@ use crate::error::Error;
 /// How often to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
-    /// How long the rounds of a case may take, each contestant having the same share of it: 3 to 25 rounds are made of it, or
-    /// fewer where a run takes long.
+    /// How long the rounds of a case may take, each contestant having the same share of it: `least` to 25 rounds are made of
+    /// it, or fewer where a run takes long.
     pub budget: Duration,
+    /// The fewest rounds of a run that does not take long.
+    pub least: usize,
     /// So many rounds, whatever time they take.
     pub rounds: Option<usize>,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { budget: Duration::from_millis(500), rounds: None }
+        Self { budget: Duration::from_millis(500), least: 3, rounds: None }
     }
 }
 
@@ -51,7 +53,7 @@ pub fn measure(case: &Case, machinery: &Machinery, sampling: Sampling) -> Result
     for contestant in &mut contestants {
         let once = contestant.run(1).as_secs_f64().max(1e-9);
         samples.push(if once < SHORT { Vec::new() } else { vec![once] });
-        plans.push(Plan::new(once, share, sampling.rounds));
+        plans.push(Plan::new(once, share, sampling));
     }
     let turns = plans.iter().map(|plan| plan.rounds).max().unwrap_or(0);
     for turn in 0..turns {
@@ -77,13 +79,13 @@ struct Plan {
 
 impl Plan {
     /// For one whose first run took `once` seconds.
-    fn new(once: f64, share: f64, rounds: Option<usize>) -> Self {
+    fn new(once: f64, share: f64, Sampling { least, rounds, .. }: Sampling) -> Self {
         let fill = |seconds: f64| (seconds / once).ceil() as u64;
         let (repeats, warm_up) = (fill(SAMPLE), if once < SHORT { fill(SAMPLE / 4.0) } else { 0 });
         let round = once * (repeats + warm_up) as f64;
         let least = match once {
-            _ if once < LONG[0] => 3,
-            _ if once < LONG[1] => 1,
+            _ if once < LONG[0] => least,
+            _ if once < LONG[1] => least.min(1),
             _ => 0,
         };
         let counted = usize::from(once >= SHORT);
@@ -104,10 +106,10 @@ mod tests {
 
     #[test]
     fn slow_ones_take_fewer_turns() {
-        let rounds = |once, rounds| Plan::new(once, 0.1, rounds).rounds;
+        let rounds = |once, rounds| Plan::new(once, 0.1, Sampling { rounds, ..Sampling::default() }).rounds;
         assert_eq!([1e-6, 1e-3, 10e-3, 0.1, 0.5, 5.0].map(|once| rounds(once, None)), [25, 25, 5, 1, 1, 0]);
         assert_eq!([1e-6, 10e-3, 5.0].map(|once| rounds(once, Some(2))), [2, 2, 1]);
-        let plan = Plan::new(10e-3, 0.1, None);
+        let plan = Plan::new(10e-3, 0.1, Sampling::default());
         assert_eq!((plan.repeats, plan.warm_up), (1, 1));
         assert_eq!((0..25).filter(|&turn| plan.takes(turn, 25)).count(), 5);
     }
