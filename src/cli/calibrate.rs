@@ -85,6 +85,7 @@ pub(super) fn calibrate(arguments: &CalibrateArguments) -> Result<String, Error>
         })
         .collect();
     let dataset = setting.dataset()?;
+    settings.iter().try_for_each(|setting| setting.check(&dataset))?;
     let mut file = OpenOptions::new().create(true).append(true).open(log).map_err(at_log)?;
     let mut trials = Vec::new();
     experiments::calibrate(&settings, &grid, &dataset, |trial| {

@@ -256,6 +256,15 @@ pub(super) mod tests {
         assert_eq!(cell(0.3, 1, 0.5).config.setting()["momentum"].to_string(), "0.9");
     }
 
+    /// Written before `--init-scale` and `--pretrain-schedule` were: options at their defaults leave no trace, so that a store
+    /// goes on.
+    #[test]
+    fn a_cell_of_an_older_store_is_read() {
+        let line = include_str!("older_cell.jsonl");
+        let cell = Cell::parse(line.trim_end()).unwrap();
+        assert_eq!(cell.line().trim_end(), line.trim_end());
+    }
+
     #[test]
     fn other_lines_are_refused() {
         let line = cell(0.3, 1, 0.5).line();

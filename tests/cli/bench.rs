@@ -137,4 +137,22 @@ fn tables_and_plots_come_from_the_recordings_and_nothing_else() {
     assert!(everything.contains("select_nth_unstable"), "{everything}");
     fs::write(&page, written.replace("commit", "Commit")).unwrap();
     tables().arg("--check").assert().code(1);
+
+    // A page that names a CPU has the tables of that one alone, and wants a recording of it.
+    let Recorded { cpu, .. } = Recording::newest(&results).unwrap().pop().unwrap();
+    let other = results.join("another-cpu");
+    fs::create_dir(&other).unwrap();
+    for file in fs::read_dir(results.join(&cpu)).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), other.join(file.file_name())).unwrap();
+    }
+    let of = |cpu: &str| empty.replace("<!-- bench top-k -->", &format!("<!-- bench top-k {cpu} -->"));
+    let tables_of = |text: &str| text.matches("select_nth_unstable").count();
+    for (text, count) in [(empty.clone(), 2), (of(&cpu), 1)] {
+        fs::write(&page, text).unwrap();
+        tables().assert().success();
+        assert_eq!(tables_of(&fs::read_to_string(&page).unwrap()), count * tables_of(&written));
+    }
+    fs::write(&page, of("no-cpu")).unwrap();
+    tables().assert().code(2).stderr(predicate::str::contains("wants tables of no-cpu"));
 }

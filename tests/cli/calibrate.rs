@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use predicates::prelude::*;
 use serde_json::Value;
 
 use crate::fixture::{self, slth};
@@ -25,4 +26,14 @@ fn every_combination_is_a_line_and_none_is_tried_twice() {
     assert_eq!(first[0]["accuracies"][0], first[1]["accuracies"][0]);
     let second = calibrate("0.1,1");
     assert_eq!((second.len(), &second[..2]), (4, &first[..]));
+}
+
+#[test]
+fn a_setting_that_makes_no_sense_leaves_no_log() {
+    let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let log = out.path().join("log.jsonl");
+    let mut command = slth();
+    command.args(["calibrate", "--network", "30-8-3", "--validation", "50", "--try-momentum", "2", "--data"]);
+    command.arg(data.path()).arg(&log).assert().code(2).stderr(predicate::str::contains("momentum"));
+    assert!(!log.exists());
 }

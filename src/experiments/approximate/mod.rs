@@ -152,6 +152,12 @@ impl ApproximateConfig {
             let problem = format!("must be finite and not negative, but is {epsilon}");
             return Err(Error::config("epsilon", problem));
         }
+        let mut sorted = self.epsilon.clone();
+        sorted.sort_by(f32::total_cmp);
+        // −0 is 0.
+        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::config("epsilon", format!("{} is listed twice", pair[1])));
+        }
         super::config::check_threads(self.threads)
     }
 }

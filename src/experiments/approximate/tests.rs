@@ -145,6 +145,7 @@ fn senseless_values_are_refused() {
     refused("candidates", |c| c.candidates = Some(49));
     refused("epsilon", |c| c.epsilon = vec![]);
     refused("epsilon", |c| c.epsilon = vec![0.0, -1.0]);
+    refused("epsilon", |c| c.epsilon = vec![0.1, 0.0, -0.0]);
     refused("epsilon", |c| c.epsilon = vec![f32::NAN]);
     refused("epsilon", |c| c.epsilon = vec![f32::INFINITY]);
     refused("threads", |c| c.threads = Some(0));
