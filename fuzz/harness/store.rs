@@ -1,20 +1,25 @@
-//! Stores of cells, and the report on what is in them.
+//! Stores of cells, and the report on what is in them; recordings of benchmarks.
 
 use std::path::Path;
 
 use serde_json::{Value, from_value};
+use slth::bench::Recording;
 use slth::results::{CellConfig, parse_cells, report_texts};
 
 pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };
-    if what.is_multiple_of(2) {
-        report(rest);
-    } else {
-        // With the ids of their configurations: else nearly every line fails for its id.
-        let lines = rest.split_inclusive(|&byte| byte == b'\n');
-        report(
-            &lines.flat_map(|line| identified(line).unwrap_or_else(|| line.to_vec())).collect::<Vec<u8>>(),
-        );
+    match what % 4 {
+        0 => report(rest),
+        2 => recording(rest),
+        _ => {
+            // With the ids of their configurations: else nearly every line fails for its id.
+            let lines = rest.split_inclusive(|&byte| byte == b'\n');
+            report(
+                &lines
+                    .flat_map(|line| identified(line).unwrap_or_else(|| line.to_vec()))
+                    .collect::<Vec<u8>>(),
+            );
+        }
     }
 }
 
@@ -27,6 +32,13 @@ fn identified(line: &[u8]) -> Option<Vec<u8>> {
         object.insert(key.to_owned(), object["config"].get(key)?.clone());
     }
     Some(format!("{cell}\n").into_bytes())
+}
+
+fn recording(text: &[u8]) {
+    let file = Path::new("recording.jsonl");
+    let Ok(recording) = Recording::parse(file, text) else { return };
+    let again = Recording::parse(file, recording.to_json_lines().as_bytes());
+    assert_eq!(again.expect("what was written is read"), recording);
 }
 
 fn report(text: &[u8]) {

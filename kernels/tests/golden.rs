@@ -147,6 +147,10 @@ fn updates(engine: Engine) -> [u64; 2] {
 fn every_kernel_has_the_committed_bits() {
     let names: Vec<_> = Backend::available().iter().map(ToString::to_string).collect();
     println!("golden bits on {}", names.join(", "));
+    let required = std::env::var("SLTH_REQUIRE").unwrap_or_default();
+    for name in required.split(',').filter(|name| !name.is_empty()) {
+        assert!(names.iter().any(|found| found == name), "SLTH_REQUIRE names `{name}`, which this CPU lacks");
+    }
     for backend in Backend::available() {
         for engine in [Engine::new(backend), Engine::new(backend).parallel()] {
             let sparse = [1, 2, 70].map(|batch| products(engine, Path::Sparse, batch));

@@ -132,7 +132,15 @@ impl Recording {
     /// When it cannot be read, a line is no measurement, or there is none.
     pub fn read(file: &Path) -> Result<Self, RecordingError> {
         let unreadable = |source| RecordingError::Unreadable { file: file.to_owned(), source };
-        let text = fs::read_to_string(file).map_err(unreadable)?;
+        Self::parse(file, &crate::input::read(file).map_err(unreadable)?)
+    }
+
+    /// The recording that `text` is, the content of what errors call `file`.
+    ///
+    /// # Errors
+    /// When a line is no measurement, or there is none.
+    pub fn parse(file: &Path, text: &[u8]) -> Result<Self, RecordingError> {
+        let text = String::from_utf8_lossy(text);
         let mut recording = Self { origin: None, rows: Vec::new() };
         for (line, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
             if line == 0

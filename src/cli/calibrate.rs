@@ -1,13 +1,11 @@
 //! `slth calibrate`.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use slth::Error;
 use slth::experiments::{self, Grid, Prunings, Trial};
-use slth::results::StoreError;
+use slth::results::{LineFile, StoreError};
 
 use super::list::List;
 use super::setting::SettingArguments;
@@ -67,15 +65,13 @@ pub(super) fn calibrate(arguments: &CalibrateArguments) -> Result<String, Error>
         momenta: list(&arguments.try_momentum, config.momentum),
         weight_decays: list(&arguments.try_decay, config.weight_decay),
     };
-    let at_log = |source| StoreError::Unwritable { path: log.clone(), source };
-    let known = match std::fs::read_to_string(log) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        other => other.map_err(at_log)?,
-    };
-    // A line that is no trial, torn by a kill, is none that was tried.
-    let known: Vec<Trial> = known.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let settings: Vec<_> = prunings
-        .settings(&config)
+    let dataset = setting.dataset()?;
+    let settings = prunings.settings(&config);
+    settings.iter().try_for_each(|setting| setting.check(&dataset))?;
+    let (mut file, text) = LineFile::open(log)?;
+    let known = trials_of(log, &text)?;
+    file.mend()?;
+    let settings: Vec<_> = settings
         .into_iter()
         .filter(|setting| {
             !known.iter().any(|trial| {
@@ -84,17 +80,30 @@ pub(super) fn calibrate(arguments: &CalibrateArguments) -> Result<String, Error>
             })
         })
         .collect();
-    let dataset = setting.dataset()?;
-    settings.iter().try_for_each(|setting| setting.check(&dataset))?;
-    let mut file = OpenOptions::new().create(true).append(true).open(log).map_err(at_log)?;
     let mut trials = Vec::new();
     experiments::calibrate(&settings, &grid, &dataset, |trial| {
         let line = serde_json::to_string(&trial).expect("no map with keys other than strings") + "\n";
         trials.push(trial);
-        Ok(file.write_all(line.as_bytes()).map_err(at_log)?)
+        Ok(file.append(&line)?)
     })?;
     trials.sort_by(|a, b| a.distance.total_cmp(&b.distance));
     Ok(trials.iter().map(line).collect())
+}
+
+/// The trials in `text`, the content of `log`: a last line that a kill tore is left out.
+fn trials_of(log: &Path, text: &[u8]) -> Result<Vec<Trial>, StoreError> {
+    const BEGIN: &[u8] = b"{\"config\":";
+    let problem =
+        |line: usize, problem: String| StoreError::Line { file: log.to_owned(), line: line + 1, problem };
+    let mut trials = Vec::new();
+    for (index, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
+        if line.ends_with(b"\n") {
+            trials.push(serde_json::from_slice(line).map_err(|error| problem(index, error.to_string()))?);
+        } else if !line.starts_with(BEGIN) && !BEGIN.starts_with(line) {
+            return Err(problem(index, "not a line of slth calibrate".to_owned()));
+        }
+    }
+    Ok(trials)
 }
 
 fn line(trial: &Trial) -> String {

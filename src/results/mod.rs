@@ -29,6 +29,7 @@ mod approximation;
 mod candidates;
 mod cell;
 mod hash;
+mod lines;
 mod machine;
 mod merge;
 mod output;
@@ -42,6 +43,7 @@ pub use approximation::{ApproximationResult, ApproximationRow, ConstructionRow, 
 pub use candidates::CandidatesResult;
 pub use cell::{Cell, CellConfig, CellOutcome, CellResult, CellTiming};
 pub use hash::{dataset_hash, mask_hash, weights_hash};
+pub use lines::LineFile;
 pub use machine::Machine;
 pub use merge::merge;
 pub use output::{OutputDirectory, OutputError, between_writes};

@@ -9,13 +9,14 @@
 //! ε, sparsity, seed, method and scope; and in the result, where a cell stands twice.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::cell::{Cell, CellConfig, CellOutcome};
+use super::lines::{LineFile, whole_lines};
 use crate::experiments::Shard;
 
 /// Why a store cannot be used. Each message names the file.
@@ -45,7 +46,7 @@ pub enum StoreError {
         directory: PathBuf,
     },
     /// Another process is writing.
-    #[error("{}: another sweep is writing there; wait for it or choose another directory", file.display())]
+    #[error("{}: another process is writing there; wait for it or choose another directory", file.display())]
     Locked {
         /// The file.
         file: PathBuf,
@@ -101,10 +102,7 @@ impl StoreError {
 /// A store file open for appending, locked against other writers.
 #[derive(Debug)]
 pub struct Store {
-    file: File,
-    path: PathBuf,
-    /// Bytes of whole lines.
-    length: u64,
+    file: LineFile,
     cells: Cells,
 }
 
@@ -124,34 +122,14 @@ impl Store {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(directory: &Path, shard: Shard) -> Result<Self, StoreError> {
-        let unwritable = |path: &Path| {
-            let path = path.to_owned();
-            move |source| StoreError::Unwritable { path, source }
-        };
-        fs::create_dir_all(directory).map_err(unwritable(directory))?;
-        let path = directory.join(file_name(shard));
-        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-            return Err(StoreError::Unwritable { path, source });
-        }
-        let mut options = OpenOptions::new();
-        let mut file = options.read(true).append(true).create(true).open(&path).map_err(unwritable(&path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { file: path }),
-            // A file system without locks, as on some clusters: there it is left to the user.
-            Err(TryLockError::Error(source)) if source.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(source)) => return Err(unwritable(&path)(source)),
-        }
-        let text = read(&mut file).map_err(|source| StoreError::Unreadable { path: path.clone(), source })?;
+        let unwritable = |source| StoreError::Unwritable { path: directory.to_owned(), source };
+        fs::create_dir_all(directory).map_err(unwritable)?;
+        let (mut file, text) = LineFile::open(&directory.join(file_name(shard)))?;
         let mut cells = Cells::default();
-        let whole = cells.add(&path, &text)?;
-        let length = whole as u64;
-        if whole < text.len() {
-            file.set_len(length).map_err(unwritable(&path))?;
-        }
+        cells.add(file.path(), &text)?;
+        file.mend()?;
         sync_directory(directory);
-        Ok(Self { file, path, length, cells })
+        Ok(Self { file, cells })
     }
 
     /// Appends `cell`; when this returns it is on the disk.
@@ -159,21 +137,13 @@ impl Store {
     /// # Errors
     /// When the cell does not agree with those there, or the system refuses; the file is then as it was.
     pub fn append(&mut self, cell: &Cell) -> Result<(), StoreError> {
-        self.cells.insert(&self.path, cell.clone())?;
-        let line = cell.line();
-        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
-        if let Err(source) = written {
-            // Part of the line may be there. Where even this fails, the next opening removes it.
-            let _ = self.file.set_len(self.length);
-            return Err(StoreError::Write { file: self.path.clone(), source });
-        }
-        self.length += line.len() as u64;
-        Ok(())
+        self.cells.insert(self.file.path(), cell.clone())?;
+        self.file.append(&cell.line())
     }
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// The cells of this file.
@@ -243,15 +213,14 @@ impl Cells {
         Ok(cells)
     }
 
-    /// Adds the whole lines of `text`; returns how many bytes they are.
-    fn add(&mut self, path: &Path, text: &[u8]) -> Result<usize, StoreError> {
-        let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-        for (index, line) in text[..whole].split_inclusive(|&byte| byte == b'\n').enumerate() {
+    /// Adds the whole lines of `text`.
+    fn add(&mut self, path: &Path, text: &[u8]) -> Result<(), StoreError> {
+        for (index, line) in whole_lines(text).split_inclusive(|&byte| byte == b'\n').enumerate() {
             let cell = std::str::from_utf8(line).map_err(|error| error.to_string()).and_then(Cell::parse);
             let problem = |problem| StoreError::Line { file: path.to_owned(), line: index + 1, problem };
             self.insert(path, cell.map_err(problem)?)?;
         }
-        Ok(whole)
+        Ok(())
     }
 
     pub(super) fn insert(&mut self, path: &Path, cell: Cell) -> Result<(), StoreError> {
@@ -321,13 +290,6 @@ fn file_name(shard: Shard) -> String {
     } else {
         format!("cells-{}-of-{}.jsonl", shard.index(), shard.of())
     }
-}
-
-fn read(file: &mut File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// So that a file made just now is found after a power failure. Not every system can; then it is not.

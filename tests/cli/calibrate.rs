@@ -24,6 +24,10 @@ fn every_combination_is_a_line_and_none_is_tried_twice() {
     assert_eq!(first.len(), 2);
     // Without pruning all are the same.
     assert_eq!(first[0]["accuracies"][0], first[1]["accuracies"][0]);
+    // A line that a kill tore is no trial, and the next does not stand in it.
+    let mut torn = fs::read(&log).unwrap();
+    torn.extend_from_slice(b"{\"config\":");
+    fs::write(&log, torn).unwrap();
     let second = calibrate("0.1,1");
     assert_eq!((second.len(), &second[..2]), (4, &first[..]));
 }
@@ -36,4 +40,17 @@ fn a_setting_that_makes_no_sense_leaves_no_log() {
     command.args(["calibrate", "--network", "30-8-3", "--validation", "50", "--try-momentum", "2", "--data"]);
     command.arg(data.path()).arg(&log).assert().code(2).stderr(predicate::str::contains("momentum"));
     assert!(!log.exists());
+}
+
+#[test]
+fn another_file_is_left_alone() {
+    let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let log = out.path().join("notes");
+    for text in ["not a log", "not a log\n", "{\"config\":1}\n"] {
+        fs::write(&log, text).unwrap();
+        let mut command = slth();
+        command.args(["calibrate", "--network", "30-8-3", "--validation", "50", "--data"]).arg(data.path());
+        command.arg(&log).assert().code(2).stderr(predicate::str::contains("notes, line 1: "));
+        assert_eq!(fs::read_to_string(&log).unwrap(), text);
+    }
 }

@@ -172,8 +172,8 @@ fn sweeps_of_one_directory_take_turns_and_shards_run_beside_each_other() {
     while !out.join("sweep.json").exists() {
         std::thread::sleep(Duration::from_millis(5));
     }
-    refused(&mut sweep(&[]), &["cells.jsonl", "another sweep is writing there"]);
-    refused(slth().arg("merge").arg(&out).arg(&out), &["cells.jsonl", "another sweep is writing there"]);
+    refused(&mut sweep(&[]), &["cells.jsonl", "another process is writing there"]);
+    refused(slth().arg("merge").arg(&out).arg(&out), &["cells.jsonl", "another process is writing there"]);
     // Readers need not wait.
     slth().arg("status").arg(&out).assert().success().stdout(predicate::str::contains("cells done"));
     first.kill().unwrap();

@@ -1,6 +1,6 @@
 //! Sweeps: continued after any end, shared out, merged; the store loses nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
@@ -126,6 +126,12 @@ fn a_killed_sweep_continues_to_the_same_lines() {
     let start = std::time::Instant::now();
     sweep(data.path(), &whole).args(flags).assert().success();
     let time = start.elapsed();
+    // Whole lines, as they stand.
+    let finished = |directory: &Path| -> BTreeSet<String> {
+        let text = fs::read_to_string(directory.join("cells.jsonl")).unwrap_or_default();
+        text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(str::to_owned).collect()
+    };
+    let mut before = BTreeSet::new();
     let mut random = u64::from(std::process::id());
     for moment in 0..10 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -136,8 +142,13 @@ fn a_killed_sweep_continues_to_the_same_lines() {
         std::thread::sleep(Duration::from_secs_f64(time.as_secs_f64() * share));
         process.kill().unwrap();
         process.wait().unwrap();
+        // What was finished stays, its times too: nothing is computed again.
+        let now = finished(&killed);
+        assert!(now.is_superset(&before));
+        before = now;
     }
     sweep(data.path(), &killed).args(flags).assert().success();
+    assert!(finished(&killed).is_superset(&before));
     assert_eq!(lines(&killed), lines(&whole));
 }
 
@@ -344,7 +355,7 @@ fn places_that_cannot_be_written_to() {
 fn two_writers_do_not_meet() {
     let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
     let store = slth::results::Store::open(out.path(), slth::experiments::Shard::ALL).unwrap();
-    refused(&mut sweep(data.path(), out.path()), &["cells.jsonl", "another sweep is writing"]);
+    refused(&mut sweep(data.path(), out.path()), &["cells.jsonl", "another process is writing"]);
     sweep(data.path(), out.path()).args(["--shard", "1/2"]).assert().success();
     drop(store);
     sweep(data.path(), out.path()).assert().success();

@@ -35,7 +35,8 @@ pub(super) fn run(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let activation = *u.choose(&[Activation::Identity, Activation::Relu])?;
     let relu_of = u.arbitrary::<bool>()?.then(|| x.get());
     let path = *u.choose(&[Path::Auto, Path::Sparse, Path::Dense])?;
-    let columns = u.int_in_range(0..=8)?;
+    // Around the batches where another path is taken, and beyond all.
+    let columns = *u.choose(&[0, 1, 2, 3, 4, 8, 15, 16, 17, 63, 64, 65, usize::MAX])?;
 
     let result = everywhere(|engine| {
         let mut workspace = Workspace::default();

@@ -88,11 +88,11 @@ const fn positions() -> [[u8; 8]; 256] {
     table
 }
 
-/// Calls an intrinsic. SAFETY of every use: a value of `Avx2` proves that the CPU has the feature the intrinsic needs,
-/// and none of those used here touches memory.
+/// Calls intrinsics. SAFETY of every use: a value of `Avx2` proves that the CPU has the feature the intrinsic needs,
+/// and none of those used here touches memory; what loads and stores there are between them is safe code.
 macro_rules! op {
     ($call:expr) => {
-        // SAFETY: see the macro's comment: `self` proves the features; no memory is touched.
+        // SAFETY: see the macro's comment: `self` proves the features; no intrinsic touches memory.
         unsafe { $call }
     };
 }

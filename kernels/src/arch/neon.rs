@@ -69,10 +69,10 @@ const fn lane_bytes() -> [[u8; 16]; 16] {
 }
 
 /// Calls an intrinsic. SAFETY of every use: a value of `Neon` proves that the CPU has the feature the intrinsic needs,
-/// and none of those used here touches memory.
+/// and none of those used here touches memory; what loads and stores there are between them is safe code.
 macro_rules! op {
     ($call:expr) => {
-        // SAFETY: see the macro's comment: `self` proves the feature; no memory is touched.
+        // SAFETY: see the macro's comment: `self` proves the feature; no intrinsic touches memory.
         unsafe { $call }
     };
 }

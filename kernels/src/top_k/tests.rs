@@ -128,6 +128,7 @@ fn scores_that_hide_from_the_samples() {
 }
 
 #[test]
+#[cfg(feature = "rayon")]
 fn threads_change_nothing() {
     let scores = random(300_000);
     let ties: Vec<f32> = scores.iter().map(|x| (x * 4.0).round()).collect();

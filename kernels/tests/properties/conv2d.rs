@@ -180,6 +180,34 @@ proptest! {
         });
     }
 
+    #[test]
+    fn lengths_fit_or_are_errors(
+        [channels, outputs, batch, size] in [0..3_usize, 0..3_usize, 0..3_usize, 0..4_usize],
+        (kernel, padding) in (1..3_usize, 0..2_usize),
+        fitting in any::<[bool; 5]>(),
+    ) {
+        let shape =
+            Shape { channels, height: size, width: size, outputs, kernel: [kernel; 2], stride: 1, padding };
+        let oracle = Oracle { shape, batch };
+        let lens = [shape.weights().unwrap(), oracle.x_len(), oracle.y_len(), oracle.y_len(), oracle.x_len()];
+        let memory = vec![1.0; 200];
+        // One too many where they shall not fit.
+        let len = |i: usize| lens[i] + usize::from(!fitting[i]);
+        let [w, x, dy] = [0, 1, 2].map(|i| &memory[..len(i)]);
+        let [w_fits, x_fits, dy_fits, y_fits, dx_fits] = fitting;
+        everywhere(|engine| {
+            let space = &mut Workspace::default();
+            let (mut y, mut dx) = (vec![0.0; len(3)], vec![0.0; len(4)]);
+            let result = forward(engine, &shape, w.into(), x, batch, Activation::Relu, &mut y, space);
+            assert_eq!(result.is_ok(), w_fits && x_fits && y_fits, "{shape:?} {result:?}");
+            let result = input_gradient(engine, &shape, w.into(), dy, batch, Some(x), &mut dx, space);
+            assert_eq!(result.is_ok(), w_fits && dy_fits && x_fits && dx_fits, "{shape:?} {result:?}");
+            let mut dw = vec![0.0; len(0)];
+            let result = weight_gradient(engine, &shape, dy, x, batch, &mut dw, space);
+            assert_eq!(result.is_ok(), w_fits && dy_fits && x_fits, "{shape:?} {result:?}");
+        });
+    }
+
     /// Sizes of an output, by trying every place of the kernel.
     #[test]
     fn output_sizes(size in 0..40_usize, kernel in 0..20_usize, stride in 0..6_usize, padding in 0..9_usize) {

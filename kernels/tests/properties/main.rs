@@ -1,4 +1,4 @@
-//! Every public function against its definition, on drawn shapes, densities and values: one module a kernel.
+//! Every public function that computes against its definition, on drawn shapes, densities and values: one module a kernel.
 //!
 //! Each case runs on every backend of the machine, alone and in a pool of three threads. Arguments and results lie between
 //! canaries and begin at any multiple of four bytes ([`support::Guarded`]); scratch memory is handed from call to call,

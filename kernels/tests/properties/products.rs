@@ -22,7 +22,9 @@ fn oracle(
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
-    let drawn = (size(150), size(700), size(140));
+    // Now and then so many outputs that they are compressed and multiplied in several parts.
+    let outputs = prop_oneof![15 => size(150), 1 => 1_020..3_000_usize];
+    let drawn = (outputs, size(700), size(140));
     let fitting = drawn.prop_filter("takes long", |(m, k, n)| m * k * n <= 1 << 20);
     fitting.prop_map(|(outputs, inputs, batch)| Shape { outputs, inputs, batch })
 }

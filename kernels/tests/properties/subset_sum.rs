@@ -163,4 +163,23 @@ proptest! {
             }
         });
     }
+
+    #[test]
+    fn lengths_fit_or_are_errors(
+        [targets, n, candidates, out] in [0..4_usize, 1..4_usize, 0..10_usize, 0..4_usize],
+        [sums_len, sizes_len] in [0..17_usize, 0..17_usize],
+    ) {
+        let memory = [1.0; 10];
+        everywhere(|engine| {
+            let mut found = vec![Subset { bits: 0, residual: 0.0 }; out];
+            let search = Search::default();
+            let fits = candidates == targets * n && out == targets;
+            let result = search.nearest_each(engine, &memory[..candidates], n, &memory[..targets], &mut found);
+            assert_eq!(result.is_ok(), fits, "{result:?}");
+            let result = search.nearest_many(engine, &memory[..n], &memory[..targets], &mut found);
+            assert_eq!(result.is_ok(), out == targets, "{result:?}");
+        });
+        let result = sums(&memory[..n], &mut vec![0.0; sums_len], &mut vec![0; sizes_len]);
+        prop_assert_eq!(result.is_ok(), sums_len == 1 << n && sizes_len == 1 << n);
+    }
 }

@@ -27,13 +27,23 @@ fn order() -> impl Strategy<Value = Order> {
     prop::sample::select(vec![Order::Magnitude, Order::Signed])
 }
 
+/// Scores of a layer; now and then so many that threads share them.
+fn scores() -> impl Strategy<Value = usize> {
+    prop_oneof![15 => size(9000), 1 => 33_000..90_000_usize]
+}
+
+/// Group and number of groups, likewise.
+fn grouped() -> impl Strategy<Value = (usize, usize)> {
+    prop_oneof![15 => (1..=64_usize, size(300)), 1 => (1..=8_usize, 4_100..9_000_usize)]
+}
+
 proptest! {
     #![proptest_config(cases(64))]
 
     /// Over several layers, cold and with a hint; of whatever numbers, NaN an error.
     #[test]
     fn selections(
-        layers in prop::collection::vec((size(9000), offset()), 0..4),
+        layers in prop::collection::vec((scores(), offset()), 0..4),
         numbers in numbers(),
         order in order(),
         smallest in any::<bool>(),
@@ -90,8 +100,7 @@ proptest! {
 
     #[test]
     fn groups(
-        group in 1..=64_usize,
-        groups in size(300),
+        (group, groups) in grouped(),
         keep in 0..=64_usize,
         numbers in numbers(),
         order in order(),
