@@ -198,9 +198,9 @@ proptest! {
         everywhere(|engine| {
             let space = &mut Workspace::default();
             let (mut y, mut dx) = (vec![0.0; len(3)], vec![0.0; len(4)]);
-            let result = forward(engine, &shape, w.into(), x, batch, Activation::Relu, &mut y, space);
+            let result = forward(engine, &shape, w, x, batch, Activation::Relu, &mut y, space);
             assert_eq!(result.is_ok(), w_fits && x_fits && y_fits, "{shape:?} {result:?}");
-            let result = input_gradient(engine, &shape, w.into(), dy, batch, Some(x), &mut dx, space);
+            let result = input_gradient(engine, &shape, w, dy, batch, Some(x), &mut dx, space);
             assert_eq!(result.is_ok(), w_fits && dy_fits && x_fits && dx_fits, "{shape:?} {result:?}");
             let mut dw = vec![0.0; len(0)];
             let result = weight_gradient(engine, &shape, dy, x, batch, &mut dw, space);
