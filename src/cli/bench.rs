@@ -83,7 +83,8 @@ pub(super) struct BenchArguments {
 const QUICK: Duration = Duration::from_secs(25);
 
 /// How often all cases are gone through otherwise, each time with new inputs at other addresses. The rounds of one pass are
-/// alike, as the machine is in one state then: of twice three passes the medians of 76 % of the rows agreed within 5 %.
+/// alike, as the machine is in one state then. On a shared machine not even that is enough: of two recordings of three passes
+/// 76 % of the rows agreed within 5 %, of two of five passes 69 %.
 const PASSES: u32 = 5;
 
 /// What the rounds of a case may take in all passes together.
