@@ -138,9 +138,12 @@ impl Recording {
     /// The recording that `text` is, the content of what errors call `file`.
     ///
     /// # Errors
-    /// When a line is no measurement, or there is none.
+    /// When it is no text, a line is no measurement, or there is none.
     pub fn parse(file: &Path, text: &[u8]) -> Result<Self, RecordingError> {
-        let text = String::from_utf8_lossy(text);
+        let text = std::str::from_utf8(text).map_err(|error| RecordingError::Unreadable {
+            file: file.to_owned(),
+            source: io::Error::new(io::ErrorKind::InvalidData, error),
+        })?;
         let mut recording = Self { origin: None, rows: Vec::new() };
         for (line, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
             if line == 0
