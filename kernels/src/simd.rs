@@ -138,6 +138,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn prefetch<T>(self, _address: *const T) {}
 
+    /// [`prefetch`](Simd::prefetch), into L1.
+    #[inline(always)]
+    fn prefetch_l1<T>(self, _address: *const T) {}
+
     #[inline(always)]
     fn load(self, src: &[f32]) -> Self::F32 {
         bytemuck::pod_read_unaligned(bytemuck::cast_slice(&src[..Self::LANES]))

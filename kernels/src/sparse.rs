@@ -46,7 +46,8 @@ pub struct MaskedWeights {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Path {
     /// Whichever is faster at the mask's density: [`Dense`](Path::Dense) from 85 % kept on; for small batches, as
-    /// [`MaskedWeights::with_batch`] announces them, from 60 % (below 64 columns), 35 % (up to 16) or 30 % (up to 3).
+    /// [`MaskedWeights::with_batch`] announces them, from 60 % (below 64 columns), 35 % (up to 16), 30 % (up to 3)
+    /// or 45 % (a single one).
     #[default]
     Auto,
     /// Walk the kept weights only.
@@ -58,11 +59,11 @@ pub enum Path {
 /// Fraction kept, of 100, from which the dense path is the faster one for products of up to `batch` columns. The sparse
 /// path costs time in proportion to the weights kept, the dense one in proportion to the vectors of columns, of which the
 /// sparse one fills 4 as fast as 2 or 1. Measured at 500×784 and 1024×1024 on Zen 4, where both take as long: 64 columns and
-/// more 0.77–0.85 (AVX-512), 0.67–0.81 (AVX2); 17 to 48: 0.58–0.64, 0.47–0.61; 4 to 16: 0.34–0.39, 0.23–0.40; 1 to 3, rows left
-/// whole: 0.16–0.38, 0.14–0.57, and 0.4 for 4096×4096, where memory counts. (Sapphire Rapids, 128 columns: 0.68 and 0.75. The
+/// more 0.77–0.85 (AVX-512), 0.67–0.81 (AVX2); 17 to 48: 0.58–0.64, 0.47–0.61; 4 to 16: 0.34–0.39, 0.23–0.40; rows left whole,
+/// 2 and 3: 0.25–0.39, 0.19–0.28; 1: 0.22–0.48, 0.67–0.79, and 0.59, 0.74 for 4096×4096, where memory counts. (Sapphire Rapids, 128 columns: 0.68 and 0.75. The
 /// choice may decide the sign of a zero, so it is the same on every CPU.)
 fn dense_from_percent(batch: usize) -> u64 {
-    const FEWER_THAN: [(usize, u64); 3] = [(FEW_COLUMNS + 1, 30), (17, 35), (64, 60)];
+    const FEWER_THAN: [(usize, u64); 4] = [(2, 45), (FEW_COLUMNS + 1, 30), (17, 35), (64, 60)];
     FEWER_THAN.iter().find(|(columns, _)| batch < *columns).map_or(85, |&(_, percent)| percent)
 }
 
@@ -267,6 +268,14 @@ pub(crate) fn value(entry: Entry) -> f32 {
     f32::from_bits((entry >> 32) as u32)
 }
 
+/// Column and value of an entry by a load each, for kernels that have loads to spare.
+#[inline(always)]
+pub(crate) fn halves(entry: &Entry) -> (usize, f32) {
+    let &[first, second]: &[u32; 2] = bytemuck::cast_ref(entry);
+    let (column, value) = if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
+    (column as usize, f32::from_bits(value))
+}
+
 /// The kept weights of one block, row after row.
 #[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {
@@ -334,7 +343,7 @@ impl Kernel for FindSlice {
     }
 }
 
-/// Most columns of activations for which rows are left whole when asked for: a product with one is so fast then (0.44 ns
+/// Most columns of activations for which rows are left whole when asked for: a product with one is so fast then (0.37 ns
 /// per kept weight in cache against 1.2 for up to 16 columns at once) that three of them take as long.
 const FEW_COLUMNS: usize = 3;
 
@@ -489,9 +498,11 @@ impl Kernel for Compress<'_> {
                 *start = self.base + end;
                 let at = row * columns + first;
                 let weights = &self.weights[at..at + width];
-                // Short pieces of rows far apart are no stream to the processor's prefetching.
-                let ahead = self.weights.as_ptr().wrapping_add(at + 2 * columns);
-                (0..width).step_by(16).for_each(|line| s.prefetch(ahead.wrapping_add(line)));
+                // Short pieces of rows far apart are no stream to the processor's prefetching. Zen 4, cycles a weight at
+                // 784×500 and 4096×4096, s = 0.5: three rows ahead into L1 0.73 and 1.53, two 0.75 and 1.64, two into
+                // L2 0.79 and 1.92.
+                let ahead = self.weights.as_ptr().wrapping_add(at + 3 * columns);
+                (0..width).step_by(16).for_each(|line| s.prefetch_l1(ahead.wrapping_add(line)));
                 let room = &mut self.entries[end..];
                 end += if room.len() >= width + S::LANES {
                     compress(s, weights, self.mask, at, room)

@@ -226,6 +226,11 @@ impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
     #[inline(always)]
+    fn prefetch_l1<T>(self, address: *const T) {
+        // SAFETY: a hint: it loads nothing into the program, and no address makes it fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+    #[inline(always)]
     fn load_partial(self, src: &[f32]) -> __m512 {
         let lanes = first(src.len().min(16));
         // SAFETY: `self` proves the features; the instruction does not touch the lanes switched off, and the others are

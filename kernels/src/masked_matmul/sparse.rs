@@ -18,10 +18,14 @@
 //! * sums that rest in Y instead, a batch apart from each other: 0.75 → 0.80 at s = 0.5, 0.51 → 0.58 at s = 0.95 without;
 //!   at 1024³ they fall on the same sets of L2 and are lost to L3;
 //! * the weight broadcast from memory, which saves three instructions and takes a load port: 0.80 → 0.73, 0.58 → 0.55;
-//! * two outputs at once, to overlap their starts: lost more in instructions than it gained;
-//! * panels of 32 columns with twice the block: bound by instructions;
+//! * two outputs at once, to overlap their starts: lost more in instructions than it gained (0.55 → 0.49 at s = 0.95), in
+//!   panels of 32 columns with twice the block or more too (0.45–0.47);
+//! * panels of 32 columns with twice the block, one output at a time: 0.49, since two chains wait for themselves;
 //! * outputs in the order of their numbers of kept weights, so that no loop end is mispredicted: 1–2 %, since the
-//!   processor walks far enough ahead to hide it.
+//!   processor walks far enough ahead to hide it;
+//! * what s = 0.95 costs beyond its multiply-adds (0.55; 8 of them a run, 1.8 cycles each): 0.2 cycles for the copies of X,
+//!   0.3 for reading and writing sums, 0.2 for misses of L1. Copying the next slice a row with each output was slower
+//!   (0.55 → 0.47; 0.80 → 0.77 at s = 0.5), and so was asking for sums or rows of Y ahead; rows of X ahead: nothing.
 
 use super::epilogue::Epilogue;
 use super::rows::{copy_padded, store_row};
