@@ -39,7 +39,7 @@ const MOST_ROUNDS: usize = 25;
 
 /// Checks all contestants of `case`, then measures them in turns.
 ///
-/// Everything is made anew for it, the inputs too: what is measured again later, and [pooled](Measurement::pool), has met
+/// Everything is made anew for it, the inputs too: what is measured again later, and [pooled](super::pool), has met
 /// other addresses, and other states of the machine.
 ///
 /// # Errors

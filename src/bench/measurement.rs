@@ -130,8 +130,7 @@ impl Measurement {
     }
 
     /// Both as one measurement of so many rounds, where `other` is of the same contestant.
-    #[must_use]
-    pub fn pool(mut self, other: &Self) -> Self {
+    fn pool(mut self, other: &Self) -> Self {
         self.times.extend_from_slice(&other.times);
         self.with_figures()
     }
@@ -153,6 +152,20 @@ impl Measurement {
     }
 }
 
+/// Of several passes over a case, the rows of each, the `count` in which it was measured least disturbed, as one measurement of
+/// all their rounds. Other work on the machine only ever adds time, and for seconds or minutes on end: the disturbed passes are
+/// those whose medians are, on the geometric mean over the contestants, furthest above the least. For all contestants of a case the
+/// same passes count, so that their ratios are of the same moments.
+pub fn pool(mut passes: Vec<Vec<Measurement>>, count: usize) -> Vec<Measurement> {
+    // The same constant is missing in all: the least medians, which need not be known.
+    let slowness = |rows: &Vec<Measurement>| rows.iter().map(|row| row.seconds.ln()).sum::<f64>();
+    passes.sort_by(|a, b| slowness(a).total_cmp(&slowness(b)));
+    passes.truncate(count.max(1));
+    let both =
+        |a: Vec<Measurement>, b: Vec<Measurement>| a.into_iter().zip(&b).map(|(a, b)| a.pool(b)).collect();
+    passes.into_iter().reduce(both).unwrap_or_default()
+}
+
 /// Of sorted numbers, between two of them linearly; 0 of none.
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     let place = q * sorted.len().saturating_sub(1) as f64;
@@ -169,6 +182,22 @@ fn rounded(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn disturbed_passes_do_not_count() {
+        let row = |who: &str, times: &[f64]| {
+            let (kernel, operation) = (Kernel::TopK, "select".to_owned());
+            let task = Task { kernel, operation, shape: vec![9], sparsity: None, epsilon: None };
+            let contestant = Contestant::new(who, Role::Ours, Unit::Score, 9.0, || {});
+            Measurement::new(&task, contestant, times.to_vec())
+        };
+        let pass = |a: f64, b: f64| vec![row("a", &[a, a]), row("b", &[b])];
+        let pooled = pool(vec![pass(1.0, 14.0), pass(2.5, 10.0), pass(1.2, 11.0), pass(1.1, 30.0)], 2);
+        let times = |at: usize| (pooled[at].times.clone(), pooled[at].rounds, pooled[at].seconds);
+        assert_eq!(times(0), (vec![1.2, 1.2, 1.0, 1.0], 4, 1.1));
+        assert_eq!(times(1), (vec![11.0, 14.0], 2, 12.5));
+        assert!(pool(Vec::new(), 3).is_empty());
+    }
 
     #[test]
     fn quantiles() {

@@ -83,11 +83,15 @@ pub struct Origin {
     pub rustc: String,
     /// The command.
     pub command: String,
+    /// How often all cases were gone through, and how many of these passes count, the quietest of each case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passes: Option<[usize; 2]>,
 }
 
 impl Origin {
-    /// This process, here and now; `machine` from before a thread was pinned to `core`, which hides the other cores.
-    pub fn here(machine: Machine, core: Option<usize>) -> Self {
+    /// This process, here and now; `machine` from before a thread was pinned to `core`, which hides the other cores; `passes`
+    /// that will be made, and that will count.
+    pub fn here(machine: Machine, core: Option<usize>, passes: [usize; 2]) -> Self {
         let describe = ["describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"];
         let commit = Command::new("git").args(describe).output().ok().filter(|out| out.status.success());
         let commit = commit.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned());
@@ -102,16 +106,29 @@ impl Origin {
             commit: commit.unwrap_or_else(|| "unknown".to_owned()),
             rustc: env!("SLTH_RUSTC").to_owned(),
             command: std::iter::once("slth".to_owned()).chain(arguments).collect::<Vec<_>>().join(" "),
+            passes: Some(passes),
         }
     }
 
     fn text(&self) -> String {
-        let Self { machine: Machine { cpu, cores, os }, backends, core, date, commit, rustc, command } = self;
+        let Self {
+            machine: Machine { cpu, cores, os },
+            backends,
+            core,
+            date,
+            commit,
+            rustc,
+            command,
+            passes,
+        } = self;
         let pinned = core.map_or_else(|| "no".to_owned(), |core| format!("to core {core}"));
         format!(
             "cpu       {cpu}\ncores     {cores}\nos        {os}\nbackends  {}\npinned    {pinned}\ndate      {date}\n\
-             commit    {commit}\nrustc     {rustc}\ncommand   {command}\n",
-            backends.join(", ")
+             commit    {commit}\nrustc     {rustc}\ncommand   {command}\n{}",
+            backends.join(", "),
+            passes.map_or_else(String::new, |[all, counted]| format!(
+                "passes    {all}, the {counted} quietest of each case\n"
+            )),
         )
     }
 }

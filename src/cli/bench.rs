@@ -8,7 +8,7 @@ use clap::Args;
 use slth::Error;
 use slth::bench::{
     self, Case, Comparison, Kernel, Machinery, Measurement, Origin, Recording, Role, Sampling, Scale,
-    TOLERANCE, Unit, cases, figure, measure, pin,
+    TOLERANCE, Unit, cases, figure, measure, pin, pool,
 };
 
 use super::list::List;
@@ -19,7 +19,7 @@ use slth::results::Machine;
 /// Measure the kernels and the pipeline, beside other people's and the machine's limits.
 ///
 /// Every result is checked, then all contestants of a case take turns: ours on every backend, peers and limits. All cases are
-/// gone through five times, so that what disturbs the machine for a while disturbs a fifth of a case's rounds. Tables give
+/// gone through five times, and of each the three least disturbed passes count. Tables give
 /// medians with half the distance of the quartiles in percent, the least time, the rate at the median, and its ratios to the
 /// limit and to the best peer on as many threads. Peers beyond the standard library are there when built with
 /// `--features peers`.
@@ -82,10 +82,9 @@ pub(super) struct BenchArguments {
 /// All of a quick measurement, checking the results not included.
 const QUICK: Duration = Duration::from_secs(25);
 
-/// How often all cases are gone through otherwise, each time with new inputs at other addresses. The rounds of one pass are
-/// alike, as the machine is in one state then. On a shared machine not even that is enough: of two recordings of three passes
-/// 76 % of the rows agreed within 5 %, of two of five passes 69 %.
-const PASSES: u32 = 5;
+/// How often all cases are gone through otherwise, each time with new inputs at other addresses, and how many of these passes
+/// count: the rounds of one pass are alike, as the machine is in one state then.
+const PASSES: [usize; 2] = [5, 3];
 
 /// What the rounds of a case may take in all passes together.
 const BUDGET: Duration = Duration::from_millis(1500);
@@ -137,41 +136,38 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
     if !cfg!(feature = "peers") {
         note("built without peers: use cargo run --release --features peers -- bench");
     }
-    let origin = Origin::here(machine, pinned);
+    let [passes, counted] = if *quick || rounds.is_some() { [1, 1] } else { PASSES };
+    let origin = Origin::here(machine, pinned, [passes, counted]);
     let place =
         arguments.save.then(|| Recording::place(&origin, &arguments.results, arguments.force)).transpose()?;
-    let passes = if *quick || rounds.is_some() { 1 } else { PASSES };
-    let budget = if *quick { QUICK / cases.len() as u32 } else { BUDGET / passes };
+    let budget = if *quick { QUICK / cases.len() as u32 } else { BUDGET / passes as u32 };
     let sampling = Sampling { budget, least: if passes > 1 { 2 } else { 3 }, rounds: *rounds };
-    let mut found: Vec<Vec<Measurement>> = vec![Vec::new(); cases.len()];
+    let mut found: Vec<Vec<Vec<Measurement>>> = vec![Vec::new(); cases.len()];
+    let mut recording = Recording { origin: Some(origin), rows: Vec::new() };
     let watch = Instant::now();
-    for pass in 0..passes {
+    for pass in 1..=passes {
         for (at, (case, found)) in cases.iter().zip(&mut found).enumerate() {
-            let rows = measure(case, &machinery, sampling)?;
-            *found = if pass == 0 {
-                rows
-            } else {
-                found.iter().zip(&rows).map(|(a, b)| a.clone().pool(b)).collect()
-            };
+            found.push(measure(case, &machinery, sampling)?);
             if place.is_some() {
                 let (case, cases, seconds) = (at + 1, cases.len(), watch.elapsed().as_secs());
-                note(&format!("pass {} of {passes}, case {case} of {cases}, {seconds} s", pass + 1));
+                note(&format!("pass {pass} of {passes}, case {case} of {cases}, {seconds} s"));
             }
-            if pass + 1 < passes {
+            if pass < passes {
                 continue;
             }
+            let rows = pool(std::mem::take(found), counted);
             let text = if *json {
-                Recording { origin: None, rows: found.clone() }.to_json_lines()
+                Recording { origin: None, rows: rows.clone() }.to_json_lines()
             } else {
-                format!("{}\n{}\n\n", case.task, table(found))
+                format!("{}\n{}\n\n", case.task, table(&rows))
             };
+            recording.rows.extend(rows);
             // A reader that closed the pipe early has read what it wanted.
             if std::io::stdout().write_all(text.as_bytes()).is_err() && place.is_none() {
                 return Ok(String::new());
             }
         }
     }
-    let recording = Recording { origin: Some(origin), rows: found.concat() };
     if let Some((directory, stem)) = place {
         recording.save(&directory, &stem)?;
         note(&format!("recorded as {stem}"));
