@@ -134,13 +134,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         32 << 10
     }
 
-    /// Asks for the cache line of `address`, whatever is there, to be brought into L2; a hint.
+    /// Asks for the cache line of `address`, whatever is there, to be brought into the cache of `LEVEL` 1 or 2; a hint.
     #[inline(always)]
-    fn prefetch<T>(self, _address: *const T) {}
-
-    /// [`prefetch`](Simd::prefetch), into L1.
-    #[inline(always)]
-    fn prefetch_l1<T>(self, _address: *const T) {}
+    fn prefetch<const LEVEL: u8, T>(self, _address: *const T) {}
 
     #[inline(always)]
     fn load(self, src: &[f32]) -> Self::F32 {

@@ -502,7 +502,7 @@ impl Kernel for Compress<'_> {
                 // 784×500 and 4096×4096, s = 0.5: three rows ahead into L1 0.73 and 1.53, two 0.75 and 1.64, two into
                 // L2 0.79 and 1.92.
                 let ahead = self.weights.as_ptr().wrapping_add(at + 3 * columns);
-                (0..width).step_by(16).for_each(|line| s.prefetch_l1(ahead.wrapping_add(line)));
+                (0..width).step_by(16).for_each(|line| s.prefetch::<1, _>(ahead.wrapping_add(line)));
                 let room = &mut self.entries[end..];
                 end += if room.len() >= width + S::LANES {
                     compress(s, weights, self.mask, at, room)

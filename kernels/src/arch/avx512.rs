@@ -221,14 +221,15 @@ impl Simd for Avx512 {
         })
     }
     #[inline(always)]
-    fn prefetch<T>(self, address: *const T) {
+    fn prefetch<const LEVEL: u8, T>(self, address: *const T) {
         // SAFETY: a hint: it loads nothing into the program, and no address makes it fault.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
-    }
-    #[inline(always)]
-    fn prefetch_l1<T>(self, address: *const T) {
-        // SAFETY: a hint: it loads nothing into the program, and no address makes it fault.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        unsafe {
+            if LEVEL == 1 {
+                _mm_prefetch::<_MM_HINT_T0>(address.cast());
+            } else {
+                _mm_prefetch::<_MM_HINT_T1>(address.cast());
+            }
+        }
     }
     #[inline(always)]
     fn load_partial(self, src: &[f32]) -> __m512 {

@@ -143,7 +143,7 @@ impl Kernel for Sparse<'_> {
                 let next = rest[ROWS - 1].as_ptr_range().end;
                 for (at, (((e0, e1), e2), e3)) in row0.iter().zip(row1).zip(row2).zip(row3).enumerate() {
                     if at % 2 == 0 {
-                        s.prefetch(next.wrapping_add(at * ROWS));
+                        s.prefetch::<2, _>(next.wrapping_add(at * ROWS));
                     }
                     let [y0, y1, y2, y3] = sums;
                     sums = [add(s, e0, x, y0), add(s, e1, x, y1), add(s, e2, x, y2), add(s, e3, x, y3)];
