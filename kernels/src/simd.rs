@@ -134,9 +134,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         32 << 10
     }
 
-    /// Asks for the cache line of `address`, whatever is there, to be brought into the cache of `LEVEL` 1 or 2; a hint.
+    /// Asks for the cache line of `address`, whatever is there, to be brought into L1, or into L2 only; a hint.
     #[inline(always)]
-    fn prefetch<const LEVEL: u8, T>(self, _address: *const T) {}
+    fn prefetch<const L1: bool, T>(self, _address: *const T) {}
 
     #[inline(always)]
     fn load(self, src: &[f32]) -> Self::F32 {

@@ -3,8 +3,8 @@
 //! The sparse kernels walk, for a slice of the inputs that fits in L1, one output after another: so the kept weights
 //! are stored slice by slice ("block"), within a block row by row, within a row by ascending column. Each is one 8-byte
 //! entry of value and column: a single integer load brings both, which leaves the machine's two vector load ports to
-//! the activations. (Two arrays, of values and of 16-bit columns, were 5 % slower at s = 0.5 for the weights'
-//! broadcast loads.)
+//! the activations. (A batch of 1 has loads to spare, and takes [`halves`]. Two arrays, of values and of 16-bit columns, were
+//! 5 % slower at s = 0.5 for the weights' broadcast loads.)
 //!
 //! The input gradient multiplies by the transpose. It is compressed a second time, from transposed weights and mask, so
 //! that both products are the same walk; scattering instead would write every activation once per kept weight.
@@ -46,7 +46,7 @@ pub struct MaskedWeights {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Path {
     /// Whichever is faster at the mask's density: [`Dense`](Path::Dense) from 85 % kept on; for small batches, as
-    /// [`MaskedWeights::with_batch`] announces them, from 60 % (below 64 columns), 35 % (up to 16), 30 % (up to 3)
+    /// [`MaskedWeights::with_batch`] announces them, from 60 % (below 64 columns), 35 % (up to 16), 30 % (2 and 3)
     /// or 45 % (a single one).
     #[default]
     Auto,
@@ -59,9 +59,10 @@ pub enum Path {
 /// Fraction kept, of 100, from which the dense path is the faster one for products of up to `batch` columns. The sparse
 /// path costs time in proportion to the weights kept, the dense one in proportion to the vectors of columns, of which the
 /// sparse one fills 4 as fast as 2 or 1. Measured at 500×784 and 1024×1024 on Zen 4, where both take as long: 64 columns and
-/// more 0.77–0.85 (AVX-512), 0.67–0.81 (AVX2); 17 to 48: 0.58–0.64, 0.47–0.61; 4 to 16: 0.34–0.39, 0.23–0.40; rows left whole,
-/// 2 and 3: 0.25–0.39, 0.19–0.28; 1: 0.22–0.48, 0.67–0.79, and 0.59, 0.74 for 4096×4096, where memory counts. (Sapphire Rapids, 128 columns: 0.68 and 0.75. The
-/// choice may decide the sign of a zero, so it is the same on every CPU.)
+/// more 0.77–0.85 (AVX-512), 0.67–0.81 (AVX2); 17 to 48: 0.58–0.64, 0.47–0.61; 4 to 16: 0.34–0.39, 0.23–0.40; rows left
+/// whole, 2 and 3: 0.25–0.39, 0.19–0.28; 1: 0.22–0.48, 0.67–0.79, and 0.59, 0.74 for 4096×4096, where memory counts, so 0.45
+/// between them. (Sapphire Rapids, 128 columns: 0.68 and 0.75. The choice may decide the sign of a zero, so it is the same on
+/// every CPU.)
 fn dense_from_percent(batch: usize) -> u64 {
     const FEWER_THAN: [(usize, u64); 4] = [(2, 45), (FEW_COLUMNS + 1, 30), (17, 35), (64, 60)];
     FEWER_THAN.iter().find(|(columns, _)| batch < *columns).map_or(85, |&(_, percent)| percent)
@@ -148,7 +149,7 @@ impl MaskedWeights {
 
     /// Says that products will have at most `batch` columns, from the next [`set_mask`](Self::set_mask) on; without it
     /// they are taken to have many. [`Path::Auto`] then chooses for that many, and for up to 3, one image at a time say, the
-    /// weights are laid out for them: with 4096 × 4096 weights, s = 0.9 and a batch of 1 a product takes a third less time.
+    /// weights are laid out for them: with 4096 × 4096 weights, s = 0.9 and a batch of 1 a product takes little more than half the time.
     /// Larger batches are still computed, if slower.
     ///
     /// ```
@@ -502,7 +503,7 @@ impl Kernel for Compress<'_> {
                 // 784×500 and 4096×4096, s = 0.5: three rows ahead into L1 0.73 and 1.53, two 0.75 and 1.64, two into
                 // L2 0.79 and 1.92.
                 let ahead = self.weights.as_ptr().wrapping_add(at + 3 * columns);
-                (0..width).step_by(16).for_each(|line| s.prefetch::<1, _>(ahead.wrapping_add(line)));
+                (0..width).step_by(16).for_each(|line| s.prefetch::<true, _>(ahead.wrapping_add(line)));
                 let room = &mut self.entries[end..];
                 end += if room.len() >= width + S::LANES {
                     compress(s, weights, self.mask, at, room)

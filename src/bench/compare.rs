@@ -12,6 +12,8 @@ pub const TOLERANCE: f64 = 0.05;
 pub struct Comparison {
     /// Whether both are of one commit, so that all that differs is noise.
     pub same_commit: bool,
+    /// Whether of both as many passes count, of as many: the better ones of more are faster.
+    pub same_passes: bool,
     /// What was measured in both.
     pub pairs: Vec<Pair>,
     /// How many rows only one of them has, of each.
@@ -54,6 +56,8 @@ impl Comparison {
         let [a, b] = [Recording::read(one)?, Recording::read(other)?];
         let commit = |recording: &Recording| recording.origin.as_ref().map(|origin| origin.commit.clone());
         let same_commit = commit(&a).is_some() && commit(&a) == commit(&b);
+        let passes = |recording: &Recording| recording.origin.as_ref().and_then(|origin| origin.passes);
+        let same_passes = passes(&a) == passes(&b);
         let pairs: Vec<Pair> = a
             .rows
             .iter()
@@ -67,7 +71,7 @@ impl Comparison {
             return Err(RecordingError::NothingInCommon { one, other });
         }
         let alone = [a.rows.len() - pairs.len(), b.rows.len().saturating_sub(pairs.len())];
-        Ok(Self { same_commit, pairs, alone })
+        Ok(Self { same_commit, same_passes, pairs, alone })
     }
 
     /// How many pairs agree.

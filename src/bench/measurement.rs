@@ -129,8 +129,8 @@ impl Measurement {
         }
     }
 
-    /// Both as one measurement of so many rounds, where `other` is of the same contestant.
-    fn pool(mut self, other: &Self) -> Self {
+    /// This with the rounds of another measurement of the same contestant.
+    fn with_rounds_of(mut self, other: &Self) -> Self {
         self.times.extend_from_slice(&other.times);
         self.with_figures()
     }
@@ -152,17 +152,17 @@ impl Measurement {
     }
 }
 
-/// Of several passes over a case, the rows of each, the `count` in which it was measured least disturbed, as one measurement of
-/// all their rounds. Other work on the machine only ever adds time, and for seconds or minutes on end: the disturbed passes are
-/// those whose medians are, on the geometric mean over the contestants, furthest above the least. For all contestants of a case the
-/// same passes count, so that their ratios are of the same moments.
+/// Of several passes over a case, the rows of each, the `count` (at least one) least disturbed as one measurement of all their
+/// rounds. Other work on the machine only ever adds time, and for seconds or minutes on end, as memory that lies badly in the
+/// caches does for a whole pass. The least disturbed passes are those with the smallest geometric mean of their medians. For all
+/// contestants of a case the same passes count, so that their ratios are of the same moments.
 pub fn pool(mut passes: Vec<Vec<Measurement>>, count: usize) -> Vec<Measurement> {
-    // The same constant is missing in all: the least medians, which need not be known.
     let slowness = |rows: &Vec<Measurement>| rows.iter().map(|row| row.seconds.ln()).sum::<f64>();
     passes.sort_by(|a, b| slowness(a).total_cmp(&slowness(b)));
     passes.truncate(count.max(1));
-    let both =
-        |a: Vec<Measurement>, b: Vec<Measurement>| a.into_iter().zip(&b).map(|(a, b)| a.pool(b)).collect();
+    let both = |a: Vec<Measurement>, b: Vec<Measurement>| {
+        a.into_iter().zip(&b).map(|(a, b)| a.with_rounds_of(b)).collect()
+    };
     passes.into_iter().reduce(both).unwrap_or_default()
 }
 

@@ -83,15 +83,23 @@ pub struct Origin {
     pub rustc: String,
     /// The command.
     pub command: String,
-    /// How often all cases were gone through, and how many of these passes count, the quietest of each case.
+    /// How often all cases were gone through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub passes: Option<[usize; 2]>,
+    pub passes: Option<Passes>,
+}
+
+/// Passes over all cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passes {
+    /// How many are made.
+    pub made: usize,
+    /// How many of them count, the least disturbed ones of each case.
+    pub counted: usize,
 }
 
 impl Origin {
-    /// This process, here and now; `machine` from before a thread was pinned to `core`, which hides the other cores; `passes`
-    /// that will be made, and that will count.
-    pub fn here(machine: Machine, core: Option<usize>, passes: [usize; 2]) -> Self {
+    /// This process, here and now; `machine` from before a thread was pinned to `core`, which hides the other cores.
+    pub fn here(machine: Machine, core: Option<usize>, passes: Passes) -> Self {
         let describe = ["describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"];
         let commit = Command::new("git").args(describe).output().ok().filter(|out| out.status.success());
         let commit = commit.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned());
@@ -126,9 +134,9 @@ impl Origin {
             "cpu       {cpu}\ncores     {cores}\nos        {os}\nbackends  {}\npinned    {pinned}\ndate      {date}\n\
              commit    {commit}\nrustc     {rustc}\ncommand   {command}\n{}",
             backends.join(", "),
-            passes.map_or_else(String::new, |[all, counted]| format!(
-                "passes    {all}, the {counted} quietest of each case\n"
-            )),
+            passes.map_or_else(String::new, |Passes { made, counted }| {
+                format!("passes    {made}, of which for each case {counted} count\n")
+            }),
         )
     }
 }

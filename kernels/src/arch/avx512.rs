@@ -221,10 +221,10 @@ impl Simd for Avx512 {
         })
     }
     #[inline(always)]
-    fn prefetch<const LEVEL: u8, T>(self, address: *const T) {
+    fn prefetch<const L1: bool, T>(self, address: *const T) {
         // SAFETY: a hint: it loads nothing into the program, and no address makes it fault.
         unsafe {
-            if LEVEL == 1 {
+            if L1 {
                 _mm_prefetch::<_MM_HINT_T0>(address.cast());
             } else {
                 _mm_prefetch::<_MM_HINT_T1>(address.cast());

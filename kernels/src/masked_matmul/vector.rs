@@ -7,7 +7,7 @@
 //!
 //! Cost: per kept weight one load for the column, one for the value and one multiply-add with a load, 1.35 cycles in all
 //! where rows are long, as [`MaskedWeights::with_batch`](crate::MaskedWeights::with_batch) leaves them (Zen 4, in L2; from L3
-//! 1.45); dense, what memory gives. Other ways: entries loaded whole and taken apart 1.6 and 1.9; 6 or 8 rows at once, more
+//! 1.45); dense, what memory gives. Other ways: entries loaded whole and taken apart 1.6, from L3 1.9; 6 or 8 rows at once, more
 //! pointers than registers, 1.85; 4, 6 or 8 rows interleaved in one stream 1.35 to 1.5, and no faster from memory.
 
 use core::array::from_fn;
@@ -136,20 +136,21 @@ impl Kernel for Sparse<'_> {
             for y in groups {
                 let group: [&[Entry]; ROWS] = from_fn(|_| rows.next().unwrap_or_default());
                 let together = group.iter().map(|row| row.len()).min().unwrap_or(0);
-                let (common, rest) = (group.map(|row| &row[..together]), group.map(|row| &row[together..]));
+                let (common, tails) = (group.map(|row| &row[..together]), group.map(|row| &row[together..]));
                 let [row0, row1, row2, row3] = common;
                 let mut sums = *y;
                 // Four short streams at once are none to the processor's prefetching.
-                let next = rest[ROWS - 1].as_ptr_range().end;
+                let next = tails[ROWS - 1].as_ptr_range().end;
                 for (at, (((e0, e1), e2), e3)) in row0.iter().zip(row1).zip(row2).zip(row3).enumerate() {
+                    // A line of 8 entries for every two steps.
                     if at % 2 == 0 {
-                        s.prefetch::<2, _>(next.wrapping_add(at * ROWS));
+                        s.prefetch::<false, _>(next.wrapping_add(at * ROWS));
                     }
                     let [y0, y1, y2, y3] = sums;
                     sums = [add(s, e0, x, y0), add(s, e1, x, y1), add(s, e2, x, y2), add(s, e3, x, y3)];
                 }
-                for (i, rest) in rest.into_iter().enumerate() {
-                    y[i] = rest.iter().fold(sums[i], |y, entry| add(s, entry, x, y));
+                for (i, tail) in tails.into_iter().enumerate() {
+                    y[i] = tail.iter().fold(sums[i], |y, entry| add(s, entry, x, y));
                 }
             }
             for (y, row) in rest.iter_mut().zip(rows) {

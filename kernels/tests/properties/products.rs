@@ -216,7 +216,8 @@ fn path() -> impl Strategy<Value = Path> {
 /// depends on the columns announced.
 fn is_dense(path: Path, columns: usize, mask: &PackedMask) -> bool {
     let percent = match columns {
-        0..=3 => 30,
+        0..=1 => 45,
+        2..=3 => 30,
         4..=16 => 35,
         17..=63 => 60,
         _ => 85,
