@@ -23,17 +23,17 @@ const PUBLISHED_GRID: [&str; 2] = [
 const CALIBRATED: &[&str] = &[
     "--network=784-64-10",
     "--init=kaiming-normal",
-    "--init-scale=1.85",
+    "--init-scale=2.3",
     "--normalize=unit",
     "--train-images=20000",
     "--batch=750",
     "--pretrain-epochs=240",
-    "--pretrain-lr=1",
+    "--pretrain-lr=0.6",
     "--pretrain-schedule=cosine",
     "--pretrain-momentum=0.9",
     "--prune-epochs=1",
-    "--prune-lr=0.85",
-    "--momentum=0.08",
+    "--prune-lr=1",
+    "--momentum=0.2",
 ];
 
 impl Preset {
