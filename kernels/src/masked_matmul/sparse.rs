@@ -17,12 +17,13 @@
 //! Measured on Zen 4, 128×784×500, fraction of FMA peak:
 //! * sums that rest in Y instead, a batch apart from each other: 0.75 → 0.80 at s = 0.5, 7 points more at s = 0.95 without;
 //!   at 1024³ they fall on the same sets of L2 and are lost to L3;
-//! * the weight broadcast from memory, which saves three instructions and takes a load port: 0.80 → 0.73, and 3 points less at s = 0.95;
+//! * the weight broadcast from memory, which saves three instructions and takes a load port: 0.80 → 0.73, and 3 points less at
+//!   s = 0.95;
 //! * two outputs at once, to overlap their starts: lost more in instructions than it gained (0.55 → 0.49 at s = 0.95), in
 //!   panels of 32 columns with twice the block or more too (0.45–0.47);
 //! * panels of 32 columns with twice the block, one output at a time: 0.49, since two chains wait for themselves;
 //! * outputs in the order of their numbers of kept weights, so that no loop end is mispredicted: 1–2 %, since the
-//!   processor walks far enough ahead to hide it;
+//!   processor walks far enough ahead to hide it.
 //!
 //! At s = 0.95 an output has 8 kept weights in a block, and each multiply-add of a vector takes 1.8 cycles: 0.2 of them for the
 //! copies of X, 0.3 for reading and writing sums, 0.2 for misses of L1. Copying the next slice, a row of it with each output,
