@@ -138,6 +138,13 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn prefetch<const L1: bool, T>(self, _address: *const T) {}
 
+    /// `x` itself, its address computed into one register before anything is read there; a hint. Otherwise the compiler adds
+    /// two registers in each of many reads, and Intel's processors make two operations of a multiply-add with such an operand.
+    #[inline(always)]
+    fn at_one_address<T>(self, x: &T) -> &T {
+        x
+    }
+
     #[inline(always)]
     fn load(self, src: &[f32]) -> Self::F32 {
         bytemuck::pod_read_unaligned(bytemuck::cast_slice(&src[..Self::LANES]))

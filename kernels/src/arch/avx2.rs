@@ -37,6 +37,32 @@ impl Avx2 {
     }
 }
 
+/// [`Simd::prefetch`] of every x86-64 CPU.
+#[inline(always)]
+pub(super) fn prefetch<const L1: bool, T>(address: *const T) {
+    // SAFETY: a hint: it loads nothing into the program, and no address makes it fault.
+    unsafe {
+        if L1 {
+            _mm_prefetch::<_MM_HINT_T0>(address.cast());
+        } else {
+            _mm_prefetch::<_MM_HINT_T1>(address.cast());
+        }
+    }
+}
+
+/// [`Simd::at_one_address`] of every x86-64 CPU.
+#[inline(always)]
+#[expect(clippy::pointers_in_nomem_asm_block, reason = "nothing is read or written there")]
+pub(super) fn at_one_address<T>(x: &T) -> &T {
+    let mut address = core::ptr::from_ref(x);
+    // SAFETY: no instruction at all: what comes back is the address of `x`. That may be any for the compiler, which thus
+    // cannot take it apart again.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags));
+        &*address
+    }
+}
+
 /// Bytes of this CPU's L1 data cache, 32 KiB where it does not tell. Asked once: under a hypervisor the instruction takes
 /// tens of microseconds.
 pub(super) fn l1_bytes() -> usize {
@@ -273,14 +299,11 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn prefetch<const L1: bool, T>(self, address: *const T) {
-        // SAFETY: a hint: it loads nothing into the program, and no address makes it fault.
-        unsafe {
-            if L1 {
-                _mm_prefetch::<_MM_HINT_T0>(address.cast());
-            } else {
-                _mm_prefetch::<_MM_HINT_T1>(address.cast());
-            }
-        }
+        prefetch::<L1, T>(address);
+    }
+    #[inline(always)]
+    fn at_one_address<T>(self, x: &T) -> &T {
+        at_one_address(x)
     }
     #[inline(always)]
     fn here(self, v: __m256i) -> __m256i {

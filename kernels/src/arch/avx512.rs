@@ -222,14 +222,11 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn prefetch<const L1: bool, T>(self, address: *const T) {
-        // SAFETY: a hint: it loads nothing into the program, and no address makes it fault.
-        unsafe {
-            if L1 {
-                _mm_prefetch::<_MM_HINT_T0>(address.cast());
-            } else {
-                _mm_prefetch::<_MM_HINT_T1>(address.cast());
-            }
-        }
+        super::avx2::prefetch::<L1, T>(address);
+    }
+    #[inline(always)]
+    fn at_one_address<T>(self, x: &T) -> &T {
+        super::avx2::at_one_address(x)
     }
     #[inline(always)]
     fn load_partial(self, src: &[f32]) -> __m512 {

@@ -7,7 +7,7 @@
 //! bit; the last block's go to Y.
 //!
 //! Cost per kept weight, of 8 vectors: 8 multiply-adds with one load each, so 4 cycles on a machine with two of both per
-//! cycle; one integer load for value and column, and 8 instructions that fit beside them (5 on AVX-512). Per output and
+//! cycle; one integer load for value and column, and 9 instructions that fit beside them (6 on AVX-512). Per output and
 //! block: a run of sums read and written, from L2, and a fresh start of the pipeline.
 //!
 //! That loads and multiply-adds go together is what bounds it: a loop of nothing but multiply-adds with one factor from L1
@@ -203,7 +203,7 @@ fn walk<S: Simd, const VECTORS: usize>(
 ) -> [S::F32; VECTORS] {
     for &entry in entries {
         let weight = s.splat(value(entry));
-        let x = &slice[column(entry) % BLOCK_MOST];
+        let x = s.at_one_address(&slice[column(entry) % BLOCK_MOST]);
         for v in 0..VECTORS {
             sums[v] = s.mul_add(weight, x[v], sums[v]);
         }
