@@ -332,8 +332,9 @@ impl Slice {
         let columns = if l1 < 48 << 10 { PANEL_MOST / 2 } else { PANEL_MOST }.min(8 * S::LANES);
         let fitting = |bytes: usize| (bytes / (columns * size_of::<f32>())).clamp(8, BLOCK_MOST);
         // An input's activations are 4 cache lines (8 and 4 vectors on AVX2 and Zen 4) or 8. Sapphire Rapids, the smaller slice
-        // against the larger, fraction of peak at 128×784×500: AVX2, 4 lines, 0.64 against 0.70 at s = 0.8; AVX-512, 8 lines,
-        // 0.56 against 0.48 at s = 0.8, 0.46 against 0.43 at 0.9, 0.41 against 0.40 at 0.925, 0.31 against 0.34 at 0.95.
+        // against the larger, fraction of each instruction set's own peak at 128×784×500: AVX2, 4 lines, 0.64 against 0.70 at
+        // s = 0.8; AVX-512, 8 lines, 0.56 against 0.48 at s = 0.8, 0.46 against 0.43 at 0.9, 0.41 against 0.40 at 0.925,
+        // 0.31 against 0.34 at 0.95.
         let sparse_from = if columns == PANEL_MOST { 14 } else { 4 };
         Self { columns, block: fitting(l1 / 8 * 7), block_sparse: fitting(l1 / 2 * 3), sparse_from }
     }

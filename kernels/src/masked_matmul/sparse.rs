@@ -11,8 +11,8 @@
 //! block: a run of sums read and written, from L2, and a fresh start of the pipeline.
 //!
 //! That loads and multiply-adds go together is what bounds it: a loop of nothing but multiply-adds with one factor from L1
-//! reaches 0.93 of FMA peak on Zen 4, but 0.60 to 0.78 on Sapphire Rapids with AVX-512 (0.95 with AVX2, of half the peak),
-//! where 0.51 to 0.57 is reached at 128×784×500 and s = 0.5.
+//! reaches 0.93 of FMA peak on Zen 4, 0.91 on Sapphire Rapids with AVX-512, or 0.50 to 0.60 when the core's other thread is
+//! busy too. There 0.67 and 0.55 are reached at 128×784×500 and s = 0.5.
 //!
 //! Measured on Zen 4, 128×784×500, fraction of FMA peak:
 //! * sums that rest in Y instead, a batch apart from each other: 0.75 → 0.80 at s = 0.5, 7 points more at s = 0.95 without;
