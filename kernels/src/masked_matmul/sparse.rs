@@ -20,7 +20,8 @@
 //! * the weight broadcast from memory, which saves three instructions and takes a load port: 0.80 → 0.73, and 3 points less at
 //!   s = 0.95;
 //! * two outputs at once, to overlap their starts: lost more in instructions than it gained (0.55 → 0.49 at s = 0.95), in
-//!   panels of 32 columns with twice the block or more too (0.45–0.47);
+//!   panels of 32 columns with twice the block or more too (0.45–0.47); on Sapphire Rapids it gains, in panels of 64 columns
+//!   of 128: 0.34 → 0.38 at s = 0.95, 0.46 → 0.50 at 0.9, but 0.57 → 0.53 at 0.8; not enough for a second way to walk;
 //! * panels of 32 columns with twice the block, one output at a time: 0.49, since two chains wait for themselves;
 //! * outputs in the order of their numbers of kept weights, so that no loop end is mispredicted: 1–2 %, since the
 //!   processor walks far enough ahead to hide it.
