@@ -93,7 +93,7 @@ pub struct Origin {
 pub struct Passes {
     /// How many are made.
     pub made: usize,
-    /// How many of them count, the least disturbed ones of each case.
+    /// How many of them count, the least disturbed ones of each contestant; where five were made, of each case.
     pub counted: usize,
 }
 
@@ -135,7 +135,7 @@ impl Origin {
              commit    {commit}\nrustc     {rustc}\ncommand   {command}\n{}",
             backends.join(", "),
             passes.map_or_else(String::new, |Passes { made, counted }| {
-                format!("passes    {made}, of which for each case {counted} count\n")
+                format!("passes    {made}, of which for each contestant {counted} count\n")
             }),
         )
     }
