@@ -35,12 +35,11 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Most depth of a block along K: a panel of B then takes 25 (AVX2) or 100 KiB (AVX-512), which the machine streams from
-/// L2 fast enough; deeper blocks load and store C less often. Fraction of FMA peak at 512×784×500 / 1024³ by the depth that
-/// comes of it, AVX-512 on Zen 4: 98 → 0.89 / 0.86, 131 → 0.88 / 0.89, 262 → 0.92 / 0.92, 392 → 0.95 / 0.95 (341), 512 → 0.95
-/// at 1024³, all of K → 0.94 / 0.95; on Sapphire Rapids: 196 → 0.83 / 0.78 (171), 262 → 0.85 / 0.87 (256), 392 → 0.87 / 0.84
-/// (341), 512 → 0.67 at 1024³.
-const DEPTH: usize = 400;
+/// Most depth of a block along K: a panel of B then takes 32 (AVX2) or 130 KiB (AVX-512), which the machine streams from
+/// L2 fast enough; deeper blocks load and store C less often. Fraction of FMA peak at 512×784×500 / 1024³ (AVX-512,
+/// Zen 4), by the depth that comes of it: 98 → 0.89 / 0.86, 131 → 0.88 / 0.89, 262 → 0.92 / 0.92, 392 → 0.95 / 0.95 (341),
+/// 512 → 0.95 at 1024³, all of K → 0.94 / 0.95. On Sapphire Rapids 256, 341 and 512 are alike at 1024³ (best 0.80 to 0.84).
+const DEPTH: usize = 520;
 
 /// The depth of the blocks along K, all about the same: a short last one would cost as much in loads and stores of C.
 fn block_depth(k: usize) -> usize {
