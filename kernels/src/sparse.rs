@@ -249,6 +249,9 @@ pub(crate) struct CompressedRows {
     entries: Vec<Entry>,
 }
 
+/// Bytes of a cache line.
+pub(crate) const LINE: usize = 64;
+
 /// A kept weight: its value in the high half, its column within the block in the low half.
 pub(crate) type Entry = u64;
 
@@ -289,6 +292,13 @@ pub(crate) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
+    /// Cache lines of a row's kept weights, on average.
+    pub(crate) fn lines_of_a_row(self) -> usize {
+        let rows = self.starts.len() - 1;
+        let kept = self.starts[rows] - self.starts[0];
+        (kept * size_of::<Entry>()).div_ceil(rows.max(1) * LINE)
+    }
+
     /// The kept weights of each row.
     #[inline(always)]
     pub(crate) fn rows(self) -> impl ExactSizeIterator<Item = &'a [Entry]> {
@@ -302,24 +312,12 @@ impl<'a> Block<'a> {
 }
 
 /// A slice of activations, which the sparse products keep in L1 while all outputs walk over it.
-///
-/// Measured at 512×784×500 on Zen 4 (AVX-512, L1 of 32 KiB, 64 columns), fraction of FMA peak at s = 0.5 / 0.8 by inputs:
-/// 96 → 0.77 / 0.69, 112 → 0.78 / 0.72, 128 → 0.77 / 0.71, 160 → 0.75 / 0.70, 192 → 0.63 / 0.66; at 1024³ and
-/// s = 0.9 / 0.95: 112 → 0.55 / 0.41, 160 → 0.56 / 0.44, 192 → 0.57 / 0.48, 224 → 0.53 / 0.46. On Sapphire Rapids
-/// (48 KiB, 128 columns), 128×784×500, s = 0.5 / 0.8 / 0.95: 56 → 0.56 / 0.50 / 0.27, 80 → 0.56 / 0.51 / 0.31,
-/// 96 → 0.55 / 0.51 / 0.31, 128 → 0.50 / 0.48 / 0.34, 160 → 0.37 / 0.44 / 0.34; 64 columns and 112: 0.45 / 0.42 / 0.31.
-/// AVX2 there, 64 columns: 112 → 0.36 / 0.32 / 0.27, 160 → 0.35 / 0.32 / 0.27, 224 → 0.35 / 0.33 / 0.29. NEON and scalar: not measured.
 #[derive(Clone, Copy)]
 pub(crate) struct Slice {
     /// Columns of activations.
     pub(crate) columns: usize,
-    /// Inputs, one block of the weights: 7/8 of L1.
-    block: usize,
-    /// Inputs where few weights are kept: then starting on an output, once per block, costs more than reading part of the
-    /// slice from L2. 3/2 of L1.
-    block_sparse: usize,
-    /// So it is where fewer than one weight in as many is kept.
-    sparse_from: usize,
+    /// Inputs that fill 7/8 of L1.
+    fitting: usize,
 }
 
 impl Slice {
@@ -330,13 +328,29 @@ impl Slice {
     pub(crate) fn of<S: Simd>(s: S) -> Self {
         let l1 = s.l1_bytes();
         let columns = if l1 < 48 << 10 { PANEL_MOST / 2 } else { PANEL_MOST }.min(8 * S::LANES);
-        let fitting = |bytes: usize| (bytes / (columns * size_of::<f32>())).clamp(8, BLOCK_MOST);
-        // An input's activations are 4 cache lines (8 and 4 vectors on AVX2 and Zen 4) or 8. Sapphire Rapids, the smaller slice
-        // against the larger, fraction of each instruction set's own peak at 128×784×500: AVX2, 4 lines, 0.64 against 0.70 at
-        // s = 0.8; AVX-512, 8 lines, 0.56 against 0.48 at s = 0.8, 0.46 against 0.43 at 0.9, 0.41 against 0.40 at 0.925,
-        // 0.31 against 0.34 at 0.95.
-        let sparse_from = if columns == PANEL_MOST { 14 } else { 4 };
-        Self { columns, block: fitting(l1 / 8 * 7), block_sparse: fitting(l1 / 2 * 3), sparse_from }
+        Self { columns, fitting: l1 / 8 * 7 / (columns * size_of::<f32>()) }
+    }
+
+    /// Inputs, one block of the weights, of which `keep` is the fraction kept.
+    ///
+    /// As many as fit in L1; more where few weights are kept, since a start on an output, of which there is one per block,
+    /// then costs more than reading part of the slice from L2. Starts cost 1/inputs for each input, reads beyond L1
+    /// keep · columns · inputs, about; so the best number is in inverse proportion to √(keep · columns).
+    ///
+    /// Measured on Zen 4 (AVX-512, 64 columns, L1 of 32 KiB; AVX2 alike), fraction of FMA peak at 256×4096×4096, and at
+    /// 512×784×500, by KiB of the slice:
+    /// * s = 0.7: 28 → 0.65, 32 → 0.59, 40 → 0.58, 48 → 0.57
+    /// * s = 0.85: 28 → 0.62, 32 → 0.60, 40 → 0.63, 48 → 0.58, 56 → 0.58
+    /// * s = 0.93: 28 → 0.48, 40 → 0.55, 48 → 0.57, 56 → 0.56, 64 → 0.55, 80 → 0.52
+    /// * s = 0.95: 40 → 0.48, 48 → 0.50, 56 → 0.52, 64 → 0.52, 80 → 0.50, 127 → 0.45; 0.53, 0.53, 0.53, 0.54, 0.52, 0.48
+    /// * s = 0.98: 48 → 0.29, 64 → 0.35, 80 → 0.39, 127 → 0.42; 0.33, 0.35, 0.35, 0.35
+    ///
+    /// On Sapphire Rapids (48 KiB, 128 columns), 128×784×500, s = 0.5 / 0.8 / 0.95 by inputs: 80 → 0.56 / 0.51 / 0.31,
+    /// 96 → 0.55 / 0.51 / 0.31, 128 → 0.50 / 0.48 / 0.34, 160 → 0.37 / 0.44 / 0.34, where this says 84 / 84 / 132. NEON,
+    /// scalar and sparser weights there: not measured.
+    fn inputs(self, keep: f64) -> usize {
+        let more = (16.0 / (keep * self.columns as f64)).sqrt().max(1.0);
+        ((self.fitting as f64 * more) as usize).clamp(8, BLOCK_MOST)
     }
 }
 
@@ -362,7 +376,7 @@ const MOST_COLUMNS: usize = 1 << 31;
 pub(crate) const PANEL_MOST: usize = 128;
 
 /// No block has more columns, unless rows are left whole: a power of two, so that a column within a block needs no check.
-pub(crate) const BLOCK_MOST: usize = 256;
+pub(crate) const BLOCK_MOST: usize = 512;
 
 impl CompressedRows {
     fn new(rows: usize, columns: usize) -> Self {
@@ -376,6 +390,11 @@ impl CompressedRows {
 
     pub(crate) fn columns(&self) -> usize {
         self.columns
+    }
+
+    /// Bytes of the kept weights.
+    pub(crate) fn bytes(&self) -> usize {
+        self.starts[self.segments()] * size_of::<Entry>()
     }
 
     /// Number of blocks.
@@ -423,13 +442,10 @@ impl CompressedRows {
         kept: usize,
         whole_rows: bool,
     ) {
-        let Slice { block, block_sparse, sparse_from, .. } = engine.backend().run(FindSlice);
         let most = if whole_rows {
             self.columns.clamp(1, MOST_COLUMNS)
-        } else if kept >= weights.len() / sparse_from {
-            block
         } else {
-            block_sparse
+            engine.backend().run(FindSlice).inputs(kept as f64 / weights.len().max(1) as f64)
         };
         // Blocks of about the same size: a short last one would cost as much as a full one.
         self.block =
