@@ -188,6 +188,25 @@ fn masked_products_have_the_same_bits_on_every_backend() {
     }
 }
 
+/// Several chunks of outputs, blocks of inputs and panels of columns at once.
+#[test]
+fn masked_products_larger_than_scratch_memory() {
+    let (outputs, inputs, batch) = (1030, 260, 66);
+    let (weights, x) = (noise(outputs * inputs, 8), noise(inputs * batch, 9));
+    let mask = PackedMask::from_fn(weights.len(), |i| i * i % 5 < 2);
+    let effective = |o: usize, i: usize| {
+        let at = o * inputs + i;
+        if mask.get(at) { weights[at] } else { 0.0 }
+    };
+    let expected = oracle(outputs, batch, inputs, effective, |i, b| x[i * batch + b]);
+    everywhere(expected.len(), &expected, same_number, |engine, y| {
+        let layer = MaskedWeights::new(engine, &weights, outputs, inputs);
+        let mut layer = layer.unwrap().with_path(Path::Sparse);
+        layer.set_mask(engine, &mask).unwrap();
+        forward(engine, &layer, &x, batch, Activation::Identity, y, &mut Workspace::default()).unwrap();
+    });
+}
+
 #[test]
 fn dense_products() {
     for &(outputs, inputs, batch) in SHAPES {
