@@ -331,25 +331,36 @@ impl Slice {
         Self { columns, fitting: l1 / 8 * 7 / (columns * size_of::<f32>()) }
     }
 
-    /// Inputs, one block of the weights, of which `keep` is the fraction kept.
+    /// Inputs, one block of the weights, of `weights` of which `kept` are kept.
     ///
     /// As many as fit in L1; more where few weights are kept, since a start on an output, of which there is one per block,
-    /// then costs more than reading part of the slice from L2. Starts cost 1/inputs for each input, reads beyond L1
-    /// keep · columns · inputs, about; so the best number is in inverse proportion to √(keep · columns).
+    /// then costs more than reading part of the slice from L2. For each output, starts cost in proportion to 1/inputs, and reads
+    /// beyond L1 to keep · inputs, about; so the best number is in inverse proportion to √keep. It is larger where kept
+    /// weights are too many to stay in L2 beside the rest: a start waits for them.
     ///
-    /// Measured on Zen 4 (AVX-512, 64 columns, L1 of 32 KiB; AVX2 alike), fraction of FMA peak at 256×4096×4096, and at
-    /// 512×784×500, by KiB of the slice:
-    /// * s = 0.7: 28 → 0.65, 32 → 0.59, 40 → 0.58, 48 → 0.57
-    /// * s = 0.85: 28 → 0.62, 32 → 0.60, 40 → 0.63, 48 → 0.58, 56 → 0.58
-    /// * s = 0.93: 28 → 0.48, 40 → 0.55, 48 → 0.57, 56 → 0.56, 64 → 0.55, 80 → 0.52
-    /// * s = 0.95: 40 → 0.48, 48 → 0.50, 56 → 0.52, 64 → 0.52, 80 → 0.50, 127 → 0.45; 0.53, 0.53, 0.53, 0.54, 0.52, 0.48
-    /// * s = 0.98: 48 → 0.29, 64 → 0.35, 80 → 0.39, 127 → 0.42; 0.33, 0.35, 0.35, 0.35
+    /// Measured on Zen 4 (64 columns, L1 of 32 KiB), fraction of FMA peak by inputs, AVX-512 / AVX2:
     ///
-    /// On Sapphire Rapids (48 KiB, 128 columns), 128×784×500, s = 0.5 / 0.8 / 0.95 by inputs: 80 → 0.56 / 0.51 / 0.31,
-    /// 96 → 0.55 / 0.51 / 0.31, 128 → 0.50 / 0.48 / 0.34, 160 → 0.37 / 0.44 / 0.34, where this says 84 / 84 / 132. NEON,
-    /// scalar and sparser weights there: not measured.
-    fn inputs(self, keep: f64) -> usize {
-        let more = (16.0 / (keep * self.columns as f64)).sqrt().max(1.0);
+    /// | | 112 | 136 | 160 | 200 | 264 |
+    /// |---|---|---|---|---|---|
+    /// | 128×784×500, s = 0.9 | 0.67 / 0.63 | 0.67 / 0.62 | 0.67 / 0.61 | 0.65 / 0.58 | 0.59 / 0.54 |
+    /// | 128×784×500, s = 0.95 | 0.55 / 0.51 | 0.56 / 0.52 | 0.57 / 0.52 | 0.56 / 0.50 | 0.52 / 0.48 |
+    /// | 512×784×500, s = 0.95 | 0.53 / 0.50 | 0.54 / 0.50 | 0.55 / 0.50 | 0.54 / 0.49 | 0.51 / 0.46 |
+    /// | 512×784×500, s = 0.98 | 0.33 / 0.32 | 0.35 / 0.33 | 0.35 / 0.34 | 0.36 / 0.34 | 0.35 / 0.34 |
+    ///
+    /// | 256×4096×4096 | 112 | 128 | 152 | 176 | 208 | 248 | 320 | 456 |
+    /// |---|---|---|---|---|---|---|---|---|
+    /// | s = 0.8 | 0.59 / 0.55 | 0.62 / 0.57 | 0.56 / 0.54 | 0.58 / 0.54 | 0.56 / 0.53 | 0.50 / 0.50 | 0.44 / 0.47 | 0.38 / 0.39 |
+    /// | s = 0.9 | 0.56 / 0.51 | 0.55 / 0.52 | 0.55 / 0.53 | 0.57 / 0.52 | 0.53 / 0.52 | 0.51 / 0.51 | 0.45 / 0.49 | 0.40 / 0.46 |
+    /// | s = 0.95 | 0.39 / 0.38 | 0.42 / 0.41 | 0.46 / 0.43 | 0.49 / 0.42 | 0.50 / 0.45 | 0.51 / 0.45 | 0.48 / 0.45 | 0.44 / 0.44 |
+    /// | s = 0.98 | 0.20 / 0.20 | 0.22 / 0.23 | 0.25 / 0.25 | 0.27 / 0.27 | 0.30 / 0.31 | 0.34 / 0.33 | 0.39 / 0.36 | 0.41 / 0.39 |
+    ///
+    /// On Sapphire Rapids (48 KiB, 128 columns), 128×784×500, s = 0.5 / 0.8 / 0.95: 80 → 0.56 / 0.51 / 0.31, 96 → 0.55 / 0.51 /
+    /// 0.31, 128 → 0.50 / 0.48 / 0.34, 160 → 0.37 / 0.44 / 0.34, where this says 84 / 84 / 140. Not measured: NEON, scalar, and
+    /// there what is sparser or larger.
+    fn inputs(self, weights: usize, kept: usize) -> usize {
+        let far = kept * size_of::<Entry>() >= 384 << 10;
+        let keep = kept as f64 / weights.max(1) as f64;
+        let more = (if far { 0.25 } else { 0.14 } / keep).sqrt().max(1.0);
         ((self.fitting as f64 * more) as usize).clamp(8, BLOCK_MOST)
     }
 }
@@ -377,6 +388,9 @@ pub(crate) const PANEL_MOST: usize = 128;
 
 /// No block has more columns, unless rows are left whole: a power of two, so that a column within a block needs no check.
 pub(crate) const BLOCK_MOST: usize = 512;
+
+/// Most blocks have no more columns: of a column within them the byte it is stored in is all that counts.
+pub(crate) const BLOCK_USUAL: usize = 256;
 
 impl CompressedRows {
     fn new(rows: usize, columns: usize) -> Self {
@@ -445,7 +459,7 @@ impl CompressedRows {
         let most = if whole_rows {
             self.columns.clamp(1, MOST_COLUMNS)
         } else {
-            engine.backend().run(FindSlice).inputs(kept as f64 / weights.len().max(1) as f64)
+            engine.backend().run(FindSlice).inputs(weights.len(), kept)
         };
         // Blocks of about the same size: a short last one would cost as much as a full one.
         self.block =

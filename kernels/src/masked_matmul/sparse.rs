@@ -28,8 +28,12 @@
 //!
 //! At s = 0.95 an output has 8 kept weights in a block, and each multiply-add of a vector takes 1.8 cycles: 0.2 of them for the
 //! copies of X, 0.3 for reading and writing sums, 0.2 for misses of L1. Copying the next slice, a row of it with each output,
-//! was slower (0.55 → 0.47 of peak; 0.80 → 0.77 at s = 0.5), and so was asking for sums or rows of Y ahead; for rows of X, as
-//! fast.
+//! was slower (0.55 → 0.47 of peak; 0.80 → 0.77 at s = 0.5), and so was asking for sums or rows of Y ahead.
+//!
+//! Larger products wait for L3 and memory, which is why what comes is asked for ([`Ahead`]). Zen 4, 256×4096×4096, s = 0.5 / 0.8 /
+//! 0.9 / 0.95: 0.54 / 0.48 / 0.45 / 0.47 without, with kept weights 0.64 / 0.53 / 0.47 / 0.50, with X too 0.67 / 0.56 / 0.55 /
+//! 0.54; where the kept weights came from L2 (always those of the first block) it was 0.76 / 0.66 / – / 0.54 without. Panels
+//! of 128 columns, which read kept weights half as often: 0.69 / 0.58 / 0.45 / 0.43, and AVX2 has no registers for them.
 
 use super::epilogue::Epilogue;
 use super::rows::{copy_padded, store_row};
@@ -37,14 +41,17 @@ use super::vector;
 use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
 use crate::simd::{Kernel, Simd};
-use crate::sparse::{BLOCK_MOST, Block, CompressedRows, Entry, LINE, PANEL_MOST, Slice, column, value};
+use crate::sparse::{
+    BLOCK_MOST, BLOCK_USUAL, Block, CompressedRows, Entry, LINE, PANEL_MOST, Slice, column, value,
+};
 
 /// Outputs whose unfinished sums rest in L2 while block after block is added to them: 256 KiB, and twice that in panels of
 /// 128 columns.
 const CHUNK: usize = 1024;
 
-/// Bytes of activations from which on the next slice is asked for: they are no longer in L2.
-const X_ASKED_FROM: usize = 512 << 10;
+/// Bytes of activations from which on the next slice is asked for: they are far from L2. (In L2 it would cost 3 % at s = 0.5
+/// and 5 % at 0.95.)
+const X_ASKED_FROM: usize = 2 << 20;
 
 /// Bytes of kept weights from which on those to come are asked for: they are no longer in L3, or not for long. Below, the
 /// processor's own prefetching is enough, and asking costs 3 % (4 MiB, 1024³ at s = 0.5: 0.74 → 0.71 of peak).
@@ -134,6 +141,8 @@ impl Multiply<'_> {
         let Self { weights, x, batch, first_row, slices_rest, epilogue, .. } = *self;
         let (sums, slices) = self.scratch.split_at_mut(CHUNK * PANEL_MOST);
         let width = VECTORS * S::LANES;
+        let far_x = size_of_val(x) >= X_ASKED_FROM;
+        let far_weights = weights.bytes() >= WEIGHTS_ASKED_FROM && width >= PANEL_MOST / 2;
         let (blocks, chunks) = (weights.blocks(), self.y.len().div_ceil(CHUNK * batch));
         for (chunk, y) in self.y.chunks_mut(CHUNK * batch).enumerate() {
             let rows = y.len() / batch;
@@ -167,53 +176,59 @@ impl Multiply<'_> {
                 } else {
                     (&x[next_input * batch + next_column..], batch)
                 };
-                let many_weights = weights.bytes() >= WEIGHTS_ASKED_FROM && width >= PANEL_MOST / 2;
+                let slice = &slices[slice..];
                 let ahead = Ahead {
-                    next,
+                    next: next.as_ptr(),
                     stride,
-                    inputs: if size_of_val(x) >= X_ASKED_FROM { block.inputs } else { 0 },
-                    lines: if many_weights { block.lines_of_a_row() } else { 0 },
+                    wait: if far_x { rows.saturating_sub(block.inputs) } else { usize::MAX },
+                    lines: if far_weights { block.lines_of_a_row() } else { 0 },
                 };
-                s.apart(Walk::<VECTORS> { block, slice: &slices[slice..], sums, begin, end, ahead });
+                if far_x || far_weights || block.inputs > BLOCK_USUAL {
+                    s.apart(Walk::<VECTORS, BLOCK_MOST> { block, slice, sums, begin, end, ahead });
+                } else {
+                    s.apart(Walk::<VECTORS, BLOCK_USUAL> { block, slice, sums, begin, end, ahead });
+                }
             }
         }
     }
 }
 
-/// One block of inputs for a panel of columns.
-struct Walk<'a, const VECTORS: usize> {
+/// One block of up to `MOST` inputs for a panel of columns. With [`BLOCK_USUAL`] of them nothing is asked for; otherwise that
+/// costs 2 % where there is nothing to ask for, and a larger `MOST` another 1 %.
+struct Walk<'a, const VECTORS: usize, const MOST: usize> {
     block: Block<'a>,
-    /// The block's activations, `[BLOCK_MOST, width]` and whatever follows.
+    /// The block's activations, `[MOST, width]` and whatever follows.
     slice: &'a [f32],
     /// The sums of the chunk's outputs, `[CHUNK, width]`.
     sums: &'a mut [f32],
     /// Whether the sums begin with this block, and whether they end with it.
     begin: bool,
     end: Option<End<'a>>,
-    ahead: Ahead<'a>,
+    ahead: Ahead,
 }
 
 /// What outputs ask for so that it is in L2 when its turn comes.
-#[derive(Clone, Copy)]
-struct Ahead<'a> {
-    /// The next slice's activations, an input's `stride` after those of the one before.
-    next: &'a [f32],
+struct Ahead {
+    /// The next slice's first activation, and how far apart its inputs are.
+    next: *const f32,
     stride: usize,
-    /// How many of the next slice's inputs, one with each of the last outputs.
-    inputs: usize,
+    /// How many outputs go by before each asks for an input of the next slice: it is there in time for them and not too early.
+    wait: usize,
     /// How many cache lines of kept weights with each output: as many with all, so that no loop end is mispredicted.
     lines: usize,
 }
 
-impl Ahead<'_> {
+impl Ahead {
     /// Asks for `width` activations of an input of the next slice, and for kept weights that come after `entries`.
     #[inline(always)]
-    fn ask<S: Simd>(self, s: S, width: usize, input: Option<usize>, entries: &[Entry]) {
-        if let Some(input) = input {
-            let x = self.next.as_ptr().wrapping_add(input * self.stride);
-            (0..width * size_of::<f32>())
-                .step_by(LINE)
-                .for_each(|at| s.prefetch::<false, _>(x.wrapping_byte_add(at)));
+    fn ask<S: Simd>(&mut self, s: S, width: usize, entries: &[Entry]) {
+        if self.wait > 0 {
+            self.wait -= 1;
+        } else {
+            (0..width)
+                .step_by(LINE / size_of::<f32>())
+                .for_each(|at| s.prefetch::<false, _>(self.next.wrapping_add(at)));
+            self.next = self.next.wrapping_add(self.stride);
         }
         let entries = entries.as_ptr().wrapping_byte_add(DISTANCE);
         (0..self.lines).for_each(|line| s.prefetch::<false, _>(entries.wrapping_byte_add(line * LINE)));
@@ -230,28 +245,30 @@ struct End<'a> {
     epilogue: Epilogue<'a>,
 }
 
-impl<const VECTORS: usize> Kernel for Walk<'_, VECTORS> {
+impl<const VECTORS: usize, const MOST: usize> Kernel for Walk<'_, VECTORS, MOST> {
     type Out = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         let width = VECTORS * S::LANES;
-        let slice: &[[S::F32; VECTORS]] = bytemuck::cast_slice(&self.slice[..BLOCK_MOST * width]);
-        let slice: &[_; BLOCK_MOST] = slice.try_into().expect("a slice of the widest block");
+        let slice: &[[S::F32; VECTORS]] = bytemuck::cast_slice(&self.slice[..MOST * width]);
+        let slice: &[_; MOST] = slice.try_into().expect("a slice of the widest block");
         let sums: &mut [[S::F32; VECTORS]] = bytemuck::cast_slice_mut(&mut self.sums[..CHUNK * width]);
         let rows = self.block.rows().zip(sums.iter_mut());
         let begin = |sums: &[S::F32; VECTORS]| if self.begin { [s.splat(0.0); VECTORS] } else { *sums };
-        let ahead = self.ahead;
-        let first_asking = rows.len().saturating_sub(ahead.inputs);
-        let ask = |row: usize, entries: &[Entry]| ahead.ask(s, width, row.checked_sub(first_asking), entries);
+        let mut ask = |entries: &[Entry]| {
+            if MOST > BLOCK_USUAL {
+                self.ahead.ask(s, width, entries);
+            }
+        };
         let Some(End { y, batch, first_column, columns, first_row, epilogue }) = self.end else {
-            for (row, (entries, sums)) in rows.enumerate() {
-                ask(row, entries);
+            for (entries, sums) in rows {
+                ask(entries);
                 *sums = walk(s, entries, slice, begin(sums));
             }
             return;
         };
         for (row, ((entries, sums), y)) in rows.zip(y.chunks_exact_mut(batch)).enumerate() {
-            ask(row, entries);
+            ask(entries);
             let sums = walk(s, entries, slice, begin(sums));
             let y = &mut y[first_column..first_column + columns];
             if columns == width {
@@ -266,15 +283,15 @@ impl<const VECTORS: usize> Kernel for Walk<'_, VECTORS> {
 
 /// The sums plus each kept weight times its input's activations.
 #[inline(always)]
-fn walk<S: Simd, const VECTORS: usize>(
+fn walk<S: Simd, const VECTORS: usize, const MOST: usize>(
     s: S,
     entries: &[Entry],
-    slice: &[[S::F32; VECTORS]; BLOCK_MOST],
+    slice: &[[S::F32; VECTORS]; MOST],
     mut sums: [S::F32; VECTORS],
 ) -> [S::F32; VECTORS] {
     for &entry in entries {
         let weight = s.splat(value(entry));
-        let x = s.at_one_address(&slice[column(entry) % BLOCK_MOST]);
+        let x = s.at_one_address(&slice[column(entry) % MOST]);
         for v in 0..VECTORS {
             sums[v] = s.mul_add(weight, x[v], sums[v]);
         }
