@@ -1,6 +1,6 @@
 //! Weights under a mask, compressed.
 //!
-//! The sparse kernels walk, for a slice of the inputs that fits in L1, one output after another: so the kept weights
+//! The sparse kernels walk, for a slice of the inputs that fits in L1 or nearly, one output after another: so the kept weights
 //! are stored slice by slice ("block"), within a block row by row, within a row by ascending column. Each is one 8-byte
 //! entry of value and column: a single integer load brings both, which leaves the machine's two vector load ports to
 //! the activations. (A batch of 1 has loads to spare, and takes [`halves`]. Two arrays, of values and of 16-bit columns, were
@@ -243,6 +243,8 @@ pub(crate) struct CompressedRows {
     rows: usize,
     columns: usize,
     block: usize,
+    /// Whether rows were left whole when asked for.
+    whole_rows: bool,
     /// Where each (block, row) begins in `entries`, block-major, and where the last one ends.
     starts: Vec<usize>,
     /// The kept weights; as many as were ever kept at once.
@@ -311,7 +313,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// A slice of activations, which the sparse products keep in L1 while all outputs walk over it.
+/// A slice of activations, which the sparse products keep in L1, or partly in L2, while all outputs walk over it.
 #[derive(Clone, Copy)]
 pub(crate) struct Slice {
     /// Columns of activations.
@@ -335,7 +337,7 @@ impl Slice {
     ///
     /// As many as fit in L1; more where few weights are kept, since a start on an output, of which there is one per block,
     /// then costs more than reading part of the slice from L2. For each output, starts cost in proportion to 1/inputs, and reads
-    /// beyond L1 to keep · inputs, about; so the best number is in inverse proportion to √keep. It is larger where kept
+    /// beyond L1 to keep · inputs, about; so the best number is in inverse proportion to √keep. More still where kept
     /// weights are too many to stay in L2 beside the rest: a start waits for them.
     ///
     /// Measured on Zen 4 (64 columns, L1 of 32 KiB), fraction of FMA peak by inputs, AVX-512 / AVX2:
@@ -355,7 +357,7 @@ impl Slice {
     /// | s = 0.98 | 0.20 / 0.20 | 0.22 / 0.23 | 0.25 / 0.25 | 0.27 / 0.27 | 0.30 / 0.31 | 0.34 / 0.33 | 0.39 / 0.36 | 0.41 / 0.39 |
     ///
     /// On Sapphire Rapids (48 KiB, 128 columns), 128×784×500, s = 0.5 / 0.8 / 0.95: 80 → 0.56 / 0.51 / 0.31, 96 → 0.55 / 0.51 /
-    /// 0.31, 128 → 0.50 / 0.48 / 0.34, 160 → 0.37 / 0.44 / 0.34, where this says 84 / 84 / 140. Not measured: NEON, scalar, and
+    /// 0.31, 128 → 0.50 / 0.48 / 0.34, 160 → 0.37 / 0.44 / 0.34, where this says 84 / 93 / 140. AVX2 there, s = 0.8: 0.64 with 168 inputs, 0.70 with 256, where this says 187. Not measured: NEON, scalar, and
     /// there what is sparser or larger.
     fn inputs(self, weights: usize, kept: usize) -> usize {
         let far = kept * size_of::<Entry>() >= 384 << 10;
@@ -389,13 +391,13 @@ pub(crate) const PANEL_MOST: usize = 128;
 /// No block has more columns, unless rows are left whole: a power of two, so that a column within a block needs no check.
 pub(crate) const BLOCK_MOST: usize = 512;
 
-/// Most blocks have no more columns: of a column within them the byte it is stored in is all that counts.
+/// Most blocks of AVX2 and AVX-512 have no more columns: of a column within them the byte it is stored in is all that counts.
 pub(crate) const BLOCK_USUAL: usize = 256;
 
 impl CompressedRows {
     fn new(rows: usize, columns: usize) -> Self {
         // Both follow from the first mask; of a matrix without weights there may be any number of rows.
-        Self { rows, columns, block: 1, starts: Vec::new(), entries: Vec::new() }
+        Self { rows, columns, block: 1, whole_rows: false, starts: Vec::new(), entries: Vec::new() }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -416,9 +418,9 @@ impl CompressedRows {
         self.columns.div_ceil(self.block)
     }
 
-    /// Whether a block may have more than [`BLOCK_MOST`] columns.
+    /// Whether whole rows are too long for a usual block; no other block has more than [`BLOCK_MOST`] columns.
     pub(crate) fn has_wide_blocks(&self) -> bool {
-        self.block > BLOCK_MOST
+        self.whole_rows && self.block > BLOCK_USUAL
     }
 
     fn segments(&self) -> usize {
@@ -456,6 +458,7 @@ impl CompressedRows {
         kept: usize,
         whole_rows: bool,
     ) {
+        self.whole_rows = whole_rows;
         let most = if whole_rows {
             self.columns.clamp(1, MOST_COLUMNS)
         } else {

@@ -1,7 +1,7 @@
 //! Kept weights × activations: Y = W · X with W compressed, X `[K, N]`, Y `[M, N]`.
 //!
 //! The batch lies in the lanes. For a panel of up to 128 columns and a block of inputs ([`Slice`]), that piece of X is copied
-//! into an aligned slice that fits in L1, where an input's activations are one run; then each output walks its kept
+//! into an aligned slice that fits in L1 or nearly, where an input's activations are one run; then each output walks its kept
 //! weights in the block: broadcast the weight, multiply-add it with the input's run into accumulators that never leave
 //! the registers. Between blocks the sums of up to [`CHUNK`] outputs rest side by side in scratch memory, which changes no
 //! bit; the last block's go to Y.
@@ -54,14 +54,15 @@ const CHUNK: usize = 1024;
 const X_ASKED_FROM: usize = 2 << 20;
 
 /// Bytes of kept weights from which on those to come are asked for: they are no longer in L3, or not for long. Below, the
-/// processor's own prefetching is enough, and asking costs 3 % (4 MiB, 1024³ at s = 0.5: 0.74 → 0.71 of peak).
+/// processor's own prefetching is enough, and asking costs 3 % (4 MiB, 1024³ at s = 0.5: 0.74 → 0.71 of peak). Not in panels
+/// of less than 64 columns: 16×4096×4096 at s = 0.5 became slower (0.27 → 0.23).
 const WEIGHTS_ASKED_FROM: usize = 6 << 20;
 
 /// How many bytes ahead kept weights are asked for.
 const DISTANCE: usize = 4 << 10;
 
-/// Up to so many inputs, the slices of a panel rest side by side until the last of several chunks of outputs: 2 MiB for 4096 of
-/// them. Copied again for each chunk, 256×4096×4096 is 4 % slower at s = 0.9 and 0.95, 13 % at 0.99.
+/// Up to so many inputs, the slices of a panel rest side by side until the last of several chunks of outputs: room of 2 MiB for
+/// 4096 of them. Copied again for each chunk, 256×4096×4096 is 4 % slower at s = 0.9 and 0.95, 13 % at 0.99.
 const RESTING_MOST: usize = 8192;
 
 /// Computes Y.
@@ -193,8 +194,8 @@ impl Multiply<'_> {
     }
 }
 
-/// One block of up to `MOST` inputs for a panel of columns. With [`BLOCK_USUAL`] of them nothing is asked for; otherwise that
-/// costs 2 % where there is nothing to ask for, and a larger `MOST` another 1 %.
+/// One block of up to `MOST` inputs for a panel of columns. With [`BLOCK_USUAL`] it asks for nothing: to ask costs 2 % even where
+/// there is nothing to ask for, and a larger `MOST` another 1 %.
 struct Walk<'a, const VECTORS: usize, const MOST: usize> {
     block: Block<'a>,
     /// The block's activations, `[MOST, width]` and whatever follows.
@@ -212,7 +213,8 @@ struct Ahead {
     /// The next slice's first activation, and how far apart its inputs are.
     next: *const f32,
     stride: usize,
-    /// How many outputs go by before each asks for an input of the next slice: it is there in time for them and not too early.
+    /// How many outputs go by before each asks for an input of the next slice, in time and not so early that it is lost again;
+    /// `usize::MAX` if none does.
     wait: usize,
     /// How many cache lines of kept weights with each output: as many with all, so that no loop end is mispredicted.
     lines: usize,
