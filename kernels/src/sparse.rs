@@ -357,8 +357,9 @@ impl Slice {
     /// | s = 0.98 | 0.20 / 0.20 | 0.22 / 0.23 | 0.25 / 0.25 | 0.27 / 0.27 | 0.30 / 0.31 | 0.34 / 0.33 | 0.39 / 0.36 | 0.41 / 0.39 |
     ///
     /// On Sapphire Rapids (48 KiB, 128 columns), 128×784×500, s = 0.5 / 0.8 / 0.95: 80 → 0.56 / 0.51 / 0.31, 96 → 0.55 / 0.51 /
-    /// 0.31, 128 → 0.50 / 0.48 / 0.34, 160 → 0.37 / 0.44 / 0.34, where this says 84 / 93 / 140. AVX2 there, s = 0.8: 0.64 with 168 inputs, 0.70 with 256, where this says 187. Not measured: NEON, scalar, and
-    /// there what is sparser or larger.
+    /// 0.31, 128 → 0.50 / 0.48 / 0.34, 160 → 0.37 / 0.44 / 0.34, where this says 84 / 93 / 140. AVX2
+    /// there, s = 0.8: 0.64 with 168 inputs, 0.70 with 256, where this says 187. Not measured: NEON, scalar, and there what is
+    /// sparser or larger.
     fn inputs(self, weights: usize, kept: usize) -> usize {
         let far = kept * size_of::<Entry>() >= 384 << 10;
         let keep = kept as f64 / weights.max(1) as f64;

@@ -53,8 +53,8 @@ pub struct Shape {
 ///
 /// It grows to what the largest call took, and is never given back: for sparse weights 768 KiB per thread, and
 /// where a thread has more than 1024 outputs and there are at most 8192 inputs, 512 bytes more for each input (for the input
-/// gradient read outputs for inputs and inputs for outputs); for dense ones a copy of X or dY (its floats and at most 15 more for each row), and for
-/// the input gradient of the weights too (M · K floats and at most 32 · K more); for the weight gradient a copy of Xᵀ (its
+/// gradient read outputs for inputs and inputs for outputs); for dense ones a copy of X or dY (its floats and at most 15 more
+/// for each row), and for the input gradient of the weights too (M · K floats and at most 32 · K more); for the weight gradient a copy of Xᵀ (its
 /// floats and at most 15 more for each image); for a batch of 1 next to nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
