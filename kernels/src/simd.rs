@@ -101,18 +101,19 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
-    /// Writes, for each lane whose bit is set, an integer with the bit pattern of `v`'s lane in the high and `columns`'
-    /// lane in the low half, packed to the front, then anything, `LANES` elements in all. Bits from `LANES` on must be 0.
+    /// Writes, for each lane whose bit is set, an integer with the bit pattern of `v`'s lane in the high half and its column,
+    /// `first`'s lane plus the lane's index, in the low half, packed to the front, then anything, `LANES` elements in all. Bits
+    /// from `LANES` on must be 0, all lanes of `first` the same.
     #[inline(always)]
-    fn compress_entries(self, columns: Self::I32, v: Self::F32, bits: u32, dst: &mut [u64]) {
+    fn compress_entries(self, first: Self::I32, v: Self::F32, bits: u32, dst: &mut [u64]) {
         let values = bytemuck::cast_slice::<Self::F32, u32>(core::slice::from_ref(&v));
-        let columns = bytemuck::cast_slice::<Self::I32, u32>(core::slice::from_ref(&columns));
+        let first = bytemuck::cast_slice::<Self::I32, u32>(core::slice::from_ref(&first));
         let dst = &mut dst[..Self::LANES];
         let mut rest = bits;
         let mut kept = 0;
         while rest != 0 {
             let i = rest.trailing_zeros() as usize;
-            dst[kept] = u64::from(values[i]) << 32 | u64::from(columns[i]);
+            dst[kept] = u64::from(values[i]) << 32 | u64::from(first[i].wrapping_add(i as u32));
             rest &= rest - 1;
             kept += 1;
         }

@@ -325,7 +325,7 @@ impl Kernel for Masks {
                     u64::from(x[l].to_bits()) << 32 | u64::from(base.wrapping_add(l as u32))
                 });
                 let mut packed = [77; MOST_LANES + 1];
-                s.compress_entries(s.add_i32(s.iota_i32(), s.splat_i32(base as i32)), vx, bits, &mut packed);
+                s.compress_entries(s.splat_i32(base as i32), vx, bits, &mut packed);
                 assert_eq!(packed[..count], kept(&entries, bits), "compress_entries {bits:b}");
                 let after = &packed[S::LANES..];
                 assert!(after.iter().all(|&p| p == 77), "compress_entries {bits:b} writes too much");

@@ -255,11 +255,11 @@ impl Simd for Avx2 {
         self.store_i32(packed, dst);
     }
     #[inline(always)]
-    fn compress_entries(self, columns: __m256i, v: __m256, bits: u32, dst: &mut [u64]) {
+    fn compress_entries(self, first: __m256i, v: __m256, bits: u32, dst: &mut [u64]) {
         let positions = self.positions_i32(bits);
         let (low, high) = op!({
             let values = _mm256_castps_si256(_mm256_permutevar8x32_ps(v, positions));
-            let columns = _mm256_permutevar8x32_epi32(columns, positions);
+            let columns = _mm256_add_epi32(first, positions);
             // Interleaving works within 128-bit halves; the halves are put in order afterwards.
             let (even, odd) =
                 (_mm256_unpacklo_epi32(columns, values), _mm256_unpackhi_epi32(columns, values));

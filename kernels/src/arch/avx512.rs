@@ -162,17 +162,18 @@ impl Simd for Avx512 {
         self.store_i32(op!(_mm512_maskz_compress_epi32(bits as __mmask16, v)), dst);
     }
     #[inline(always)]
-    fn compress_entries(self, columns: __m512i, v: __m512, bits: u32, dst: &mut [u64]) {
+    fn compress_entries(self, first: __m512i, v: __m512, bits: u32, dst: &mut [u64]) {
         let (low, high) = (bits as __mmask8, (bits >> 8) as __mmask8);
         let halves: [[u64; 8]; 2] = bytemuck::cast(op!({
             let values = _mm512_castps_si512(v);
+            let columns = _mm512_add_epi32(first, self.iota_i32());
             // Column i, value i, column i + 1, …: lanes of `values` count from 16. Entries made before they are packed:
             // packing columns and values in 32-bit lanes took 11.6 cycles a vector instead of 7.4 (Zen 4).
-            let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            let second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+            let low_half = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high_half = _mm512_add_epi32(low_half, _mm512_set1_epi32(8));
             [
-                _mm512_maskz_compress_epi64(low, _mm512_permutex2var_epi32(columns, first, values)),
-                _mm512_maskz_compress_epi64(high, _mm512_permutex2var_epi32(columns, second, values)),
+                _mm512_maskz_compress_epi64(low, _mm512_permutex2var_epi32(columns, low_half, values)),
+                _mm512_maskz_compress_epi64(high, _mm512_permutex2var_epi32(columns, high_half, values)),
             ]
         }));
         let dst = &mut dst[..16];
