@@ -566,9 +566,8 @@ impl Kernel for Compress<'_> {
 /// `room`. With a check for each vector 784×100 weights took 0.79 cycles each, this 0.68 (AVX-512, a Xeon with 2 MiB of L2). So
 /// does what lies in L2 and beyond. Short pieces of rows far apart are no stream to the processor's prefetching: Zen 4, cycles a weight at
 /// 784×500 and 4096×4096, s = 0.5, weights three rows ahead into L1 0.73 and 1.53, two 0.75 and 1.64, two into L2 0.79 and 1.92.
-/// Entries are a stream, yet asking for a line of them per line of weights, which is what is written at s = 0.5, saves
-/// more: on that Xeon, 784×500, s = 0.3 / 0.5 / 0.8 / 0.95, 1.37 / 1.05 / 0.84 / 0.74 instead of 1.56 / 1.30 / 1.03 / 0.81 (with the
-/// checks gone), be they 32 or 1024 entries ahead.
+/// Entries are a stream, yet asking for a line of them per line of weights, which is what is written at s = 0.5, saves more:
+/// on that Xeon, 784×500, s = 0.3 / 0.5 / 0.8, 1.39 / 1.04 / 0.84 instead of 1.51 / 1.24 / 0.84, be they 32 or 1024 entries ahead.
 #[inline(always)]
 fn compress<S: Simd>(
     s: S,
