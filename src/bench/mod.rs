@@ -31,6 +31,7 @@ mod recording;
 mod subset_sum;
 mod tables;
 mod top_k;
+mod turn;
 
 pub use case::{Case, Contestant, Kernel, Machinery, Scale, cases};
 pub use check::WrongResult;
@@ -40,6 +41,7 @@ pub use measurement::{Measurement, Role, Task, Unit, pool};
 pub use pin::pin;
 pub use recording::{Origin, Passes, Recorded, Recording, RecordingError};
 pub use tables::{check as check_tables, clock, figure, generate as generate_tables, write as write_tables};
+pub use turn::Turn;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use clap::Args;
 use slth::Error;
 use slth::bench::{
     self, Case, Comparison, Kernel, Machinery, Measurement, Origin, Passes, Recording, Role, Sampling, Scale,
-    TOLERANCE, Unit, cases, figure, measure, pin, pool,
+    TOLERANCE, Turn, Unit, cases, figure, measure, pin, pool,
 };
 
 use super::list::List;
@@ -90,7 +90,7 @@ const QUICK: Duration = Duration::from_secs(25);
 const PASSES: Passes = Passes { made: 7, counted: 3 };
 
 /// What the rounds of a case may take in all passes together.
-const BUDGET: Duration = Duration::from_millis(1500);
+const BUDGET: Duration = Duration::from_millis(2100);
 
 /// Measures; the text is what remains to be printed.
 pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
@@ -144,13 +144,19 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
     let place =
         arguments.save.then(|| Recording::place(&origin, &arguments.results, arguments.force)).transpose()?;
     let budget = if *quick { QUICK / cases.len() as u32 } else { BUDGET / passes.made as u32 };
-    let sampling = Sampling { budget, least: if passes.made > 1 { 2 } else { 3 }, rounds: *rounds };
+    let sampling = Sampling { budget, least: if passes.made > 1 { 4 } else { 3 }, rounds: *rounds };
     let mut found: Vec<Vec<Vec<Measurement>>> = vec![Vec::new(); cases.len()];
     let mut recording = Recording { origin: Some(origin), rows: Vec::new() };
-    let watch = Instant::now();
+    let (watch, mut told) = (Instant::now(), false);
     for pass in 1..=passes.made {
         for (at, (case, found)) in cases.iter().zip(&mut found).enumerate() {
+            let turn = Turn::take(|| {
+                if !std::mem::replace(&mut told, true) {
+                    note("another benchmark runs on this machine: taking turns with it");
+                }
+            });
             found.push(measure(case, &machinery, sampling)?);
+            drop(turn);
             if place.is_some() {
                 let (case, cases, seconds) = (at + 1, cases.len(), watch.elapsed().as_secs());
                 note(&format!("pass {pass} of {}, case {case} of {cases}, {seconds} s", passes.made));

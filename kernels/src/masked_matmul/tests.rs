@@ -188,23 +188,30 @@ fn masked_products_have_the_same_bits_on_every_backend() {
     }
 }
 
-/// Several chunks of outputs, blocks of inputs and panels of columns at once.
+/// Several chunks of outputs, blocks of inputs and panels of columns at once, in scratch memory that holds another product's
+/// slices and sums; where slices lie side by side, and where they are too many for that.
 #[test]
 fn masked_products_larger_than_scratch_memory() {
-    let (outputs, inputs, batch) = (1030, 260, 66);
-    let (weights, x) = (noise(outputs * inputs, 8), noise(inputs * batch, 9));
-    let mask = PackedMask::from_fn(weights.len(), |i| i * i % 5 < 2);
-    let effective = |o: usize, i: usize| {
-        let at = o * inputs + i;
-        if mask.get(at) { weights[at] } else { 0.0 }
-    };
-    let expected = oracle(outputs, batch, inputs, effective, |i, b| x[i * batch + b]);
-    everywhere(expected.len(), &expected, same_number, |engine, y| {
-        let layer = MaskedWeights::new(engine, &weights, outputs, inputs);
-        let mut layer = layer.unwrap().with_path(Path::Sparse);
-        layer.set_mask(engine, &mask).unwrap();
-        forward(engine, &layer, &x, batch, Activation::Identity, y, &mut Workspace::default()).unwrap();
-    });
+    for (outputs, inputs, batch, kept) in [(1030, 260, 66, [0, 1]), (1026, 8200, 2, [3, 3])] {
+        let (weights, x) = (noise(outputs * inputs, 8), noise(inputs * batch, 9));
+        let modulus = if inputs > 8192 { 61 } else { 5 };
+        let mask = PackedMask::from_fn(weights.len(), |i| kept.contains(&(i * i % modulus)));
+        let effective = |o: usize, i: usize| {
+            let at = o * inputs + i;
+            if mask.get(at) { weights[at] } else { 0.0 }
+        };
+        let expected = oracle(outputs, batch, inputs, effective, |i, b| x[i * batch + b]);
+        let other = noise(inputs * batch, 10);
+        everywhere(expected.len(), &expected, same_number, |engine, y| {
+            let layer = MaskedWeights::new(engine, &weights, outputs, inputs);
+            let mut layer = layer.unwrap().with_path(Path::Sparse);
+            layer.set_mask(engine, &mask).unwrap();
+            let workspace = &mut Workspace::default();
+            for x in [&other, &x] {
+                forward(engine, &layer, x, batch, Activation::Identity, y, workspace).unwrap();
+            }
+        });
+    }
 }
 
 #[test]
