@@ -558,16 +558,17 @@ impl Kernel for Compress<'_> {
     }
 }
 
-/// Puts those of up to 64 weights, from `column` of a row's piece on, whose bits are set in the mask, of which the piece's first is
-/// `at`, to the front of `room`, and returns how many. May write anything up to the 64th entry. `ahead` is how many weights further on
+/// Puts the kept ones of up to 64 weights to the front of `room`, and returns how many. They are those from `column` on of a piece
+/// of a row whose first bit in the mask is `at`. May write anything up to the 64th entry. `ahead` is how many weights further on
 /// those are that are needed soon.
 ///
-/// Instructions count: all of a word's entries begin at the number of bits set below them, which the compiler knows to be within
-/// `room`. With a check for each vector 784×100 weights took 0.79 cycles each, this 0.68 (AVX-512, a Xeon with 2 MiB of L2). So
-/// does what lies in L2 and beyond. Short pieces of rows far apart are no stream to the processor's prefetching: Zen 4, cycles a weight at
-/// 784×500 and 4096×4096, s = 0.5, weights three rows ahead into L1 0.73 and 1.53, two 0.75 and 1.64, two into L2 0.79 and 1.92.
-/// Entries are a stream, yet asking for a line of them per line of weights, which is what is written at s = 0.5, saves more:
-/// on that Xeon, 784×500, s = 0.3 / 0.5 / 0.8, 1.39 / 1.04 / 0.84 instead of 1.51 / 1.24 / 0.84, be they 32 or 1024 entries ahead.
+/// Two things count. One is the number of instructions: all of a word's entries begin at the number of bits set below them, which
+/// the compiler knows to be within `room`. With a check for each vector 784×100 weights took 0.79 cycles each, this 0.68 (AVX-512,
+/// a Xeon with 2 MiB of L2). The other is what lies in L2 and beyond. Short pieces of rows far apart are no stream to the
+/// processor's prefetching: Zen 4, cycles a weight at 784×500 and 4096×4096, s = 0.5, weights three rows ahead into L1 0.73 and
+/// 1.53, two 0.75 and 1.64, two into L2 0.79 and 1.92. Entries are a stream, yet asking for a line of them per line of weights,
+/// which is what is written at s = 0.5, saves more: on that Xeon, 784×500, s = 0.3 / 0.5 / 0.8, 1.39 / 1.04 / 0.84 instead of
+/// 1.51 / 1.24 / 0.84, be they 32 or 1024 entries ahead. (Without both 1.56 / 1.31 / 1.03.)
 #[inline(always)]
 fn compress<S: Simd>(
     s: S,

@@ -3,7 +3,10 @@
 use std::env::temp_dir;
 use std::fs::{File, OpenOptions, TryLockError};
 
-/// The right to measure, which one process of this machine has at a time, until it is dropped.
+use crate::input;
+
+/// The right to measure, which one of the processes that have the same directory for temporary files has at a time, until it is
+/// dropped or the process ends.
 ///
 /// Two benchmarks at once would measure each other. Taken for every case anew it lets them alternate case by case, so that
 /// both meet the machine in the same state: how far their figures agree is then what the benchmark itself leaves uncertain.
@@ -13,8 +16,8 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Waits for it in the order of asking, after `waiting` if another process has it. `None` where the system has no such
-    /// locks, or no place for them.
+    /// Waits for it, after `waiting` if another has it; of two, none gets it twice while the other waits. Who has it must
+    /// not take it again. `None` where the system has no such locks, or no place for them.
     pub fn take(waiting: impl FnOnce()) -> Option<Self> {
         // Who gives the right back and asks again at once must not overtake who waits: that one holds the place of the next.
         let (next, right) = (file("next")?, file("turn")?);
@@ -35,11 +38,11 @@ impl Turn {
     }
 }
 
-/// An empty file for all users of this machine, of which nothing but the lock counts.
+/// An empty file, perhaps another user's, of which nothing but the lock counts.
 fn file(name: &str) -> Option<File> {
     let path = temp_dir().join(format!("slth-bench.{name}"));
     let mine = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    mine.or_else(|_| File::open(path)).ok()
+    mine.or_else(|_| input::open(&path)).ok()
 }
 
 #[cfg(test)]
@@ -51,7 +54,7 @@ mod tests {
 
     #[test]
     fn one_at_a_time() {
-        let first = Turn::take(|| ()).unwrap();
+        let Some(first) = Turn::take(|| ()) else { return eprintln!("no locks here") };
         let (waits, waiting) = channel();
         let (has, got) = channel();
         let second = thread::spawn(move || {

@@ -150,11 +150,15 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
     let (watch, mut told) = (Instant::now(), false);
     for pass in 1..=passes.made {
         for (at, (case, found)) in cases.iter().zip(&mut found).enumerate() {
-            let turn = Turn::take(|| {
+            let mut tell = |text| {
                 if !std::mem::replace(&mut told, true) {
-                    note("another benchmark runs on this machine: taking turns with it");
+                    note(text);
                 }
-            });
+            };
+            let turn = Turn::take(|| tell("another benchmark runs on this machine: taking turns with it"));
+            if turn.is_none() {
+                tell("no lock in the directory for temporary files: run no other benchmark at the same time");
+            }
             found.push(measure(case, &machinery, sampling)?);
             drop(turn);
             if place.is_some() {
@@ -215,7 +219,7 @@ fn comparison(comparison: &Comparison) -> String {
     } else if share >= 90.0 {
         "one commit: the recordings can be relied on".to_owned()
     } else {
-        "one commit, yet less than 90 % agree: the machine was not idle, measure again".to_owned()
+        "one commit, yet less than 90 % agree: other work disturbed the machine, measure again".to_owned()
     };
     let caution =
         if *same_passes { "" } else { "; not of as many passes: the better ones of more are faster" };
