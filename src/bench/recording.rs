@@ -91,7 +91,7 @@ pub struct Origin {
 /// Passes over all cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passes {
-    /// How many are made.
+    /// How many are made of a case, at most; exactly, where fewer than 21.
     pub made: usize,
     /// How many of them count, the least disturbed ones of each contestant; where five were made, of each case.
     pub counted: usize,
@@ -135,7 +135,7 @@ impl Origin {
              commit    {commit}\nrustc     {rustc}\ncommand   {command}\n{}",
             backends.join(", "),
             passes.map_or_else(String::new, |Passes { made, counted }| {
-                format!("passes    {made}, of which for each contestant {counted} count\n")
+                format!("passes    {made} at most, of which for each contestant {counted} count\n")
             }),
         )
     }

@@ -18,8 +18,8 @@ use slth::results::Machine;
 
 /// Measure the kernels and the pipeline, beside other people's and the machine's limits.
 ///
-/// Every result is checked, then all contestants of a case take turns: ours on every backend, peers and limits. All cases are
-/// gone through seven times, and of each contestant the three least disturbed passes count. Tables give
+/// Every result is checked, then all contestants of a case take turns: ours on every backend, peers and limits. A case is gone
+/// through 7 to 21 times, as half a minute allows, and of each contestant the three least disturbed passes count. Tables give
 /// medians with half the distance of the quartiles in percent, the least time, the rate at the median, and its ratios to the
 /// limit and to the best peer on as many threads. Peers beyond the standard library are there when built with
 /// `--features peers`.
@@ -82,15 +82,22 @@ pub(super) struct BenchArguments {
 /// All of a quick measurement, checking the results not included.
 const QUICK: Duration = Duration::from_secs(25);
 
-/// How often all cases are gone through otherwise, each time with new inputs at other addresses: the rounds of one pass are alike,
-/// as the machine is in one state then. Of two recordings on a shared machine 76 % of the rows agreed within 5 % with three passes
-/// and 69 % with five when all counted, 85 to 89 % (three recordings) with the better three of five, the same for all contestants of a
-/// case. Where the cores' other threads were busy most of the time, 765 rows, as few as 29 % agreed in that way, 34 % with three passes
-/// of each contestant's own, 41 % with those of seven, 45 % of nine, and 43 % when all nine counted.
-const PASSES: Passes = Passes { made: 7, counted: 3 };
+/// How often a case is gone through otherwise, at most, each time with new inputs at other addresses: the rounds of one pass are
+/// alike, as the machine is in one state then. Of two recordings on a shared machine 76 % of the rows agreed within 5 % with three
+/// passes and 69 % with five when all counted, 85 to 89 % (three recordings) with the better three of five, the same for all
+/// contestants of a case, and 87 % with three of seven, of each contestant its own (two recordings in turns). Drawn from ten passes of
+/// 704 rows, as if each state of the machine came by chance, 86 % do with three of 7, 90 % of 14, 92 % of 21; passes until three are
+/// within 3 % end too early: 88 % for as many as 9.8 on average.
+const PASSES: Passes = Passes { made: 21, counted: 3 };
 
-/// What the rounds of a case may take in all passes together.
-const BUDGET: Duration = Duration::from_millis(2100);
+/// A case gets as many passes as it has time for, but so many at least: runs that take long differ least.
+const FEWEST_PASSES: usize = 7;
+
+/// The time of a case, its preparations included.
+const CASE: Duration = Duration::from_secs(30);
+
+/// What the rounds of a case may take in one pass.
+const PASS: Duration = Duration::from_millis(150);
 
 /// Measures; the text is what remains to be printed.
 pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
@@ -143,27 +150,41 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
     let origin = Origin::here(machine, pinned, passes);
     let place =
         arguments.save.then(|| Recording::place(&origin, &arguments.results, arguments.force)).transpose()?;
-    let budget = if *quick { QUICK / cases.len() as u32 } else { BUDGET / passes.made as u32 };
-    let sampling = Sampling { budget, least: if passes.made > 1 { 4 } else { 3 }, rounds: *rounds };
+    let budget = match passes.made {
+        1 if *quick => QUICK / cases.len() as u32,
+        _ => PASS,
+    };
+    let sampling = Sampling { budget, least: 3, rounds: *rounds };
     let mut found: Vec<Vec<Vec<Measurement>>> = vec![Vec::new(); cases.len()];
+    let mut wanted = vec![passes.made; cases.len()];
     let mut recording = Recording { origin: Some(origin), rows: Vec::new() };
     let (watch, mut told) = (Instant::now(), false);
     for pass in 1..=passes.made {
         for (at, (case, found)) in cases.iter().zip(&mut found).enumerate() {
-            let mut tell = |text| {
-                if !std::mem::replace(&mut told, true) {
-                    note(text);
+            if pass <= wanted[at] {
+                let mut tell = |text| {
+                    if !std::mem::replace(&mut told, true) {
+                        note(text);
+                    }
+                };
+                let turn =
+                    Turn::take(|| tell("another benchmark runs on this machine: taking turns with it"));
+                if turn.is_none() {
+                    tell(
+                        "no lock in the directory for temporary files: run no other benchmark at the same time",
+                    );
                 }
-            };
-            let turn = Turn::take(|| tell("another benchmark runs on this machine: taking turns with it"));
-            if turn.is_none() {
-                tell("no lock in the directory for temporary files: run no other benchmark at the same time");
-            }
-            found.push(measure(case, &machinery, sampling)?);
-            drop(turn);
-            if place.is_some() {
-                let (case, cases, seconds) = (at + 1, cases.len(), watch.elapsed().as_secs());
-                note(&format!("pass {pass} of {}, case {case} of {cases}, {seconds} s", passes.made));
+                let start = Instant::now();
+                found.push(measure(case, &machinery, sampling)?);
+                drop(turn);
+                if pass == 1 && passes.made > 1 {
+                    let fit = (CASE.as_secs_f64() / start.elapsed().as_secs_f64()) as usize;
+                    wanted[at] = fit.clamp(FEWEST_PASSES, passes.made);
+                }
+                if place.is_some() {
+                    let (case, cases, seconds) = (at + 1, cases.len(), watch.elapsed().as_secs());
+                    note(&format!("pass {pass} of {}, case {case} of {cases}, {seconds} s", passes.made));
+                }
             }
             if pass < passes.made {
                 continue;
