@@ -85,7 +85,8 @@ const QUICK: Duration = Duration::from_secs(25);
 /// How often a case is gone through otherwise, at most, each time with new inputs at other addresses: the rounds of one pass are
 /// alike, as the machine is in one state then. Of two recordings on a shared machine 76 % of the rows agreed within 5 % with three
 /// passes and 69 % with five when all counted, 85 to 89 % (three recordings) with the better three of five, the same for all
-/// contestants of a case, and 87 % with three of seven, of each contestant its own (two recordings in turns). Drawn from ten passes of
+/// contestants of a case, and 87 % with three of seven, of each contestant its own (two recordings in turns). Where the cores' other
+/// threads were busy most of the time, 765 rows, 41 % with three of seven, 45 % of nine. Drawn from ten passes of
 /// 704 rows, as if each state of the machine came by chance, 86 % do with three of 7, 90 % of 14, 92 % of 21; passes until three are
 /// within 3 % end too early: 88 % for as many as 9.8 on average.
 const PASSES: Passes = Passes { made: 21, counted: 3 };
@@ -93,7 +94,8 @@ const PASSES: Passes = Passes { made: 21, counted: 3 };
 /// A case gets as many passes as it has time for, but so many at least: runs that take long differ least.
 const FEWEST_PASSES: usize = 7;
 
-/// The time of a case, its preparations included.
+/// The time of a case, its preparations included. Its first pass tells how many fit: where that is near a whole number, two
+/// recordings may differ by a pass.
 const CASE: Duration = Duration::from_secs(30);
 
 /// What the rounds of a case may take in one pass.
