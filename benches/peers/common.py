@@ -8,9 +8,10 @@ import statistics
 import sys
 import time
 
-# Seconds: as in src/bench/measure.rs.
-SAMPLE = 2e-3
+# As in src/bench: seconds, and how much longer than the least one an undisturbed round takes.
+SAMPLE = 0.5e-3
 SHORT = 20e-3
+UNDISTURBED = 0.05
 
 
 def pin():
@@ -31,15 +32,16 @@ def digits(seconds):
     return float(f"{seconds:.5e}")
 
 
-def emit(task, who, unit, work, seconds, threads=1, role="peer", backend=None):
-    """Prints the measurement made of the times of single runs."""
+def emit(task, who, unit, work, seconds, threads=1, role="peer", backend=None, within=UNDISTURBED):
+    """Prints the measurement made of the times of single runs, of which those within so much of the least one count."""
     times = sorted(seconds)
+    undisturbed = [time for at, time in enumerate(times) if time <= (1 + within) * times[0] or at < len(times) // 50]
     quartiles = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
     row = task | {"who": who, "role": role, "threads": threads, "unit": unit, "work": work}
     if backend is not None:
         row["backend"] = backend
-    row |= {"seconds": digits(statistics.median(times)), "least": digits(times[0])}
-    row |= {"quartiles": [digits(quartiles[0]), digits(quartiles[-1])], "rounds": len(times)}
+    row |= {"seconds": digits(statistics.median(undisturbed)), "least": digits(times[0])}
+    row |= {"quartiles": [digits(quartiles[0]), digits(quartiles[-1])], "rounds": len(times), "undisturbed": len(undisturbed)}
     print(json.dumps(row), flush=True)
 
 

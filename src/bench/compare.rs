@@ -12,7 +12,7 @@ pub const TOLERANCE: f64 = 0.05;
 pub struct Comparison {
     /// Whether both are of one commit, so that all that differs is noise.
     pub same_commit: bool,
-    /// Whether of both as many passes count, of as many: the better ones of more are faster.
+    /// Whether both made as many passes, and count alike: the best of more are faster.
     pub same_passes: bool,
     /// What was measured in both.
     pub pairs: Vec<Pair>,
@@ -39,7 +39,7 @@ impl Pair {
         ratio.max(1.0 / ratio) <= 1.0 + TOLERANCE
     }
 
-    /// Whether it is a change, not noise: the medians differ by more than [`TOLERANCE`], and the middle halves of the
+    /// Whether it is a change, not noise: the medians differ by more than [`TOLERANCE`], and the middle halves of all
     /// rounds do not overlap.
     pub fn is_change(&self) -> bool {
         let [a, b] = self.both.each_ref().map(|m| m.quartiles.map(|time| time / m.work));

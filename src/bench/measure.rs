@@ -9,12 +9,12 @@ use crate::error::Error;
 /// How often to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
-    /// How long the rounds of a case may take, each contestant having the same share of it: `least` to 25 rounds are made of
-    /// it, or fewer where a run takes long.
+    /// How long the rounds of a case may take, each contestant having the same share of it: `least` to 25 turns are made of
+    /// it, of four rounds where a run is short, or fewer where it takes long.
     pub budget: Duration,
-    /// The fewest rounds of a run that does not take long.
+    /// The fewest turns of a run that does not take long.
     pub least: usize,
-    /// So many rounds, whatever time they take.
+    /// So many rounds, one a turn, whatever time they take.
     pub rounds: Option<usize>,
 }
 
@@ -24,9 +24,9 @@ impl Default for Sampling {
     }
 }
 
-/// A sample repeats short runs until it is at least so long: a thousand times what reading the clock takes, and ten times what
-/// an interrupt does.
-const SAMPLE: f64 = 2e-3;
+/// A sample repeats short runs until it is at least so long: ten thousand times what reading the clock takes. Other work on a
+/// shared machine comes and goes within tenths of a second: the shorter a sample, the likelier it is undisturbed.
+const SAMPLE: f64 = 0.5e-3;
 
 /// A run shorter than this is preceded by some that are not timed, a quarter of a sample: then what lies in the caches is its
 /// own data, and the threads of the pool are awake.
@@ -35,7 +35,10 @@ const SHORT: f64 = 20e-3;
 /// From so many seconds on two runs are enough, from the latter on one.
 const LONG: [f64; 2] = [50e-3, 1.0];
 
-const MOST_ROUNDS: usize = 25;
+const MOST_TURNS: usize = 25;
+
+/// A short run is timed so often in a turn: they share what is not timed.
+const SAMPLES: u64 = 4;
 
 /// Checks all contestants of `case`, then measures them in turns.
 ///
@@ -55,14 +58,16 @@ pub fn measure(case: &Case, machinery: &Machinery, sampling: Sampling) -> Result
         samples.push(if once < SHORT { Vec::new() } else { vec![once] });
         plans.push(Plan::new(once, share, sampling));
     }
-    let turns = plans.iter().map(|plan| plan.rounds).max().unwrap_or(0);
+    let turns = plans.iter().map(|plan| plan.turns).max().unwrap_or(0);
     for turn in 0..turns {
         for ((contestant, plan), samples) in contestants.iter_mut().zip(&plans).zip(&mut samples) {
             if plan.takes(turn, turns) {
                 if plan.warm_up > 0 {
                     contestant.run(plan.warm_up);
                 }
-                samples.push(contestant.run(plan.repeats).as_secs_f64() / plan.repeats as f64);
+                for _ in 0..plan.samples {
+                    samples.push(contestant.run(plan.repeats).as_secs_f64() / plan.repeats as f64);
+                }
             }
         }
     }
@@ -72,7 +77,8 @@ pub fn measure(case: &Case, machinery: &Machinery, sampling: Sampling) -> Result
 
 /// What is done with a contestant.
 struct Plan {
-    rounds: usize,
+    turns: usize,
+    samples: u64,
     repeats: u64,
     warm_up: u64,
 }
@@ -81,22 +87,25 @@ impl Plan {
     /// For one whose first run took `once` seconds.
     fn new(once: f64, share: f64, Sampling { least, rounds, .. }: Sampling) -> Self {
         let fill = |seconds: f64| (seconds / once).ceil() as u64;
-        let (repeats, warm_up) = (fill(SAMPLE), if once < SHORT { fill(SAMPLE / 4.0) } else { 0 });
-        let round = once * (repeats + warm_up) as f64;
+        let repeats = fill(SAMPLE);
+        let (samples, warm_up) = if once < SHORT { (SAMPLES, fill(SAMPLE / 4.0)) } else { (1, 0) };
         let least = match once {
             _ if once < LONG[0] => least,
             _ if once < LONG[1] => least.min(1),
             _ => 0,
         };
+        let Some(rounds) = rounds else {
+            let turn = once * (samples * repeats + warm_up) as f64;
+            let turns = ((share / turn) as usize).clamp(least, MOST_TURNS);
+            return Self { turns, samples, repeats, warm_up };
+        };
         let counted = usize::from(once >= SHORT);
-        let rounds = rounds.map(|rounds| rounds.saturating_sub(counted));
-        let rounds = rounds.unwrap_or(((share / round) as usize).clamp(least, MOST_ROUNDS));
-        Self { rounds, repeats, warm_up }
+        Self { turns: rounds.saturating_sub(counted), samples: 1, repeats, warm_up }
     }
 
     /// Whether it is one of its turns, which are spread evenly over all.
     fn takes(&self, turn: usize, turns: usize) -> bool {
-        (turn + 1) * self.rounds / turns > turn * self.rounds / turns
+        (turn + 1) * self.turns / turns > turn * self.turns / turns
     }
 }
 
@@ -106,11 +115,11 @@ mod tests {
 
     #[test]
     fn slow_ones_take_fewer_turns() {
-        let rounds = |once, rounds| Plan::new(once, 0.1, Sampling { rounds, ..Sampling::default() }).rounds;
-        assert_eq!([1e-6, 1e-3, 10e-3, 0.1, 0.5, 5.0].map(|once| rounds(once, None)), [25, 25, 5, 1, 1, 0]);
-        assert_eq!([1e-6, 10e-3, 5.0].map(|once| rounds(once, Some(2))), [2, 2, 1]);
-        let plan = Plan::new(10e-3, 0.1, Sampling::default());
-        assert_eq!((plan.repeats, plan.warm_up), (1, 1));
+        let turns = |once, rounds| Plan::new(once, 0.2, Sampling { rounds, ..Sampling::default() }).turns;
+        assert_eq!([1e-6, 1e-3, 8e-3, 0.1, 0.5, 5.0].map(|once| turns(once, None)), [25, 25, 5, 2, 1, 0]);
+        assert_eq!([1e-6, 10e-3, 5.0].map(|once| turns(once, Some(2))), [2, 2, 1]);
+        let plan = Plan::new(8e-3, 0.2, Sampling::default());
+        assert_eq!((plan.samples, plan.repeats, plan.warm_up), (4, 1, 1));
         assert_eq!((0..25).filter(|&turn| plan.takes(turn, 25)).count(), 5);
     }
 }

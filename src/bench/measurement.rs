@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Contestant, Kernel};
 
+/// Of a contestant's rounds those count, as undisturbed, that took at most this part longer than the least one, and a fiftieth of
+/// them in any case. Other work on the machine only ever adds time: where there is none nearly all rounds count, where there is
+/// much the rest says nothing of the contestant.
+pub const UNDISTURBED: f64 = 0.05;
+
 /// A task, the same for all its contestants. Scripts for peers outside Rust write the same fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -92,14 +97,17 @@ pub struct Measurement {
     pub unit: Unit,
     /// Work of one run.
     pub work: f64,
-    /// Median time of one run.
+    /// Time of one run: the median of the [undisturbed](UNDISTURBED) rounds.
     pub seconds: f64,
-    /// The least: other work on the machine only ever adds.
+    /// The least.
     pub least: f64,
-    /// The lower and upper quartile.
+    /// The lower and upper quartile of all rounds: how disturbed they were.
     pub quartiles: [f64; 2],
     /// How many times it was measured.
     pub rounds: usize,
+    /// How many rounds were undisturbed. In older recordings 0: there `seconds` is the median of all rounds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub undisturbed: usize,
     /// The time of one run in each of the rounds, in no order; not in files.
     #[serde(skip)]
     pub times: Vec<f64>,
@@ -109,9 +117,22 @@ impl Measurement {
     pub(super) fn new(task: &Task, contestant: Contestant, times: Vec<f64>) -> Self {
         let Contestant { who, role, backend, threads, unit, work, .. } = contestant;
         let (task, backend) = (task.clone(), backend.map(str::to_owned));
-        let (seconds, least, quartiles, rounds) = (0.0, 0.0, [0.0; 2], 0);
-        let row =
-            Self { task, who, role, backend, threads, unit, work, seconds, least, quartiles, rounds, times };
+        let (seconds, least, quartiles, rounds, undisturbed) = (0.0, 0.0, [0.0; 2], 0, 0);
+        let row = Self {
+            task,
+            who,
+            role,
+            backend,
+            threads,
+            unit,
+            work,
+            seconds,
+            least,
+            quartiles,
+            rounds,
+            undisturbed,
+            times,
+        };
         row.with_figures()
     }
 
@@ -119,12 +140,15 @@ impl Measurement {
     fn with_figures(self) -> Self {
         let mut sorted = self.times.clone();
         sorted.sort_by(f64::total_cmp);
-        let at = |q| rounded(quantile(&sorted, q));
+        let least = quantile(&sorted, 0.0);
+        let undisturbed = sorted.partition_point(|&time| time <= (1.0 + UNDISTURBED) * least);
+        let undisturbed = undisturbed.max(sorted.len() / 50);
         Self {
-            seconds: at(0.5),
-            least: at(0.0),
-            quartiles: [at(0.25), at(0.75)],
+            seconds: rounded(quantile(&sorted[..undisturbed], 0.5)),
+            least: rounded(least),
+            quartiles: [0.25, 0.75].map(|q| rounded(quantile(&sorted, q))),
             rounds: sorted.len(),
+            undisturbed,
             ..self
         }
     }
@@ -132,7 +156,7 @@ impl Measurement {
     /// This with the rounds of another measurement of the same contestant.
     fn with_rounds_of(mut self, other: &Self) -> Self {
         self.times.extend_from_slice(&other.times);
-        self.with_figures()
+        self
     }
 
     /// Work per second.
@@ -152,20 +176,16 @@ impl Measurement {
     }
 }
 
-/// Of several passes over a case, the rows of each, the `count` (at least one) least disturbed as one measurement of all their
-/// rounds. Other work on the machine only ever adds time, and for seconds or minutes on end, as memory that lies badly in the
-/// caches does for a whole pass. The least disturbed passes are those with the smallest median, for each contestant its own:
-/// what disturbs one need not disturb the next.
-pub fn pool(passes: Vec<Vec<Measurement>>, count: usize) -> Vec<Measurement> {
+/// Several passes over a case, the rows of each, as one measurement of all their rounds.
+pub fn pool(passes: Vec<Vec<Measurement>>) -> Vec<Measurement> {
     let contestants = passes.first().map_or(0, Vec::len);
     let mut passes: Vec<_> = passes.into_iter().map(Vec::into_iter).collect();
-    let least_disturbed = |_| {
-        let mut rows: Vec<Measurement> = passes.iter_mut().filter_map(Iterator::next).collect();
-        rows.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
-        rows.truncate(count.max(1));
-        rows.into_iter().reduce(|a, b| a.with_rounds_of(&b))
-    };
-    (0..contestants).filter_map(least_disturbed).collect()
+    let of_all = |_| passes.iter_mut().filter_map(Iterator::next).reduce(|a, b| a.with_rounds_of(&b));
+    (0..contestants).filter_map(of_all).map(Measurement::with_figures).collect()
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Of sorted numbers, between two of them linearly; 0 of none.
@@ -186,19 +206,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn disturbed_passes_do_not_count() {
+    fn disturbed_rounds_do_not_count() {
         let row = |who: &str, times: &[f64]| {
             let (kernel, operation) = (Kernel::TopK, "select".to_owned());
             let task = Task { kernel, operation, shape: vec![9], sparsity: None, epsilon: None };
             let contestant = Contestant::new(who, Role::Ours, Unit::Score, 9.0, || {});
             Measurement::new(&task, contestant, times.to_vec())
         };
-        let pass = |a: f64, b: f64| vec![row("a", &[a, a]), row("b", &[b])];
-        let pooled = pool(vec![pass(1.0, 14.0), pass(2.5, 10.0), pass(1.2, 11.0), pass(1.1, 30.0)], 2);
-        let times = |at: usize| (pooled[at].times.clone(), pooled[at].rounds, pooled[at].seconds);
-        assert_eq!(times(0), (vec![1.0, 1.0, 1.1, 1.1], 4, 1.05));
-        assert_eq!(times(1), (vec![10.0, 11.0], 2, 10.5));
-        assert!(pool(Vec::new(), 3).is_empty());
+        let pass = |a: [f64; 3], b: f64| vec![row("a", &a), row("b", &[b])];
+        let pooled = pool(vec![pass([1.02, 2.5, 1.7], 14.0), pass([1.0, 1.04, 1.06], 10.0)]);
+        let figures =
+            |at: usize| (pooled[at].seconds, pooled[at].least, pooled[at].undisturbed, pooled[at].rounds);
+        assert_eq!(figures(0), (1.02, 1.0, 3, 6));
+        assert_eq!(pooled[0].quartiles, [1.025, 1.54]);
+        assert_eq!(figures(1), (10.0, 10.0, 1, 2));
+        assert!(pool(Vec::new()).is_empty());
     }
 
     #[test]

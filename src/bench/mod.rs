@@ -2,8 +2,9 @@
 //!
 //! A [`Case`] is one task on one set of inputs, with all its contestants: ours on each backend, peers, and the limit the
 //! machine sets. Each contestant's result is checked before anything is timed. Contestants then take turns, so that a change of
-//! the clock or other work on the machine meets all of them; the figures are medians and quartiles over the rounds, those of
-//! the least disturbed of several passes over all cases being [pooled](pool). One thread means the calling one, pinned to a core by [`pin`].
+//! the clock or other work on the machine meets all of them; the figures are medians of the rounds that were not
+//! [disturbed](UNDISTURBED), those of several passes over all cases being [pooled](pool). One thread means the calling one, pinned
+//! to a core by [`pin`].
 //!
 //! Peers other than the standard library are there with the crate's feature `peers`.
 //!
@@ -37,7 +38,7 @@ pub use case::{Case, Contestant, Kernel, Machinery, Scale, cases};
 pub use check::WrongResult;
 pub use compare::{Comparison, Pair, TOLERANCE};
 pub use measure::{Sampling, measure};
-pub use measurement::{Measurement, Role, Task, Unit, pool};
+pub use measurement::{Measurement, Role, Task, UNDISTURBED, Unit, pool};
 pub use pin::pin;
 pub use recording::{Origin, Passes, Recorded, Recording, RecordingError};
 pub use tables::{check as check_tables, clock, figure, generate as generate_tables, write as write_tables};

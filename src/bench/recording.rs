@@ -88,18 +88,19 @@ pub struct Origin {
     pub passes: Option<Passes>,
 }
 
-/// Passes over all cases.
+/// Passes over all cases, with new inputs each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passes {
-    /// How many are made of a case, at most; exactly, where fewer than 21.
+    /// How many were made.
     pub made: usize,
-    /// How many of them count, the least disturbed ones of each contestant; where five were made, of each case.
-    pub counted: usize,
+    /// In older recordings: how many of them count, the least disturbed ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<usize>,
 }
 
 impl Origin {
     /// This process, here and now; `machine` from before a thread was pinned to `core`, which hides the other cores.
-    pub fn here(machine: Machine, core: Option<usize>, passes: Passes) -> Self {
+    pub fn here(machine: Machine, core: Option<usize>, passes: usize) -> Self {
         let describe = ["describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"];
         let commit = Command::new("git").args(describe).output().ok().filter(|out| out.status.success());
         let commit = commit.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned());
@@ -114,7 +115,7 @@ impl Origin {
             commit: commit.unwrap_or_else(|| "unknown".to_owned()),
             rustc: env!("SLTH_RUSTC").to_owned(),
             command: std::iter::once("slth".to_owned()).chain(arguments).collect::<Vec<_>>().join(" "),
-            passes: Some(passes),
+            passes: Some(Passes { made: passes, counted: None }),
         }
     }
 
@@ -134,9 +135,7 @@ impl Origin {
             "cpu       {cpu}\ncores     {cores}\nos        {os}\nbackends  {}\npinned    {pinned}\ndate      {date}\n\
              commit    {commit}\nrustc     {rustc}\ncommand   {command}\n{}",
             backends.join(", "),
-            passes.map_or_else(String::new, |Passes { made, counted }| {
-                format!("passes    {made} at most, of which for each contestant {counted} count\n")
-            }),
+            passes.map_or_else(String::new, |passes| format!("passes    {}\n", passes.made)),
         )
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use slth::Error;
 use slth::bench::{
-    self, Case, Comparison, Kernel, Machinery, Measurement, Origin, Passes, Recording, Role, Sampling, Scale,
+    self, Case, Comparison, Kernel, Machinery, Measurement, Origin, Recording, Role, Sampling, Scale,
     TOLERANCE, Turn, Unit, cases, figure, measure, pin, pool,
 };
 
@@ -18,10 +18,10 @@ use slth::results::Machine;
 
 /// Measure the kernels and the pipeline, beside other people's and the machine's limits.
 ///
-/// Every result is checked, then all contestants of a case take turns: ours on every backend, peers and limits. A case is gone
-/// through 7 to 21 times, as half a minute allows, and of each contestant the three least disturbed passes count. Tables give
-/// medians with half the distance of the quartiles in percent, the least time, the rate at the median, and its ratios to the
-/// limit and to the best peer on as many threads. Peers beyond the standard library are there when built with
+/// Every result is checked, then all contestants of a case take turns: ours on every backend, peers and limits; five times over,
+/// with new inputs. A time is the median of the undisturbed rounds, those that took at most 5 % longer than the least one. Tables
+/// also give half the distance of all rounds' quartiles in percent, how many rounds were undisturbed, the rate, and its ratios to
+/// the limit and to the best peer on as many threads. Peers beyond the standard library are there when built with
 /// `--features peers`.
 #[derive(Args)]
 #[command(args_override_self = true)]
@@ -82,24 +82,11 @@ pub(super) struct BenchArguments {
 /// All of a quick measurement, checking the results not included.
 const QUICK: Duration = Duration::from_secs(25);
 
-/// How often a case is gone through otherwise, at most, each time with new inputs at other addresses: the rounds of one pass are
-/// alike, as the machine is in one state then. Of two recordings on a shared machine 76 % of the rows agreed within 5 % with three
-/// passes and 69 % with five when all counted, 85 to 89 % (three recordings) with the better three of five, the same for all
-/// contestants of a case, and 87 % with three of seven, of each contestant its own (two recordings in turns). Where the cores' other
-/// threads were busy most of the time, 765 rows, 41 % with three of seven, 45 % of nine. Drawn from ten passes of
-/// 704 rows, as if each state of the machine came by chance, 86 % do with three of 7, 90 % of 14, 92 % of 21; passes until three are
-/// within 3 % end too early: 88 % for as many as 9.8 on average.
-const PASSES: Passes = Passes { made: 21, counted: 3 };
-
-/// A case gets as many passes as it has time for, but so many at least: runs that take long differ least.
-const FEWEST_PASSES: usize = 7;
-
-/// The time of a case, its preparations included. Its first pass tells how many fit: where that is near a whole number, two
-/// recordings may differ by a pass.
-const CASE: Duration = Duration::from_secs(30);
+/// How often all cases are gone through otherwise, each time with new inputs at other addresses.
+const PASSES: usize = 5;
 
 /// What the rounds of a case may take in one pass.
-const PASS: Duration = Duration::from_millis(150);
+const PASS: Duration = Duration::from_secs(2);
 
 /// Measures; the text is what remains to be printed.
 pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
@@ -148,50 +135,36 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
     if !cfg!(feature = "peers") {
         note("built without peers: use cargo run --release --features peers -- bench");
     }
-    let passes = if *quick || rounds.is_some() { Passes { made: 1, counted: 1 } } else { PASSES };
+    let passes = if *quick || rounds.is_some() { 1 } else { PASSES };
     let origin = Origin::here(machine, pinned, passes);
     let place =
         arguments.save.then(|| Recording::place(&origin, &arguments.results, arguments.force)).transpose()?;
-    let budget = match passes.made {
-        1 if *quick => QUICK / cases.len() as u32,
-        _ => PASS,
-    };
+    let budget = if *quick { QUICK / cases.len() as u32 } else { PASS };
     let sampling = Sampling { budget, least: 3, rounds: *rounds };
     let mut found: Vec<Vec<Vec<Measurement>>> = vec![Vec::new(); cases.len()];
-    let mut wanted = vec![passes.made; cases.len()];
     let mut recording = Recording { origin: Some(origin), rows: Vec::new() };
     let (watch, mut told) = (Instant::now(), false);
-    for pass in 1..=passes.made {
+    let mut tell = |text| {
+        if !std::mem::replace(&mut told, true) {
+            note(text);
+        }
+    };
+    for pass in 1..=passes {
         for (at, (case, found)) in cases.iter().zip(&mut found).enumerate() {
-            if pass <= wanted[at] {
-                let mut tell = |text| {
-                    if !std::mem::replace(&mut told, true) {
-                        note(text);
-                    }
-                };
-                let turn =
-                    Turn::take(|| tell("another benchmark runs on this machine: taking turns with it"));
-                if turn.is_none() {
-                    tell(
-                        "no lock in the directory for temporary files: run no other benchmark at the same time",
-                    );
-                }
-                let start = Instant::now();
-                found.push(measure(case, &machinery, sampling)?);
-                drop(turn);
-                if pass == 1 && passes.made > 1 {
-                    let fit = (CASE.as_secs_f64() / start.elapsed().as_secs_f64()) as usize;
-                    wanted[at] = fit.clamp(FEWEST_PASSES, passes.made);
-                }
-                if place.is_some() {
-                    let (case, cases, seconds) = (at + 1, cases.len(), watch.elapsed().as_secs());
-                    note(&format!("pass {pass} of {}, case {case} of {cases}, {seconds} s", passes.made));
-                }
+            let turn = Turn::take(|| tell("another benchmark runs on this machine: taking turns with it"));
+            if turn.is_none() {
+                tell("no lock in the directory for temporary files: run no other benchmark at the same time");
             }
-            if pass < passes.made {
+            found.push(measure(case, &machinery, sampling)?);
+            drop(turn);
+            if place.is_some() {
+                let (case, cases, seconds) = (at + 1, cases.len(), watch.elapsed().as_secs());
+                note(&format!("pass {pass} of {passes}, case {case} of {cases}, {seconds} s"));
+            }
+            if pass < passes {
                 continue;
             }
-            let rows = pool(std::mem::take(found), passes.counted);
+            let rows = pool(std::mem::take(found));
             let text = if *json {
                 Recording { origin: None, rows: rows.clone() }.to_json_lines()
             } else {
@@ -238,14 +211,19 @@ fn comparison(comparison: &Comparison) -> String {
     let changes = pairs.iter().filter(|pair| pair.is_change()).count();
     let percent = 100.0 * TOLERANCE;
     let verdict = if !same_commit {
-        format!("{changes} of {all} changed beyond noise (medians {percent} % apart, quartiles disjoint)")
+        format!(
+            "{changes} of {all} changed beyond noise (medians {percent} % apart, quartiles of all rounds disjoint)"
+        )
     } else if share >= 90.0 {
         "one commit: the recordings can be relied on".to_owned()
     } else {
         "one commit, yet less than 90 % agree: other work disturbed the machine, measure again".to_owned()
     };
-    let caution =
-        if *same_passes { "" } else { "; not of as many passes: the better ones of more are faster" };
+    let caution = if *same_passes {
+        ""
+    } else {
+        "; not of as many passes, or not counted alike: the best of more are faster"
+    };
     format!(
         "{table}\n{agreeing} of {all} rows ({share:.1} %) agree within {percent} %; {verdict}{caution}\nonly in A: {}, only in B: {}\n",
         alone[0], alone[1]
@@ -253,8 +231,17 @@ fn comparison(comparison: &Comparison) -> String {
 }
 
 fn table(rows: &[Measurement]) -> comfy_table::Table {
-    let mut table =
-        numbers(["who", "backend", "threads", "median", "±", "least", "rate", "of limit", "x best peer"]);
+    let mut table = numbers([
+        "who",
+        "backend",
+        "threads",
+        "median",
+        "±",
+        "undisturbed",
+        "rate",
+        "of limit",
+        "x best peer",
+    ]);
     for row in rows {
         let same = |role: Role| {
             let rows =
@@ -271,7 +258,7 @@ fn table(rows: &[Measurement]) -> comfy_table::Table {
             row.threads.to_string(),
             duration(row.seconds),
             format!("{:.1} %", 100.0 * row.spread()),
-            duration(row.least),
+            format!("{} of {}", row.undisturbed, row.rounds),
             match bench::clock(row, rows.iter()).filter(|_| row.unit == Unit::Weight) {
                 Some(clock) => format!("{}, {:.2} cycles", figure(row), row.seconds / row.work * clock),
                 None => figure(row),

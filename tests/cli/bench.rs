@@ -46,7 +46,7 @@ fn a_recording_is_written_read_and_compared() {
     let Recorded { cpu, recording, .. } = Recording::newest(&results).unwrap().pop().unwrap();
     let origin = recording.origin.unwrap();
     assert!(origin.command.starts_with("slth bench --case \"selection from sorted"), "{}", origin.command);
-    assert_eq!(origin.passes, Some(Passes { made: 1, counted: 1 }));
+    assert_eq!(origin.passes, Some(Passes { made: 1, counted: None }));
     assert!(recording.rows.iter().all(|row| row.rounds == 1 && row.task.shape == [1000]));
     let stem = results.join(cpu).join(format!("{}-{}", origin.date, origin.commit));
     let file = stem.with_extension("jsonl");
