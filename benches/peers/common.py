@@ -8,10 +8,17 @@ import statistics
 import sys
 import time
 
-# As in src/bench: seconds, and how much longer than the least one an undisturbed round takes.
+# As in src/bench: seconds, how often a short run is timed in a turn, and how much longer than the least one an undisturbed round takes.
 SAMPLE = 0.5e-3
 SHORT = 20e-3
+SAMPLES = 4
 UNDISTURBED = 0.05
+
+# Fewer than there, and longer ones: making the inputs takes most of the time.
+PASSES = 3
+
+# The times of all passes, by what is printed with them.
+found = {}
 
 
 def pin():
@@ -33,15 +40,20 @@ def digits(seconds):
 
 
 def emit(task, who, unit, work, seconds, threads=1, role="peer", backend=None, within=UNDISTURBED):
-    """Prints the measurement made of the times of single runs, of which those within so much of the least one count."""
+    """Prints the measurement made of the times of single runs. Those `within` so much of the least one count, or the least
+    fiftieth; all where it is None."""
     times = sorted(seconds)
-    undisturbed = [time for at, time in enumerate(times) if time <= (1 + within) * times[0] or at < len(times) // 50]
     quartiles = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
     row = task | {"who": who, "role": role, "threads": threads, "unit": unit, "work": work}
     if backend is not None:
         row["backend"] = backend
-    row |= {"seconds": digits(statistics.median(undisturbed)), "least": digits(times[0])}
-    row |= {"quartiles": [digits(quartiles[0]), digits(quartiles[-1])], "rounds": len(times), "undisturbed": len(undisturbed)}
+    counting = times
+    if within is not None:
+        counting = [time for at, time in enumerate(times) if time <= (1 + within) * times[0] or at < len(times) // 50]
+    row |= {"seconds": digits(statistics.median(counting)), "least": digits(times[0])}
+    row |= {"quartiles": [digits(quartiles[0]), digits(quartiles[-1])], "rounds": len(times)}
+    if within is not None:
+        row["undisturbed"] = len(counting)
     print(json.dumps(row), flush=True)
 
 
@@ -49,7 +61,7 @@ def arguments(description):
     """The command line of a script: which cases, and how long for each."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", default="", help="cases whose name contains this, as 'forward 512x784x500'")
-    parser.add_argument("--budget", type=float, default=2.0, help="seconds that the rounds of a case may take")
+    parser.add_argument("--budget", type=float, default=1.2, help="seconds that the rounds of a case may take in one pass")
     return parser.parse_args()
 
 
@@ -60,9 +72,18 @@ def name(task):
     return f"{task['kernel']} {task['operation']} {shape}{sparsity}"
 
 
-def measure(task, unit, work, contestants, threads=1, budget=2.0):
-    """Lets the contestants, functions by name, take turns as `slth bench` does, and prints a line for each: each has the same
-    share of the time, so that slow ones take fewer turns."""
+def passes(cases):
+    """Goes through all `cases`, which measures them, several times, and prints a line for each contestant."""
+    for number in range(PASSES):
+        note(f"pass {number + 1} of {PASSES}")
+        cases()
+    for what, who, unit, work, threads, times in found.values():
+        emit(what, who, unit, work, times, threads)
+
+
+def measure(task, unit, work, contestants, threads=1, budget=1.2):
+    """Lets the contestants, functions by name, take turns as `slth bench` does: each has the same share of the time, so that
+    slow ones take fewer turns."""
     plans = {}
     for who, run in contestants.items():
         run()
@@ -70,23 +91,23 @@ def measure(task, unit, work, contestants, threads=1, budget=2.0):
         run()
         once = time.perf_counter() - start
         repeats, warm_up = math.ceil(SAMPLE / once), math.ceil(SAMPLE / 4 / once) if once < SHORT else 0
-        rounds = int(budget / len(contestants) / (once * (repeats + warm_up)))
-        plans[who] = repeats, warm_up, min(51, max(3, rounds))
-    samples = {who: [] for who in contestants}
-    turns = max(rounds for _, _, rounds in plans.values())
-    for turn in range(turns):
+        samples = SAMPLES if once < SHORT else 1
+        turns = int(budget / len(contestants) / (once * (samples * repeats + warm_up)))
+        plans[who] = repeats, warm_up, samples, min(50, max(3, turns))
+    all_turns = max(turns for *_, turns in plans.values())
+    for turn in range(all_turns):
         for who, run in contestants.items():
-            repeats, warm_up, rounds = plans[who]
-            if (turn + 1) * rounds // turns == turn * rounds // turns:
+            repeats, warm_up, samples, turns = plans[who]
+            if (turn + 1) * turns // all_turns == turn * turns // all_turns:
                 continue
+            *_, times = found.setdefault((name(task), who, threads), (task, who, unit, work, threads, []))
             for _ in range(warm_up):
                 run()
-            start = time.perf_counter()
-            for _ in range(repeats):
-                run()
-            samples[who].append((time.perf_counter() - start) / repeats)
-    for who, times in samples.items():
-        emit(task, who, unit, work, times, threads)
+            for _ in range(samples):
+                start = time.perf_counter()
+                for _ in range(repeats):
+                    run()
+                times.append((time.perf_counter() - start) / repeats)
 
 
 def note(text):

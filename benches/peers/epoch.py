@@ -152,9 +152,9 @@ def main():
                     mine.setdefault(row["backend"], []).append(row["seconds"])
         # All count: there are more of ours, and the best of more would be better.
         for backend, times in mine.items():
-            emit(what, "slth", "piece", 1.0, times, threads, role="ours", backend=backend, within=math.inf)
+            emit(what, "slth", "piece", 1.0, times, threads, role="ours", backend=backend, within=None)
         for who, times in theirs.items():
-            emit(what, who, "piece", 1.0, times, threads, within=math.inf)
+            emit(what, who, "piece", 1.0, times, threads, within=None)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import scipy.sparse
 import torch
 import torch.nn.functional as F
 
-from common import arguments, measure, name, note, pin, task
+from common import arguments, measure, name, note, passes, pin, task
 
 try:
     import sparse_dot_mkl
@@ -106,27 +106,31 @@ def convolutions(batch, channels, rows, columns, filters, kernel, padding, spars
     return runs, 2.0 * batch * terms
 
 
+def cases(given):
+    random = numpy.random.default_rng(1)
+    for shape, sparsities in SHAPES.items():
+        for sparsity in sparsities:
+            what = task("masked-matmul", "forward", list(shape), sparsity)
+            if given.case in name(what):
+                runs, kept = contestants(*shape, sparsity, random)
+                measure(what, "flop", 2.0 * kept * shape[0], runs, budget=given.budget)
+    for layer, *sizes in CONVOLUTIONS:
+        for sparsity in [0.0, 0.5, 0.8, 0.9]:
+            runs, flops = convolutions(128, *sizes, sparsity, random)
+            for operation, run in runs.items():
+                dense = operation == "weight gradient"
+                what = task("conv2d", f"{operation}, {layer}", [128, *sizes[:3]], None if dense else sparsity)
+                if given.case in name(what) and not (dense and sparsity > 0):
+                    measure(what, "flop", flops, {"torch conv2d": run}, budget=given.budget / 4)
+
+
 def main():
     given = arguments(__doc__)
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
     pin()
     torch.set_num_threads(1)
-    random = numpy.random.default_rng(1)
     with torch.inference_mode():
-        for shape, sparsities in SHAPES.items():
-            for sparsity in sparsities:
-                what = task("masked-matmul", "forward", list(shape), sparsity)
-                if given.case in name(what):
-                    runs, kept = contestants(*shape, sparsity, random)
-                    measure(what, "flop", 2.0 * kept * shape[0], runs, budget=given.budget)
-        for layer, *sizes in CONVOLUTIONS:
-            for sparsity in [0.0, 0.5, 0.8, 0.9]:
-                runs, flops = convolutions(128, *sizes, sparsity, random)
-                for operation, run in runs.items():
-                    dense = operation == "weight gradient"
-                    what = task("conv2d", f"{operation}, {layer}", [128, *sizes[:3]], None if dense else sparsity)
-                    if given.case in name(what) and not (dense and sparsity > 0):
-                        measure(what, "flop", flops, {"torch conv2d": run}, budget=given.budget / 4)
+        passes(lambda: cases(given))
 
 
 if __name__ == "__main__":

@@ -8,15 +8,12 @@ Each finds the threshold of the magnitudes, or the indices; none of them makes a
 import numpy_avx2  # first: it decides how NumPy is loaded
 import torch
 
-from common import arguments, measure, name, pin, task
+from common import arguments, measure, name, passes, pin, task
 
 numpy = numpy_avx2.numpy
 
 
-def main():
-    given = arguments(__doc__)
-    pin()
-    torch.set_num_threads(1)
+def cases(given):
     random = numpy.random.default_rng(1)
     sizes = {n: [0.5] for n in (1000, 10_000, 100_000, 1_000_000)}
     sizes |= {392_000: [0.1, 0.5, 0.9], 10_000_000: [0.1, 0.5, 0.9]}
@@ -38,6 +35,13 @@ def main():
             if len(set(values.values())) != 1:
                 raise SystemExit(f"they disagree: {values}")
             measure(what, "score", float(n), runs, budget=given.budget)
+
+
+def main():
+    given = arguments(__doc__)
+    pin()
+    torch.set_num_threads(1)
+    passes(lambda: cases(given))
 
 
 if __name__ == "__main__":

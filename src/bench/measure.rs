@@ -9,8 +9,8 @@ use crate::error::Error;
 /// How often to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
-    /// How long the rounds of a case may take, each contestant having the same share of it: `least` to 25 turns are made of
-    /// it, of four rounds where a run is short, or fewer where it takes long.
+    /// How long the rounds of a case may take, each contestant having the same share of it, for `least` to 25 turns of four
+    /// rounds; of one, and fewer, where a run takes long.
     pub budget: Duration,
     /// The fewest turns of a run that does not take long.
     pub least: usize,
@@ -24,8 +24,8 @@ impl Default for Sampling {
     }
 }
 
-/// A sample repeats short runs until it is at least so long: ten thousand times what reading the clock takes. Other work on a
-/// shared machine comes and goes within tenths of a second: the shorter a sample, the likelier it is undisturbed.
+/// A sample repeats short runs until it is about so long: much longer than reading the clock takes. Other work on a shared machine
+/// comes and goes within tenths of a second: the shorter a sample, the likelier it is undisturbed.
 const SAMPLE: f64 = 0.5e-3;
 
 /// A run shorter than this is preceded by some that are not timed, a quarter of a sample: then what lies in the caches is its
@@ -54,7 +54,12 @@ pub fn measure(case: &Case, machinery: &Machinery, sampling: Sampling) -> Result
     let mut samples: Vec<Vec<f64>> = Vec::new();
     let mut plans: Vec<Plan> = Vec::new();
     for contestant in &mut contestants {
-        let once = contestant.run(1).as_secs_f64().max(1e-9);
+        let mut once = contestant.run(1);
+        if once.as_secs_f64() < LONG[0] {
+            // The first one may have waited for memory, or for the threads of the pool.
+            once = once.min(contestant.run(1));
+        }
+        let once = once.as_secs_f64().max(1e-9);
         samples.push(if once < SHORT { Vec::new() } else { vec![once] });
         plans.push(Plan::new(once, share, sampling));
     }

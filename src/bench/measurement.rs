@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{Contestant, Kernel};
 
 /// Of a contestant's rounds those count, as undisturbed, that took at most this part longer than the least one, and a fiftieth of
-/// them in any case. Other work on the machine only ever adds time: where there is none nearly all rounds count, where there is
-/// much the rest says nothing of the contestant.
+/// them in any case. What else goes on in the machine only ever adds time: the less there is of it, the more rounds count. So the
+/// figure is also of the better of several places in memory, and with several threads of the better orders in which they work.
 pub const UNDISTURBED: f64 = 0.05;
 
 /// A task, the same for all its contestants. Scripts for peers outside Rust write the same fields.
@@ -105,7 +105,7 @@ pub struct Measurement {
     pub quartiles: [f64; 2],
     /// How many times it was measured.
     pub rounds: usize,
-    /// How many rounds were undisturbed. In older recordings 0: there `seconds` is the median of all rounds.
+    /// How many rounds count as undisturbed. Where all count whatever they took, as in older recordings, 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub undisturbed: usize,
     /// The time of one run in each of the rounds, in no order; not in files.
@@ -164,7 +164,7 @@ impl Measurement {
         self.work / self.seconds
     }
 
-    /// Half the distance of the quartiles over the median.
+    /// Half the distance of the quartiles of all rounds over the median of those that count.
     pub fn spread(&self) -> f64 {
         (self.quartiles[1] - self.quartiles[0]) / 2.0 / self.seconds
     }

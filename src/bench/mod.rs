@@ -36,7 +36,7 @@ mod turn;
 
 pub use case::{Case, Contestant, Kernel, Machinery, Scale, cases};
 pub use check::WrongResult;
-pub use compare::{Comparison, Pair, TOLERANCE};
+pub use compare::{CERTAIN, Comparison, Pair, TOLERANCE};
 pub use measure::{Sampling, measure};
 pub use measurement::{Measurement, Role, Task, UNDISTURBED, Unit, pool};
 pub use pin::pin;

@@ -88,7 +88,7 @@ pub struct Origin {
     pub passes: Option<Passes>,
 }
 
-/// Passes over all cases, with new inputs each.
+/// Passes over all cases, everything being made anew for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passes {
     /// How many were made.

@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::plots::{crossovers, plots};
-use super::{Kernel, Measurement, Recorded, Recording, RecordingError, Role, Task, Unit};
+use super::{Kernel, Measurement, Origin, Passes, Recorded, Recording, RecordingError, Role, Task, Unit};
 use crate::error::Error;
-use crate::results::OutputDirectory;
+use crate::results::{Machine, OutputDirectory};
 
 /// The rows of the page, by name, and whether those of all threads are there too.
 fn chosen(kernel: Kernel) -> &'static [(&'static str, bool)] {
@@ -99,10 +99,14 @@ pub fn generate(results: &Path, page: &Path) -> Result<Vec<(PathBuf, String)>, E
                 continue;
             }
             let from = recorded.recording.origin.as_ref().map_or_else(String::new, |origin| {
-                format!(
-                    "{}, {} cores, commit {}, {}, {}.",
-                    origin.machine.cpu, origin.machine.cores, origin.commit, origin.rustc, origin.date
-                )
+                let Origin { machine: Machine { cpu, cores, .. }, commit, rustc, date, .. } = origin;
+                let counted = match origin.passes {
+                    Some(Passes { made, counted: Some(counted) }) => {
+                        format!(" Medians of the better {counted} of {made} passes.")
+                    }
+                    _ => String::new(),
+                };
+                format!("{cpu}, {cores} cores, commit {commit}, {rustc}, {date}.{counted}")
             });
             if on_page {
                 let _ = write!(section, "\n{from}\n\n{}", table.of_chosen());

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use slth::Error;
 use slth::bench::{
-    self, Case, Comparison, Kernel, Machinery, Measurement, Origin, Recording, Role, Sampling, Scale,
-    TOLERANCE, Turn, Unit, cases, figure, measure, pin, pool,
+    self, CERTAIN, Case, Comparison, Kernel, Machinery, Measurement, Origin, Recording, Role, Sampling,
+    Scale, TOLERANCE, Turn, Unit, cases, figure, measure, pin, pool,
 };
 
 use super::list::List;
@@ -18,10 +18,10 @@ use slth::results::Machine;
 
 /// Measure the kernels and the pipeline, beside other people's and the machine's limits.
 ///
-/// Every result is checked, then all contestants of a case take turns: ours on every backend, peers and limits; five times over,
-/// with new inputs. A time is the median of the undisturbed rounds, those that took at most 5 % longer than the least one. Tables
-/// also give half the distance of all rounds' quartiles in percent, how many rounds were undisturbed, the rate, and its ratios to
-/// the limit and to the best peer on as many threads. Peers beyond the standard library are there when built with
+/// Every result is checked, then all contestants of a case take turns: ours on every backend, peers and limits; five times over
+/// unless `--quick` or `--rounds` is given. A time is the median of the undisturbed rounds, those that took at most 5 % longer
+/// than the least one. Tables also give how many these were, half the distance of all rounds' quartiles in percent, the rate, and
+/// its ratios to the limit and to the best peer on as many threads. Peers beyond the standard library are there when built with
 /// `--features peers`.
 #[derive(Args)]
 #[command(args_override_self = true)]
@@ -82,7 +82,7 @@ pub(super) struct BenchArguments {
 /// All of a quick measurement, checking the results not included.
 const QUICK: Duration = Duration::from_secs(25);
 
-/// How often all cases are gone through otherwise, each time with new inputs at other addresses.
+/// How often all cases are gone through otherwise, everything being made anew, at other addresses.
 const PASSES: usize = 5;
 
 /// What the rounds of a case may take in one pass.
@@ -140,7 +140,7 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
     let place =
         arguments.save.then(|| Recording::place(&origin, &arguments.results, arguments.force)).transpose()?;
     let budget = if *quick { QUICK / cases.len() as u32 } else { PASS };
-    let sampling = Sampling { budget, least: 3, rounds: *rounds };
+    let sampling = Sampling { budget, least: if *quick { 1 } else { 3 }, rounds: *rounds };
     let mut found: Vec<Vec<Vec<Measurement>>> = vec![Vec::new(); cases.len()];
     let mut recording = Recording { origin: Some(origin), rows: Vec::new() };
     let (watch, mut told) = (Instant::now(), false);
@@ -212,7 +212,7 @@ fn comparison(comparison: &Comparison) -> String {
     let percent = 100.0 * TOLERANCE;
     let verdict = if !same_commit {
         format!(
-            "{changes} of {all} changed beyond noise (medians {percent} % apart, quartiles of all rounds disjoint)"
+            "{changes} of {all} changed beyond noise (medians {percent} % apart, of {CERTAIN} undisturbed rounds or with disjoint quartiles of all)"
         )
     } else if share >= 90.0 {
         "one commit: the recordings can be relied on".to_owned()
@@ -224,8 +224,18 @@ fn comparison(comparison: &Comparison) -> String {
     } else {
         "; not of as many passes, or not counted alike: the best of more are faster"
     };
+    let certain: Vec<_> = pairs.iter().filter(|pair| pair.is_certain()).collect();
+    let of_certain = match (certain.iter().filter(|pair| pair.agrees()).count(), certain.len()) {
+        (_, 0) => String::new(),
+        (agreeing, all) => {
+            let share = 100.0 * agreeing as f64 / all as f64;
+            format!(
+                "{agreeing} of {all} ({share:.1} %) agree that have {CERTAIN} undisturbed rounds in both\n"
+            )
+        }
+    };
     format!(
-        "{table}\n{agreeing} of {all} rows ({share:.1} %) agree within {percent} %; {verdict}{caution}\nonly in A: {}, only in B: {}\n",
+        "{table}\n{agreeing} of {all} rows ({share:.1} %) agree within {percent} %; {verdict}{caution}\n{of_certain}only in A: {}, only in B: {}\n",
         alone[0], alone[1]
     )
 }
@@ -236,8 +246,8 @@ fn table(rows: &[Measurement]) -> comfy_table::Table {
         "backend",
         "threads",
         "median",
-        "±",
         "undisturbed",
+        "all ±",
         "rate",
         "of limit",
         "x best peer",
@@ -257,8 +267,8 @@ fn table(rows: &[Measurement]) -> comfy_table::Table {
             row.backend.clone().unwrap_or_default(),
             row.threads.to_string(),
             duration(row.seconds),
-            format!("{:.1} %", 100.0 * row.spread()),
             format!("{} of {}", row.undisturbed, row.rounds),
+            format!("{:.1} %", 100.0 * row.spread()),
             match bench::clock(row, rows.iter()).filter(|_| row.unit == Unit::Weight) {
                 Some(clock) => format!("{}, {:.2} cycles", figure(row), row.seconds / row.work * clock),
                 None => figure(row),
