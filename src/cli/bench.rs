@@ -19,7 +19,7 @@ use slth::results::Machine;
 /// Measure the kernels and the pipeline, beside other people's and the machine's limits.
 ///
 /// Every result is checked, then all contestants of a case take turns: ours on every backend, peers and limits; five times over
-/// unless `--quick` or `--rounds` is given. A time is the median of the undisturbed rounds, those that took at most 5 % longer
+/// unless `--passes` says otherwise. A time is the median of the undisturbed rounds, those that took at most 5 % longer
 /// than the least one. Tables also give how many these were, half the distance of all rounds' quartiles in percent, the rate, and
 /// its ratios to the limit and to the best peer on as many threads. Peers beyond the standard library are there when built with
 /// `--features peers`.
@@ -38,9 +38,13 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "TEXT")]
     case: Option<String>,
 
-    /// So many rounds for each case, in one pass [default: as the time allows]
+    /// So many rounds for each case in a pass [default: as the time allows]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
+
+    /// Go through all cases so many times: more on a busy machine [default: 5, or 1 with --quick or --rounds]
+    #[arg(long, value_name = "N")]
+    passes: Option<usize>,
 
     /// Threads for those that can use more than one [default: all cores]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -103,9 +107,11 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
         bench::write_tables(files)?;
         return Ok(names);
     }
-    let BenchArguments { quick, kernel, case, rounds, threads, json, .. } = arguments;
-    if *rounds == Some(0) {
-        return Err(Error::Config { field: "rounds", problem: "must be at least 1".to_owned() });
+    let BenchArguments { quick, kernel, case, rounds, passes, threads, json, .. } = arguments;
+    for (field, number) in [("rounds", rounds), ("passes", passes)] {
+        if *number == Some(0) {
+            return Err(Error::Config { field, problem: "must be at least 1".to_owned() });
+        }
     }
     let scale = if *quick { Scale::Quick } else { Scale::Full };
     let kernels = kernel.as_ref().map_or(Kernel::ALL.to_vec(), |List(kernels)| kernels.clone());
@@ -135,7 +141,7 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<String, Error> {
     if !cfg!(feature = "peers") {
         note("built without peers: use cargo run --release --features peers -- bench");
     }
-    let passes = if *quick || rounds.is_some() { 1 } else { PASSES };
+    let passes = passes.unwrap_or(if *quick || rounds.is_some() { 1 } else { PASSES });
     let origin = Origin::here(machine, pinned, passes);
     let place =
         arguments.save.then(|| Recording::place(&origin, &arguments.results, arguments.force)).transpose()?;

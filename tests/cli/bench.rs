@@ -24,6 +24,7 @@ fn refuses(arguments: &[&str], says: &str) {
 fn flags_that_make_no_sense() {
     refuses(&["--kernel", "nothing"], "must be one of masked-matmul, conv2d, top-k, subset-sum, pipeline");
     refuses(&["--rounds", "0"], "--rounds: must be at least 1");
+    refuses(&["--passes", "0"], "--passes: must be at least 1");
     refuses(&["--case", "no such case"], "--case: no case has a name that contains it");
     refuses(&["--threads", "0"], "threads");
     refuses(&["--compare", "a"], "--compare");
