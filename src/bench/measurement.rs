@@ -220,6 +220,9 @@ mod tests {
         assert_eq!(figures(0), (1.02, 1.0, 3, 6));
         assert_eq!(pooled[0].quartiles, [1.025, 1.54]);
         assert_eq!(figures(1), (10.0, 10.0, 1, 2));
+        // One that was lucky does not make the figure.
+        let lucky = row("a", &[vec![1.0], vec![2.0; 99]].concat());
+        assert_eq!((lucky.seconds, lucky.least, lucky.undisturbed), (1.5, 1.0, 2));
         assert!(pool(Vec::new()).is_empty());
     }
 
