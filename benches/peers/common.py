@@ -77,6 +77,8 @@ def passes(cases):
     for number in range(PASSES):
         note(f"pass {number + 1} of {PASSES}")
         cases()
+    if not found:
+        raise SystemExit("no case has such a name: without --case all are measured, and what is printed says what they are called")
     for what, who, unit, work, threads, times in found.values():
         emit(what, who, unit, work, times, threads)
 

@@ -29,8 +29,8 @@ use crate::training::{
 
 const BATCH: usize = 128;
 const SPARSITY: f64 = 0.5;
-/// Steps of which one is the mean.
-const STEPS: usize = 32;
+/// Steps of which one is the mean: few, for long runs are seldom undisturbed.
+const STEPS: usize = 8;
 
 /// Epochs of LeNet-5 are of so many images.
 const LENET5_IMAGES: usize = 20_000;
