@@ -16,6 +16,8 @@
 
 mod aligned;
 mod arch;
+#[cfg(feature = "rayon")]
+mod awake;
 mod backend;
 pub mod conv2d;
 mod engine;

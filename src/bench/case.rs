@@ -219,10 +219,12 @@ impl Contestant {
     }
 
     /// Runs it so many times and tells how long that took. More than one thread: all runs within the pool, whose threads stay
-    /// awake from one to the next.
+    /// [awake](Engine::awake) from one to the next.
     pub fn run(&mut self, times: u64) -> Duration {
         match &self.pool {
-            Some(pool) => pool.install(|| (self.run)(times)),
+            Some(pool) => {
+                pool.install(|| Engine::new(Backend::best()).parallel().awake(|| (self.run)(times)))
+            }
             None => (self.run)(times),
         }
     }

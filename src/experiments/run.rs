@@ -68,8 +68,7 @@ pub struct Outcome {
 pub fn run(config: &RunConfig, dataset: &Dataset, progress: &mut dyn Progress) -> Result<Outcome, Error> {
     config.validate()?;
     let (engine, pool) = start(config.backend, config.threads)?;
-    // Inside the pool: jobs sent into it from outside would allocate at every step.
-    pool.install(|| {
+    let phases = || {
         let experiment = Experiment::new(config, dataset, engine)?;
         let (pretrained, dense) = experiment.pretrain(progress)?;
         let (layers, pruned) = experiment.prune(&pretrained, config.sparsity, progress)?;
@@ -81,7 +80,9 @@ pub fn run(config: &RunConfig, dataset: &Dataset, progress: &mut dyn Progress) -
             prune: pruned,
             layers,
         })
-    })
+    };
+    // Inside the pool: jobs sent into it from outside would allocate at every step.
+    pool.install(|| engine.awake(phases))
 }
 
 /// A pool of `threads` threads, and the engine to be used inside it. `None` is what the machine offers.

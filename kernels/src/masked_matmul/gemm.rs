@@ -49,6 +49,9 @@ fn block_depth(k: usize) -> usize {
 /// Most rows of a task, a multiple of [`MR`]: it takes all of B before the next does.
 const ROWS: usize = 120;
 
+/// Numbers of B that pay for another thread to pack them.
+const LEAST_PACKED: usize = 8 * 1024;
+
 /// Rows of the register tile: with four vectors of columns, 24 sums of 32 registers; with two, 12 of AVX2's 16.
 const MR: usize = 6;
 
@@ -78,7 +81,8 @@ pub(crate) fn multiply(
         c.fill(0.0);
         return;
     }
-    let padded_n = n.next_multiple_of(engine.backend().run(Lanes));
+    let lanes = engine.backend().run(Lanes);
+    let padded_n = n.next_multiple_of(lanes);
     let stride = if a.transposed { row_stride(k) } else { 0 };
     let (rows, packed_b) = scratch.get(m * stride + k * padded_n).split_at_mut(m * stride);
     let a = if a.transposed {
@@ -90,8 +94,17 @@ pub(crate) fn multiply(
         Rows { data: a.data, stride: k }
     };
     let depth = block_depth(k);
+    let columns = match engine.threads() {
+        1 => padded_n,
+        threads => {
+            padded_n.div_ceil(threads).max(LEAST_PACKED / depth).next_multiple_of(vectors(lanes) * lanes)
+        }
+    };
     engine.for_each_chunk(packed_b, depth * padded_n, |block, packed| {
-        engine.backend().run(Pack { b, first_k: block * depth, packed });
+        let (first_k, depth) = (block * depth, packed.len() / padded_n);
+        engine.for_each_chunk(packed, depth * columns, |part, packed| {
+            engine.backend().run(Pack { b, first_k, depth, first_column: part * columns, packed });
+        });
     });
     let packed_b = &*packed_b;
     let rows = match engine.threads() {
@@ -137,11 +150,14 @@ impl Kernel for Transpose<'_> {
     }
 }
 
-/// The block of K from `first_k` on of a matrix `[K, N]`: panels `[depth][width]`, the last one as wide as it needs to be
-/// in whole vectors, padded with zeros.
+/// Columns of the block of K from `first_k` on of a matrix `[K, N]`: panels `[depth][width]`, the last one as wide as it needs
+/// to be in whole vectors, padded with zeros.
 struct Pack<'a> {
     b: Matrix<'a>,
     first_k: usize,
+    depth: usize,
+    /// Where a panel begins.
+    first_column: usize,
     packed: &'a mut [f32],
 }
 
@@ -149,13 +165,11 @@ impl Kernel for Pack<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Matrix { data, rows: k, columns, transposed } = self.b;
-        let first_k = self.first_k;
-        let padded = columns.next_multiple_of(S::LANES);
-        let depth = self.packed.len() / padded;
+        let Self { b, first_k, depth, first_column, packed } = self;
+        let Matrix { data, rows: k, columns, transposed } = b;
         let panel = vectors(S::LANES) * S::LANES;
-        for (first, packed) in (0..columns).step_by(panel).zip(self.packed.chunks_mut(depth * panel)) {
-            let width = panel.min(padded - first);
+        for (first, packed) in (first_column..columns).step_by(panel).zip(packed.chunks_mut(depth * panel)) {
+            let width = packed.len() / depth;
             let present = width.min(columns - first);
             if transposed {
                 pack_across(s, &data[first * k + first_k..], k, present, width, packed);

@@ -127,7 +127,7 @@ impl Target {
             ..RunConfig::default()
         };
         let experiment = Experiment::new(&training, dataset, engine)?;
-        let (trained, _) = pool.install(|| experiment.pretrain(progress))?;
+        let (trained, _) = pool.install(|| engine.awake(|| experiment.pretrain(progress)))?;
         Ok(Self::named(network, trained.weights))
     }
 
