@@ -208,6 +208,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// 0, 1, 2, …
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "only there is it used outside of tests")
+    )]
     #[inline(always)]
     fn iota_i32(self) -> Self::I32 {
         let mut v = self.splat_i32(0);
