@@ -120,13 +120,12 @@ impl Engine {
         work: impl Fn(usize, &mut [T], &mut [U]) + Sync,
     ) {
         debug_assert!(data.len().div_ceil(length) <= scratch.len().div_ceil(scratch_length));
-        if self.threads() > 1 {
-            // More tasks than threads, as they need not take the same time; but no more than that is good for.
-            let grain = data.len().div_ceil(length).div_ceil(16 * self.threads()).max(1);
-            return self.halve(0, grain, (data, length), (scratch, scratch_length), &work);
-        }
-        let pieces = data.chunks_mut(length).zip(scratch.chunks_mut(scratch_length));
-        pieces.enumerate().for_each(|(index, (piece, scratch))| work(index, piece, scratch));
+        // More tasks than threads, as they need not take the same time; but no more than that is good for.
+        let grain = match self.threads() {
+            1 => usize::MAX,
+            threads => data.len().div_ceil(length).div_ceil(16 * threads).max(1),
+        };
+        self.halve(0, grain, (data, length), (scratch, scratch_length), &work);
     }
 
     /// Halves the pieces, those of `data` having the numbers from `first` on, down to `grain` of them.
