@@ -146,6 +146,13 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         x
     }
 
+    /// `x` itself, in one of the registers for integers; a hint. From memory it would be broadcast by one of the loads for vectors,
+    /// of which there are two each cycle.
+    #[inline(always)]
+    fn in_a_register(self, x: f32) -> f32 {
+        x
+    }
+
     #[inline(always)]
     fn load(self, src: &[f32]) -> Self::F32 {
         bytemuck::pod_read_unaligned(bytemuck::cast_slice(&src[..Self::LANES]))

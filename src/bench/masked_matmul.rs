@@ -3,6 +3,7 @@
 //! Dense peers multiply by weights with zeros for those removed: they do the same task, and their useful work is the same,
 //! 2 · kept · batch operations. "With compression" pays for a new mask at every product.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use slth_kernels::masked_matmul::{
@@ -284,7 +285,7 @@ fn contestants(
     let (best, engine) = (Some(machinery.best()), Engine::new(machinery.best()));
     match product {
         Product::Forward => {
-            let mut layer = inputs.layer(false)?;
+            let mut layer = inputs.layer(false)?.with_masks_used_once();
             let (data, mut workspace) = (inputs.clone(), Workspace::default());
             all.add(("slth with compression", Role::Ours), best, 1, move |y| {
                 let _ = layer.set_mask(engine, &data.mask);
@@ -326,7 +327,8 @@ fn contestants(
     Ok(all.contestants)
 }
 
-/// A new mask over the same weights, two of them in turns; for both products, and to be compared with, a product.
+/// A new mask over the same weights, two of them in turns; for both products, for masks that are used once, and, to be compared
+/// with, products and a copy of all weights (at s = 0.5 as many bytes as compression reads and writes).
 fn compression(machinery: &Machinery, task: &Task, inputs: &Arc<Inputs>) -> Result<Vec<Contestant>, Error> {
     let count = inputs.weights.len() as f64;
     let mut contestants = read(machinery, &inputs.weights, Unit::Weight, count);
@@ -335,10 +337,19 @@ fn compression(machinery: &Machinery, task: &Task, inputs: &Arc<Inputs>) -> Resu
     }));
     let other = Inputs::mask(&inputs.weights, task.sparsity.unwrap_or(0.0), 4);
     let masks = Arc::new([inputs.mask.clone(), other]);
-    for (who, gradient) in [("slth", false), ("slth for both products", true)] {
+    let compressions = [
+        ("slth", false, false),
+        ("slth mask used once", false, true),
+        ("slth for both products", true, false),
+        ("slth for both products, mask used once", true, true),
+    ];
+    for (who, gradient, once) in compressions {
         for (engine, threads) in machinery.engines() {
             let (masks, mut turn) = (masks.clone(), 0);
             let mut layer = inputs.layer(gradient)?;
+            if once {
+                layer = layer.with_masks_used_once();
+            }
             let run = move || {
                 turn = 1 - turn;
                 let _ = layer.set_mask(engine, &masks[turn]);
@@ -347,11 +358,22 @@ fn compression(machinery: &Machinery, task: &Task, inputs: &Arc<Inputs>) -> Resu
             contestants.push(contestant.on(engine.backend()).with_threads(machinery, threads));
         }
     }
-    let layer = Arc::new(inputs.layer(false)?);
-    let mut run = ours(Engine::new(machinery.best()), Product::Forward, inputs, &layer);
-    let mut y = Aligned::filled(inputs.dy.len(), 0.0);
-    let forward =
-        Contestant::new("slth forward, beside it", Role::Ours, Unit::Weight, count, move || run(&mut y));
-    contestants.push(forward.on(machinery.best()));
+    for (who, once) in [("slth forward, beside it", false), ("slth forward, mask used once, beside it", true)]
+    {
+        let engine = Engine::new(machinery.best());
+        let mut layer = inputs.layer(false)?;
+        if once {
+            layer = layer.with_masks_used_once();
+            layer.set_mask(engine, &inputs.mask)?;
+        }
+        let mut run = ours(engine, Product::Forward, inputs, &Arc::new(layer));
+        let mut y = Aligned::filled(inputs.dy.len(), 0.0);
+        let forward = Contestant::new(who, Role::Ours, Unit::Weight, count, move || run(&mut y));
+        contestants.push(forward.on(machinery.best()));
+    }
+    let (weights, mut copy) = (inputs.weights.clone(), Aligned::filled(inputs.weights.len(), 0.0));
+    contestants.push(Contestant::new("copy", Role::Peer, Unit::Weight, count, move || {
+        black_box(&mut copy[..]).copy_from_slice(&weights);
+    }));
     Ok(contestants)
 }

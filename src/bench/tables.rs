@@ -26,8 +26,11 @@ fn chosen(kernel: Kernel) -> &'static [(&'static str, bool)] {
             ("input gradient 512x784x500 s=0.5", false),
             ("weight gradient 512x784x500", false),
             ("compression 128x784x500 s=0.5", false),
+            ("compression 128x784x500 s=0.5, mask used once", false),
             ("compression 128x784x500 s=0.5, for both products", false),
+            ("compression 128x784x500 s=0.5, for both products, mask used once", false),
             ("compression 128x784x500 s=0.5, forward, beside it", false),
+            ("compression 128x784x500 s=0.5, forward, mask used once, beside it", false),
         ],
         Kernel::Conv2d => &[
             ("forward, 6@5x5p2 128x1x28x28 s=0.5", false),

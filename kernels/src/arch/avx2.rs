@@ -63,6 +63,17 @@ pub(super) fn at_one_address<T>(x: &T) -> &T {
     }
 }
 
+/// [`Simd::in_a_register`] of every x86-64 CPU.
+#[inline(always)]
+pub(super) fn in_a_register(x: f32) -> f32 {
+    let mut bits = x.to_bits();
+    // SAFETY: no instruction at all: what comes back is `bits`, from a register that the compiler had to bring it to.
+    unsafe {
+        core::arch::asm!("/* {0:e} */", inout(reg) bits, options(pure, nomem, nostack, preserves_flags));
+    }
+    f32::from_bits(bits)
+}
+
 /// Bytes of this CPU's L1 data cache, 32 KiB where it does not tell. Asked once: under a hypervisor the instruction takes
 /// tens of microseconds.
 pub(super) fn l1_bytes() -> usize {
@@ -93,27 +104,6 @@ pub(super) fn l1_bytes() -> usize {
     })
 }
 
-/// For each 8-bit mask the positions of its set bits, ascending, one byte each; 2 KiB, so it stays in L1.
-static POSITIONS: [[u8; 8]; 256] = positions();
-
-const fn positions() -> [[u8; 8]; 256] {
-    let mut table = [[0; 8]; 256];
-    let mut bits = 0;
-    while bits < 256 {
-        let mut kept = 0;
-        let mut i = 0;
-        while i < 8 {
-            if bits >> i & 1 != 0 {
-                table[bits][kept] = i as u8;
-                kept += 1;
-            }
-            i += 1;
-        }
-        bits += 1;
-    }
-    table
-}
-
 /// Calls intrinsics. SAFETY of every use: a value of `Avx2` proves that the CPU has the feature the intrinsic needs,
 /// and none of those used here touches memory; what loads and stores there are between them is safe code.
 macro_rules! op {
@@ -127,7 +117,7 @@ impl Avx2 {
     /// The set bits' positions as 8 integers.
     #[inline(always)]
     fn positions_i32(self, bits: u32) -> __m256i {
-        let row = i64::from_le_bytes(POSITIONS[(bits & 0xff) as usize]);
+        let row = i64::from_le_bytes(crate::sparse::POSITIONS[(bits & 0xff) as usize]);
         op!(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(row)))
     }
 
@@ -300,6 +290,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch<const L1: bool, T>(self, address: *const T) {
         prefetch::<L1, T>(address);
+    }
+    #[inline(always)]
+    fn in_a_register(self, x: f32) -> f32 {
+        in_a_register(x)
     }
     #[inline(always)]
     fn at_one_address<T>(self, x: &T) -> &T {

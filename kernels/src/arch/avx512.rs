@@ -226,6 +226,10 @@ impl Simd for Avx512 {
         super::avx2::prefetch::<L1, T>(address);
     }
     #[inline(always)]
+    fn in_a_register(self, x: f32) -> f32 {
+        super::avx2::in_a_register(x)
+    }
+    #[inline(always)]
     fn at_one_address<T>(self, x: &T) -> &T {
         super::avx2::at_one_address(x)
     }

@@ -7,8 +7,8 @@
 //! bit; the last block's go to Y.
 //!
 //! Cost per kept weight, of 8 vectors: 8 multiply-adds with one load each, so 4 cycles on a machine with two of both per
-//! cycle; one integer load for value and column, and 9 instructions that fit beside them (6 on AVX-512). Per output and
-//! block: a run of sums read and written, from L2, and a fresh start of the pipeline.
+//! cycle; one integer load for value and column (two where weights are listed), and 9 instructions that fit beside them (6 on
+//! AVX-512). Per output and block: a run of sums read and written, from L2, and a fresh start of the pipeline.
 //!
 //! That loads and multiply-adds go together is what bounds it: a loop of nothing but multiply-adds with one factor from L1
 //! reaches 0.93 of FMA peak on Zen 4, 0.91 on Sapphire Rapids with AVX-512, or 0.50 to 0.60 when the core's other thread is
@@ -42,7 +42,7 @@ use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
 use crate::simd::{Kernel, Simd};
 use crate::sparse::{
-    BLOCK_MOST, BLOCK_USUAL, Block, CompressedRows, Entry, LINE, PANEL_MOST, Slice, column, value,
+    BLOCK_MOST, BLOCK_USUAL, CompressedRows, Kept, KeptRow, KeptRows, LINE, PANEL_MOST, Slice,
 };
 
 /// Outputs whose unfinished sums rest in L2 while block after block is added to them: 256 KiB, and twice that in panels of
@@ -178,26 +178,68 @@ impl Multiply<'_> {
                     (&x[next_input * batch + next_column..], batch)
                 };
                 let slice = &slices[slice..];
+                let far = far_x || far_weights;
                 let ahead = Ahead {
                     next: next.as_ptr(),
                     stride,
                     wait: if far_x { rows.saturating_sub(block.inputs) } else { usize::MAX },
-                    lines: if far_weights { block.lines_of_a_row() } else { 0 },
+                    lines: match block.kept {
+                        _ if !far_weights => 0,
+                        Kept::Copied(rows) => rows.lines_of_a_row(),
+                        Kept::Listed(rows) => rows.lines_of_a_row(),
+                    },
                 };
-                if far_x || far_weights || block.inputs > BLOCK_USUAL {
-                    s.apart(Walk::<VECTORS, BLOCK_MOST> { block, slice, sums, begin, end, ahead });
-                } else {
-                    s.apart(Walk::<VECTORS, BLOCK_USUAL> { block, slice, sums, begin, end, ahead });
+                match block.kept {
+                    Kept::Copied(rows) if far || block.inputs > BLOCK_USUAL => {
+                        s.apart(Walk::<_, VECTORS, BLOCK_MOST, true> {
+                            rows,
+                            slice,
+                            sums,
+                            begin,
+                            end,
+                            ahead,
+                        });
+                    }
+                    Kept::Copied(rows) => {
+                        s.apart(Walk::<_, VECTORS, BLOCK_USUAL, false> {
+                            rows,
+                            slice,
+                            sums,
+                            begin,
+                            end,
+                            ahead,
+                        });
+                    }
+                    Kept::Listed(rows) if far => {
+                        s.apart(Walk::<_, VECTORS, BLOCK_USUAL, true> {
+                            rows,
+                            slice,
+                            sums,
+                            begin,
+                            end,
+                            ahead,
+                        });
+                    }
+                    Kept::Listed(rows) => {
+                        s.apart(Walk::<_, VECTORS, BLOCK_USUAL, false> {
+                            rows,
+                            slice,
+                            sums,
+                            begin,
+                            end,
+                            ahead,
+                        });
+                    }
                 }
             }
         }
     }
 }
 
-/// One block of up to `MOST` inputs for a panel of columns. With [`BLOCK_USUAL`] it asks for nothing: to ask costs 2 % even where
-/// there is nothing to ask for, and a larger `MOST` another 1 %.
-struct Walk<'a, const VECTORS: usize, const MOST: usize> {
-    block: Block<'a>,
+/// One block of up to `MOST` inputs for a panel of columns. To `ASK` costs 2 % even where there is nothing to ask for, and a larger
+/// `MOST` another 1 %.
+struct Walk<'a, R, const VECTORS: usize, const MOST: usize, const ASK: bool> {
+    rows: R,
     /// The block's activations, `[MOST, width]` and whatever follows.
     slice: &'a [f32],
     /// The sums of the chunk's outputs, `[CHUNK, width]`.
@@ -221,9 +263,9 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// Asks for `width` activations of an input of the next slice, and for kept weights that come after `entries`.
+    /// Asks for `width` activations of an input of the next slice, and for kept weights that come after `row`.
     #[inline(always)]
-    fn ask<S: Simd>(&mut self, s: S, width: usize, entries: &[Entry]) {
+    fn ask<S: Simd>(&mut self, s: S, width: usize, row: impl KeptRow) {
         if self.wait > 0 {
             self.wait -= 1;
         } else {
@@ -232,8 +274,8 @@ impl Ahead {
                 .for_each(|at| s.prefetch::<false, _>(self.next.wrapping_add(at)));
             self.next = self.next.wrapping_add(self.stride);
         }
-        let entries = entries.as_ptr().wrapping_byte_add(DISTANCE);
-        (0..self.lines).for_each(|line| s.prefetch::<false, _>(entries.wrapping_byte_add(line * LINE)));
+        let ahead = row.address().wrapping_add(DISTANCE);
+        (0..self.lines).for_each(|line| s.prefetch::<false, _>(ahead.wrapping_add(line * LINE)));
     }
 }
 
@@ -247,7 +289,9 @@ struct End<'a> {
     epilogue: Epilogue<'a>,
 }
 
-impl<const VECTORS: usize, const MOST: usize> Kernel for Walk<'_, VECTORS, MOST> {
+impl<R: KeptRows, const VECTORS: usize, const MOST: usize, const ASK: bool> Kernel
+    for Walk<'_, R, VECTORS, MOST, ASK>
+{
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
@@ -255,30 +299,30 @@ impl<const VECTORS: usize, const MOST: usize> Kernel for Walk<'_, VECTORS, MOST>
         let slice: &[[S::F32; VECTORS]] = bytemuck::cast_slice(&self.slice[..MOST * width]);
         let slice: &[_; MOST] = slice.try_into().expect("a slice of the widest block");
         let sums: &mut [[S::F32; VECTORS]] = bytemuck::cast_slice_mut(&mut self.sums[..CHUNK * width]);
-        let rows = self.block.rows().zip(sums.iter_mut());
+        let rows = self.rows.iter().zip(sums.iter_mut());
         let begin = |sums: &[S::F32; VECTORS]| if self.begin { [s.splat(0.0); VECTORS] } else { *sums };
-        let mut ask = |entries: &[Entry]| {
-            if MOST > BLOCK_USUAL {
-                self.ahead.ask(s, width, entries);
+        let mut ask = |row: R::Row| {
+            if ASK {
+                self.ahead.ask(s, width, row);
             }
         };
         let Some(End { y, batch, first_column, columns, first_row, epilogue }) = self.end else {
-            for (entries, sums) in rows {
-                ask(entries);
-                *sums = walk(s, entries, slice, begin(sums));
+            for (row, sums) in rows {
+                ask(row);
+                *sums = walk(s, row, slice, begin(sums));
             }
             return;
         };
-        for (row, ((entries, sums), y)) in rows.zip(y.chunks_exact_mut(batch)).enumerate() {
-            ask(entries);
-            let sums = walk(s, entries, slice, begin(sums));
+        for (index, ((row, sums), y)) in rows.zip(y.chunks_exact_mut(batch)).enumerate() {
+            ask(row);
+            let sums = walk(s, row, slice, begin(sums));
             let y = &mut y[first_column..first_column + columns];
             if columns == width {
                 store_row::<S, VECTORS, true>(s, &sums, y);
             } else {
                 store_row::<S, VECTORS, false>(s, &sums, y);
             }
-            epilogue.apply(s, y, (first_row + row) * batch + first_column);
+            epilogue.apply(s, y, (first_row + index) * batch + first_column);
         }
     }
 }
@@ -287,13 +331,14 @@ impl<const VECTORS: usize, const MOST: usize> Kernel for Walk<'_, VECTORS, MOST>
 #[inline(always)]
 fn walk<S: Simd, const VECTORS: usize, const MOST: usize>(
     s: S,
-    entries: &[Entry],
+    row: impl KeptRow,
     slice: &[[S::F32; VECTORS]; MOST],
     mut sums: [S::F32; VECTORS],
 ) -> [S::F32; VECTORS] {
-    for &entry in entries {
-        let weight = s.splat(value(entry));
-        let x = s.at_one_address(&slice[column(entry) % MOST]);
+    for i in 0..row.count() {
+        let (column, weight) = row.get(i);
+        let weight = s.splat(s.in_a_register(weight));
+        let x = s.at_one_address(&slice[column % MOST]);
         for v in 0..VECTORS {
             sums[v] = s.mul_add(weight, x[v], sums[v]);
         }

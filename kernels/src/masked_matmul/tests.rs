@@ -138,6 +138,9 @@ fn masked_products() {
                     .unwrap()
                     .with_path(path)
                     .with_batch(batch * (kept_of_100 as usize % 4));
+                if (outputs + inputs) % 2 == 0 {
+                    layer = layer.with_masks_used_once();
+                }
                 layer.set_mask(engine, &mask).unwrap();
                 layer
             };
@@ -163,10 +166,16 @@ fn masked_products_have_the_same_bits_on_every_backend() {
         let weights = noise(outputs * inputs, 5);
         let (x, dy) = (noise(inputs * batch, 6), noise(outputs * batch, 7));
         let mask = PackedMask::from_fn(weights.len(), |i| i * i % 5 < 2);
-        for (path, batch_hint) in [(Path::Sparse, 1), (Path::Sparse, batch.max(4)), (Path::Dense, 1)] {
+        let few = batch.clamp(4, 256);
+        let layouts = [(Path::Sparse, 1, false), (Path::Sparse, few, false), (Path::Sparse, few, true)];
+        let (mut y, mut dx) = (vec![0.0; outputs * batch], vec![0.0; inputs * batch]);
+        for (path, batch_hint, used_once) in [(Path::Dense, 1, false)].into_iter().chain(layouts) {
             let layer = |engine| {
                 let layer = MaskedWeights::with_input_gradient(engine, &weights, outputs, inputs);
                 let mut layer = layer.unwrap().with_path(path).with_batch(batch_hint);
+                if used_once {
+                    layer = layer.with_masks_used_once();
+                }
                 layer.set_mask(engine, &mask).unwrap();
                 layer
             };
@@ -174,16 +183,18 @@ fn masked_products_have_the_same_bits_on_every_backend() {
                 let workspace = &mut Workspace::default();
                 forward(engine, &layer(engine), &x, batch, Activation::Identity, out, workspace).unwrap();
             };
-            let mut expected = vec![0.0; outputs * batch];
-            run(Engine::new(Backend::scalar()), &mut expected);
-            everywhere(expected.len(), &expected, same_bits, run);
+            if batch_hint == 1 {
+                run(Engine::new(Backend::scalar()), &mut y);
+            }
+            everywhere(y.len(), &y, same_bits, run);
             let run = |engine: Engine, out: &mut [f32]| {
                 let workspace = &mut Workspace::default();
                 input_gradient(engine, &layer(engine), &dy, batch, Some(&x), out, workspace).unwrap();
             };
-            let mut expected = vec![0.0; inputs * batch];
-            run(Engine::new(Backend::scalar()), &mut expected);
-            everywhere(expected.len(), &expected, same_bits, run);
+            if batch_hint == 1 {
+                run(Engine::new(Backend::scalar()), &mut dx);
+            }
+            everywhere(dx.len(), &dx, same_bits, run);
         }
     }
 }
@@ -201,15 +212,20 @@ fn masked_products_larger_than_scratch_memory() {
         };
         let expected = oracle(outputs, batch, inputs, effective, |i, b| x[i * batch + b]);
         let other = noise(inputs * batch, 10);
-        everywhere(expected.len(), &expected, same_number, |engine, y| {
-            let layer = MaskedWeights::new(engine, &weights, outputs, inputs);
-            let mut layer = layer.unwrap().with_path(Path::Sparse);
-            layer.set_mask(engine, &mask).unwrap();
-            let workspace = &mut Workspace::default();
-            for x in [&other, &x] {
-                forward(engine, &layer, x, batch, Activation::Identity, y, workspace).unwrap();
-            }
-        });
+        for used_once in [false, true] {
+            everywhere(expected.len(), &expected, same_number, |engine, y| {
+                let layer = MaskedWeights::new(engine, &weights, outputs, inputs);
+                let mut layer = layer.unwrap().with_path(Path::Sparse);
+                if used_once {
+                    layer = layer.with_batch(66).with_masks_used_once();
+                }
+                layer.set_mask(engine, &mask).unwrap();
+                let workspace = &mut Workspace::default();
+                for x in [&other, &x] {
+                    forward(engine, &layer, x, batch, Activation::Identity, y, workspace).unwrap();
+                }
+            });
+        }
     }
 }
 

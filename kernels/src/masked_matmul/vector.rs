@@ -17,7 +17,7 @@ use super::rows::{load_row, store_row};
 use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
 use crate::simd::{Kernel, Simd};
-use crate::sparse::{CompressedRows, Entry, halves};
+use crate::sparse::{CompressedRows, Kept, KeptRow, KeptRows, LINE};
 
 /// Outputs side by side: as many chains as a multiply-add takes cycles where one weight a cycle can be had.
 const ROWS: usize = 4;
@@ -131,40 +131,55 @@ impl Kernel for Sparse<'_> {
         for block in 0..weights.blocks() {
             let block = weights.block_rows(block, first_row..first_row + y.len());
             let x = &x[block.first_input..][..block.inputs];
-            let mut rows = block.rows();
-            let (groups, rest) = y.as_chunks_mut::<ROWS>();
-            for y in groups {
-                let group: [&[Entry]; ROWS] = from_fn(|_| rows.next().unwrap_or_default());
-                let together = group.iter().map(|row| row.len()).min().unwrap_or(0);
-                let (common, tails) = (group.map(|row| &row[..together]), group.map(|row| &row[together..]));
-                let [row0, row1, row2, row3] = common;
-                let mut sums = *y;
-                // Four short streams at once are none to the processor's prefetching.
-                let next = tails[ROWS - 1].as_ptr_range().end;
-                for (at, (((e0, e1), e2), e3)) in row0.iter().zip(row1).zip(row2).zip(row3).enumerate() {
-                    // A line of 8 entries for every two steps.
-                    if at % 2 == 0 {
-                        s.prefetch::<false, _>(next.wrapping_add(at * ROWS));
-                    }
-                    let [y0, y1, y2, y3] = sums;
-                    sums = [add(s, e0, x, y0), add(s, e1, x, y1), add(s, e2, x, y2), add(s, e3, x, y3)];
-                }
-                for (i, tail) in tails.into_iter().enumerate() {
-                    y[i] = tail.iter().fold(sums[i], |y, entry| add(s, entry, x, y));
-                }
-            }
-            for (y, row) in rest.iter_mut().zip(rows) {
-                *y = row.iter().fold(*y, |y, entry| add(s, entry, x, y));
+            match block.kept {
+                Kept::Copied(rows) => add_rows(s, rows, x, y),
+                Kept::Listed(rows) => add_rows(s, rows, x, y),
             }
         }
         epilogue.apply(s, y, first_row);
     }
 }
 
-/// y plus a kept weight times its input's activation.
+/// Adds to each y its row of kept weights times the activations.
 #[inline(always)]
-fn add<S: Simd>(s: S, entry: &Entry, x: &[f32], y: f32) -> f32 {
-    let (column, value) = halves(entry);
+fn add_rows<S: Simd, R: KeptRows>(s: S, rows: R, x: &[f32], y: &mut [f32]) {
+    let mut rows = rows.iter();
+    let (groups, rest) = y.as_chunks_mut::<ROWS>();
+    for y in groups {
+        let group: [R::Row; ROWS] = from_fn(|_| rows.next().unwrap_or_default());
+        let together = group.iter().map(|row| row.count()).min().unwrap_or(0);
+        let (common, tails) =
+            (group.map(|row| row.split(together).0), group.map(|row| row.split(together).1));
+        let [row0, row1, row2, row3] = common;
+        let mut sums = *y;
+        // Four short streams at once are none to the processor's prefetching.
+        let next = tails[ROWS - 1].end();
+        for i in 0..together {
+            // A line of 8 entries for every two steps.
+            if i % 2 == 0 {
+                s.prefetch::<false, _>(next.wrapping_add(i * (LINE / 2)));
+            }
+            let [y0, y1, y2, y3] = sums;
+            sums = [
+                add(s, row0, i, x, y0),
+                add(s, row1, i, x, y1),
+                add(s, row2, i, x, y2),
+                add(s, row3, i, x, y3),
+            ];
+        }
+        for (i, tail) in tails.into_iter().enumerate() {
+            y[i] = (0..tail.count()).fold(sums[i], |y, i| add(s, tail, i, x, y));
+        }
+    }
+    for (y, row) in rest.iter_mut().zip(rows) {
+        *y = (0..row.count()).fold(*y, |y, i| add(s, row, i, x, y));
+    }
+}
+
+/// y plus kept weight `i` of its row times its input's activation.
+#[inline(always)]
+fn add<S: Simd>(s: S, row: impl KeptRow, i: usize, x: &[f32], y: f32) -> f32 {
+    let (column, value) = row.get_by_halves(i);
     s.mul_add_one(value, x[column], y)
 }
 
