@@ -13,6 +13,27 @@
 
 use bytemuck::Pod;
 
+/// For each 8-bit mask the positions of its set bits, ascending, one byte each; 2 KiB, so it stays in L1.
+pub(crate) static POSITIONS: [[u8; 8]; 256] = positions();
+
+const fn positions() -> [[u8; 8]; 256] {
+    let mut table = [[0; 8]; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let mut kept = 0;
+        let mut i = 0;
+        while i < 8 {
+            if bits >> i & 1 != 0 {
+                table[bits][kept] = i as u8;
+                kept += 1;
+            }
+            i += 1;
+        }
+        bits += 1;
+    }
+    table
+}
+
 /// A computation that can run on any vector unit.
 pub(crate) trait Kernel {
     /// What the computation returns.

@@ -39,12 +39,12 @@ fn noise(len: usize, seed: u64) -> Vec<f32> {
 const OUTPUTS: usize = 61;
 const INPUTS: usize = 403;
 
-fn products(engine: Engine, path: Path, batch: usize) -> [u64; 3] {
+fn products(engine: Engine, path: Path, batch: usize, used_once: bool) -> [u64; 3] {
     let weights = noise(OUTPUTS * INPUTS, 1);
     let (x, dy) = (noise(INPUTS * batch, 2), noise(OUTPUTS * batch, 3));
     let mask = PackedMask::from_fn(weights.len(), |i| i * 7919 % 10 < 4);
     let layer = MaskedWeights::with_input_gradient(engine, &weights, OUTPUTS, INPUTS).unwrap();
-    let mut layer = layer.with_path(path).with_batch(batch);
+    let mut layer = layer.with_path(path).with_batch(batch).with_masks_used_once(used_once);
     layer.set_mask(engine, &mask).unwrap();
     let workspace = &mut Workspace::default();
     let (mut y, mut dx, mut dw) =
@@ -153,8 +153,9 @@ fn every_kernel_has_the_committed_bits() {
     }
     for backend in Backend::available() {
         for engine in [Engine::new(backend), Engine::new(backend).parallel()] {
-            let sparse = [1, 2, 70].map(|batch| products(engine, Path::Sparse, batch));
-            let all = [1, 70].map(|batch| products(engine, Path::Dense, batch));
+            let sparse = [1, 2, 70].map(|batch| products(engine, Path::Sparse, batch, false));
+            assert_eq!(products(engine, Path::Sparse, 70, true), sparse[2]);
+            let all = [1, 70].map(|batch| products(engine, Path::Dense, batch, false));
             let plain = [1, 70].map(|batch| dense_products(engine, batch));
             let found = format!(
                 "sparse {sparse:x?}\ndense {all:x?}\nplain {plain:x?}\nconvolutions {:x?}\ntop-k {:x}\nsubset sums {:x}\nupdates {:x?}\n",

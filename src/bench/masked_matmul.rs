@@ -285,12 +285,16 @@ fn contestants(
     let (best, engine) = (Some(machinery.best()), Engine::new(machinery.best()));
     match product {
         Product::Forward => {
-            let mut layer = inputs.layer(false)?.with_masks_used_once();
-            let (data, mut workspace) = (inputs.clone(), Workspace::default());
-            all.add(("slth with compression", Role::Ours), best, 1, move |y| {
-                let _ = layer.set_mask(engine, &data.mask);
-                let _ = forward(engine, &layer, &data.x, batch, Activation::Identity, y, &mut workspace);
-            })?;
+            for (who, once) in
+                [("slth with compression", false), ("slth with compression, mask used once", true)]
+            {
+                let mut layer = inputs.layer(false)?.with_masks_used_once(once);
+                let (data, mut workspace) = (inputs.clone(), Workspace::default());
+                all.add((who, Role::Ours), best, 1, move |y| {
+                    let _ = layer.set_mask(engine, &data.mask);
+                    let _ = forward(engine, &layer, &data.x, batch, Activation::Identity, y, &mut workspace);
+                })?;
+            }
             let (data, mut workspace) = (inputs.clone(), Workspace::default());
             all.add(("slth dense", Role::Ours), best, 1, move |y| {
                 let (shape, identity) = (data.shape, Activation::Identity);
@@ -346,10 +350,7 @@ fn compression(machinery: &Machinery, task: &Task, inputs: &Arc<Inputs>) -> Resu
     for (who, gradient, once) in compressions {
         for (engine, threads) in machinery.engines() {
             let (masks, mut turn) = (masks.clone(), 0);
-            let mut layer = inputs.layer(gradient)?;
-            if once {
-                layer = layer.with_masks_used_once();
-            }
+            let mut layer = inputs.layer(gradient)?.with_masks_used_once(once);
             let run = move || {
                 turn = 1 - turn;
                 let _ = layer.set_mask(engine, &masks[turn]);
@@ -361,11 +362,8 @@ fn compression(machinery: &Machinery, task: &Task, inputs: &Arc<Inputs>) -> Resu
     for (who, once) in [("slth forward, beside it", false), ("slth forward, mask used once, beside it", true)]
     {
         let engine = Engine::new(machinery.best());
-        let mut layer = inputs.layer(false)?;
-        if once {
-            layer = layer.with_masks_used_once();
-            layer.set_mask(engine, &inputs.mask)?;
-        }
+        let mut layer = inputs.layer(false)?.with_masks_used_once(once);
+        layer.set_mask(engine, &inputs.mask)?;
         let mut run = ours(engine, Product::Forward, inputs, &Arc::new(layer));
         let mut y = Aligned::filled(inputs.dy.len(), 0.0);
         let forward = Contestant::new(who, Role::Ours, Unit::Weight, count, move || run(&mut y));

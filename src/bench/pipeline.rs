@@ -271,7 +271,9 @@ fn parts(machinery: &Machinery, setup: &Setup, sparsity: f64) -> Result<Vec<Cont
                     thresholds: [None, None],
                     keep,
                     selector: Selector::default(),
-                    masked: new(engine, weights, outputs, inputs)?.with_batch(BATCH).with_masks_used_once(),
+                    masked: new(engine, weights, outputs, inputs)?
+                        .with_batch(BATCH)
+                        .with_masks_used_once(true),
                     velocity: vec![0.0; weights.len()],
                     x: array(2, inputs * BATCH),
                     y: array(3, outputs * BATCH),

@@ -17,6 +17,7 @@ fn chosen(kernel: Kernel) -> &'static [(&'static str, bool)] {
             ("forward 128x784x500 s=0", false),
             ("forward 128x784x500 s=0.5", false),
             ("forward 128x784x500 s=0.5, with compression", false),
+            ("forward 128x784x500 s=0.5, with compression, mask used once", false),
             ("forward 128x784x500 s=0.9", false),
             ("forward 512x784x500 s=0.5", true),
             ("forward 512x784x500 s=0.95", false),

@@ -200,7 +200,7 @@ impl<'a> EdgePopup<'a> {
                 mask: PackedMask::all_kept(n),
                 masked: masked(engine, weights, shape.outputs, shape.inputs)?
                     .with_batch(batch)
-                    .with_masks_used_once()
+                    .with_masks_used_once(true)
                     .with_path(path),
                 selector: Selector::default(),
                 threshold: None,

@@ -37,6 +37,7 @@ pub(super) fn run(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let path = *u.choose(&[Path::Auto, Path::Sparse, Path::Dense])?;
     // Around the batches where another path is taken, and beyond all.
     let columns = *u.choose(&[0, 1, 2, 3, 4, 8, 15, 16, 17, 63, 64, 65, usize::MAX])?;
+    let used_once = u.arbitrary()?;
 
     let result = everywhere(|engine| {
         let mut workspace = Workspace::default();
@@ -53,7 +54,7 @@ pub(super) fn run(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
         call(&|out, space| masked_matmul::kept_weight_gradient(engine, shape, &mask, dy, x, out, space));
         let layer = MaskedWeights::with_input_gradient(engine, w, outputs, inputs);
         let masked = layer.and_then(|layer| {
-            let mut layer = layer.with_path(path).with_batch(columns);
+            let mut layer = layer.with_path(path).with_batch(columns).with_masks_used_once(used_once);
             layer.set_mask(engine, &mask)?;
             assert_eq!(layer.kept(), mask.kept());
             call(&|out, space| masked_matmul::forward(engine, &layer, x, batch, activation, out, space));

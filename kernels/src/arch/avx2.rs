@@ -9,7 +9,7 @@
 use core::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, POSITIONS, Simd};
 
 /// Proof that this CPU has AVX2, FMA, BMI1, BMI2 and POPCNT.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +117,7 @@ impl Avx2 {
     /// The set bits' positions as 8 integers.
     #[inline(always)]
     fn positions_i32(self, bits: u32) -> __m256i {
-        let row = i64::from_le_bytes(crate::sparse::POSITIONS[(bits & 0xff) as usize]);
+        let row = i64::from_le_bytes(POSITIONS[(bits & 0xff) as usize]);
         op!(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(row)))
     }
 

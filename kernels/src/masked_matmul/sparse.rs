@@ -53,7 +53,8 @@ const CHUNK: usize = 1024;
 /// and 5 % at 0.95.)
 const X_ASKED_FROM: usize = 2 << 20;
 
-/// Bytes of kept weights from which on those to come are asked for: they are no longer in L3, or not for long. Below, the
+/// Bytes of kept weights, or of all where they are listed, from which on those to come are asked for: they are no longer in L3, or
+/// not for long. Below, the
 /// processor's own prefetching is enough, and asking costs 3 % (4 MiB, 1024³ at s = 0.5: 0.74 → 0.71 of peak). Not in panels
 /// of less than 64 columns: 16×4096×4096 at s = 0.5 became slower (0.27 → 0.23).
 const WEIGHTS_ASKED_FROM: usize = 6 << 20;
@@ -177,59 +178,24 @@ impl Multiply<'_> {
                 } else {
                     (&x[next_input * batch + next_column..], batch)
                 };
-                let slice = &slices[slice..];
-                let far = far_x || far_weights;
-                let ahead = Ahead {
-                    next: next.as_ptr(),
-                    stride,
-                    wait: if far_x { rows.saturating_sub(block.inputs) } else { usize::MAX },
-                    lines: match block.kept {
-                        _ if !far_weights => 0,
-                        Kept::Copied(rows) => rows.lines_of_a_row(),
-                        Kept::Listed(rows) => rows.lines_of_a_row(),
-                    },
+                let lines = match block.kept {
+                    _ if !far_weights => 0,
+                    Kept::Copied(rows) => rows.lines_of_a_row(),
+                    Kept::Listed(rows) => rows.lines_of_a_row(),
                 };
+                let wait = if far_x { rows.saturating_sub(block.inputs) } else { usize::MAX };
+                let ahead = Ahead { next: next.as_ptr(), stride, wait, lines };
+                let panel = Panel { slice: &slices[slice..], sums, begin, end, ahead };
+                let ask = far_x || far_weights;
                 match block.kept {
-                    Kept::Copied(rows) if far || block.inputs > BLOCK_USUAL => {
-                        s.apart(Walk::<_, VECTORS, BLOCK_MOST, true> {
-                            rows,
-                            slice,
-                            sums,
-                            begin,
-                            end,
-                            ahead,
-                        });
+                    Kept::Copied(rows) if ask || block.inputs > BLOCK_USUAL => {
+                        s.apart(Walk::<_, VECTORS, BLOCK_MOST, true> { rows, panel });
                     }
-                    Kept::Copied(rows) => {
-                        s.apart(Walk::<_, VECTORS, BLOCK_USUAL, false> {
-                            rows,
-                            slice,
-                            sums,
-                            begin,
-                            end,
-                            ahead,
-                        });
+                    Kept::Copied(rows) => s.apart(Walk::<_, VECTORS, BLOCK_USUAL, false> { rows, panel }),
+                    Kept::Listed(rows) if ask => {
+                        s.apart(Walk::<_, VECTORS, BLOCK_USUAL, true> { rows, panel })
                     }
-                    Kept::Listed(rows) if far => {
-                        s.apart(Walk::<_, VECTORS, BLOCK_USUAL, true> {
-                            rows,
-                            slice,
-                            sums,
-                            begin,
-                            end,
-                            ahead,
-                        });
-                    }
-                    Kept::Listed(rows) => {
-                        s.apart(Walk::<_, VECTORS, BLOCK_USUAL, false> {
-                            rows,
-                            slice,
-                            sums,
-                            begin,
-                            end,
-                            ahead,
-                        });
-                    }
+                    Kept::Listed(rows) => s.apart(Walk::<_, VECTORS, BLOCK_USUAL, false> { rows, panel }),
                 }
             }
         }
@@ -240,6 +206,11 @@ impl Multiply<'_> {
 /// `MOST` another 1 %.
 struct Walk<'a, R, const VECTORS: usize, const MOST: usize, const ASK: bool> {
     rows: R,
+    panel: Panel<'a>,
+}
+
+/// What rows of a block are multiplied with and added to, whatever they are.
+struct Panel<'a> {
     /// The block's activations, `[MOST, width]` and whatever follows.
     slice: &'a [f32],
     /// The sums of the chunk's outputs, `[CHUNK, width]`.
@@ -258,7 +229,7 @@ struct Ahead {
     /// How many outputs go by before each asks for an input of the next slice, in time and not so early that it is lost again;
     /// `usize::MAX` if none does.
     wait: usize,
-    /// How many cache lines of kept weights with each output: as many with all, so that no loop end is mispredicted.
+    /// How many cache lines of weights with each output: as many with all, so that no loop end is mispredicted.
     lines: usize,
 }
 
@@ -294,19 +265,20 @@ impl<R: KeptRows, const VECTORS: usize, const MOST: usize, const ASK: bool> Kern
 {
     type Out = ();
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
+    fn run<S: Simd>(self, s: S) {
+        let Panel { slice, sums, begin, end, mut ahead } = self.panel;
         let width = VECTORS * S::LANES;
-        let slice: &[[S::F32; VECTORS]] = bytemuck::cast_slice(&self.slice[..MOST * width]);
+        let slice: &[[S::F32; VECTORS]] = bytemuck::cast_slice(&slice[..MOST * width]);
         let slice: &[_; MOST] = slice.try_into().expect("a slice of the widest block");
-        let sums: &mut [[S::F32; VECTORS]] = bytemuck::cast_slice_mut(&mut self.sums[..CHUNK * width]);
+        let sums: &mut [[S::F32; VECTORS]] = bytemuck::cast_slice_mut(&mut sums[..CHUNK * width]);
         let rows = self.rows.iter().zip(sums.iter_mut());
-        let begin = |sums: &[S::F32; VECTORS]| if self.begin { [s.splat(0.0); VECTORS] } else { *sums };
+        let begin = |sums: &[S::F32; VECTORS]| if begin { [s.splat(0.0); VECTORS] } else { *sums };
         let mut ask = |row: R::Row| {
             if ASK {
-                self.ahead.ask(s, width, row);
+                ahead.ask(s, width, row);
             }
         };
-        let Some(End { y, batch, first_column, columns, first_row, epilogue }) = self.end else {
+        let Some(End { y, batch, first_column, columns, first_row, epilogue }) = end else {
             for (row, sums) in rows {
                 ask(row);
                 *sums = walk(s, row, slice, begin(sums));

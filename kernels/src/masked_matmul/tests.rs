@@ -138,9 +138,7 @@ fn masked_products() {
                     .unwrap()
                     .with_path(path)
                     .with_batch(batch * (kept_of_100 as usize % 4));
-                if (outputs + inputs) % 2 == 0 {
-                    layer = layer.with_masks_used_once();
-                }
+                layer = layer.with_masks_used_once((outputs + inputs) % 2 == 0);
                 layer.set_mask(engine, &mask).unwrap();
                 layer
             };
@@ -172,10 +170,8 @@ fn masked_products_have_the_same_bits_on_every_backend() {
         for (path, batch_hint, used_once) in [(Path::Dense, 1, false)].into_iter().chain(layouts) {
             let layer = |engine| {
                 let layer = MaskedWeights::with_input_gradient(engine, &weights, outputs, inputs);
-                let mut layer = layer.unwrap().with_path(path).with_batch(batch_hint);
-                if used_once {
-                    layer = layer.with_masks_used_once();
-                }
+                let layer = layer.unwrap().with_path(path).with_batch(batch_hint);
+                let mut layer = layer.with_masks_used_once(used_once);
                 layer.set_mask(engine, &mask).unwrap();
                 layer
             };
@@ -200,10 +196,10 @@ fn masked_products_have_the_same_bits_on_every_backend() {
 }
 
 /// Several chunks of outputs, blocks of inputs and panels of columns at once, in scratch memory that holds another product's
-/// slices and sums; where slices lie side by side, and where they are too many for that.
+/// slices and sums; where slices lie side by side, and where they are too many for that; activations that are asked for.
 #[test]
 fn masked_products_larger_than_scratch_memory() {
-    for (outputs, inputs, batch, modulus) in [(1030, 260, 66, 5), (1026, 8200, 2, 61)] {
+    for (outputs, inputs, batch, modulus) in [(1030, 260, 66, 5), (1026, 8200, 2, 11), (20, 4200, 130, 5)] {
         let (weights, x) = (noise(outputs * inputs, 8), noise(inputs * batch, 9));
         let mask = PackedMask::from_fn(weights.len(), |i| i * i % modulus < 2);
         let effective = |o: usize, i: usize| {
@@ -215,10 +211,8 @@ fn masked_products_larger_than_scratch_memory() {
         for used_once in [false, true] {
             everywhere(expected.len(), &expected, same_number, |engine, y| {
                 let layer = MaskedWeights::new(engine, &weights, outputs, inputs);
-                let mut layer = layer.unwrap().with_path(Path::Sparse);
-                if used_once {
-                    layer = layer.with_batch(66).with_masks_used_once();
-                }
+                let layer = layer.unwrap().with_path(Path::Sparse);
+                let mut layer = layer.with_batch(256).with_masks_used_once(used_once);
                 layer.set_mask(engine, &mask).unwrap();
                 let workspace = &mut Workspace::default();
                 for x in [&other, &x] {
@@ -269,8 +263,9 @@ fn empty_products_of_any_size() {
     dense::input_gradient(engine, shape, &[], &[], None, &mut [], workspace).unwrap();
     for (outputs, inputs) in [(0, usize::MAX), (usize::MAX, 0)] {
         let layer = MaskedWeights::with_input_gradient(engine, &[], outputs, inputs).unwrap();
-        for batch in [1, 100] {
-            let mut layer = layer.clone().with_path(Path::Sparse).with_batch(batch);
+        for (batch, used_once) in [(1, false), (100, false), (100, true)] {
+            let layer = layer.clone().with_path(Path::Sparse).with_batch(batch);
+            let mut layer = layer.with_masks_used_once(used_once);
             layer.set_mask(engine, &PackedMask::none_kept(0)).unwrap();
             forward(engine, &layer, &[], 0, Activation::Relu, &mut [], workspace).unwrap();
         }

@@ -148,14 +148,14 @@ fn add_rows<S: Simd, R: KeptRows>(s: S, rows: R, x: &[f32], y: &mut [f32]) {
     for y in groups {
         let group: [R::Row; ROWS] = from_fn(|_| rows.next().unwrap_or_default());
         let together = group.iter().map(|row| row.count()).min().unwrap_or(0);
-        let (common, tails) =
-            (group.map(|row| row.split(together).0), group.map(|row| row.split(together).1));
+        let parts = group.map(|row| row.split(together));
+        let (common, tails) = (parts.map(|(row, _)| row), parts.map(|(_, row)| row));
         let [row0, row1, row2, row3] = common;
         let mut sums = *y;
         // Four short streams at once are none to the processor's prefetching.
-        let next = tails[ROWS - 1].end();
+        let next = tails[ROWS - 1].address();
         for i in 0..together {
-            // A line of 8 entries for every two steps.
+            // Of entries a line of 8 for every two steps.
             if i % 2 == 0 {
                 s.prefetch::<false, _>(next.wrapping_add(i * (LINE / 2)));
             }

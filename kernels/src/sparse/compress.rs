@@ -3,7 +3,7 @@
 use super::rows::{Entry, LINE, entry};
 use crate::engine::Engine;
 use crate::mask::PackedMask;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, POSITIONS, Simd};
 
 /// What is stored of a kept weight.
 pub(super) trait Form: Copy + Send {
@@ -30,19 +30,30 @@ pub(super) struct Shape {
 
 /// The compression of consecutive blocks.
 pub(super) struct Compress<'a, F> {
-    pub(super) weights: &'a [f32],
-    pub(super) mask: &'a PackedMask,
-    pub(super) shape: Shape,
+    weights: &'a [f32],
+    mask: &'a PackedMask,
+    shape: Shape,
     /// The first column.
-    pub(super) first: usize,
+    first: usize,
     /// How many weights are kept before it.
-    pub(super) base: usize,
+    base: usize,
     /// Where each row of these blocks begins, and what is kept in them.
-    pub(super) starts: &'a mut [usize],
-    pub(super) kept: &'a mut [F],
+    starts: &'a mut [usize],
+    kept: &'a mut [F],
 }
 
-impl<F: Form> Compress<'_, F> {
+impl<'a, F: Form> Compress<'a, F> {
+    /// The compression of all blocks.
+    pub(super) fn new(
+        weights: &'a [f32],
+        mask: &'a PackedMask,
+        shape: Shape,
+        starts: &'a mut [usize],
+        kept: &'a mut [F],
+    ) -> Self {
+        Self { weights, mask, shape, first: 0, base: 0, starts, kept }
+    }
+
     /// Splits the blocks in two as long as there are threads for both halves.
     pub(super) fn run_on(self, engine: Engine) {
         let Shape { rows, columns, block } = self.shape;
@@ -180,25 +191,4 @@ impl Form for u8 {
             room[before..][..8].copy_from_slice(&columns.to_le_bytes());
         }
     }
-}
-
-/// For each 8-bit mask the positions of its set bits, ascending, one byte each; 2 KiB, so it stays in L1.
-pub(crate) static POSITIONS: [[u8; 8]; 256] = positions();
-
-const fn positions() -> [[u8; 8]; 256] {
-    let mut table = [[0; 8]; 256];
-    let mut bits = 0;
-    while bits < 256 {
-        let mut kept = 0;
-        let mut i = 0;
-        while i < 8 {
-            if bits >> i & 1 != 0 {
-                table[bits][kept] = i as u8;
-                kept += 1;
-            }
-            i += 1;
-        }
-        bits += 1;
-    }
-    table
 }

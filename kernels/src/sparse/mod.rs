@@ -13,7 +13,6 @@ mod compress;
 mod rows;
 mod slice;
 
-pub(crate) use compress::POSITIONS;
 use rows::Layout;
 pub(crate) use rows::{CompressedRows, Entry, Kept, KeptRow, KeptRows, LINE, column, entry, value};
 pub(crate) use slice::{BLOCK_MOST, BLOCK_USUAL, PANEL_MOST, Slice};
@@ -177,10 +176,13 @@ impl MaskedWeights {
         Self { batch, ..self }
     }
 
-    /// Says that each mask is for one product, or one of each kind, as in edge-popup, from the next [`set_mask`](Self::set_mask) on.
-    /// For batches of 4 to 256, as [`with_batch`](Self::with_batch) announces them, a new mask then costs less than half as much
-    /// and a product more, by a tenth at s = 0.5 and a quarter at 0.95; both together take less, by 2 to 14 % at 128 columns. It
-    /// needs 4 more bytes per weight and orientation. The numbers are the same.
+    /// Says whether each mask is for one product, or one of each kind, as in edge-popup, from the next [`set_mask`](Self::set_mask)
+    /// on. A new mask then costs about half, and a product more: a tenth at s = 0.5, a quarter at 0.95; at 128 columns both together
+    /// take 3 to 14 % less up to 2048 × 2048 weights. It takes 4 bytes per weight and 1 per kept one instead of 8 per kept one. The
+    /// numbers are the same.
+    ///
+    /// It changes nothing without [`with_batch`](Self::with_batch) or for batches that are not 4 to 256, and where less than a
+    /// seventh is kept of more than 2²⁰ weights.
     ///
     /// ```
     /// use slth_kernels::masked_matmul::{Activation, Workspace, forward};
@@ -188,7 +190,7 @@ impl MaskedWeights {
     /// let engine = Engine::detect()?;
     /// let (x, mut y, mut workspace) = ([1.0; 2 * 4], [0.0; 4], Workspace::default());
     /// let layer = MaskedWeights::new(engine, &[1.0, 2.0], 1, 2)?;
-    /// let mut layer = layer.with_path(Path::Sparse).with_batch(4).with_masks_used_once();
+    /// let mut layer = layer.with_path(Path::Sparse).with_batch(4).with_masks_used_once(true);
     /// for (kept, expected) in [(0, 1.0), (1, 2.0)] {
     ///     layer.set_mask(engine, &PackedMask::from_fn(2, |i| i == kept))?;
     ///     forward(engine, &layer, &x, 4, Activation::Identity, &mut y, &mut workspace)?;
@@ -197,14 +199,14 @@ impl MaskedWeights {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn with_masks_used_once(self) -> Self {
-        Self { used_once: true, ..self }
+    pub fn with_masks_used_once(self, used_once: bool) -> Self {
+        Self { used_once, ..self }
     }
 
     /// Puts another mask over the weights; bit `o * inputs + i` is the weight from input i to output o.
-    /// Allocates only when more weights are kept than ever before on this path, sparse or dense, or when it is the first
-    /// mask after [`with_batch`](Self::with_batch) or [`with_masks_used_once`](Self::with_masks_used_once), or of an engine on another
-    /// backend.
+    /// Allocates only where what earlier masks needed does not suffice: for more kept weights, or for their first being stored in
+    /// another way, which follows from the path, [`with_batch`](Self::with_batch), [`with_masks_used_once`](Self::with_masks_used_once), the
+    /// engine's backend, and how many are kept.
     ///
     /// # Errors
     /// When the mask is not over `outputs * inputs` weights.
@@ -285,9 +287,14 @@ const FEW_COLUMNS: usize = 3;
 const LISTED_COLUMNS: usize = 256;
 
 /// Whether kept weights are listed, where each mask is used once for that many columns. Not where all weights are far more to
-/// read than the kept ones, and in L3 or beyond it: Emerald Rapids, 128 columns, 2048×2048, product and compression listed /
-/// copied, AVX-512 s = 0.8 0.9, 0.9 0.88, 0.95 0.93; AVX2 0.92, 1.01, 1.03; 4096×4096, AVX-512 0.75, 0.9, 1.05, AVX2 0.97, 1.3,
-/// 1.07. At 1024×1024 and s = 0.95 still 0.9 and 1.0.
+/// read than the kept ones, from L3 or beyond. Time of product and compression listed, of that copied, 128 columns, Emerald Rapids,
+/// AVX-512 / AVX2:
+///
+/// | | s = 0.5 | 0.8 | 0.9 | 0.95 |
+/// |---|---|---|---|---|
+/// | 1024×1024 | 0.9 / 0.9 | 0.86 / 0.9 | 0.9 / 1.0 | 0.9 / 1.0 |
+/// | 2048×2048 | 0.86 / 0.9 | 0.9 / 0.92 | 0.88 / 1.01 | 0.93 / 1.03 |
+/// | 4096×4096 | 0.75 / 0.9 | 0.75 / 0.97 | 0.9 / 1.3 | 1.05 / 1.07 |
 fn listing_pays(weights: usize, kept: usize) -> bool {
     weights <= 1 << 20 || kept >= weights / 7
 }
@@ -330,8 +337,7 @@ mod tests {
             let both = |backend| [(backend, false), (backend, true)];
             for (of, listed) in Backend::available().into_iter().flat_map(both) {
                 let mut layer = MaskedWeights::new(Engine::new(of), &weights, rows, columns).unwrap();
-                layer = layer.with_path(Path::Sparse).with_batch(batch);
-                layer.used_once = listed;
+                layer = layer.with_path(Path::Sparse).with_batch(batch).with_masks_used_once(listed);
                 layer.set_mask(Engine::new(of), &mask).unwrap();
                 for on in Backend::available() {
                     let mut y = vec![f32::NAN; rows * batch];
@@ -353,11 +359,11 @@ mod tests {
                 let mut layer = MaskedWeights::with_input_gradient(engine, &weights, rows, columns).unwrap();
                 layer = layer.with_path(Path::Sparse);
                 for (modulus, listed) in [1, 2, 3, 10, 97].into_iter().flat_map(|m| [(m, false), (m, true)]) {
-                    layer.used_once = listed;
-                    layer.batch = if listed { LISTED_COLUMNS } else { usize::MAX };
+                    layer = layer.with_batch(LISTED_COLUMNS).with_masks_used_once(listed);
                     let mask = PackedMask::from_fn(rows * columns, |i| i * 7 % modulus == 0);
                     layer.set_mask(engine, &mask).unwrap();
                     assert_eq!(layer.kept(), mask.kept());
+                    assert_eq!(layer.compressed.is_listed(), listed);
                     check(&layer.compressed, &|r, c| {
                         mask.get(r * columns + c).then(|| weights[r * columns + c])
                     });
@@ -390,6 +396,51 @@ mod tests {
         assert_eq!(inputs, rows.columns());
     }
 
+    /// One layer in every form after every other, on whichever backend.
+    #[test]
+    fn forms_and_backends_follow_each_other() {
+        let (rows, columns) = (23, 700);
+        let weights: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 0.5).collect();
+        let forms = [(Path::Sparse, 1, false), (Path::Sparse, 9, true), (Path::Dense, 9, true)];
+        let forms = [forms.as_slice(), &[(Path::Sparse, 9, false), (Path::Sparse, 256, true)]].concat();
+        let mut layer =
+            MaskedWeights::with_input_gradient(Engine::new(Backend::best()), &weights, rows, columns)
+                .unwrap();
+        for step in 0..120_usize {
+            let (path, batch, used_once) = forms[step * step % 11 % forms.len()];
+            let backends = Backend::available();
+            let engine = Engine::new(backends[step / 3 % backends.len()]);
+            layer = layer.with_path(path).with_batch(batch).with_masks_used_once(used_once);
+            let mask = PackedMask::from_fn(weights.len(), |i| i * 7 % (1 + step * 5 % 31) == 0);
+            layer.set_mask(engine, &mask).unwrap();
+            if path == Path::Dense {
+                continue;
+            }
+            assert_eq!(layer.compressed.is_listed(), used_once);
+            check(&layer.compressed, &|r, c| mask.get(r * columns + c).then(|| weights[r * columns + c]));
+            let transpose = &layer.transpose.as_ref().unwrap().compressed;
+            check(transpose, &|r, c| mask.get(c * columns + r).then(|| weights[c * columns + r]));
+        }
+    }
+
+    #[test]
+    fn listing_needs_a_reason() {
+        let engine = Engine::new(Backend::best());
+        let is_listed = |rows: usize, columns: usize, modulus: usize, batch: Option<usize>| {
+            let layer = MaskedWeights::new(engine, &vec![1.0; rows * columns], rows, columns).unwrap();
+            let layer = layer.with_path(Path::Sparse).with_masks_used_once(true);
+            let mut layer = if let Some(batch) = batch { layer.with_batch(batch) } else { layer };
+            layer.set_mask(engine, &PackedMask::from_fn(rows * columns, |i| i % modulus == 0)).unwrap();
+            layer.compressed.is_listed()
+        };
+        assert!(is_listed(10, 10, 2, Some(4)) && is_listed(10, 10, 2, Some(256)));
+        assert!(
+            !is_listed(10, 10, 2, Some(3)) && !is_listed(10, 10, 2, Some(257)) && !is_listed(10, 10, 2, None)
+        );
+        assert!(is_listed(1024, 1025, 7, Some(4)) && !is_listed(1024, 1025, 8, Some(4)));
+        assert!(is_listed(1024, 1024, 8, Some(4)));
+    }
+
     #[cfg(feature = "rayon")]
     #[test]
     fn threads_change_nothing() {
@@ -401,8 +452,8 @@ mod tests {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let engine = Engine::new(Backend::best()).parallel();
                 let layer = MaskedWeights::new(engine, &weights, rows, columns).unwrap();
-                let mut layer = layer.with_path(Path::Sparse).with_batch(LISTED_COLUMNS);
-                layer.used_once = listed;
+                let layer = layer.with_path(Path::Sparse).with_batch(LISTED_COLUMNS);
+                let mut layer = layer.with_masks_used_once(listed);
                 pool.install(|| layer.set_mask(engine, &mask)).unwrap();
                 check(&layer.compressed, &|r, c| mask.get(r * columns + c).then(|| weights[r * columns + c]));
             }

@@ -6,8 +6,8 @@
 //! * Copied: each is one 8-byte entry of value and column. A single integer load brings both, which leaves the machine's two
 //!   vector load ports to the activations. (A batch of 1 has loads to spare, and takes them by halves. Two arrays, of values
 //!   and of 16-bit columns, were 5 % slower at s = 0.5 for the weights' broadcast loads.)
-//! * Listed: of each the column, one byte. Its value is read where it is, in a copy of all weights, block by block, made once. For
-//!   a new mask no weight is touched; but a product waits longer at each start on an output, for a column and only then for
+//! * Listed: of each the column, one byte. Its value is read where it is, in a copy of all weights, block by block, made again
+//!   only when the blocks change. For a new mask no weight is touched; but a product waits longer at each start on an output, for a column and only then for
 //!   its weight.
 //!
 //! Listing is for masks that are used once. Emerald Rapids, microseconds for a product with 128 columns + for a new mask:
@@ -78,9 +78,8 @@ pub(crate) trait KeptRow: Copy + Default {
     fn get_by_halves(self, i: usize) -> (usize, f32) {
         self.get(i)
     }
-    /// Where the first value is, and where the last one ends: to ask for what follows.
+    /// Where the first value is; what the following rows need is after it.
     fn address(self) -> *const u8;
-    fn end(self) -> *const u8;
 }
 
 /// The rows of a block, or consecutive ones.
@@ -161,10 +160,6 @@ impl KeptRow for CopiedRow<'_> {
     fn address(self) -> *const u8 {
         self.0.as_ptr().cast()
     }
-    #[inline(always)]
-    fn end(self) -> *const u8 {
-        self.0.as_ptr_range().end.cast()
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -193,7 +188,7 @@ impl<'a> KeptRows for ListedRows<'a> {
     }
 
     fn lines_of_a_row(self) -> usize {
-        size_of_val(&self.weights[..self.inputs]).div_ceil(LINE)
+        (self.inputs * size_of::<f32>()).div_ceil(LINE)
     }
 }
 
@@ -228,10 +223,6 @@ impl KeptRow for ListedRow<'_> {
     #[inline(always)]
     fn address(self) -> *const u8 {
         self.weights.as_ptr().cast()
-    }
-    #[inline(always)]
-    fn end(self) -> *const u8 {
-        self.weights.as_ptr_range().end.cast()
     }
 }
 
@@ -297,6 +288,11 @@ impl CompressedRows {
         self.layout == Layout::WholeRows && self.block > BLOCK_USUAL
     }
 
+    #[cfg(test)]
+    pub(super) fn is_listed(&self) -> bool {
+        self.layout == Layout::Listed
+    }
+
     fn segments(&self) -> usize {
         self.blocks() * self.rows
     }
@@ -350,20 +346,26 @@ impl CompressedRows {
         // Blocks of about the same size: a short last one would cost as much as a full one.
         self.block =
             self.columns.div_ceil(self.columns.div_ceil(most).max(1)).next_multiple_of(8).clamp(1, most);
+        // Another size would cost a copy of all weights, and follows from how many are kept.
+        if layout == Layout::Listed && (most * 3 / 4..=most).contains(&self.tile) {
+            self.block = self.tile;
+        }
         let segments = self.segments();
         if self.starts.len() <= segments {
             self.starts.resize(segments + 1, 0);
         }
         self.starts[segments] = kept;
         let shape = Shape { rows: self.rows, columns: self.columns, block: self.block };
-        let (first, base) = (0, 0);
         if layout == Layout::Listed {
             self.tile(engine, weights);
-            let (starts, kept) = (&mut self.starts[..segments], at_least(&mut self.list, kept));
-            Compress { weights, mask, shape, first, base, starts, kept }.run_on(engine);
-        } else {
-            let (starts, kept) = (&mut self.starts[..segments], at_least(&mut self.entries, kept));
-            Compress { weights, mask, shape, first, base, starts, kept }.run_on(engine);
+        }
+        let starts = &mut self.starts[..segments];
+        let (list, entries) = (&mut self.list, &mut self.entries);
+        match layout {
+            Layout::Listed => {
+                Compress::new(weights, mask, shape, starts, at_least(list, kept)).run_on(engine)
+            }
+            _ => Compress::new(weights, mask, shape, starts, at_least(entries, kept)).run_on(engine),
         }
     }
 

@@ -59,6 +59,8 @@ impl Slice {
     /// 0.31, 128 → 0.50 / 0.48 / 0.34, 160 → 0.37 / 0.44 / 0.34, where this says 84 / 93 / 140. AVX2
     /// there, s = 0.8: 0.64 with 168 inputs, 0.70 with 256, where this says 187. Not measured: NEON, scalar, and there what is
     /// sparser or larger.
+    ///
+    /// Listed weights are taken to be as many bytes as copied ones.
     pub(super) fn inputs(self, weights: usize, kept: usize) -> usize {
         let far = kept * size_of::<Entry>() >= 384 << 10;
         let keep = kept as f64 / weights.max(1) as f64;

@@ -130,12 +130,12 @@ proptest! {
     #[test]
     fn masked_products(
         arguments in arguments(),
-        masks in prop::collection::vec((density(), path(), columns()), 1..4),
+        masks in prop::collection::vec((density(), path(), columns(), any::<bool>()), 1..4),
     ) {
         let Operands { weights, x, dy } = arguments.operands();
         let Shape { outputs, inputs, batch } = arguments.shape;
         let relu_of = arguments.relu.then_some(&x[..]);
-        let expected: Vec<_> = masks.iter().map(|&(density, path, columns)| {
+        let expected: Vec<_> = masks.iter().map(|&(density, path, columns, used_once)| {
             let mask = density.mask(weights.len());
             let dense = is_dense(path, columns, &mask);
             let weight = |at: usize| match mask.get(at) {
@@ -144,14 +144,14 @@ proptest! {
             };
             let y = arguments.forward(&x, weight);
             let dx = arguments.input_gradient(&x, &dy, weight);
-            (mask, path, columns, y, dx)
+            (mask, path, columns, used_once, y, dx)
         }).collect();
         let mut workspace = Workspace::default();
         everywhere(|engine| {
             let space = &mut workspace;
             let mut layer = MaskedWeights::with_input_gradient(engine, &weights, outputs, inputs).unwrap();
-            for (mask, path, columns, y, dx) in &expected {
-                layer = layer.with_path(*path).with_batch(*columns);
+            for (mask, path, columns, used_once, y, dx) in &expected {
+                layer = layer.with_path(*path).with_batch(*columns).with_masks_used_once(*used_once);
                 layer.set_mask(engine, mask).unwrap();
                 prop_assert_eq_shape(&layer, outputs, inputs, mask);
                 let mut out = arguments.out(y.len());
