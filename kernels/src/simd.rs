@@ -16,7 +16,7 @@ use bytemuck::Pod;
 /// For each 8-bit mask the positions of its set bits, ascending, one byte each; 2 KiB, so it stays in L1.
 pub(crate) static POSITIONS: [[u8; 8]; 256] = positions();
 
-const fn positions() -> [[u8; 8]; 256] {
+pub(crate) const fn positions() -> [[u8; 8]; 256] {
     let mut table = [[0; 8]; 256];
     let mut bits = 0;
     while bits < 256 {

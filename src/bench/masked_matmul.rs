@@ -9,7 +9,7 @@ use std::sync::Arc;
 use slth_kernels::masked_matmul::{
     Activation, Shape, Workspace, dense, forward, input_gradient, weight_gradient,
 };
-use slth_kernels::{Backend, Engine, MaskedWeights, PackedMask, limits};
+use slth_kernels::{Backend, Engine, MaskedWeights, PackedMask, Path, limits};
 
 use super::aligned::Aligned;
 use super::case::{Case, Contestant, Kernel, Machinery, Scale, fma_peak, read};
@@ -341,6 +341,22 @@ fn compression(machinery: &Machinery, task: &Task, inputs: &Arc<Inputs>) -> Resu
     }));
     let other = Inputs::mask(&inputs.weights, task.sparsity.unwrap_or(0.0), 4);
     let masks = Arc::new([inputs.mask.clone(), other]);
+    let results = |layer: &mut MaskedWeights, engine, gradient| -> Result<Vec<f32>, Error> {
+        let (x, dy, batch, space) = (&inputs.x, &inputs.dy, inputs.shape.batch, &mut Workspace::default());
+        let (mut all, best) = (Vec::new(), Engine::new(machinery.best()));
+        for mask in masks.iter() {
+            layer.set_mask(engine, mask)?;
+            let mut y = vec![0.0; dy.len()];
+            forward(best, layer, x, batch, Activation::Identity, &mut y, space)?;
+            all.append(&mut y);
+            if gradient {
+                let mut dx = vec![0.0; x.len()];
+                input_gradient(best, layer, dy, batch, None, &mut dx, space)?;
+                all.append(&mut dx);
+            }
+        }
+        Ok(all)
+    };
     let compressions = [
         ("slth", false, false),
         ("slth mask used once", false, true),
@@ -348,9 +364,12 @@ fn compression(machinery: &Machinery, task: &Task, inputs: &Arc<Inputs>) -> Resu
         ("slth for both products, mask used once", true, true),
     ];
     for (who, gradient, once) in compressions {
+        let mut dense = inputs.layer(gradient)?.with_path(Path::Dense);
+        let expected = results(&mut dense, Engine::new(machinery.best()), gradient)?;
         for (engine, threads) in machinery.engines() {
             let (masks, mut turn) = (masks.clone(), 0);
             let mut layer = inputs.layer(gradient)?.with_masks_used_once(once);
+            ensure(results(&mut layer, engine, gradient)? == expected, task, who)?;
             let run = move || {
                 turn = 1 - turn;
                 let _ = layer.set_mask(engine, &masks[turn]);

@@ -8,7 +8,7 @@
 
 use core::arch::aarch64::*;
 
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd, positions};
 
 /// Proof that this CPU has NEON.
 #[derive(Clone, Copy, Debug)]
@@ -34,25 +34,6 @@ impl Neon {
 /// For each 4-bit mask the bytes of the lanes whose bit is set, ascending; 256 bytes.
 static LANE_BYTES: [[u8; 16]; 16] = lane_bytes();
 
-/// For each 4-bit mask the positions of its set bits, ascending.
-const fn positions() -> [[u16; 4]; 16] {
-    let mut table = [[0; 4]; 16];
-    let mut bits = 0;
-    while bits < 16 {
-        let mut kept = 0;
-        let mut i = 0;
-        while i < 4 {
-            if bits >> i & 1 != 0 {
-                table[bits][kept] = i as u16;
-                kept += 1;
-            }
-            i += 1;
-        }
-        bits += 1;
-    }
-    table
-}
-
 const fn lane_bytes() -> [[u8; 16]; 16] {
     let positions = positions();
     let mut table = [[0; 16]; 16];
@@ -60,7 +41,7 @@ const fn lane_bytes() -> [[u8; 16]; 16] {
     while bits < 16 {
         let mut byte = 0;
         while byte < 16 {
-            table[bits][byte] = (4 * positions[bits][byte / 4]) as u8 + (byte % 4) as u8;
+            table[bits][byte] = 4 * positions[bits][byte / 4] + (byte % 4) as u8;
             byte += 1;
         }
         bits += 1;

@@ -54,9 +54,8 @@ const CHUNK: usize = 1024;
 const X_ASKED_FROM: usize = 2 << 20;
 
 /// Bytes of kept weights, or of all where they are listed, from which on those to come are asked for: they are no longer in L3, or
-/// not for long. Below, the
-/// processor's own prefetching is enough, and asking costs 3 % (4 MiB, 1024³ at s = 0.5: 0.74 → 0.71 of peak). Not in panels
-/// of less than 64 columns: 16×4096×4096 at s = 0.5 became slower (0.27 → 0.23).
+/// not for long. Below, the processor's own prefetching is enough, and asking costs 3 % (4 MiB, 1024³ at s = 0.5: 0.74 → 0.71 of
+/// peak). Not in panels of less than 64 columns: 16×4096×4096 at s = 0.5 became slower (0.27 → 0.23).
 const WEIGHTS_ASKED_FROM: usize = 6 << 20;
 
 /// How many bytes ahead kept weights are asked for.

@@ -178,7 +178,7 @@ impl MaskedWeights {
 
     /// Says whether each mask is for one product, or one of each kind, as in edge-popup, from the next [`set_mask`](Self::set_mask)
     /// on. A new mask then costs about half, and a product more: a tenth at s = 0.5, a third at 0.95; at 128 columns both together
-    /// take 3 to 14 % less up to 2048 × 2048 weights. It takes 4 bytes per weight and 1 per kept one instead of 8 per kept one. The
+    /// take up to 14 % less, and hardly ever more. It takes 4 bytes per weight and 1 per kept one instead of 8 per kept one. The
     /// numbers are the same.
     ///
     /// It changes nothing without [`with_batch`](Self::with_batch) or for batches that are not 4 to 256, and where less than a

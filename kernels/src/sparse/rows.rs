@@ -7,8 +7,8 @@
 //!   vector load ports to the activations. (A batch of 1 has loads to spare, and takes them by halves. Two arrays, of values
 //!   and of 16-bit columns, were 5 % slower at s = 0.5 for the weights' broadcast loads.)
 //! * Listed: of each the column, one byte. Its value is read where it is, in a copy of all weights, block by block, made again
-//!   only when the blocks change. For a new mask no weight is touched; but a product waits longer at each start on an output, for a column and only then for
-//!   its weight.
+//!   only when the blocks change. For a new mask no weight is touched; but a product waits longer at each start on an output, for
+//!   a column and only then for its weight.
 //!
 //! Listing is for masks that are used once. Emerald Rapids, microseconds for a product with 128 columns + for a new mask:
 //!
