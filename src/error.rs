@@ -1,7 +1,6 @@
 //! What can go wrong in a run.
 
-use slth_kernels::subset_sum::SubsetSumError;
-use slth_kernels::{BackendError, ShapeError};
+use slth_kernels::KernelError;
 use thiserror::Error;
 
 use crate::bench::{RecordingError, WrongResult};
@@ -27,7 +26,7 @@ pub enum Error {
     Dataset(#[from] DatasetError),
     /// The instruction set asked for is not to be had.
     #[error("backend: {0}")]
-    Backend(#[from] BackendError),
+    Backend(KernelError),
     /// A saved ticket cannot be read.
     #[error(transparent)]
     Ticket(#[from] TicketError),
@@ -82,15 +81,23 @@ pub enum Error {
     /// Recorded measurements cannot be used.
     #[error(transparent)]
     Recording(#[from] RecordingError),
-    /// A subset sum that cannot be searched.
-    #[error(transparent)]
-    SubsetSum(#[from] SubsetSumError),
     /// A picture cannot be made.
     #[error(transparent)]
     Plot(#[from] PlotError),
-    /// Slices that do not fit together were handed to a kernel.
+    /// A kernel refuses its arguments.
     #[error(transparent)]
-    Shape(#[from] ShapeError),
+    Kernel(KernelError),
+}
+
+impl From<KernelError> for Error {
+    fn from(error: KernelError) -> Self {
+        match error {
+            KernelError::UnknownBackend { .. } | KernelError::UnavailableBackend { .. } => {
+                Self::Backend(error)
+            }
+            _ => Self::Kernel(error),
+        }
+    }
 }
 
 impl Error {
@@ -116,8 +123,7 @@ impl Error {
             | Self::Threads { .. }
             | Self::NotOptimal { .. }
             | Self::WrongResult(_)
-            | Self::SubsetSum(_)
-            | Self::Shape(_) => false,
+            | Self::Kernel(_) => false,
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use thiserror::Error;
-
 use crate::arch;
+use crate::arch::float_env;
+use crate::error::KernelError;
 use crate::simd::Kernel;
 
 /// The environment variable that forces a backend by name, read by [`Backend::detect`].
@@ -17,32 +17,10 @@ pub const BACKEND_VARIABLE: &str = "SLTH_BACKEND";
 /// let backend = Backend::best();
 /// assert!(Backend::available().contains(&backend));
 /// assert_eq!(Backend::named("scalar")?.name(), "scalar");
-/// # Ok::<(), slth_kernels::BackendError>(())
+/// # Ok::<(), slth_kernels::KernelError>(())
 /// ```
 #[derive(Clone, Copy)]
 pub struct Backend(Token);
-
-/// Why a backend cannot be had.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum BackendError {
-    /// No backend of that name exists in this build.
-    #[error("unknown backend `{name}`; this machine has: {available}")]
-    Unknown {
-        /// The name asked for.
-        name: String,
-        /// What this machine has, best first, separated by commas.
-        available: String,
-    },
-    /// The backend exists, but this CPU lacks its instructions.
-    #[error("this CPU has no `{name}`; it has: {available}")]
-    Unavailable {
-        /// The name asked for.
-        name: String,
-        /// What this machine has, best first, separated by commas.
-        available: String,
-    },
-}
 
 /// One line per backend, best first: name, token type, how to detect it, where it exists.
 macro_rules! backends {
@@ -67,10 +45,12 @@ macro_rules! backends {
                 all.iter().filter_map(|detect| detect()).map(Backend).collect()
             }
 
-            /// Runs a kernel with this backend's instructions enabled.
+            /// Runs a kernel with this backend's instructions enabled, in the default floating-point environment.
             #[inline]
             pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Out {
-                match self.0 { $($(#[$condition])* Token::$variant(token) => token.run(kernel),)* }
+                float_env::with_default(|| match self.0 {
+                    $($(#[$condition])* Token::$variant(token) => token.run(kernel),)*
+                })
             }
         }
     };
@@ -80,10 +60,10 @@ backends! {
     #[cfg(target_arch = "x86_64")] Avx512(arch::avx512::Avx512) = "avx512", arch::avx512::Avx512::detect();
     #[cfg(target_arch = "x86_64")] Avx2(arch::avx2::Avx2) = "avx2", arch::avx2::Avx2::detect();
     #[cfg(target_arch = "aarch64")] Neon(arch::neon::Neon) = "neon", arch::neon::Neon::detect();
-    #[cfg(test)] Emulated3(arch::emulated::Emulated<3>) = "emulated3", Some(arch::emulated::Emulated);
-    #[cfg(test)] Emulated5(arch::emulated::Emulated<5>) = "emulated5", Some(arch::emulated::Emulated);
-    #[cfg(test)] Emulated16(arch::emulated::Emulated<16>) = "emulated16", Some(arch::emulated::Emulated);
-    Scalar(arch::emulated::Emulated<4>) = "scalar", Some(arch::emulated::Emulated);
+    #[cfg(test)] Portable3(arch::portable::Portable<3>) = "portable3", Some(arch::portable::Portable);
+    #[cfg(test)] Portable5(arch::portable::Portable<5>) = "portable5", Some(arch::portable::Portable);
+    #[cfg(test)] Portable16(arch::portable::Portable<16>) = "portable16", Some(arch::portable::Portable);
+    Scalar(arch::portable::Portable<4>) = "scalar", Some(arch::portable::Portable);
 }
 
 impl Backend {
@@ -94,14 +74,14 @@ impl Backend {
 
     /// The portable fallback, which every machine has.
     pub fn scalar() -> Backend {
-        Backend(Token::Scalar(arch::emulated::Emulated))
+        Backend(Token::Scalar(arch::portable::Portable))
     }
 
     /// The backend of that name.
     ///
     /// # Errors
     /// When the name is unknown or this CPU lacks the instructions.
-    pub fn named(name: &str) -> Result<Backend, BackendError> {
+    pub fn named(name: &str) -> Result<Backend, KernelError> {
         let available = Self::available();
         if let Some(&found) = available.iter().find(|b| b.name() == name) {
             return Ok(found);
@@ -110,9 +90,9 @@ impl Backend {
         let name = name.to_owned();
         let available = available.iter().map(|b| b.name()).collect::<Vec<_>>().join(", ");
         Err(if known {
-            BackendError::Unavailable { name, available }
+            KernelError::UnavailableBackend { name, available }
         } else {
-            BackendError::Unknown { name, available }
+            KernelError::UnknownBackend { name, available }
         })
     }
 
@@ -121,7 +101,7 @@ impl Backend {
     ///
     /// # Errors
     /// When the variable names something this machine does not have.
-    pub fn detect() -> Result<Backend, BackendError> {
+    pub fn detect() -> Result<Backend, KernelError> {
         match std::env::var_os(BACKEND_VARIABLE) {
             Some(name) if !name.is_empty() => Self::named(&name.to_string_lossy()),
             _ => Ok(Self::best()),
@@ -161,7 +141,7 @@ mod tests {
             assert_eq!(Backend::named(backend.name()), Ok(backend));
         }
         assert_eq!(Backend::available().last(), Some(&Backend::scalar()));
-        assert!(matches!(Backend::named("sse9"), Err(BackendError::Unknown { .. })));
+        assert!(matches!(Backend::named("sse9"), Err(KernelError::UnknownBackend { .. })));
     }
 
     /// A backend that is silently skipped is tested by nobody: `SLTH_REQUIRE=avx2,avx512` makes its absence an error.

@@ -1,45 +1,126 @@
-//! Where kernels run: an instruction set, on the calling thread or on rayon's pool.
+//! Where kernels run: an instruction set, on the calling thread or on several.
 
-use crate::backend::{Backend, BackendError};
+use std::sync::{Mutex, PoisonError};
 
-/// What every kernel takes first: which [`Backend`] it runs on and whether its work is split over threads.
+use crate::arch::float_env;
+#[cfg(feature = "rayon")]
+use crate::arch::lend::lend;
+use crate::backend::Backend;
+use crate::error::KernelError;
+use crate::team::{self, Team};
+
+/// What every kernel takes first: which [`Backend`] it runs on, and on which threads.
 ///
-/// Neither changes a bit of any result.
+/// Neither changes a bit of any result. An engine has threads of its own ([`with_threads`](Self::with_threads)) or borrows those of a
+/// rayon pool ([`on_pool`](Self::on_pool)); it never uses the pool that a call happens to be made from. The calling thread always takes part,
+/// and waits for no thread that has not begun: a call ends even if all other threads are busy or blocked. Work too small to be
+/// worth a second thread stays on the calling one.
 ///
 /// ```
 /// use slth_kernels::{Backend, Engine};
-/// let engine = Engine::detect()?;                      // best backend, one thread
-/// let everywhere = engine.parallel();                  // rayon's current pool
+/// let engine = Engine::serial();                       // the best instruction set, the calling thread
+/// let everywhere = engine.with_threads(0);             // as many threads as the machine has cores
 /// let portable = Engine::new(Backend::scalar());
 /// assert_eq!(portable.threads(), 1);
 /// # let _ = everywhere;
-/// # Ok::<(), slth_kernels::BackendError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Engine {
+#[derive(Clone, Copy, Debug)]
+pub struct Engine<'pool> {
     backend: Backend,
-    parallel: bool,
+    threads: usize,
+    helpers: Helpers<'pool>,
+    /// Clock cycles of work from which on it is shared.
+    least_shared: usize,
 }
 
-impl Engine {
+/// Who works beside the calling thread.
+#[derive(Clone, Copy, Debug)]
+enum Helpers<'pool> {
+    None,
+    Team(&'static Team),
+    #[cfg(feature = "rayon")]
+    Pool {
+        pool: &'pool rayon::ThreadPool,
+        /// The process that has the pool's threads.
+        process: u32,
+    },
+    #[cfg(not(feature = "rayon"))]
+    #[expect(dead_code, reason = "without rayon nothing has the lifetime")]
+    Nobody(core::marker::PhantomData<&'pool ()>),
+}
+
+impl Engine<'static> {
+    /// Runs on [`Backend::best`], on the calling thread.
+    pub fn serial() -> Self {
+        Self::new(Backend::best())
+    }
+
     /// Runs on `backend`, on the calling thread.
     pub fn new(backend: Backend) -> Self {
-        Self { backend, parallel: false }
+        Self { backend, threads: 1, helpers: Helpers::None, least_shared: LEAST_SHARED }
     }
 
     /// Runs on [`Backend::detect`], on the calling thread.
     ///
     /// # Errors
     /// When the environment names a backend this machine does not have.
-    pub fn detect() -> Result<Self, BackendError> {
+    pub fn detect() -> Result<Self, KernelError> {
         Backend::detect().map(Self::new)
     }
+}
 
-    /// The same, split over the rayon pool the call is made from. Without the crate's `rayon` feature it stays on the
-    /// calling thread.
+impl<'pool> Engine<'pool> {
+    /// The same backend on up to `threads` threads: the calling one and others that belong to this crate, which are started the first
+    /// time and shared by all engines of as many threads. 0 stands for as many as the process may use cores, and no engine has more:
+    /// further threads would only take turns.
+    ///
+    /// Where the system refuses a thread, the others do its work. A child process that was forked starts its own.
+    ///
+    /// ```
+    /// use slth_kernels::Engine;
+    /// assert!(Engine::serial().with_threads(2).threads() <= 2);
+    /// ```
     #[must_use]
-    pub fn parallel(self) -> Self {
-        Self { parallel: true, ..self }
+    pub fn with_threads(self, threads: usize) -> Engine<'static> {
+        let threads = if threads == 0 { team::cores() } else { threads.min(team::most_threads()) };
+        let helpers = if threads == 1 { Helpers::None } else { Helpers::Team(Team::of(threads)) };
+        Engine { backend: self.backend, threads, helpers, least_shared: self.least_shared }
+    }
+
+    /// The same backend on the calling thread and the threads of `pool`, one of which is expected to be the calling one or idle: as many
+    /// threads as the pool has. What else the pool does delays no call; its threads help when they have time.
+    ///
+    /// In a child process that was forked, where the pool has no threads, calls run on the calling one.
+    ///
+    /// ```
+    /// use slth_kernels::Engine;
+    /// let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build()?;
+    /// assert_eq!(Engine::serial().on_pool(&pool).threads(), 2);
+    /// # Ok::<(), rayon::ThreadPoolBuildError>(())
+    /// ```
+    #[cfg(feature = "rayon")]
+    #[must_use]
+    pub fn on_pool<'other>(self, pool: &'other rayon::ThreadPool) -> Engine<'other> {
+        let helpers = Helpers::Pool { pool, process: std::process::id() };
+        Engine {
+            backend: self.backend,
+            threads: pool.current_num_threads(),
+            helpers,
+            least_shared: self.least_shared,
+        }
+    }
+
+    /// The same, sharing work from `cycles` clock cycles of one core on, by a rough estimate; 0 shares all that can be divided. Work below
+    /// stays on the calling thread, because waking another one takes as long. The default, 100,000, suits kernels that follow one another.
+    ///
+    /// ```
+    /// use slth_kernels::Engine;
+    /// let impatient = Engine::serial().with_threads(2).share_from(20_000);
+    /// # let _ = impatient;
+    /// ```
+    #[must_use]
+    pub fn share_from(self, cycles: usize) -> Self {
+        Self { least_shared: cycles, ..self }
     }
 
     /// The backend.
@@ -47,138 +128,126 @@ impl Engine {
         self.backend
     }
 
-    /// How many threads a call made here would use.
+    /// How many threads a call may use.
     pub fn threads(self) -> usize {
-        #[cfg(feature = "rayon")]
-        if self.parallel {
-            return rayon::current_num_threads();
-        }
-        1
+        self.threads
     }
 
-    /// Calls `work`, during which the other threads of the pool stay awake.
+    /// This engine, or its calling thread alone where `work`, in clock cycles of one core, is too little to share.
+    pub(crate) fn for_work(self, cycles: usize) -> Self {
+        if cycles < self.least_shared { Self { threads: 1, helpers: Helpers::None, ..self } } else { self }
+    }
+
+    /// Calls `work` once for each item, in any order and on any of the engine's threads.
     ///
-    /// For kernels called one after another: a thread of rayon's that finds nothing to do for some microseconds falls asleep, and to
-    /// wake it takes longer than many kernels do, on virtual machines above all. Meanwhile the threads look for jobs of the pool
-    /// only; while there is none for a millisecond they let the core rest in between. `work` begins once all have come, 10 ms
-    /// later at most, and ends up to a tenth of a millisecond late. Without `awake`, too, a thread that waits for the others' share of a
-    /// kernel looks on for a millisecond before it sleeps.
-    ///
-    /// Call it where the pool has nothing else to do, as when it has just been made: what another of its threads had begun, and waits
-    /// with, goes on only once `work` is done; so `work` must not wait for it, by a lock or a channel.
+    /// The items are the parts of the result: chunks of slices, say. This is how all kernels split their work.
     ///
     /// ```
-    /// use slth_kernels::{Engine, PackedMask, top_k::{Order, Selector, TopKError}};
-    /// let engine = Engine::detect()?.parallel();
-    /// let (mut selector, mut mask) = (Selector::default(), PackedMask::none_kept(4));
-    /// engine.awake(|| {
-    ///     for scores in [[1.0, 2.0, 3.0, 4.0], [1.5, 2.5, 3.5, 0.5]] {
-    ///         selector.keep_largest(engine, &scores, 2, Order::Magnitude, &mut mask)?;
-    ///     }
-    ///     Ok::<(), TopKError>(())
-    /// })?;
-    /// assert!(mask.get(1) && mask.get(2));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// use slth_kernels::Engine;
+    /// let mut squares = [0; 100];
+    /// let chunks = squares.chunks_mut(30).zip((0..).step_by(30));
+    /// Engine::serial().with_threads(2).for_each(chunks, |(chunk, first)| {
+    ///     chunk.iter_mut().zip(first..).for_each(|(x, i)| *x = i * i);
+    /// });
+    /// assert_eq!(squares[99], 99 * 99);
     /// ```
-    pub fn awake<T>(self, work: impl FnOnce() -> T) -> T {
-        #[cfg(feature = "rayon")]
-        if self.threads() > 1 {
-            return crate::awake::during(work);
+    ///
+    /// # Panics
+    /// When `work` does; on whichever thread, the panic goes on in the calling one.
+    pub fn for_each<T: Send>(self, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
+        if self.threads == 1 {
+            return float_env::with_default(|| items.for_each(work));
         }
-        work()
+        let (_, most) = items.size_hint();
+        let others = (self.threads - 1).min(most.unwrap_or(usize::MAX).saturating_sub(1));
+        if others == 0 {
+            return float_env::with_default(|| items.for_each(work));
+        }
+        let items = Mutex::new(items);
+        let take_all = || {
+            // A new thread inherits its creator's floating-point environment, and a pool's threads have whatever their owner set.
+            float_env::with_default(|| {
+                loop {
+                    // A panic in the iterator itself leaves it to the others.
+                    let next = items.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(item) = next else { break };
+                    work(item);
+                }
+            });
+        };
+        match self.helpers {
+            Helpers::Team(team) => team.help(others, &take_all),
+            #[cfg(feature = "rayon")]
+            Helpers::Pool { pool, process } if process == std::process::id() => {
+                lend(&take_all, |invitation| {
+                    for _ in 0..others {
+                        let invitation = invitation.clone();
+                        pool.spawn(move || invitation.accept());
+                    }
+                });
+            }
+            _ => take_all(),
+        }
     }
 
-    /// Runs both, side by side where there are threads for it.
-    pub(crate) fn join(self, a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
-        #[cfg(feature = "rayon")]
-        if self.threads() > 1 {
-            return crate::awake::join(a, b);
-        }
-        a();
-        b();
-    }
-
-    /// Calls `work(index, piece)` for consecutive pieces of `length` elements; the last may be shorter.
+    /// Calls `work(index, chunk)` for consecutive chunks of `length` elements; the last may be shorter.
     pub(crate) fn for_each_chunk<T: Send>(
         self,
         data: &mut [T],
         length: usize,
         work: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        // At least as many nothings as there are pieces.
-        let mut nothing = [(); usize::MAX];
-        self.for_each_chunk_with(data, length, &mut nothing, 1, |index, piece, _| work(index, piece));
-    }
-
-    /// The same with a piece of `scratch`, `scratch_length` elements of it, for each piece.
-    pub(crate) fn for_each_chunk_with<T: Send, U: Send>(
-        self,
-        data: &mut [T],
-        length: usize,
-        scratch: &mut [U],
-        scratch_length: usize,
-        work: impl Fn(usize, &mut [T], &mut [U]) + Sync,
-    ) {
-        debug_assert!(data.len().div_ceil(length) <= scratch.len().div_ceil(scratch_length));
-        // More tasks than threads, as they need not take the same time; but no more than that is good for.
-        let grain = match self.threads() {
-            1 => usize::MAX,
-            threads => data.len().div_ceil(length).div_ceil(16 * threads).max(1),
-        };
-        self.halve(0, grain, (data, length), (scratch, scratch_length), &work);
-    }
-
-    /// Halves the pieces, those of `data` having the numbers from `first` on, down to `grain` of them.
-    fn halve<T: Send, U: Send>(
-        self,
-        first: usize,
-        grain: usize,
-        (data, length): (&mut [T], usize),
-        (scratch, scratch_length): (&mut [U], usize),
-        work: &(impl Fn(usize, &mut [T], &mut [U]) + Sync),
-    ) {
-        let pieces = data.len().div_ceil(length);
-        if pieces <= grain {
-            let pieces = data.chunks_mut(length).zip(scratch.chunks_mut(scratch_length));
-            pieces.enumerate().for_each(|(at, (piece, scratch))| work(first + at, piece, scratch));
-            return;
-        }
-        let half = pieces / 2;
-        let (data, right_data) = data.split_at_mut(half * length);
-        let (scratch, right_scratch) = scratch.split_at_mut(half * scratch_length);
-        self.join(
-            || self.halve(first, grain, (data, length), (scratch, scratch_length), work),
-            || self.halve(first + half, grain, (right_data, length), (right_scratch, scratch_length), work),
-        );
+        self.for_each(data.chunks_mut(length).enumerate(), |(index, chunk)| work(index, chunk));
     }
 }
+
+/// Clock cycles of work from which on it is shared, unless said otherwise; see docs/tuning.md, "Threads".
+const LEAST_SHARED: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_consecutive_and_numbered() {
+    fn every_item_is_taken_once() {
         let check = |engine: Engine| {
             for (len, length) in [(0, 3), (1, 3), (3, 3), (4, 3), (17, 1), (1000, 1), (1000, 7)] {
-                let (mut data, pieces) = (vec![0; len], usize::div_ceil(len, length));
-                let mut scratch = vec![0; pieces * 2];
-                engine.for_each_chunk_with(&mut data, length, &mut scratch, 2, |index, piece, scratch| {
-                    assert_eq!((piece.len(), scratch.len()), (length.min(len - index * length), 2));
-                    piece.iter_mut().for_each(|x| *x += index + 1);
-                    scratch.iter_mut().for_each(|x| *x += index + 1);
+                let mut data = vec![0; len];
+                engine.for_each_chunk(&mut data, length, |index, chunk| {
+                    assert_eq!(chunk.len(), length.min(len - index * length));
+                    chunk.iter_mut().for_each(|x| *x += index + 1);
                 });
-                engine.for_each_chunk(&mut data, length, |_, piece| piece.iter_mut().for_each(|x| *x *= 2));
-                let expected: Vec<_> = (0..len).map(|i| 2 * (i / length + 1)).collect();
-                assert_eq!(data, expected);
-                assert_eq!(scratch, (0..pieces * 2).map(|i| i / 2 + 1).collect::<Vec<_>>());
+                assert_eq!(data, (0..len).map(|i| i / length + 1).collect::<Vec<_>>());
             }
         };
-        check(Engine::new(Backend::scalar()));
+        let serial = Engine::new(Backend::scalar());
+        for threads in [1, 2, 3, 7] {
+            check(serial.with_threads(threads));
+        }
         #[cfg(feature = "rayon")]
         for threads in [1, 2, 3, 7] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| check(Engine::new(Backend::scalar()).parallel()));
+            check(serial.on_pool(&pool));
+            pool.install(|| check(serial.on_pool(&pool)));
         }
+    }
+
+    #[test]
+    fn panics_reach_the_caller() {
+        for threads in [1, 2, 3] {
+            let engine = Engine::new(Backend::scalar()).with_threads(threads);
+            let fails = || engine.for_each(0..100, |i| assert_ne!(i, 50, "on purpose"));
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(fails)).is_err());
+            engine.for_each(0..100, |_| ());
+        }
+    }
+
+    #[test]
+    fn little_work_stays_on_the_calling_thread() {
+        let engine = Engine::serial().with_threads(3);
+        assert_eq!(engine.for_work(LEAST_SHARED - 1).threads(), 1);
+        assert_eq!(engine.for_work(LEAST_SHARED).threads(), 3);
+        assert_eq!(engine.share_from(5).for_work(4).threads(), 1);
+        assert_eq!(engine.share_from(5).for_work(5).threads(), 3);
     }
 }

@@ -1,23 +1,213 @@
-//! Errors shared by the kernels.
+//! The one error of this crate.
 
 use thiserror::Error;
 
-/// A slice whose length does not fit the shape it is said to have.
+/// Why a kernel refuses its arguments.
+///
+/// Arguments are checked before anything is written, unless a variant says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{what}: expected {expected} elements, found {found}")]
-pub struct ShapeError {
-    /// Which argument.
-    pub what: &'static str,
-    /// The length its shape asks for; `usize::MAX` when the shape overflows.
-    pub expected: usize,
-    /// The length it has.
-    pub found: usize,
+#[non_exhaustive]
+pub enum KernelError {
+    /// A slice has another length than its shape asks for.
+    #[error("{what}: expected {expected} elements, found {found}")]
+    Length {
+        /// Which argument.
+        what: &'static str,
+        /// The length that its shape asks for.
+        expected: usize,
+        /// The length that it has.
+        found: usize,
+    },
+    /// A view has another shape than the product asks for.
+    #[error("{what}: expected {} x {}, found {} x {}", expected[0], expected[1], found[0], found[1])]
+    Shape {
+        /// Which argument.
+        what: &'static str,
+        /// Rows and columns asked for.
+        expected: [usize; 2],
+        /// Rows and columns of the view.
+        found: [usize; 2],
+    },
+    /// Elements of a view lie outside of its slice.
+    #[error("the view needs {needed} elements, the slice has {found}")]
+    OutOfBounds {
+        /// Elements of the slice up to the view's last one.
+        needed: usize,
+        /// Elements of the slice.
+        found: usize,
+    },
+    /// Two indices of a view that is written to name one element.
+    #[error("elements of the view overlap; a view that is written to needs distinct ones")]
+    Overlap,
+    /// A product of sizes does not fit `usize`.
+    #[error("{what}: the size overflows")]
+    Overflow {
+        /// Which size.
+        what: &'static str,
+    },
+    /// The weights were prepared without `PrepareOptions::input_gradient`.
+    #[error("the weights were prepared without the input gradient; set PrepareOptions::input_gradient")]
+    NoInputGradient,
+    /// The weights were prepared without `PrepareOptions::keep_source`, so another mask cannot be put over them.
+    #[error("the removed weights were dropped; set PrepareOptions::keep_source, or call set_weights")]
+    NoSource,
+    /// A score is NaN. The masks keep nothing afterwards.
+    #[error("score {index} of layer {layer} is NaN")]
+    NotANumber {
+        /// Its layer; 0 in a selection over one slice.
+        layer: usize,
+        /// Its index in the layer.
+        index: usize,
+    },
+    /// An input is infinite or NaN.
+    #[error("{what} {index} is not finite")]
+    NotFinite {
+        /// Which argument.
+        what: &'static str,
+        /// Its index there.
+        index: usize,
+    },
+    /// An argument is outside of its range.
+    #[error("{what} is out of range")]
+    OutOfRange {
+        /// Which argument.
+        what: &'static str,
+    },
+    /// More scores are to be kept than there are.
+    #[error("cannot keep {keep} of {len} scores")]
+    KeepTooLarge {
+        /// How many should be kept.
+        keep: usize,
+        /// How many there are.
+        len: usize,
+    },
+    /// A mask is over another number of weights than its layer has scores.
+    #[error("layer {layer} has {scores} scores, but a mask over {mask}")]
+    MaskLength {
+        /// Which layer; 0 in a selection over one slice.
+        layer: usize,
+        /// Number of scores.
+        scores: usize,
+        /// Length of the mask.
+        mask: usize,
+    },
+    /// There is not one mask for each layer.
+    #[error("{layers} layers of scores, but {masks} masks")]
+    MaskCount {
+        /// Number of layers.
+        layers: usize,
+        /// Number of masks.
+        masks: usize,
+    },
+    /// Indices of scores do not fit 32 bits.
+    #[error("{len} scores are more than the 2^32 - 1 that can be selected from")]
+    TooManyScores {
+        /// How many there are.
+        len: usize,
+    },
+    /// There is nothing to choose a subset from.
+    #[error("there are no candidates")]
+    NoCandidates,
+    /// There are more candidates than the method takes.
+    #[error("{found} candidates, at most {limit} are possible here")]
+    TooManyCandidates {
+        /// How many there are.
+        found: usize,
+        /// The most that the method takes.
+        limit: usize,
+    },
+    /// The bitonic networks do not take these arguments.
+    #[error("the bitonic networks take epsilon = 0 and at most 30 candidates")]
+    NotByBitonic,
+    /// A plane of a convolution has too many elements for 32-bit offsets.
+    #[error("{what}: {found} elements, at most {limit} are possible")]
+    PlaneTooLarge {
+        /// Which plane.
+        what: &'static str,
+        /// The most that are possible.
+        limit: usize,
+        /// How many it has.
+        found: usize,
+    },
+    /// Bytes do not hold what they are read as.
+    #[error("{what}: malformed bytes")]
+    Malformed {
+        /// What was read.
+        what: &'static str,
+    },
+    /// No backend of that name exists in this build.
+    #[error("unknown backend `{name}`; this machine has: {available}")]
+    UnknownBackend {
+        /// The name asked for.
+        name: String,
+        /// The backends of this machine, best first, separated by commas.
+        available: String,
+    },
+    /// The backend exists, but this CPU lacks its instructions.
+    #[error("this CPU has no `{name}`; it has: {available}")]
+    UnavailableBackend {
+        /// The name asked for.
+        name: String,
+        /// The backends of this machine, best first, separated by commas.
+        available: String,
+    },
 }
 
-impl ShapeError {
+impl KernelError {
+    /// A number for this kind of error, for callers that cannot match on it. It never changes its meaning; 0 is not used.
+    ///
+    /// ```
+    /// use slth_kernels::{KernelError, MatRef};
+    /// let error = MatRef::row_major(&[1.0; 5], 2, 3).unwrap_err();
+    /// assert_eq!(error.code(), KernelError::Length { what: "view", expected: 6, found: 5 }.code());
+    /// ```
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::Length { .. } => 1,
+            Self::Shape { .. } => 2,
+            Self::OutOfBounds { .. } => 3,
+            Self::Overlap => 4,
+            Self::Overflow { .. } => 5,
+            Self::NoInputGradient => 6,
+            Self::NoSource => 7,
+            Self::NotANumber { .. } => 8,
+            Self::NotFinite { .. } => 9,
+            Self::OutOfRange { .. } => 10,
+            Self::KeepTooLarge { .. } => 11,
+            Self::MaskLength { .. } => 12,
+            Self::MaskCount { .. } => 13,
+            Self::TooManyScores { .. } => 14,
+            Self::NoCandidates => 15,
+            Self::TooManyCandidates { .. } => 16,
+            Self::NotByBitonic => 17,
+            Self::PlaneTooLarge { .. } => 18,
+            Self::Malformed { .. } => 19,
+            Self::UnknownBackend { .. } => 20,
+            Self::UnavailableBackend { .. } => 21,
+        }
+    }
+
+    /// The product of `sizes`.
+    pub(crate) fn product(
+        what: &'static str,
+        sizes: impl IntoIterator<Item = usize>,
+    ) -> Result<usize, KernelError> {
+        let product = sizes.into_iter().try_fold(1_usize, |n, size| n.checked_mul(size));
+        product.ok_or(KernelError::Overflow { what })
+    }
+
     /// Checks that `found` elements are the product of `shape`.
-    pub(crate) fn check(what: &'static str, shape: &[usize], found: usize) -> Result<(), ShapeError> {
-        let expected = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
-        if expected == found { Ok(()) } else { Err(ShapeError { what, expected, found }) }
+    pub(crate) fn check_len(what: &'static str, shape: &[usize], found: usize) -> Result<(), KernelError> {
+        let expected = Self::product(what, shape.iter().copied())?;
+        if expected == found { Ok(()) } else { Err(KernelError::Length { what, expected, found }) }
+    }
+
+    /// Checks the rows and columns of a view.
+    pub(crate) fn check_shape(
+        what: &'static str,
+        expected: [usize; 2],
+        found: [usize; 2],
+    ) -> Result<(), KernelError> {
+        if expected == found { Ok(()) } else { Err(KernelError::Shape { what, expected, found }) }
     }
 }

@@ -13,6 +13,8 @@
 
 use bytemuck::Pod;
 
+use crate::arch::strided::{Rows, RowsMut};
+
 /// For each 8-bit mask the positions of its set bits, ascending, one byte each; 2 KiB, so it stays in L1.
 pub(crate) static POSITIONS: [[u8; 8]; 256] = positions();
 
@@ -34,6 +36,31 @@ pub(crate) const fn positions() -> [[u8; 8]; 256] {
     table
 }
 
+/// Sizes of register tiles: one table per backend, which follows from its registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tiles {
+    /// Dense products: vectors of columns of a tile, by 6 rows.
+    pub(crate) nr_vectors: usize,
+    /// Dense products with one column: tiles of `LANES` outputs side by side.
+    pub(crate) column_tiles: usize,
+    /// The weight gradient of a convolution: outputs of a tile, by up to 5 taps.
+    pub(crate) conv_outputs: usize,
+}
+
+impl Tiles {
+    /// 10 to 12 sums of 16 registers; 15 to 24 of 32. More conv sums are slower: 20 of them reach half of what 15 do
+    /// (`slth bench --case "conv"`, Zen 4, AVX-512). MR · NR chains hide the latency of a multiply-add.
+    pub(crate) const fn of(registers: usize, lanes: usize) -> Self {
+        let wide = registers > 16;
+        Self {
+            nr_vectors: if wide { 4 } else { 2 },
+            // More rows of weights at once are more streams than hardware prefetching follows.
+            column_tiles: if lanes >= 16 { 1 } else { 2 },
+            conv_outputs: if wide { 3 } else { 2 },
+        }
+    }
+}
+
 /// A computation that can run on any vector unit.
 pub(crate) trait Kernel {
     /// What the computation returns.
@@ -50,6 +77,12 @@ pub(crate) trait Kernel {
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Lanes of a vector; at most 32.
     const LANES: usize;
+    /// Vector registers; decides sizes of tiles, and so speed, but no result.
+    const REGISTERS: usize;
+    /// The sizes of register tiles.
+    const TILES: Tiles;
+    /// Rows and columns of a tile that is transposed in registers; at most 16, and `LANES` is a multiple.
+    const TRANSPOSE: usize;
     /// `LANES` × `f32`, in memory exactly like `[f32; LANES]`.
     type F32: Pod + Send + Sync;
     /// `LANES` × `i32`, in memory exactly like `[i32; LANES]`.
@@ -57,10 +90,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `LANES` × `bool`, in whatever form the instruction set keeps them.
     type Mask: Copy;
 
-    /// Runs a part of a kernel as a function of its own, so that a hot loop has the registers to itself. Inlined into
-    /// large surroundings, some loops had their pointers reloaded from the stack before every use, depending on the
-    /// profile of the program they were compiled into: a third slower.
-    fn apart<K: Kernel>(self, kernel: K) -> K::Out;
+    /// Runs a part of a kernel as a function of its own, so that a hot loop has the registers to itself: inlined into large
+    /// surroundings, some loops reload their pointers from the stack before every use.
+    fn outlined<K: Kernel>(self, kernel: K) -> K::Out;
 
     fn splat(self, x: f32) -> Self::F32;
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
@@ -68,11 +100,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// a · b + c with one rounding.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
-    /// a · b + c with one rounding, of single numbers: where there are no lanes to fill.
-    #[inline(always)]
-    fn mul_add_one(self, a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
-    }
+    /// a · b + c with one rounding, of single numbers: where there are no lanes to fill. By an instruction, never by a call into
+    /// the platform's library.
+    fn mul_add_one(self, a: f32, b: f32, c: f32) -> f32;
     /// a > b
     fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// Where `m` holds `a`, elsewhere `b`.
@@ -140,12 +170,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
-    /// Transposes a `LANES` × `LANES` tile: `dst[j * dst_stride + i] = src[i * src_stride + j]`.
+    /// Transposes a tile of `TRANSPOSE` rows of as many elements.
     #[inline(always)]
-    fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {
-        for i in 0..Self::LANES {
-            for j in 0..Self::LANES {
-                dst[j * dst_stride + i] = src[i * src_stride + j];
+    fn transpose(self, from: Rows<'_>, mut to: RowsMut<'_>) {
+        for i in 0..Self::TRANSPOSE {
+            for (j, &x) in from.row(i)[..Self::TRANSPOSE].iter().enumerate() {
+                to.row(j)[i] = x;
             }
         }
     }
@@ -156,21 +186,19 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         32 << 10
     }
 
-    /// Asks for the cache line of `address`, whatever is there, to be brought into L1, or into L2 only; a hint.
+    /// Prefetches the cache line of `address`, whatever is there, into L1, or into L2 only.
     #[inline(always)]
     fn prefetch<const L1: bool, T>(self, _address: *const T) {}
 
-    /// `x` itself, its address computed into one register before anything is read there; a hint. Otherwise the compiler adds
-    /// two registers in each of many reads, and Intel's processors make two operations of a multiply-add with such an operand.
+    /// `x`, its address computed into one register first. Avoids indexed addressing, which un-laminates load + FMA on Intel.
     #[inline(always)]
-    fn at_one_address<T>(self, x: &T) -> &T {
+    fn materialize_address<T>(self, x: &T) -> &T {
         x
     }
 
-    /// `x` itself, in one of the registers for integers; a hint. From memory it would be broadcast by one of the loads for vectors,
-    /// of which there are two each cycle.
+    /// `x`, brought to a general-purpose register. A broadcast from memory would take one of the two load ports.
     #[inline(always)]
-    fn in_a_register(self, x: f32) -> f32 {
+    fn via_gpr(self, x: f32) -> f32 {
         x
     }
 
@@ -229,9 +257,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         self.max_i32(a, self.sub_i32(self.splat_i32(0), a))
     }
 
-    /// `v` itself, computed before what follows in the source. A hint: where there are registers to spare, it changes nothing.
+    /// `v`, computed before what follows in the source: the compiler moves nothing past it.
     #[inline(always)]
-    fn here(self, v: Self::I32) -> Self::I32 {
+    fn schedule_barrier(self, v: Self::I32) -> Self::I32 {
         v
     }
 

@@ -1,12 +1,15 @@
 //! The bits of every kernel, committed: the same on every instruction set, thread count, compiler and machine. A change of
 //! one of these hashes is a change of output bits and belongs into the changelog.
 
-use slth_kernels::conv2d;
-use slth_kernels::masked_matmul::{self, Activation, Shape, Workspace, dense};
+use slth_kernels::conv2d::{self, PackedConv2d};
+use slth_kernels::matmul::{self, Activation, Epilogue, Workspace, dense};
+use slth_kernels::optimizer::{ProjectedStep, ScoreStep};
 use slth_kernels::subset_sum::{Coverage, Search, Subset};
-use slth_kernels::top_k::{Order, Selection, Selector, keep_n_of_m};
-use slth_kernels::update::{ProjectedStep, ScoreStep};
-use slth_kernels::{Backend, Engine, MaskedWeights, PackedMask, Path};
+use slth_kernels::top_k::{Order, Selection, Selector};
+use slth_kernels::{
+    Backend, Engine, ImagesMut, ImagesRef, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions,
+    Strategy,
+};
 
 /// FNV-1a, 64 bits, over little-endian 32-bit words.
 fn hash(words: impl IntoIterator<Item = u32>) -> u64 {
@@ -36,39 +39,136 @@ fn noise(len: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
+/// An array in memory: its elements, in the order that is hashed, and where they lie.
+struct Laid {
+    memory: Vec<f32>,
+    /// Sizes and strides, outermost first in the order that is hashed.
+    axes: Vec<[usize; 2]>,
+}
+
+impl Laid {
+    /// Lays `values` out with the axes in `order`, outermost first, and `gap` elements more after each line.
+    fn new(values: &[f32], sizes: &[usize], order: &[usize], gap: usize) -> Self {
+        let mut axes: Vec<_> = sizes.iter().map(|&size| [size, 1]).collect();
+        let mut stride = 1;
+        for &axis in order.iter().rev() {
+            axes[axis][1] = stride;
+            stride = stride * sizes[axis] + if stride == 1 { gap } else { 0 };
+        }
+        let mut laid = Self { memory: vec![f32::NAN; stride], axes };
+        for (at, &value) in values.iter().enumerate() {
+            let place = laid.place(at);
+            laid.memory[place] = value;
+        }
+        laid
+    }
+
+    fn place(&self, at: usize) -> usize {
+        let step = |(rest, place): (usize, usize), &[size, stride]: &[usize; 2]| {
+            (rest / size, place + rest % size * stride)
+        };
+        self.axes.iter().rev().fold((at, 0), step).1
+    }
+
+    fn hash(&self) -> u64 {
+        let len = self.axes.iter().map(|[size, _]| size).product();
+        floats(&(0..len).map(|at| self.memory[self.place(at)]).collect::<Vec<_>>())
+    }
+
+    fn matrix(&self) -> MatRef<'_> {
+        let [[rows, row_stride], [cols, col_stride]] = self.axes[..] else { unreachable!() };
+        MatRef::new(&self.memory, rows, cols, row_stride, col_stride).unwrap()
+    }
+
+    fn matrix_mut(&mut self) -> MatMut<'_> {
+        let [[rows, row_stride], [cols, col_stride]] = self.axes[..] else { unreachable!() };
+        MatMut::new(&mut self.memory, rows, cols, row_stride, col_stride).unwrap()
+    }
+
+    /// Of axes channel, row, column, image.
+    fn images(&self) -> ImagesRef<'_> {
+        let [sizes, strides] = [0, 1].map(|i| [3, 0, 1, 2].map(|axis: usize| self.axes[axis][i]));
+        ImagesRef::new(&self.memory, sizes, strides).unwrap()
+    }
+
+    fn images_mut(&mut self) -> ImagesMut<'_> {
+        let [sizes, strides] = [0, 1].map(|i| [3, 0, 1, 2].map(|axis: usize| self.axes[axis][i]));
+        ImagesMut::new(&mut self.memory, sizes, strides).unwrap()
+    }
+}
+
+/// Order of axes and gap of matrices, and of images: as hashed, batch-major, with gaps, and both.
+const LAYOUTS: [([usize; 2], [usize; 4], usize); 4] = [
+    ([0, 1], [0, 1, 2, 3], 0),
+    ([1, 0], [3, 0, 1, 2], 0),
+    ([0, 1], [1, 0, 2, 3], 5),
+    ([1, 0], [3, 1, 2, 0], 3),
+];
+
+/// A matrix of the layout of that number.
+fn laid(values: &[f32], rows: usize, layout: usize) -> Laid {
+    let (order, _, gap) = LAYOUTS[layout];
+    Laid::new(values, &[rows, values.len() / rows], &order, gap)
+}
+
+/// Nothing yet.
+fn unset(rows: usize, cols: usize, layout: usize) -> Laid {
+    laid(&vec![f32::NAN; rows * cols], rows, layout)
+}
+
 const OUTPUTS: usize = 61;
 const INPUTS: usize = 403;
 
-fn products(engine: Engine, path: Path, batch: usize, used_once: bool) -> [u64; 3] {
-    let weights = noise(OUTPUTS * INPUTS, 1);
-    let (x, dy) = (noise(INPUTS * batch, 2), noise(OUTPUTS * batch, 3));
-    let mask = PackedMask::from_fn(weights.len(), |i| i * 7919 % 10 < 4);
-    let layer = MaskedWeights::with_input_gradient(engine, &weights, OUTPUTS, INPUTS).unwrap();
-    let mut layer = layer.with_path(path).with_batch(batch).with_masks_used_once(used_once);
-    layer.set_mask(engine, &mask).unwrap();
-    let workspace = &mut Workspace::default();
-    let (mut y, mut dx, mut dw) =
-        (vec![0.0; OUTPUTS * batch], vec![0.0; INPUTS * batch], vec![0.0; OUTPUTS * INPUTS]);
-    masked_matmul::forward(engine, &layer, &x, batch, Activation::Relu, &mut y, workspace).unwrap();
-    masked_matmul::input_gradient(engine, &layer, &dy, batch, Some(&x), &mut dx, workspace).unwrap();
-    let shape = Shape { outputs: OUTPUTS, inputs: INPUTS, batch };
-    masked_matmul::weight_gradient(engine, shape, &dy, &x, &mut dw, workspace).unwrap();
-    [floats(&y), floats(&dx), floats(&dw)]
+fn layer(engine: Engine, strategy: Strategy, batch: usize, layout: usize) -> PackedWeights {
+    let weights = laid(&noise(OUTPUTS * INPUTS, 1), OUTPUTS, layout);
+    let mask = PackedMask::from_fn(OUTPUTS * INPUTS, |i| i * 7919 % 10 < 4);
+    let options = PrepareOptions::default().strategy(strategy).max_batch(batch).input_gradient(true);
+    PackedWeights::prepare(engine, weights.matrix(), Some(&mask), &options).unwrap()
 }
 
-fn dense_products(engine: Engine, batch: usize) -> [u64; 2] {
-    let shape = Shape { outputs: OUTPUTS, inputs: INPUTS, batch };
-    let weights = noise(OUTPUTS * INPUTS, 1);
+const RELU: Epilogue<'_> = Epilogue { bias: None, activation: Activation::Relu, accumulate: false };
+
+fn products(engine: Engine, strategy: Strategy, batch: usize, layout: usize) -> [u64; 3] {
+    let layer = layer(engine, strategy, batch, layout);
     let (x, dy) = (noise(INPUTS * batch, 2), noise(OUTPUTS * batch, 3));
+    let (x, dy) = (laid(&x, INPUTS, layout), laid(&dy, OUTPUTS, layout));
     let workspace = &mut Workspace::default();
-    let (mut y, mut dx) = (vec![0.0; OUTPUTS * batch], vec![0.0; INPUTS * batch]);
-    dense::forward(engine, shape, &weights, &x, Activation::Identity, &mut y, workspace).unwrap();
-    dense::input_gradient(engine, shape, &weights, &dy, None, &mut dx, workspace).unwrap();
-    [floats(&y), floats(&dx)]
+    let (mut y, mut dx) = (unset(OUTPUTS, batch, layout), unset(INPUTS, batch, layout));
+    let mut dw = unset(OUTPUTS, INPUTS, layout);
+    matmul::forward(engine, &layer, x.matrix(), &RELU, y.matrix_mut(), workspace).unwrap();
+    let relu_output = Some(x.matrix());
+    matmul::input_gradient(engine, &layer, dy.matrix(), relu_output, dx.matrix_mut(), workspace).unwrap();
+    matmul::weight_gradient(engine, dy.matrix(), x.matrix(), None, dw.matrix_mut(), workspace).unwrap();
+    [y.hash(), dx.hash(), dw.hash()]
+}
+
+fn dense_products(engine: Engine, batch: usize, layout: usize) -> [u64; 2] {
+    let weights = laid(&noise(OUTPUTS * INPUTS, 1), OUTPUTS, layout);
+    let (x, dy) = (noise(INPUTS * batch, 2), noise(OUTPUTS * batch, 3));
+    let (x, dy) = (laid(&x, INPUTS, layout), laid(&dy, OUTPUTS, layout));
+    let (weights, workspace) = (weights.matrix(), &mut Workspace::default());
+    let (mut y, mut dx) = (unset(OUTPUTS, batch, layout), unset(INPUTS, batch, layout));
+    dense::forward(engine, weights, x.matrix(), &Epilogue::default(), y.matrix_mut(), workspace).unwrap();
+    dense::input_gradient(engine, weights, dy.matrix(), None, dx.matrix_mut(), workspace).unwrap();
+    [y.hash(), dx.hash()]
+}
+
+/// Bias, ReLU and old sums, sparse and dense: more work than stays on one thread.
+fn epilogues(engine: Engine, layout: usize) -> [u64; 2] {
+    let batch = 130;
+    let (x, old, bias) = (noise(INPUTS * batch, 2), noise(OUTPUTS * batch, 17), noise(OUTPUTS, 18));
+    let epilogue = Epilogue { bias: Some(&bias), accumulate: true, ..RELU };
+    [Strategy::Sparse, Strategy::Dense].map(|strategy| {
+        let layer = layer(engine, strategy, batch, layout);
+        let (x, mut y) = (laid(&x, INPUTS, layout), laid(&old, OUTPUTS, layout));
+        let workspace = &mut Workspace::default();
+        matmul::forward(engine, &layer, x.matrix(), &epilogue, y.matrix_mut(), workspace).unwrap();
+        y.hash()
+    })
 }
 
 /// LeNet-5's second convolution, and one with a stride whose padding exceeds its kernel.
-fn convolutions(engine: Engine) -> [[u64; 3]; 2] {
+fn convolutions(engine: Engine, layout: usize) -> [[u64; 3]; 2] {
     let shape = conv2d::Shape {
         channels: 6,
         height: 14,
@@ -80,21 +180,39 @@ fn convolutions(engine: Engine) -> [[u64; 3]; 2] {
     };
     let strided =
         conv2d::Shape { height: 9, width: 10, outputs: 5, kernel: [3, 2], stride: 2, padding: 3, ..shape };
+    let (_, order, gap) = LAYOUTS[layout];
     [(shape, 20), (strided, 3)].map(|(shape, batch)| {
         let count = shape.weights().unwrap();
-        let weights = noise(count, 14);
+        let weights = laid(&noise(count, 14), shape.outputs, layout);
         let mask = PackedMask::from_fn(count, |i| i * 7919 % 10 < 4);
-        let mut filters = MaskedWeights::new(engine, &weights, shape.outputs, count / shape.outputs).unwrap();
-        filters.set_mask(engine, &mask).unwrap();
-        let x = noise(shape.channels * shape.height * shape.width * batch, 15);
-        let dy = noise(shape.outputs * shape.out_height() * shape.out_width() * batch, 16);
-        let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; count]);
+        let options = PrepareOptions::default().input_gradient(true);
+        let filters = PackedConv2d::prepare(engine, &shape, weights.matrix(), Some(&mask), &options).unwrap();
+        let x_sizes = [shape.channels, shape.height, shape.width, batch];
+        let y_sizes = [shape.outputs, shape.out_height(), shape.out_width(), batch];
+        let images = |values: Vec<f32>, sizes: [usize; 4]| Laid::new(&values, &sizes, &order, gap);
+        let [x_len, y_len] = [x_sizes, y_sizes].map(|sizes| sizes.iter().product());
+        let (x, dy) = (images(noise(x_len, 15), x_sizes), images(noise(y_len, 16), y_sizes));
+        let (mut y, mut dx) =
+            (images(vec![f32::NAN; y_len], y_sizes), images(vec![f32::NAN; x_len], x_sizes));
+        let mut dw = unset(shape.outputs, count / shape.outputs, layout);
         let space = &mut conv2d::Workspace::default();
-        conv2d::forward(engine, &shape, &filters, &x, batch, Activation::Relu, &mut y, space).unwrap();
-        conv2d::input_gradient(engine, &shape, &filters, &dy, batch, Some(&x), &mut dx, space).unwrap();
-        conv2d::weight_gradient(engine, &shape, &dy, &x, batch, &mut dw, space).unwrap();
-        [floats(&y), floats(&dx), floats(&dw)]
+        conv2d::forward(engine, &filters, x.images(), &RELU, y.images_mut(), space).unwrap();
+        let relu_output = Some(x.images());
+        conv2d::input_gradient(engine, &filters, dy.images(), relu_output, dx.images_mut(), space).unwrap();
+        conv2d::weight_gradient(engine, &shape, dy.images(), x.images(), dw.matrix_mut(), space).unwrap();
+        [y.hash(), dx.hash(), dw.hash()]
     })
+}
+
+/// The mask that keeps the two largest magnitudes of each four; of equal ones the higher index.
+fn two_of_four(scores: &[f32]) -> PackedMask {
+    let mut mask = PackedMask::none_kept(scores.len());
+    for first in (0..scores.len()).step_by(4) {
+        let mut places: Vec<usize> = (first..first + 4).collect();
+        places.sort_by_key(|&i| (scores[i].abs().to_bits(), i));
+        places[2..].iter().for_each(|&i| mask.set(i, true));
+    }
+    mask
 }
 
 fn selections(engine: Engine) -> u64 {
@@ -109,9 +227,7 @@ fn selections(engine: Engine) -> u64 {
             words.extend(masks.iter().flat_map(mask_words));
         }
     }
-    let mut structured = PackedMask::none_kept(40_000);
-    keep_n_of_m(engine, &layers[0][..40_000], 2, 4, Order::Magnitude, &mut structured).unwrap();
-    words.extend(mask_words(&structured));
+    words.extend(mask_words(&two_of_four(&layers[0][..40_000])));
     hash(words)
 }
 
@@ -151,20 +267,33 @@ fn every_kernel_has_the_committed_bits() {
     for name in required.split(',').filter(|name| !name.is_empty()) {
         assert!(names.iter().any(|found| found == name), "SLTH_REQUIRE names `{name}`, which this CPU lacks");
     }
-    for backend in Backend::available() {
-        for engine in [Engine::new(backend), Engine::new(backend).parallel()] {
-            let sparse = [1, 2, 70].map(|batch| products(engine, Path::Sparse, batch, false));
-            assert_eq!(products(engine, Path::Sparse, 70, true), sparse[2]);
-            let all = [1, 70].map(|batch| products(engine, Path::Dense, batch, false));
-            let plain = [1, 70].map(|batch| dense_products(engine, batch));
-            let found = format!(
-                "sparse {sparse:x?}\ndense {all:x?}\nplain {plain:x?}\nconvolutions {:x?}\ntop-k {:x}\nsubset sums {:x}\nupdates {:x?}\n",
-                convolutions(engine),
-                selections(engine),
-                subset_sums(engine),
-                updates(engine),
-            );
-            assert_eq!(found, include_str!("golden.txt"), "{backend}");
+    let serial = || Backend::available().into_iter().map(Engine::new);
+    check(serial());
+    check(serial().map(|engine| engine.with_threads(2).share_from(0)));
+    // An engine's own threads are at most as many as there are cores.
+    #[cfg(feature = "rayon")]
+    {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        check(serial().map(|engine| engine.on_pool(&pool).share_from(0)));
+    }
+}
+
+fn check<'a>(engines: impl Iterator<Item = Engine<'a>>) {
+    for engine in engines {
+        let others = format!(
+            "top-k {:x}\nsubset sums {:x}\nupdates {:x?}\n",
+            selections(engine),
+            subset_sums(engine),
+            updates(engine),
+        );
+        for layout in 0..LAYOUTS.len() {
+            let sparse = [1, 2, 70].map(|batch| products(engine, Strategy::Sparse, batch, layout));
+            let all = [1, 70].map(|batch| products(engine, Strategy::Dense, batch, layout));
+            let plain = [1, 70].map(|batch| dense_products(engine, batch, layout));
+            let (images, epilogues) = (convolutions(engine, layout), epilogues(engine, layout));
+            let products = format!("sparse {sparse:x?}\ndense {all:x?}\nplain {plain:x?}\n");
+            let found = format!("{products}convolutions {images:x?}\n{others}epilogues {epilogues:x?}\n");
+            assert_eq!(found, include_str!("golden.txt"), "{engine:?}, layout {layout}");
         }
     }
 }

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
-use slth_kernels::{Backend, Engine, limits};
+use slth_kernels::{Backend, Engine, roofline};
 
 use super::aligned::Aligned;
 use super::measurement::{Role, Task, Unit};
-use super::pin::pin_to;
+use super::pin::{pin_helpers, pin_to};
 use super::{conv2d, masked_matmul, pipeline, subset_sum, top_k};
 use crate::error::Error;
-use crate::experiments::start;
+use crate::experiments::{start, start_pool};
 
 /// What there are benchmarks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,31 +76,34 @@ pub enum Scale {
     Full,
 }
 
-/// What contestants run on: the backends, and a pool for more than one thread.
+/// What contestants run on: the backends, and threads.
 #[derive(Debug)]
 pub struct Machinery {
     pub(super) backends: Vec<Backend>,
     pub(super) threads: usize,
-    pub(super) pool: Arc<ThreadPool>,
+    /// For those of others; ours have the threads of their engines.
+    pool: Arc<ThreadPool>,
 }
 
 impl Machinery {
-    /// All backends of this machine, and a pool of `threads` threads, by default as many as it has cores. To be made before
-    /// the calling thread is [pinned](super::pin()): threads inherit that.
+    /// All backends of this machine, and up to `threads` threads, by default as many as it has cores, which is the most. To be made before the calling
+    /// thread is [pinned](super::pin()): threads inherit that.
     ///
     /// # Errors
     /// When the threads cannot be started.
     pub fn new(threads: Option<usize>) -> Result<Self, Error> {
-        let (_, pool) = start(None, threads)?;
-        let threads = pool.current_num_threads();
+        let engine = start(None, threads)?;
+        let threads = engine.threads();
+        let (_, pool) = start_pool(None, Some(threads))?;
         // Each on a core of its own, where there are enough: two on one core would look like a bad kernel.
         pool.broadcast(|thread| {
             pin_to(|cores| cores.get(thread.index()).copied().filter(|_| threads <= cores.len()))
         });
+        pin_helpers(engine);
         Ok(Self { backends: Backend::available(), threads, pool: Arc::new(pool) })
     }
 
-    /// Threads of the pool.
+    /// How many threads there are.
     pub fn threads(&self) -> usize {
         self.threads
     }
@@ -116,18 +119,18 @@ impl Machinery {
     }
 
     /// Every backend on one thread and on all; the scalar one not on all, as it is there for nothing but to work anywhere.
-    pub(super) fn engines(&self) -> Vec<(Engine, usize)> {
+    pub(super) fn engines(&self) -> Vec<(Engine<'static>, usize)> {
         let of = |threads| {
             let backends = self.backends.iter().map(|&backend| Engine::new(backend));
             let used = backends.filter(move |engine| threads == 1 || engine.backend() != Backend::scalar());
-            used.map(move |engine| (if threads > 1 { engine.parallel() } else { engine }, threads))
+            used.map(move |engine| (engine.with_threads(threads), threads))
         };
         self.one_and_all().flat_map(of).collect()
     }
 
-    /// Does `work` where something on so many threads is done: on the calling thread, or in the pool.
-    pub(super) fn on<T: Send>(&self, threads: usize, work: impl FnOnce() -> T + Send) -> T {
-        if threads > 1 { self.pool.install(work) } else { work() }
+    /// Does `work` where one of this role does something on so many threads: on the calling thread, or in the pool.
+    pub(super) fn on<T: Send>(&self, role: Role, threads: usize, work: impl FnOnce() -> T + Send) -> T {
+        if threads > 1 && role != Role::Ours { self.pool.install(work) } else { work() }
     }
 }
 
@@ -213,18 +216,16 @@ impl Contestant {
         Self { backend: Some(backend.name()), ..self }
     }
 
-    /// In the pool where there are more than one.
+    /// On so many threads: those of its engine where it is ours, or else those of the pool.
     pub(super) fn with_threads(self, machinery: &Machinery, threads: usize) -> Self {
-        Self { threads, pool: (threads > 1).then(|| machinery.pool.clone()), ..self }
+        let pool = (threads > 1 && self.role != Role::Ours).then(|| machinery.pool.clone());
+        Self { threads, pool, ..self }
     }
 
-    /// Runs it so many times and tells how long that took. More than one thread: all runs within the pool, whose threads stay
-    /// [awake](Engine::awake) from one to the next.
+    /// Runs it so many times and tells how long that took.
     pub fn run(&mut self, times: u64) -> Duration {
         match &self.pool {
-            Some(pool) => {
-                pool.install(|| Engine::new(Backend::best()).parallel().awake(|| (self.run)(times)))
-            }
+            Some(pool) => pool.install(|| (self.run)(times)),
             None => (self.run)(times),
         }
     }
@@ -255,9 +256,9 @@ pub(super) fn fma_peak(machinery: &Machinery) -> Vec<Contestant> {
     // 0.4 to 2 ms.
     const ROUNDS: u64 = 200_000;
     let engine = Engine::new(machinery.best());
-    let flops = limits::fma_peak_work(engine, 1) as f64 * ROUNDS as f64;
+    let flops = roofline::fma_peak(engine, 1) as f64 * ROUNDS as f64;
     let run = move |_, _| {
-        limits::fma_peak_work(engine, ROUNDS);
+        roofline::fma_peak(engine, ROUNDS);
     };
     let both = limit(machinery, "FMA peak", Unit::Flop, flops, run);
     let of_all = |peak: Contestant| Contestant { work: flops * peak.threads as f64, ..peak };
@@ -269,7 +270,7 @@ pub(super) fn read(machinery: &Machinery, data: &Arc<Aligned>, unit: Unit, work:
     let (engine, data) = (Engine::new(machinery.best()), data.clone());
     limit(machinery, "read", unit, work, move |thread, threads| {
         let part = data.len() * thread / threads..data.len() * (thread + 1) / threads;
-        black_box(limits::read(engine, black_box(&data[part])));
+        black_box(roofline::read(engine, black_box(&data[part])));
     })
 }
 

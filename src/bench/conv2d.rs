@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use slth_kernels::conv2d::{Shape, Workspace, forward, input_gradient, weight_gradient};
-use slth_kernels::masked_matmul::Activation;
-use slth_kernels::{Backend, Engine, MaskedWeights, PackedMask};
+use slth_kernels::conv2d::{PackedConv2d, Shape, Workspace, forward, input_gradient, weight_gradient};
+use slth_kernels::{
+    Backend, Engine, Epilogue, ImagesMut, ImagesRef, KernelError, MatMut, MatRef, PackedMask, PrepareOptions,
+};
 
 use super::aligned::Aligned;
 use super::case::{Case, Contestant, Kernel, Machinery, Scale, fma_peak};
@@ -102,12 +103,42 @@ impl Inputs {
         Self { shape, batch, weights: array(0, n), mask, x, dy }
     }
 
-    fn layer(&self) -> Result<MaskedWeights, Error> {
+    fn filters(&self) -> Result<PackedConv2d, Error> {
         let engine = Engine::new(Backend::best());
         let Shape { outputs, .. } = self.shape;
-        let mut layer = MaskedWeights::new(engine, &self.weights, outputs, self.weights.len() / outputs)?;
-        layer.set_mask(engine, &self.mask)?;
-        Ok(layer)
+        let weights = MatRef::row_major(&self.weights, outputs, self.weights.len() / outputs)?;
+        let options = PrepareOptions::default().max_batch(self.batch).input_gradient(true);
+        Ok(PackedConv2d::prepare(engine, &self.shape, weights, Some(&self.mask), &options)?)
+    }
+
+    /// Computes a result.
+    fn compute(
+        &self,
+        engine: Engine,
+        convolution: Convolution,
+        filters: &PackedConv2d,
+        out: &mut [f32],
+        workspace: &mut Workspace,
+    ) -> Result<(), KernelError> {
+        let Self { ref shape, batch, ref x, ref dy, .. } = *self;
+        let Shape { channels, height, width, outputs, .. } = *shape;
+        let [out_height, out_width] = [shape.out_height(), shape.out_width()];
+        let x = ImagesRef::batch_innermost(x, batch, channels, height, width)?;
+        let dy = ImagesRef::batch_innermost(dy, batch, outputs, out_height, out_width)?;
+        match convolution {
+            Convolution::Forward => {
+                let y = ImagesMut::batch_innermost(out, batch, outputs, out_height, out_width)?;
+                forward(engine, filters, x, &Epilogue::default(), y, workspace)
+            }
+            Convolution::InputGradient => {
+                let dx = ImagesMut::batch_innermost(out, batch, channels, height, width)?;
+                input_gradient(engine, filters, dy, None, dx, workspace)
+            }
+            Convolution::WeightGradient => {
+                let dw = MatMut::row_major(out, outputs, self.weights.len() / outputs)?;
+                weight_gradient(engine, shape, dy, x, dw, workspace)
+            }
+        }
     }
 
     /// The weight, 0 where it is removed.
@@ -231,7 +262,7 @@ fn contestants(
     let mut all = fma_peak(machinery);
     let mut add = |who: &str, role, backend: Option<Backend>, threads, mut run: Run| -> Result<(), Error> {
         let mut out = Aligned::filled(len, f32::NAN);
-        machinery.on(threads, || run(&mut out));
+        machinery.on(role, threads, || run(&mut out));
         ensure(expected.is(&out), task, who)?;
         let contestant = Contestant::new(who, role, Unit::Flop, flops, move || run(&mut out));
         let contestant = contestant.with_threads(machinery, threads);
@@ -241,24 +272,15 @@ fn contestants(
         });
         Ok(())
     };
-    let layer = Arc::new(inputs.layer()?);
+    let filters = Arc::new(inputs.filters()?);
     for (engine, threads) in machinery.engines() {
         if engine.backend() == Backend::scalar() && flops > 1e8 {
             continue;
         }
-        let (inputs, layer, mut workspace) = (inputs.clone(), layer.clone(), Workspace::default());
+        let (inputs, filters, mut workspace) = (inputs.clone(), filters.clone(), Workspace::default());
         // A refusal would leave the result as it is, and would not pass the check.
         let run = move |out: &mut [f32]| {
-            let (Inputs { shape, x, dy, .. }, workspace) = (&*inputs, &mut workspace);
-            let _ = match convolution {
-                Convolution::Forward => {
-                    forward(engine, shape, &*layer, x, batch, Activation::Identity, out, workspace)
-                }
-                Convolution::InputGradient => {
-                    input_gradient(engine, shape, &*layer, dy, batch, None, out, workspace)
-                }
-                Convolution::WeightGradient => weight_gradient(engine, shape, dy, x, batch, out, workspace),
-            };
+            let _ = inputs.compute(engine, convolution, &filters, out, &mut workspace);
         };
         add("slth", Role::Ours, Some(engine.backend()), threads, Box::new(run))?;
     }

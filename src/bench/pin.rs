@@ -1,9 +1,38 @@
 //! Keeping threads on cores.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use slth_kernels::Engine;
+
 /// Pins the calling thread, and threads it starts from now on, to the last of the cores it may use: the first one has the
 /// interrupts on most machines. Returns which; `None` where the system has no such thing.
 pub fn pin() -> Option<usize> {
     pin_to(|cores| cores.last().copied())
+}
+
+/// Pins the threads that help the calling one in what `engine` does, each to a core of its own, the first ones; where there are
+/// too few cores, none.
+pub(super) fn pin_helpers(engine: Engine) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let (threads, caller) = (engine.threads(), thread::current().id());
+    if thread::available_parallelism().map_or(1, usize::from) < threads {
+        return;
+    }
+    let (arrived, helpers) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    engine.for_each(0..threads, |_| {
+        if thread::current().id() != caller {
+            let own = helpers.fetch_add(1, Ordering::Relaxed);
+            pin_to(|cores| cores.get(own).copied());
+        }
+        arrived.fetch_add(1, Ordering::Relaxed);
+        // A thread that took a second item would leave another without one. The system may have refused a thread.
+        let start = Instant::now();
+        while arrived.load(Ordering::Relaxed) < threads && start.elapsed() < PATIENCE {
+            thread::yield_now();
+        }
+    });
 }
 
 /// Pins the calling thread to one of the cores it may use.

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use slth_kernels::subset_sum::{Coverage, Method, Search, Subset};
-use slth_kernels::{Backend, Engine, limits};
+use slth_kernels::{Backend, Engine, roofline};
 
 use super::case::{Case, Contestant, Kernel, Machinery, Scale};
 use super::check::ensure;
@@ -149,14 +149,14 @@ impl<'a> Searches<'a> {
     fn add(
         &mut self,
         who: &str,
-        (engine, threads): (Engine, usize),
+        (engine, threads): (Engine<'_>, usize),
         (unit, work): (Unit, f64),
         targets: usize,
         mut run: impl FnMut(&mut [Subset]) + Send + 'static,
     ) -> Result<(), Error> {
         // No search finds this: a refusal leaves it, and does not pass the check.
         let mut found = vec![Subset { bits: u64::MAX, residual: f64::NAN }; targets];
-        self.machinery.on(threads, || run(&mut found));
+        run(&mut found);
         let expected = self.expected.get_or_insert_with(|| found.clone());
         ensure(found[..] == expected[..targets], self.task, who)?;
         let contestant = Contestant::new(who, Role::Ours, unit, work, move || run(black_box(&mut found)));
@@ -175,7 +175,7 @@ fn nearest_each(machinery: &Machinery, task: &Task) -> Result<Vec<Contestant>, E
     let candidates = Arc::new(uniform(0, n * count));
     let targets: Arc<Vec<f32>> = Arc::new(uniform(1, count).into_iter().map(|z| z / 2.0).collect());
     let mut all = Searches::new(machinery, task);
-    let mut add = |who: &str, method, on: (Engine, usize), count: usize| {
+    let mut add = |who: &str, method, on: (Engine<'static>, usize), count: usize| {
         let (candidates, targets, search) = (candidates.clone(), targets.clone(), search(task, method));
         all.add(who, on, (Unit::Target, count as f64), count, move |out| {
             let _ = search.nearest_each(on.0, &candidates[..count * n], n, &targets[..count], out);
@@ -251,9 +251,9 @@ fn brute_force(machinery: &Machinery, task: &Task) -> Result<Vec<Contestant>, Er
     }
     const ROUNDS: u64 = 100_000;
     let engine = Engine::new(machinery.best());
-    let pairs = limits::add_min_work(engine, 1) as f64 * ROUNDS as f64;
+    let pairs = roofline::add_min_work(engine, 1) as f64 * ROUNDS as f64;
     let peak = Contestant::new("add and min", Role::Limit, Unit::Sum, pairs, move || {
-        black_box(limits::add_min_work(engine, black_box(ROUNDS)));
+        black_box(roofline::add_min_work(engine, black_box(ROUNDS)));
     });
     all.contestants.insert(0, peak.on(engine.backend()));
     Ok(all.contestants)

@@ -1,9 +1,9 @@
-//! Selection: cold, warm (with the threshold of scores that moved by 1 % of their spread), hard inputs, N:M.
+//! Selection: cold, warm (with the threshold of scores that moved by 1 % of their spread), hard inputs.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
-use slth_kernels::top_k::{Order, Selection, Selector, keep_n_of_m};
+use slth_kernels::top_k::{Order, Selection, Selector};
 use slth_kernels::{Engine, PackedMask};
 
 use super::aligned::Aligned;
@@ -71,11 +71,6 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
             add(&[NORMAL], &[1000, 10_000, 100_000, 1_000_000, 30_000_000], &[0.5]);
             add(&HARD, &[1000, LAYER, 10_000_000], &[0.5]);
         }
-    }
-    for (keep, group) in [(2, 4), (4, 8)] {
-        let n = if scale == Scale::Smoke { 1000 } else { LAYER };
-        let task = task(format!("{keep}:{group} of normal"), n, 0.5);
-        cases.push(Case::new(task, move |machinery, task| structured(machinery, task, keep, group)));
     }
     cases
 }
@@ -154,32 +149,4 @@ fn keeps_the_largest(mask: &PackedMask, scores: &[f32], keep: usize) -> bool {
         }
     });
     mask.kept() == keep && ends.0.is_none_or(|least| Some(least) > ends.1)
-}
-
-fn structured(
-    machinery: &Machinery,
-    task: &Task,
-    keep: usize,
-    group: usize,
-) -> Result<Vec<Contestant>, Error> {
-    let n = task.shape[0];
-    let scores: Arc<Aligned> = Arc::new(normal(n, 0).into_iter().collect());
-    let mut contestants = read(machinery, &scores, Unit::Score, n as f64);
-    for (engine, threads) in machinery.engines() {
-        let (data, mut mask) = (scores.clone(), PackedMask::none_kept(n));
-        let select = move |mask: &mut PackedMask| {
-            let _ = keep_n_of_m(engine, black_box(&data), keep, group, ORDER, mask);
-        };
-        select(&mut mask);
-        let right = |at: usize| {
-            let of_group: Vec<bool> = (at..at + group).map(|i| mask.get(i)).collect();
-            let of_group = PackedMask::from_fn(group, |i| of_group[i]);
-            keeps_the_largest(&of_group, &scores[at..at + group], keep)
-        };
-        ensure((0..n).step_by(group).all(right), task, "slth")?;
-        let contestant =
-            Contestant::new("slth", Role::Ours, Unit::Score, n as f64, move || select(&mut mask));
-        contestants.push(contestant.on(engine.backend()).with_threads(machinery, threads));
-    }
-    Ok(contestants)
 }

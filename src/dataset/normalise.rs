@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use slth_kernels::Engine;
 
 use super::Examples;
 
@@ -64,17 +64,16 @@ const FEATURES: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Normaliser {
     table: [f32; 256],
-    parallel: bool,
 }
 
 impl Normaliser {
-    /// `parallel`: over the features, on the current rayon pool.
-    pub(crate) fn new(normalisation: Normalisation, parallel: bool) -> Self {
-        Self { table: std::array::from_fn(|pixel| normalisation.apply(pixel as u8)), parallel }
+    pub(crate) fn new(normalisation: Normalisation) -> Self {
+        Self { table: std::array::from_fn(|pixel| normalisation.apply(pixel as u8)) }
     }
 
-    /// Writes the images `indices` of `examples` to `x`, `[features, indices.len()]`, feature-major.
-    pub(crate) fn gather(&self, examples: &Examples, indices: &[u32], x: &mut [f32]) {
+    /// Writes the images `indices` of `examples` to `x`, `[features, indices.len()]`, feature-major. The features are shared
+    /// among the engine's threads.
+    pub(crate) fn gather(&self, engine: Engine, examples: &Examples, indices: &[u32], x: &mut [f32]) {
         let batch = indices.len();
         let features = examples.features();
         assert_eq!(x.len(), features * batch, "a batch of {batch} images of {features} pixels");
@@ -96,11 +95,7 @@ impl Normaliser {
                 }
             }
         };
-        if self.parallel {
-            x.par_chunks_mut(FEATURES * batch.max(1)).enumerate().for_each(block);
-        } else {
-            x.chunks_mut(FEATURES * batch.max(1)).enumerate().for_each(block);
-        }
+        engine.for_each(x.chunks_mut(FEATURES * batch.max(1)).enumerate(), block);
     }
 }
 
@@ -117,10 +112,9 @@ mod tests {
             for batch in [0, 1, 15, 16, 17, 33] {
                 let indices: Vec<u32> = (0..batch as u32).map(|b| (b * 7 + 3) % images as u32).collect();
                 let mut x = vec![f32::NAN; features * batch];
-                for (normalisation, parallel) in
-                    [(Normalisation::Unit, false), (Normalisation::MeanStd, true)]
-                {
-                    Normaliser::new(normalisation, parallel).gather(&examples, &indices, &mut x);
+                for (normalisation, threads) in [(Normalisation::Unit, 1), (Normalisation::MeanStd, 2)] {
+                    let engine = Engine::serial().with_threads(threads);
+                    Normaliser::new(normalisation).gather(engine, &examples, &indices, &mut x);
                     for (b, &image) in indices.iter().enumerate() {
                         for f in 0..features {
                             let pixel = examples.pixels[image as usize * features + f];

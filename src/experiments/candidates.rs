@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, Coverage};
 use slth_kernels::{Backend, Engine};
 
-use super::run::start;
+use super::run::start_pool;
 use super::watch::Watch;
 use crate::error::Error;
 use crate::random::{Purpose, Stream};
@@ -265,8 +265,7 @@ pub fn required_candidates(
     watch: &dyn Watch,
 ) -> Result<RequiredCandidates, Error> {
     config.validate()?;
-    let (engine, pool) = start(config.backend, config.threads)?;
-    let engine = Engine::new(engine.backend());
+    let (engine, pool) = start_pool(config.backend, config.threads)?;
     let cells: Vec<[f64; 2]> =
         config.eta.iter().flat_map(|&eta| config.ratio.iter().map(move |&ratio| [eta, ratio])).collect();
     let begin = Instant::now();

@@ -28,8 +28,8 @@ pub use candidates::{
 };
 pub use config::RunConfig;
 pub(crate) use config::{check_network, number_or_inf};
-pub(crate) use run::start;
 pub use run::{DenseOutcome, Experiment, Outcome, PrunedOutcome, run};
+pub(crate) use run::{start, start_pool};
 pub use shard::Shard;
 pub use study::{Comparison, Finding, Study, Summary};
 pub use sweep::{Grid, Sweep, SweepProgress, SweepSummary};

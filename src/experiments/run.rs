@@ -52,7 +52,7 @@ pub struct Outcome {
     pub layers: Vec<PrunedLayer>,
 }
 
-/// Pretrains and prunes on a pool of its own of `config.threads` threads.
+/// Pretrains and prunes on `config.threads` threads.
 ///
 /// # Errors
 /// When the configuration makes no sense (by itself or for `dataset`), a backend or threads cannot be had, or training
@@ -67,37 +67,45 @@ pub struct Outcome {
 /// ```
 pub fn run(config: &RunConfig, dataset: &Dataset, progress: &mut dyn Progress) -> Result<Outcome, Error> {
     config.validate()?;
-    let (engine, pool) = start(config.backend, config.threads)?;
-    let phases = || {
-        let experiment = Experiment::new(config, dataset, engine)?;
-        let (pretrained, dense) = experiment.pretrain(progress)?;
-        let (layers, pruned) = experiment.prune(&pretrained, config.sparsity, progress)?;
-        Ok(Outcome {
-            config: config.clone(),
-            backend: engine.backend(),
-            threads: engine.threads(),
-            pretrain: dense,
-            prune: pruned,
-            layers,
-        })
-    };
-    // Inside the pool: jobs sent into it from outside would allocate at every step.
-    pool.install(|| engine.awake(phases))
+    let engine = start(config.backend, config.threads)?;
+    let experiment = Experiment::new(config, dataset, engine)?;
+    let (pretrained, dense) = experiment.pretrain(progress)?;
+    let (layers, pruned) = experiment.prune(&pretrained, config.sparsity, progress)?;
+    Ok(Outcome {
+        config: config.clone(),
+        backend: engine.backend(),
+        threads: engine.threads(),
+        pretrain: dense,
+        prune: pruned,
+        layers,
+    })
 }
 
-/// A pool of `threads` threads, and the engine to be used inside it. `None` is what the machine offers.
-pub(crate) fn start(backend: Option<Backend>, threads: Option<usize>) -> Result<(Engine, ThreadPool), Error> {
-    check_threads(threads)?;
-    let backend = backend.map_or_else(Backend::detect, Ok)?;
+/// The engine for work that is done on `threads` threads. `None` is what the machine offers.
+pub(crate) fn start(backend: Option<Backend>, threads: Option<usize>) -> Result<Engine<'static>, Error> {
+    Ok(serial(backend, threads)?.with_threads(threads.unwrap_or(0)))
+}
+
+/// For independent work that is done side by side: the engine of each part, and a pool of `threads` threads to run them.
+pub(crate) fn start_pool(
+    backend: Option<Backend>,
+    threads: Option<usize>,
+) -> Result<(Engine<'static>, ThreadPool), Error> {
+    let engine = serial(backend, threads)?;
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let pool = ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
         .map_err(|error| Error::Threads { threads, reason: error.to_string() })?;
-    Ok((Engine::new(backend).parallel(), pool))
+    Ok((engine, pool))
 }
 
-/// The parts of a run, on whatever pool the caller is in; `threads` and `backend` of the configuration are not looked at.
+fn serial(backend: Option<Backend>, threads: Option<usize>) -> Result<Engine<'static>, Error> {
+    check_threads(threads)?;
+    Ok(Engine::new(backend.map_or_else(Backend::detect, Ok)?))
+}
+
+/// The parts of a run, on the engine handed in; `threads` and `backend` of the configuration are not looked at.
 ///
 /// ```
 /// use slth::{dataset::Dataset, experiments::{Experiment, RunConfig}, training::NoProgress};
@@ -122,7 +130,7 @@ pub(crate) fn start(backend: Option<Backend>, threads: Option<usize>) -> Result<
 pub struct Experiment<'a> {
     config: &'a RunConfig,
     split: Split<'a>,
-    engine: Engine,
+    engine: Engine<'a>,
 }
 
 impl<'a> Experiment<'a> {
@@ -130,7 +138,7 @@ impl<'a> Experiment<'a> {
     ///
     /// # Errors
     /// [`Error::Config`] when they do not fit.
-    pub fn new(config: &'a RunConfig, dataset: &'a Dataset, engine: Engine) -> Result<Self, Error> {
+    pub fn new(config: &'a RunConfig, dataset: &'a Dataset, engine: Engine<'a>) -> Result<Self, Error> {
         Ok(Self { config, split: config.split(dataset)?, engine })
     }
 

@@ -315,7 +315,7 @@ struct State {
 /// What the workers share.
 struct Workshop<'a> {
     dataset: &'a Dataset,
-    engine: Engine,
+    engine: Engine<'static>,
     stop: &'a AtomicBool,
     /// Set when the sweep cannot go on.
     broken: AtomicBool,

@@ -234,6 +234,11 @@ impl Architecture {
         layers.into_iter()
     }
 
+    /// Their stages.
+    pub(crate) fn layer_stages(&self) -> impl Iterator<Item = Stage> + '_ {
+        self.stages.iter().copied().filter(|stage| stage.weights().is_some())
+    }
+
     /// Width of the input: pixels of an image.
     pub fn inputs(&self) -> usize {
         self.input.planes().iter().product()

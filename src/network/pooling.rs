@@ -1,13 +1,13 @@
 //! Max-pooling, the batch in the lanes: plain loops over the images that the compiler turns into vector code.
 
-use rayon::prelude::*;
+use slth_kernels::Engine;
 
 use super::architecture::Pool;
 
 impl Pool {
-    /// The largest of each window: x `[channels, height, width, batch]` → y `[channels, out height, out width, batch]`.
-    /// `parallel`: over the planes, on the current rayon pool.
-    pub(super) fn forward(self, parallel: bool, x: &[f32], batch: usize, y: &mut [f32]) {
+    /// The largest of each window: x `[channels, height, width, batch]` → y `[channels, out height, out width, batch]`. The
+    /// planes are shared among the engine's threads.
+    pub(super) fn forward(self, engine: Engine, x: &[f32], batch: usize, y: &mut [f32]) {
         let [out_height, out_width] = self.output_plane();
         let plane = |(x, y): (&[f32], &mut [f32])| {
             for (index, y) in y.chunks_exact_mut(batch).enumerate() {
@@ -23,18 +23,14 @@ impl Pool {
             }
         };
         let (from, to) = (self.height * self.width * batch, out_height * out_width * batch);
-        if parallel {
-            x.par_chunks_exact(from).zip(y.par_chunks_exact_mut(to)).for_each(plane);
-        } else {
-            x.chunks_exact(from).zip(y.chunks_exact_mut(to)).for_each(plane);
-        }
+        engine.for_each(x.chunks_exact(from).zip(y.chunks_exact_mut(to)), plane);
     }
 
     /// The gradient at the input: each window's goes to its largest element, of equal ones to the first, row by row. `dy`
     /// is used up.
     pub(super) fn backward(
         self,
-        parallel: bool,
+        engine: Engine,
         [x, y]: [&[f32]; 2],
         dy: &mut [f32],
         batch: usize,
@@ -42,15 +38,9 @@ impl Pool {
     ) {
         let [out_height, out_width] = self.output_plane();
         let (from, to) = (self.height * self.width * batch, out_height * out_width * batch);
-        if parallel {
-            let y = y.par_chunks_exact(to).zip(dy.par_chunks_exact_mut(to));
-            let x = x.par_chunks_exact(from).zip(dx.par_chunks_exact_mut(from));
-            x.zip(y).for_each(|((x, dx), (y, dy))| self.backward_plane([x, y], dy, batch, dx));
-        } else {
-            let y = y.chunks_exact(to).zip(dy.chunks_exact_mut(to));
-            let x = x.chunks_exact(from).zip(dx.chunks_exact_mut(from));
-            x.zip(y).for_each(|((x, dx), (y, dy))| self.backward_plane([x, y], dy, batch, dx));
-        }
+        let y = y.chunks_exact(to).zip(dy.chunks_exact_mut(to));
+        let x = x.chunks_exact(from).zip(dx.chunks_exact_mut(from));
+        engine.for_each(x.zip(y), |((x, dx), (y, dy))| self.backward_plane([x, y], dy, batch, dx));
     }
 
     fn backward_plane(self, [x, y]: [&[f32]; 2], dy: &mut [f32], batch: usize, dx: &mut [f32]) {
@@ -127,11 +117,12 @@ mod tests {
                     expected_dx[best.unwrap()] = gradient[at];
                 }
             }
-            for parallel in [false, true] {
+            for threads in [1, 2] {
+                let engine = Engine::serial().with_threads(threads);
                 let (mut y, mut dx) = (vec![f32::NAN; n], vec![f32::NAN; x.len()]);
-                pool.forward(parallel, &x, batch, &mut y);
+                pool.forward(engine, &x, batch, &mut y);
                 assert_eq!(y, expected_y);
-                pool.backward(parallel, [&x, &y], &mut gradient.clone(), batch, &mut dx);
+                pool.backward(engine, [&x, &y], &mut gradient.clone(), batch, &mut dx);
                 assert_eq!(dx, expected_dx);
             }
         }

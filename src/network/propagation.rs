@@ -1,17 +1,130 @@
 //! Forward and backward through the stages of a network, for weights under a mask or not.
 
-use slth_kernels::conv2d::{self, Weights};
-use slth_kernels::masked_matmul::{self, Activation, Shape, dense};
-use slth_kernels::{Engine, ShapeError};
+use slth_kernels::conv2d::{self, PackedConv2d};
+use slth_kernels::matmul::{self, Activation, Epilogue, dense};
+use slth_kernels::{
+    Engine, ImagesMut, ImagesRef, KernelError, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions,
+};
 
 use super::architecture::{Architecture, Stage};
 use super::loss::{LossSum, cross_entropy};
 use crate::dataset::{Examples, Normaliser};
 
+/// What a layer multiplies by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Weights<'a> {
+    /// Those of a fully connected layer as they are, none of them removed.
+    Plain(&'a [f32]),
+    /// Those of a fully connected layer, prepared.
+    Packed(&'a PackedWeights),
+    /// Those of a convolution, prepared.
+    Filters(&'a PackedConv2d),
+}
+
+impl<'a> Weights<'a> {
+    /// All weights of a layer: the `filters` of a convolution, or else `weights`.
+    pub(crate) fn all(weights: &'a [f32], filters: Option<&'a PackedConv2d>) -> Self {
+        filters.map_or(Self::Plain(weights), Self::Filters)
+    }
+}
+
+/// All weights of a convolution, prepared. `None` for a fully connected layer, which multiplies by plain weights.
+pub(crate) fn prepare_filters(
+    engine: Engine,
+    stage: Stage,
+    weights: &[f32],
+    options: &PrepareOptions,
+) -> Result<Option<PackedConv2d>, KernelError> {
+    let Stage::Convolution(shape) = stage else { return Ok(None) };
+    let weights = rows(weights, shape.outputs)?;
+    PackedConv2d::prepare(engine, &shape, weights, None, options).map(Some)
+}
+
+/// A layer's weights under a mask, prepared.
+#[derive(Debug)]
+pub(crate) enum MaskedLayer {
+    Dense(PackedWeights),
+    Convolution(PackedConv2d),
+}
+
+impl MaskedLayer {
+    pub(crate) fn prepare(
+        engine: Engine,
+        stage: Stage,
+        weights: &[f32],
+        mask: &PackedMask,
+        options: &PrepareOptions,
+    ) -> Result<Self, KernelError> {
+        match stage {
+            Stage::Dense { outputs, .. } => {
+                let weights = rows(weights, outputs)?;
+                PackedWeights::prepare(engine, weights, Some(mask), options).map(Self::Dense)
+            }
+            Stage::Convolution(shape) => {
+                let weights = rows(weights, shape.outputs)?;
+                PackedConv2d::prepare(engine, &shape, weights, Some(mask), options).map(Self::Convolution)
+            }
+            Stage::Pool(_) => unreachable!("no layer with weights"),
+        }
+    }
+
+    /// Puts another mask over the weights.
+    pub(crate) fn rebuild(&mut self, engine: Engine, mask: &PackedMask) -> Result<(), KernelError> {
+        match self {
+            Self::Dense(weights) => weights.rebuild(engine, mask),
+            Self::Convolution(filters) => filters.rebuild(engine, mask),
+        }
+    }
+
+    pub(crate) fn weights(&self) -> Weights<'_> {
+        match self {
+            Self::Dense(weights) => Weights::Packed(weights),
+            Self::Convolution(filters) => Weights::Filters(filters),
+        }
+    }
+}
+
+/// Weights `[outputs, inputs]`.
+pub(crate) fn rows(weights: &[f32], outputs: usize) -> Result<MatRef<'_>, KernelError> {
+    MatRef::row_major(weights, outputs, weights.len() / outputs)
+}
+
+fn rows_mut(weights: &mut [f32], outputs: usize) -> Result<MatMut<'_>, KernelError> {
+    let inputs = weights.len() / outputs;
+    MatMut::row_major(weights, outputs, inputs)
+}
+
+/// Planes of a convolution's input, their rows and columns.
+fn input_planes(shape: conv2d::Shape) -> [usize; 3] {
+    [shape.channels, shape.height, shape.width]
+}
+
+/// Those of its output.
+fn output_planes(shape: conv2d::Shape) -> [usize; 3] {
+    [shape.outputs, shape.out_height(), shape.out_width()]
+}
+
+/// Activations `[channels, height, width, batch]`.
+fn images(
+    x: &[f32],
+    batch: usize,
+    [channels, height, width]: [usize; 3],
+) -> Result<ImagesRef<'_>, KernelError> {
+    ImagesRef::batch_innermost(x, batch, channels, height, width)
+}
+
+fn images_mut(
+    x: &mut [f32],
+    batch: usize,
+    [channels, height, width]: [usize; 3],
+) -> Result<ImagesMut<'_>, KernelError> {
+    ImagesMut::batch_innermost(x, batch, channels, height, width)
+}
+
 /// The activations and gradients of a batch, feature-major; made once, for the largest batch.
 #[derive(Debug)]
-pub(crate) struct Propagation {
-    engine: Engine,
+pub(crate) struct Propagation<'a> {
+    engine: Engine<'a>,
     stages: Vec<Stage>,
     /// Which of the stages have weights.
     layers: Vec<usize>,
@@ -23,14 +136,14 @@ pub(crate) struct Propagation {
     /// The gradient with respect to each stage's output, that of a layer before its ReLU.
     gradients: Vec<Vec<f32>>,
     batch: usize,
-    products: masked_matmul::Workspace,
+    products: matmul::Workspace,
     convolutions: conv2d::Workspace,
 }
 
-impl Propagation {
+impl<'a> Propagation<'a> {
     /// For batches of up to `capacity` images. Without `gradients` it can only evaluate.
     pub(crate) fn new(
-        engine: Engine,
+        engine: Engine<'a>,
         network: &Architecture,
         normaliser: Normaliser,
         capacity: usize,
@@ -49,7 +162,7 @@ impl Propagation {
             gradients: room(gradients),
             widths,
             batch: 0,
-            products: masked_matmul::Workspace::default(),
+            products: matmul::Workspace::default(),
             convolutions: conv2d::Workspace::default(),
             stages,
         }
@@ -59,7 +172,7 @@ impl Propagation {
     pub(crate) fn load(&mut self, examples: &Examples, indices: &[u32]) {
         self.batch = indices.len();
         let input = &mut self.activations[0][..examples.features() * self.batch];
-        self.normaliser.gather(examples, indices, input);
+        self.normaliser.gather(self.engine, examples, indices, input);
     }
 
     /// The pooling before layer `index`, and its own stage.
@@ -68,43 +181,39 @@ impl Propagation {
         (first..self.layers[index], self.layers[index])
     }
 
-    fn is_parallel(&self) -> bool {
-        self.engine.threads() > 1
-    }
-
     /// Computes the output of layer `index` from that of the layer before.
-    pub(crate) fn forward<'a>(
-        &mut self,
-        index: usize,
-        weights: impl Into<Weights<'a>>,
-    ) -> Result<(), ShapeError> {
-        let (engine, batch, parallel) = (self.engine, self.batch, self.is_parallel());
+    pub(crate) fn forward(&mut self, index: usize, weights: Weights<'_>) -> Result<(), KernelError> {
+        let (engine, batch) = (self.engine, self.batch);
         let (pooling, own) = self.stages_of(index);
         for at in pooling {
             let (before, after) = self.activations.split_at_mut(at + 1);
             let x = &before[at][..self.widths[at] * batch];
             let y = &mut after[0][..self.widths[at + 1] * batch];
             if let Stage::Pool(pool) = self.stages[at] {
-                pool.forward(parallel, x, batch, y);
+                pool.forward(engine, x, batch, y);
             }
         }
+        let [inputs, outputs] = [self.widths[own], self.widths[own + 1]];
         let (before, after) = self.activations.split_at_mut(own + 1);
-        let x = &before[own][..self.widths[own] * batch];
-        let y = &mut after[0][..self.widths[own + 1] * batch];
+        let (x, y) = (&before[own][..inputs * batch], &mut after[0][..outputs * batch]);
         let last = own + 1 == self.stages.len();
         let activation = if last { Activation::Identity } else { Activation::Relu };
-        match (self.stages[own], weights.into()) {
-            (Stage::Dense { inputs, outputs }, Weights::Dense(weights)) => {
-                let shape = Shape { outputs, inputs, batch };
-                dense::forward(engine, shape, weights, x, activation, y, &mut self.products)
+        let epilogue = Epilogue { activation, ..Epilogue::default() };
+        match weights {
+            Weights::Plain(weights) => {
+                let (x, y) = (MatRef::row_major(x, inputs, batch)?, MatMut::row_major(y, outputs, batch)?);
+                dense::forward(engine, rows(weights, outputs)?, x, &epilogue, y, &mut self.products)
             }
-            (Stage::Dense { .. }, Weights::Masked(weights)) => {
-                masked_matmul::forward(engine, weights, x, batch, activation, y, &mut self.products)
+            Weights::Packed(weights) => {
+                let (x, y) = (MatRef::row_major(x, inputs, batch)?, MatMut::row_major(y, outputs, batch)?);
+                matmul::forward(engine, weights, x, &epilogue, y, &mut self.products)
             }
-            (Stage::Convolution(shape), weights) => {
-                conv2d::forward(engine, &shape, weights, x, batch, activation, y, &mut self.convolutions)
+            Weights::Filters(filters) => {
+                let shape = filters.shape();
+                let x = images(x, batch, input_planes(shape))?;
+                let y = images_mut(y, batch, output_planes(shape))?;
+                conv2d::forward(engine, filters, x, &epilogue, y, &mut self.convolutions)
             }
-            (Stage::Pool(_), _) => unreachable!("no layer with weights"),
         }
     }
 
@@ -119,52 +228,52 @@ impl Propagation {
 
     /// The gradient `dw` `[outputs, inputs]` of layer `index`'s weights, removed ones too; then, except in the first
     /// layer, the gradient at the output of the layer before. Layers are walked last to first.
-    pub(crate) fn backward<'a>(
+    pub(crate) fn backward(
         &mut self,
         index: usize,
-        weights: impl Into<Weights<'a>>,
+        weights: Weights<'_>,
         dw: &mut [f32],
-    ) -> Result<(), ShapeError> {
-        let (engine, batch, parallel) = (self.engine, self.batch, self.is_parallel());
+    ) -> Result<(), KernelError> {
+        let (engine, batch) = (self.engine, self.batch);
         let (pooling, own) = self.stages_of(index);
+        let [inputs, outputs] = [self.widths[own], self.widths[own + 1]];
         let (before, after) = self.gradients.split_at_mut(own);
-        let dy = &after[0][..self.widths[own + 1] * batch];
-        let x = &self.activations[own][..self.widths[own] * batch];
-        match self.stages[own] {
-            Stage::Dense { inputs, outputs } => {
-                let shape = Shape { outputs, inputs, batch };
-                masked_matmul::weight_gradient(engine, shape, dy, x, dw, &mut self.products)?;
+        let (x, dy) = (&self.activations[own][..inputs * batch], &after[0][..outputs * batch]);
+        // Max-pooling passes on what a ReLU lets through: x is positive where the element it came from is.
+        let dx = before.last_mut().filter(|_| index > 0).map(|dx| &mut dx[..inputs * batch]);
+        if let Weights::Filters(filters) = weights {
+            let (shape, workspace) = (filters.shape(), &mut self.convolutions);
+            let (x, dy) = (images(x, batch, input_planes(shape))?, images(dy, batch, output_planes(shape))?);
+            conv2d::weight_gradient(engine, &shape, dy, x, rows_mut(dw, shape.outputs)?, workspace)?;
+            if let Some(dx) = dx {
+                let dx = images_mut(dx, batch, input_planes(shape))?;
+                conv2d::input_gradient(engine, filters, dy, Some(x), dx, workspace)?;
             }
-            Stage::Convolution(shape) => {
-                conv2d::weight_gradient(engine, &shape, dy, x, batch, dw, &mut self.convolutions)?;
+        } else {
+            let workspace = &mut self.products;
+            let (x, dy) = (MatRef::row_major(x, inputs, batch)?, MatRef::row_major(dy, outputs, batch)?);
+            matmul::weight_gradient(engine, dy, x, None, rows_mut(dw, outputs)?, workspace)?;
+            let dx = dx.map(|dx| MatMut::row_major(dx, inputs, batch)).transpose()?;
+            match (weights, dx) {
+                (Weights::Plain(weights), Some(dx)) => {
+                    let weights = rows(weights, outputs)?;
+                    dense::input_gradient(engine, weights, dy, Some(x), dx, workspace)?;
+                }
+                (Weights::Packed(weights), Some(dx)) => {
+                    matmul::input_gradient(engine, weights, dy, Some(x), dx, workspace)?;
+                }
+                _ => {}
             }
-            Stage::Pool(_) => unreachable!("no layer with weights"),
         }
         if index == 0 {
             return Ok(());
-        }
-        // Max-pooling passes on what a ReLU lets through: x is positive where the element it came from is.
-        let (relu_of, dx) = (Some(x), &mut before[own - 1][..x.len()]);
-        match (self.stages[own], weights.into()) {
-            (Stage::Dense { inputs, outputs }, Weights::Dense(weights)) => {
-                let shape = Shape { outputs, inputs, batch };
-                dense::input_gradient(engine, shape, weights, dy, relu_of, dx, &mut self.products)?;
-            }
-            (Stage::Dense { .. }, Weights::Masked(weights)) => {
-                masked_matmul::input_gradient(engine, weights, dy, batch, relu_of, dx, &mut self.products)?;
-            }
-            (Stage::Convolution(shape), weights) => {
-                let workspace = &mut self.convolutions;
-                conv2d::input_gradient(engine, &shape, weights, dy, batch, relu_of, dx, workspace)?;
-            }
-            (Stage::Pool(_), _) => unreachable!("no layer with weights"),
         }
         for at in pooling.rev() {
             let [x, y] = [at, at + 1].map(|at| &self.activations[at][..self.widths[at] * batch]);
             let (before, after) = self.gradients.split_at_mut(at);
             let (dx, dy) = (&mut before[at - 1][..x.len()], &mut after[0][..y.len()]);
             if let Stage::Pool(pool) = self.stages[at] {
-                pool.backward(parallel, [x, y], dy, batch, dx);
+                pool.backward(engine, [x, y], dy, batch, dx);
             }
         }
         Ok(())

@@ -125,9 +125,8 @@ impl Ticket {
             Error::Config { problem, .. } => Error::config("ticket", problem),
             other => other,
         })?;
-        let (engine, pool) = start(backend, threads)?;
-        let images = Subset::all(dataset.test());
-        pool.install(|| evaluate_pruned(engine, &config.network, layers, images, config.normalize))
+        let engine = start(backend, threads)?;
+        evaluate_pruned(engine, &config.network, layers, Subset::all(dataset.test()), config.normalize)
     }
 
     /// The bytes of the file.

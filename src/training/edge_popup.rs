@@ -5,9 +5,9 @@
 //! ∂L/∂score = sign(score) · w · ∂L/∂w_eff goes to all scores, those of removed weights too. SGD with momentum and
 //! weight decay as in PyTorch, the learning rate on a cosine per epoch.
 
-use slth_kernels::top_k::{Order, Selection, Selector, Threshold, TopKError};
-use slth_kernels::update::ScoreStep;
-use slth_kernels::{Engine, MaskedWeights, PackedMask, Path};
+use slth_kernels::optimizer::ScoreStep;
+use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
+use slth_kernels::{Engine, KernelError, MaskReuse, PackedMask, PrepareOptions};
 use smallvec::SmallVec;
 
 use super::check_fits;
@@ -18,8 +18,8 @@ use super::schedule::Schedule;
 use crate::dataset::{Examples, Normalisation, Normaliser, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
-use crate::network::propagation::Propagation;
-use crate::network::{Architecture, LayerShape};
+use crate::network::propagation::{MaskedLayer, Propagation};
+use crate::network::{Architecture, LayerShape, Stage};
 use crate::random::{Purpose, Stream};
 
 /// How to prune.
@@ -81,7 +81,7 @@ pub fn edge_popup(
 ) -> Result<Pruned, Error> {
     check_fits(network, weights.iter().map(Vec::len), images, settings.batch)?;
     let batch = settings.batch.min(images.len());
-    let normaliser = Normaliser::new(normalisation, engine.threads() > 1);
+    let normaliser = Normaliser::new(normalisation);
     let mut method = EdgePopup::new(engine, network, weights, settings, normaliser, batch)?;
     let nothing_to_do = settings.epochs == 0 || method.keeps_all();
     let timing = if nothing_to_do {
@@ -105,9 +105,9 @@ fn diverged(epoch: usize) -> Error {
     Error::Diverged { phase: Phase::Prune, epoch, what: "a score" }
 }
 
-fn not_a_number(error: TopKError, epoch: usize) -> Error {
+fn not_a_number(error: KernelError, epoch: usize) -> Error {
     match error {
-        TopKError::NotANumber { .. } => diverged(epoch),
+        KernelError::NotANumber { .. } => diverged(epoch),
         other => unreachable!("scores, mask and keep are of one layer: {other}"),
     }
 }
@@ -120,14 +120,14 @@ struct ScoredLayer<'a> {
     /// How many weights are kept.
     keep: usize,
     mask: PackedMask,
-    masked: MaskedWeights,
+    masked: MaskedLayer,
     selector: Selector,
     /// Where the scores were cut in the last step: not far from there they are cut in the next.
     threshold: Option<Threshold>,
 }
 
 impl ScoredLayer<'_> {
-    fn select(&mut self, engine: Engine) -> Result<(), TopKError> {
+    fn select(&mut self, engine: Engine) -> Result<(), KernelError> {
         let largest = Selection::largest(self.keep, Order::Magnitude);
         let selection = self.threshold.map_or(largest, |threshold| largest.near(threshold));
         let mask = core::slice::from_mut(&mut self.mask);
@@ -146,7 +146,7 @@ struct Joint {
 }
 
 impl Joint {
-    fn select(&mut self, engine: Engine, layers: &mut [ScoredLayer<'_>]) -> Result<(), TopKError> {
+    fn select(&mut self, engine: Engine, layers: &mut [ScoredLayer<'_>]) -> Result<(), KernelError> {
         let largest = Selection::largest(self.keep, Order::Magnitude);
         let selection = self.threshold.map_or(largest, |threshold| largest.near(threshold));
         // A step is to allocate nothing.
@@ -161,53 +161,49 @@ impl Joint {
 }
 
 struct EdgePopup<'a> {
-    engine: Engine,
+    engine: Engine<'a>,
     settings: EdgePopupSettings,
     step: ScoreStep,
     epoch: usize,
     layers: Vec<ScoredLayer<'a>>,
     /// Where the layers are ranked together.
     joint: Option<Joint>,
-    propagation: Propagation,
+    propagation: Propagation<'a>,
     /// The weight gradient of one layer at a time.
     gradient: Vec<f32>,
 }
 
 impl<'a> EdgePopup<'a> {
     fn new(
-        engine: Engine,
+        engine: Engine<'a>,
         network: &Architecture,
         weights: &'a [Vec<f32>],
         settings: &EdgePopupSettings,
         normaliser: Normaliser,
         batch: usize,
     ) -> Result<Self, Error> {
-        let layer = |(index, (shape, weights)): (usize, (LayerShape, &'a Vec<f32>))| {
+        let options = PrepareOptions::default().max_batch(batch).reuse(MaskReuse::Once);
+        let layer = |(index, ((shape, stage), weights)): (usize, ((LayerShape, Stage), &'a Vec<f32>))| {
             let n = weights.len();
             let bound = (1.0 / libm::sqrt(shape.inputs as f64)) as f32;
             let mut stream = Stream::new(settings.seed, Purpose::Scores, index, 0);
-            // Nothing before the first layer asks for its gradient, and a convolution needs no transpose for it.
-            let transposes = index > 0 && shape.kernel.is_none();
-            let masked = if transposes { MaskedWeights::with_input_gradient } else { MaskedWeights::new };
-            // A convolution walks its weights, dense or not: the kept ones are the fewer.
-            let path = if shape.kernel.is_some() { Path::Sparse } else { Path::Auto };
+            let mask = PackedMask::all_kept(n);
+            // Nothing before the first layer asks for its gradient.
+            let options = options.input_gradient(index > 0);
             Ok(ScoredLayer {
                 shape,
                 weights,
                 scores: (0..n).map(|_| stream.symmetric(bound)).collect(),
                 velocity: vec![0.0; n],
                 keep: shape.kept(settings.sparsity),
-                mask: PackedMask::all_kept(n),
-                masked: masked(engine, weights, shape.outputs, shape.inputs)?
-                    .with_batch(batch)
-                    .with_masks_used_once(true)
-                    .with_path(path),
+                masked: MaskedLayer::prepare(engine, stage, weights, &mask, &options)?,
+                mask,
                 selector: Selector::default(),
                 threshold: None,
             })
         };
-        let layers: Vec<_> =
-            network.layers().zip(weights).enumerate().map(layer).collect::<Result<_, Error>>()?;
+        let shapes = network.layers().zip(network.layer_stages());
+        let layers: Vec<_> = shapes.zip(weights).enumerate().map(layer).collect::<Result<_, Error>>()?;
         let joint = (settings.scope == Scope::Global).then(|| Joint {
             keep: kept_of_all(network, settings.sparsity),
             masks: layers.iter().map(|layer| layer.mask.clone()).collect(),
@@ -241,7 +237,7 @@ impl EdgePopup<'_> {
     }
 
     /// Cuts the scores of all layers.
-    fn select(&mut self) -> Result<(), TopKError> {
+    fn select(&mut self) -> Result<(), KernelError> {
         match &mut self.joint {
             None => self.layers.iter_mut().try_for_each(|layer| layer.select(self.engine)),
             Some(joint) => joint.select(self.engine, &mut self.layers),
@@ -263,13 +259,13 @@ impl Method for EdgePopup<'_> {
         self.propagation.load(examples, indices);
         self.select().map_err(|error| not_a_number(error, self.epoch))?;
         for (index, layer) in self.layers.iter_mut().enumerate() {
-            layer.masked.set_mask(self.engine, &layer.mask)?;
-            self.propagation.forward(index, &layer.masked)?;
+            layer.masked.rebuild(self.engine, &layer.mask)?;
+            self.propagation.forward(index, layer.masked.weights())?;
         }
         let loss = self.propagation.loss(examples, indices);
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
             let gradient = &mut self.gradient[..layer.weights.len()];
-            self.propagation.backward(index, &layer.masked, gradient)?;
+            self.propagation.backward(index, layer.masked.weights(), gradient)?;
             self.step.apply(self.engine, gradient, layer.weights, &mut layer.velocity, &mut layer.scores)?;
         }
         Ok(loss)
@@ -283,6 +279,7 @@ mod tests {
     use super::*;
     use crate::dataset::Dataset;
     use crate::network::Initialisation;
+    use crate::network::propagation::Weights;
 
     #[test]
     fn exactly_the_share_is_removed_at_every_step() {
@@ -302,7 +299,7 @@ mod tests {
                 seed: 1,
             };
             let engine = Engine::new(Backend::best());
-            let normaliser = Normaliser::new(Normalisation::MeanStd, false);
+            let normaliser = Normaliser::new(Normalisation::MeanStd);
             let mut method = EdgePopup::new(engine, &network, &weights, &settings, normaliser, 33).unwrap();
             for epoch in 0..settings.epochs {
                 method.begin_epoch(epoch);
@@ -310,7 +307,8 @@ mod tests {
                     method.step(mnist.train(), indices).unwrap();
                     for (layer, n) in method.layers.iter().zip([784 * 37, 37 * 11, 11 * 10]) {
                         let removed = (sparsity * n as f64) as usize;
-                        assert_eq!((layer.mask.removed(), layer.masked.kept()), (removed, n - removed));
+                        let Weights::Packed(masked) = layer.masked.weights() else { unreachable!() };
+                        assert_eq!((layer.mask.removed(), masked.kept()), (removed, n - removed));
                     }
                 }
             }

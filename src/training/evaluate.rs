@@ -1,7 +1,6 @@
 //! Loss and accuracy of a network on images it does not learn from.
 
-use slth_kernels::conv2d::Weights;
-use slth_kernels::{Engine, MaskedWeights, Path};
+use slth_kernels::{Engine, PrepareOptions, Strategy};
 
 use super::check_fits;
 use super::edge_popup::PrunedLayer;
@@ -9,7 +8,7 @@ use crate::dataset::{Normalisation, Normaliser, Subset};
 use crate::error::Error;
 use crate::experiments::RunConfig;
 use crate::network::Architecture;
-use crate::network::propagation::Propagation;
+use crate::network::propagation::{MaskedLayer, Propagation, Weights, prepare_filters};
 
 /// How a network did on a set of images.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,8 +43,15 @@ pub fn evaluate_dense(
     normalisation: Normalisation,
 ) -> Result<Evaluation, Error> {
     check_fits(network, weights.iter().map(Vec::len), images, BATCH)?;
-    let layers: Vec<_> = weights.iter().map(|weights| Weights::Dense(weights)).collect();
-    evaluate(engine, network, &layers, images, normalisation)
+    let batch = batch(network, images)?;
+    let options = options(batch);
+    let filters = network
+        .layer_stages()
+        .zip(weights)
+        .map(|(stage, weights)| prepare_filters(engine, stage, weights, &options))
+        .collect::<Result<Vec<_>, _>>()?;
+    let all = weights.iter().zip(&filters).map(|(weights, filters)| Weights::all(weights, filters.as_ref()));
+    evaluate(engine, network, &all.collect::<Vec<_>>(), images, normalisation, batch)
 }
 
 /// Evaluates a pruned network on `images`, walking its kept weights only.
@@ -60,15 +66,27 @@ pub fn evaluate_pruned(
     normalisation: Normalisation,
 ) -> Result<Evaluation, Error> {
     check_fits(network, layers.iter().map(|layer| layer.weights.len()), images, BATCH)?;
-    let masked = |layer: &PrunedLayer| {
-        let masked = MaskedWeights::new(engine, &layer.weights, layer.shape.outputs, layer.shape.inputs)?;
-        let mut masked = masked.with_path(Path::Sparse);
-        masked.set_mask(engine, &layer.mask)?;
-        Ok(masked)
-    };
-    let layers = layers.iter().map(masked).collect::<Result<Vec<_>, Error>>()?;
-    let layers: Vec<_> = layers.iter().map(Weights::Masked).collect();
-    evaluate(engine, network, &layers, images, normalisation)
+    let batch = batch(network, images)?;
+    let options = options(batch).strategy(Strategy::Sparse);
+    let masked = network
+        .layer_stages()
+        .zip(layers)
+        .map(|(stage, layer)| MaskedLayer::prepare(engine, stage, &layer.weights, &layer.mask, &options))
+        .collect::<Result<Vec<_>, _>>()?;
+    let kept: Vec<_> = masked.iter().map(MaskedLayer::weights).collect();
+    evaluate(engine, network, &kept, images, normalisation, batch)
+}
+
+/// How many of `images` are evaluated at a time: of huge networks fewer, as memory allows.
+fn batch(network: &Architecture, images: Subset<'_>) -> Result<usize, Error> {
+    match RunConfig::MAX_ACTIVATIONS / network.activations().max(1) {
+        0 => Err(Error::config("network", format!("{network} needs too much memory for a single image"))),
+        most => Ok(BATCH.min(images.len()).min(most)),
+    }
+}
+
+fn options(batch: usize) -> PrepareOptions {
+    PrepareOptions::default().max_batch(batch).keep_source(false)
 }
 
 fn evaluate(
@@ -77,18 +95,13 @@ fn evaluate(
     layers: &[Weights<'_>],
     images: Subset<'_>,
     normalisation: Normalisation,
+    batch: usize,
 ) -> Result<Evaluation, Error> {
-    let normaliser = Normaliser::new(normalisation, engine.threads() > 1);
-    // Of huge networks fewer at a time, as memory allows.
-    let most = RunConfig::MAX_ACTIVATIONS / network.activations().max(1);
-    if most == 0 {
-        return Err(Error::config("network", format!("{network} needs too much memory for a single image")));
-    }
-    let capacity = BATCH.min(images.len()).min(most);
-    let mut propagation = Propagation::new(engine, network, normaliser, capacity, false);
+    let normaliser = Normaliser::new(normalisation);
+    let mut propagation = Propagation::new(engine, network, normaliser, batch, false);
     let order: Vec<u32> = images.indices().collect();
     let (mut loss, mut correct) = (0.0, 0);
-    for indices in order.chunks(capacity) {
+    for indices in order.chunks(batch) {
         propagation.load(images.examples(), indices);
         for (index, &layer) in layers.iter().enumerate() {
             propagation.forward(index, layer)?;

@@ -1,8 +1,8 @@
 //! Training and evaluation: [projected SGD](pretrain()), [edge-popup](edge_popup()) and [what it is compared
 //! with](PruneMethod), accuracy.
 //!
-//! Everything runs on the [`Engine`](slth_kernels::Engine) handed in; a parallel one uses the rayon pool of the caller.
-//! Once the buffers are made, a step of either training allocates nothing.
+//! Everything runs on the [`Engine`](slth_kernels::Engine) handed in. Once the buffers are made, a step of either training on
+//! one thread allocates nothing; on several each parallel call allocates a few bytes.
 //!
 //! [`Experiment`](crate::experiments::Experiment) puts the parts together; by hand it is:
 //!
@@ -39,6 +39,7 @@
 mod edge_popup;
 mod epochs;
 mod evaluate;
+mod n_of_m;
 mod one_shot;
 mod pretrain;
 mod progress;
@@ -51,6 +52,7 @@ use crate::network::Architecture;
 pub use edge_popup::{EdgePopupSettings, Pruned, PrunedLayer, edge_popup};
 pub use epochs::Timing;
 pub use evaluate::{Evaluation, evaluate_dense, evaluate_pruned};
+pub use n_of_m::{NOfMError, n_of_m};
 pub use one_shot::{PruneMethod, Scope, one_shot};
 pub use pretrain::{PretrainSettings, Pretrained, finetune, pretrain};
 pub use progress::{NoProgress, Phase, Progress, Step};

@@ -5,8 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use slth_kernels::top_k::{Order, Selection, Selector, TopKError};
-use slth_kernels::{Engine, PackedMask};
+use slth_kernels::top_k::{Order, Selection, Selector};
+use slth_kernels::{Engine, KernelError, PackedMask};
 
 use super::edge_popup::{Pruned, PrunedLayer};
 use super::epochs::Timing;
@@ -165,9 +165,9 @@ pub fn one_shot(
     Ok(Pruned { layers, timing })
 }
 
-fn not_a_number(error: TopKError) -> Error {
+fn not_a_number(error: KernelError) -> Error {
     match error {
-        TopKError::NotANumber { .. } => {
+        KernelError::NotANumber { .. } => {
             Error::Diverged { phase: Phase::Pretrain, epoch: 0, what: "a weight" }
         }
         other => unreachable!("scores, masks and keep are of one network: {other}"),

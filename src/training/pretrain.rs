@@ -3,8 +3,9 @@
 //! ΔW ← 0; each step ΔW ← clamp(ΔW − α∇L, ±ε), W ← W₀ + ΔW, elementwise. ε = 0 leaves the weights alone, ε = ∞ is
 //! ordinary SGD. Momentum, which the paper does not use, is PyTorch's: no dampening, not Nesterov's.
 
-use slth_kernels::update::ProjectedStep;
-use slth_kernels::{Engine, PackedMask, ShapeError};
+use slth_kernels::conv2d::PackedConv2d;
+use slth_kernels::optimizer::ProjectedStep;
+use slth_kernels::{Engine, KernelError, PackedMask, PrepareOptions};
 
 use super::check_fits;
 use super::edge_popup::{Pruned, PrunedLayer};
@@ -14,8 +15,8 @@ use super::schedule::Schedule;
 use crate::dataset::{Examples, Normalisation, Normaliser, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
-use crate::network::propagation::Propagation;
-use crate::network::{Architecture, LayerShape};
+use crate::network::propagation::{Propagation, Weights, prepare_filters, rows};
+use crate::network::{Architecture, LayerShape, Stage};
 use crate::random::Purpose;
 
 /// How to pretrain.
@@ -67,8 +68,8 @@ pub fn pretrain(
         return Ok(Pretrained { weights: initial, max_change: 0.0, timing: Timing::default() });
     }
     let batch = settings.batch.min(images.len());
-    let normaliser = Normaliser::new(normalisation, engine.threads() > 1);
-    let mut method = ProjectedSgd::new(engine, network, initial, settings, normaliser, batch);
+    let normaliser = Normaliser::new(normalisation);
+    let mut method = ProjectedSgd::new(engine, network, initial, settings, normaliser, batch)?;
     let timing = run_epochs(&mut method, images, settings.epochs, batch, settings.seed, progress)?;
     method.check(Phase::Pretrain, settings.epochs)?;
     let changes = method.layers.iter().flat_map(|layer| &layer.change);
@@ -99,13 +100,13 @@ pub fn finetune(
         return Ok(pruned);
     }
     let batch = settings.batch.min(images.len());
-    let normaliser = Normaliser::new(normalisation, engine.threads() > 1);
+    let normaliser = Normaliser::new(normalisation);
     let kept = |layer: &PrunedLayer| {
         let mut weights = layer.weights.clone();
         layer.mask.apply(&mut weights).map(|()| weights)
     };
     let initial = pruned.layers.iter().map(kept).collect::<Result<_, _>>()?;
-    let sgd = ProjectedSgd::new(engine, network, initial, settings, normaliser, batch);
+    let sgd = ProjectedSgd::new(engine, network, initial, settings, normaliser, batch)?;
     let masks = pruned.layers.iter().map(|layer| layer.mask.clone()).collect();
     let mut method = Finetuning { sgd, masks };
     pruned.timing = run_epochs(&mut method, images, settings.epochs, batch, settings.seed, progress)?;
@@ -117,40 +118,65 @@ pub fn finetune(
 }
 
 struct ProjectedLayer {
+    shape: LayerShape,
     initial: Vec<f32>,
     velocity: Vec<f32>,
     change: Vec<f32>,
     weights: Vec<f32>,
+    /// The weights of a convolution, prepared.
+    filters: Option<PackedConv2d>,
 }
 
 impl ProjectedLayer {
-    fn new(initial: Vec<f32>) -> Self {
+    fn new(
+        engine: Engine,
+        stage: Stage,
+        shape: LayerShape,
+        initial: Vec<f32>,
+        options: &PrepareOptions,
+    ) -> Result<Self, KernelError> {
         let n = initial.len();
-        Self { velocity: vec![0.0; n], change: vec![0.0; n], weights: initial.clone(), initial }
+        Ok(Self {
+            shape,
+            velocity: vec![0.0; n],
+            change: vec![0.0; n],
+            weights: initial.clone(),
+            filters: prepare_filters(engine, stage, &initial, options)?,
+            initial,
+        })
+    }
+
+    fn weights(&self) -> Weights<'_> {
+        Weights::all(&self.weights, self.filters.as_ref())
     }
 }
 
-struct ProjectedSgd {
-    engine: Engine,
+struct ProjectedSgd<'a> {
+    engine: Engine<'a>,
     /// Of the current epoch.
     step: ProjectedStep,
     settings: PretrainSettings,
     layers: Vec<ProjectedLayer>,
-    propagation: Propagation,
+    propagation: Propagation<'a>,
     /// The weight gradient of one layer at a time.
     gradient: Vec<f32>,
 }
 
-impl ProjectedSgd {
+impl<'a> ProjectedSgd<'a> {
     fn new(
-        engine: Engine,
+        engine: Engine<'a>,
         network: &Architecture,
         initial: Vec<Vec<f32>>,
         settings: &PretrainSettings,
         normaliser: Normaliser,
         batch: usize,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, KernelError> {
+        let options = PrepareOptions::default().max_batch(batch);
+        let layer = |(index, ((stage, shape), initial)): (usize, ((Stage, LayerShape), Vec<f32>))| {
+            ProjectedLayer::new(engine, stage, shape, initial, &options.input_gradient(index > 0))
+        };
+        let shapes = network.layer_stages().zip(network.layers());
+        Ok(Self {
             engine,
             settings: *settings,
             step: ProjectedStep {
@@ -158,10 +184,10 @@ impl ProjectedSgd {
                 momentum: settings.momentum,
                 epsilon: settings.epsilon,
             },
-            layers: initial.into_iter().map(ProjectedLayer::new).collect(),
+            layers: shapes.zip(initial).enumerate().map(layer).collect::<Result<_, _>>()?,
             propagation: Propagation::new(engine, network, normaliser, batch, true),
             gradient: vec![0.0; network.layers().map(LayerShape::weights).max().unwrap_or(0)],
-        }
+        })
     }
 
     /// A step; `edit` may change the gradient of each layer before it is applied.
@@ -169,19 +195,22 @@ impl ProjectedSgd {
         &mut self,
         examples: &Examples,
         indices: &[u32],
-        edit: impl Fn(usize, &mut [f32]) -> Result<(), ShapeError>,
+        edit: impl Fn(usize, &mut [f32]) -> Result<(), KernelError>,
     ) -> Result<LossSum, Error> {
         self.propagation.load(examples, indices);
         for (index, layer) in self.layers.iter().enumerate() {
-            self.propagation.forward(index, layer.weights.as_slice())?;
+            self.propagation.forward(index, layer.weights())?;
         }
         let loss = self.propagation.loss(examples, indices);
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
             let gradient = &mut self.gradient[..layer.weights.len()];
-            self.propagation.backward(index, layer.weights.as_slice(), gradient)?;
+            self.propagation.backward(index, layer.weights(), gradient)?;
             edit(index, gradient)?;
-            let ProjectedLayer { initial, velocity, change, weights, .. } = layer;
+            let ProjectedLayer { shape, initial, velocity, change, weights, filters } = layer;
             self.step.apply(self.engine, gradient, initial, velocity, change, weights)?;
+            if let Some(filters) = filters {
+                filters.set_weights(self.engine, rows(weights, shape.outputs)?)?;
+            }
         }
         Ok(loss)
     }
@@ -197,7 +226,7 @@ impl ProjectedSgd {
     }
 }
 
-impl Method for ProjectedSgd {
+impl Method for ProjectedSgd<'_> {
     const PHASE: Phase = Phase::Pretrain;
     const ORDER: Purpose = Purpose::PretrainOrder;
 
@@ -212,12 +241,12 @@ impl Method for ProjectedSgd {
 }
 
 /// The same for the weights that the masks keep; the removed ones have no gradient.
-struct Finetuning {
-    sgd: ProjectedSgd,
+struct Finetuning<'a> {
+    sgd: ProjectedSgd<'a>,
     masks: Vec<PackedMask>,
 }
 
-impl Method for Finetuning {
+impl Method for Finetuning<'_> {
     const PHASE: Phase = Phase::Finetune;
     const ORDER: Purpose = Purpose::PruneOrder;
 

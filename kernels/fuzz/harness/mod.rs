@@ -7,8 +7,9 @@
 use std::fmt::Debug;
 
 use arbitrary::{Result, Unstructured};
-use slth_kernels::{Backend, Engine, PackedMask};
+use slth_kernels::{Backend, Engine, MaskReuse, MatMut, MatRef, PackedMask, PrepareOptions, Strategy};
 
+mod bytes;
 mod conv2d;
 mod elementwise;
 mod products;
@@ -19,12 +20,13 @@ mod top_k;
 type Target = fn(&mut Unstructured<'_>) -> Result<()>;
 
 /// All of them, by name.
-pub(crate) const TARGETS: [(&str, Target); 5] = [
+pub(crate) const TARGETS: [(&str, Target); 6] = [
     ("products", products::run),
     ("conv2d", conv2d::run),
     ("top_k", top_k::run),
     ("subset_sum", subset_sum::run),
     ("elementwise", elementwise::run),
+    ("bytes", bytes::run),
 ];
 
 /// Runs a target on one input.
@@ -34,7 +36,17 @@ pub(crate) fn run(target: &str, data: &[u8]) {
     let _ = run(&mut Unstructured::new(data));
 }
 
-/// Calls on every backend, alone and in rayon's pool; all must give what the scalar backend gives, which is returned.
+/// How weights are prepared.
+fn options(u: &mut Unstructured<'_>) -> Result<PrepareOptions> {
+    let strategy = *u.choose(&[Strategy::Auto, Strategy::Sparse, Strategy::Dense])?;
+    // Around the batches where another format is chosen, and beyond all.
+    let max_batch = *u.choose(&[0, 1, 2, 3, 4, 8, 15, 16, 17, 63, 64, 65, usize::MAX])?;
+    let reuse = *u.choose(&[MaskReuse::Many, MaskReuse::Once])?;
+    let options = PrepareOptions::default().strategy(strategy).max_batch(max_batch).reuse(reuse);
+    Ok(options.input_gradient(u.arbitrary()?).keep_source(u.arbitrary()?))
+}
+
+/// Calls on every backend, on one thread and some on three; all must give what the scalar backend gives, which is returned.
 fn everywhere<T: PartialEq + Debug>(call: impl Fn(Engine) -> T) -> T {
     let scalar = Engine::new(Backend::scalar());
     let expected = call(scalar);
@@ -42,7 +54,7 @@ fn everywhere<T: PartialEq + Debug>(call: impl Fn(Engine) -> T) -> T {
         assert_eq!(call(engine), expected, "{engine:?}");
     }
     for engine in [scalar, Engine::new(Backend::best())] {
-        assert_eq!(call(engine.parallel()), expected, "{engine:?}, parallel");
+        assert_eq!(call(engine.with_threads(3).share_from(0)), expected, "{engine:?}, 3 threads");
     }
     expected
 }
@@ -123,6 +135,125 @@ impl Floats {
 
     fn get_mut(&mut self) -> &mut [f32] {
         &mut self.memory[self.offset..]
+    }
+}
+
+/// A matrix: its sizes, its strides, and memory that may be too short for it.
+#[derive(Clone, Debug)]
+struct Matrix {
+    sizes: [usize; 2],
+    strides: [usize; 2],
+    memory: Floats,
+}
+
+impl Matrix {
+    /// Of these sizes, now and then one more; in either order, with gaps, or any strides at all.
+    fn new(u: &mut Unstructured<'_>, sizes: [usize; 2]) -> Result<Self> {
+        let [rows, cols] = match u.int_in_range(0..=127_u8)? {
+            0 => [sizes[0].saturating_add(1), sizes[1]],
+            1 => [sizes[0], sizes[1].saturating_add(1)],
+            _ => sizes,
+        };
+        let kind = u.int_in_range(0..=31_u8)?;
+        let (step, gap) = match kind {
+            0..=11 => (1, 0),
+            12..=21 => (1, u.int_in_range(0..=9)?),
+            _ => (u.int_in_range(0..=3)?, u.int_in_range(0..=9)?),
+        };
+        let line = |len: usize| len.saturating_mul(step).saturating_add(gap);
+        let strides = match kind {
+            31 => [size(u, 300)?, size(u, 300)?],
+            _ if u.arbitrary()? => [line(cols), step],
+            _ => [step, line(rows)],
+        };
+        let mut matrix =
+            Self { sizes: [rows, cols], strides, memory: Floats { memory: Vec::new(), offset: 0 } };
+        let needed = matrix.extent().unwrap_or(usize::MAX);
+        let len = match u.int_in_range(0..=63_u8)? {
+            0 => needed.saturating_sub(1),
+            1..=20 => needed.saturating_add(3),
+            _ => needed,
+        };
+        matrix.memory = Floats::new(u, if len > MOST { 0 } else { len })?;
+        Ok(matrix)
+    }
+
+    /// Elements up to the last one, if they fit memory.
+    fn extent(&self) -> Option<usize> {
+        let [rows, cols] = self.sizes;
+        if rows == 0 || cols == 0 {
+            return Some(0);
+        }
+        let last = [rows - 1, cols - 1]
+            .iter()
+            .zip(self.strides)
+            .try_fold(0_u128, |last, (&size, stride)| last.checked_add(size as u128 * stride as u128));
+        usize::try_from(last?).ok()?.checked_add(1).filter(|&extent| extent <= isize::MAX as usize / 4)
+    }
+
+    fn is_shape(&self, sizes: [usize; 2]) -> bool {
+        self.sizes == sizes
+    }
+
+    /// The view; an error exactly when the memory is too short.
+    fn read(&self) -> Option<MatRef<'_>> {
+        let ([rows, cols], [row_stride, col_stride]) = (self.sizes, self.strides);
+        let view = MatRef::new(self.memory.get(), rows, cols, row_stride, col_stride);
+        let fits = self.extent().is_some_and(|extent| extent <= self.memory.get().len());
+        assert_eq!(view.is_ok(), fits, "{view:?}");
+        view.ok()
+    }
+
+    /// The view; an error when the memory is too short or elements are the same.
+    fn write(&mut self) -> Option<MatMut<'_>> {
+        let readable = self.read().is_some();
+        let distinct = readable.then(|| self.places()).is_some_and(|mut places| {
+            let all = places.len();
+            places.sort_unstable();
+            places.dedup();
+            places.len() == all
+        });
+        let ([rows, cols], [row_stride, col_stride]) = (self.sizes, self.strides);
+        let few = self.is_few();
+        let view = MatMut::new(self.memory.get_mut(), rows, cols, row_stride, col_stride);
+        assert_eq!(view.is_ok(), readable && few && distinct, "{view:?}");
+        view.ok()
+    }
+
+    /// Whether there are no more elements than there could be distinct ones.
+    fn is_few(&self) -> bool {
+        self.sizes[0].checked_mul(self.sizes[1]).is_some_and(|count| count <= MOST)
+    }
+
+    /// Where the elements lie, row by row; none where there are too many.
+    fn places(&self) -> Vec<usize> {
+        let [rows, cols] = self.sizes;
+        if !self.is_few() || rows == 0 || cols == 0 {
+            return Vec::new();
+        }
+        let [row_stride, col_stride] = self.strides;
+        (0..rows).flat_map(|r| (0..cols).map(move |c| r * row_stride + c * col_stride)).collect()
+    }
+
+    /// The elements, row-major, of a matrix that has a view.
+    fn values(&self) -> Vec<f32> {
+        self.places().into_iter().map(|place| self.memory.get()[place]).collect()
+    }
+
+    /// The same elements one after the other.
+    fn compact(&self) -> Self {
+        let memory = Floats { memory: self.values(), offset: 0 };
+        Self { sizes: self.sizes, strides: [self.sizes[1], 1], memory }
+    }
+
+    /// Fails when something outside of the view differs from what was there.
+    fn check_gaps(&self, before: &Self) {
+        let mut written = vec![false; self.memory.get().len()];
+        self.places().into_iter().for_each(|place| written[place] = true);
+        let pairs = self.memory.get().iter().zip(before.memory.get()).zip(written);
+        for ((now, then), written) in pairs {
+            assert!(written || now.to_bits() == then.to_bits(), "written into a gap");
+        }
     }
 }
 

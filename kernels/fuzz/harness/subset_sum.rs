@@ -42,7 +42,7 @@ fn nearest(u: &mut Unstructured<'_>) -> Result<()> {
     let targets: Vec<f32> = (0..count).map(|_| number(u)).collect::<Result<_>>()?;
     let room = if u.int_in_range(0..=31_u8)? == 0 { count + 1 } else { count };
     let epsilon = width(u)?;
-    let mut methods = vec![Method::Auto, Method::MeetInTheMiddle, Method::SortingNetwork];
+    let mut methods = vec![Method::Auto, Method::MeetInTheMiddle, Method::Bitonic];
     if n <= 18 {
         methods.push(Method::BruteForce);
     }
@@ -100,7 +100,7 @@ fn coverage(u: &mut Unstructured<'_>) -> Result<()> {
             assert!(covered.is_err() || covered == Ok(coverage.is_covered()));
             found.push((covered, coverage.first_gap()));
         }
-        Ok::<_, slth_kernels::subset_sum::SubsetSumError>(found)
+        Ok::<_, slth_kernels::KernelError>(found)
     });
     Ok(())
 }

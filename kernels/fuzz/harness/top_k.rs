@@ -1,15 +1,15 @@
-//! Selections, over one layer and several, with hints; groups.
+//! Selections, over one layer and several, with hints of earlier selections and of any bytes.
 
 use arbitrary::{Result, Unstructured};
 use slth_kernels::PackedMask;
-use slth_kernels::top_k::{Order, Selection, Selector, keep_n_of_m};
+use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
 
 use crate::harness::{Floats, everywhere, mask, size};
 
 pub(super) fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let mut layers = Vec::new();
     for _ in 0..u.int_in_range(0..=4_u8)? {
-        let len = size(u, 20_000)?.min(40_000);
+        let len = size(u, 110_000)?.min(130_000);
         layers.push(Floats::new(u, len)?);
     }
     let layers: Vec<&[f32]> = layers.iter().map(Floats::get).collect();
@@ -30,41 +30,35 @@ pub(super) fn run(u: &mut Unstructured<'_>) -> Result<()> {
         let smallest = u.arbitrary()?;
         let selection =
             if smallest { Selection::smallest(keep, order) } else { Selection::largest(keep, order) };
-        Ok((keep, order, selection))
+        Ok((keep, selection))
     };
-    let (_, _, earlier) = selection(u)?;
-    let (keep, order, selection) = selection(u)?;
-    let (group, of_group) = (size(u, 70)?, size(u, 70)?);
+    let (_, earlier) = selection(u)?;
+    let (keep, selection) = selection(u)?;
+    // Mostly a head that fits, so that the score decides.
+    let [version, kind, present]: [u8; 3] = *u.choose(&[[1, 0, 1], [1, 1, 1], [1, 0, 0], [2, 2, 2]])?;
+    let [a, b, c, d, e, f, g, h]: [u8; 8] = u.arbitrary()?;
+    let bytes = [version, kind, present, 0, a, b, c, d, e, f, g, h];
+    let drawn = Threshold::from_bytes(&bytes);
+    assert!(drawn.is_err() || drawn.as_ref().map(|hint| hint.to_bytes()) == Ok(bytes));
 
-    let (result, masks, groups) = everywhere(|engine| {
+    let (result, masks) = everywhere(|engine| {
         let mut selector = Selector::default();
         let mut hints = masks.clone();
         let hint = selector.select(engine, &layers, earlier, &mut hints);
         let mut found = masks.clone();
         let cold = selector.select(engine, &layers, selection, &mut found);
-        if let Ok(hint) = hint {
+        for hint in hint.iter().chain(&drawn) {
             let mut again = masks.clone();
-            let warm = selector.select(engine, &layers, selection.near(hint), &mut again);
+            let warm = selector.select(engine, &layers, selection.near(*hint), &mut again);
             assert_eq!((&warm, &again), (&cold, &found), "a hint changes nothing");
         }
-        let mut groups = Vec::new();
-        for (layer, mask) in layers.iter().zip(&masks) {
-            let whole = &layer[..layer.len().checked_div(group).unwrap_or(0) * group];
-            let mut mask = PackedMask::none_kept(mask.len().min(whole.len()));
-            groups.push((keep_n_of_m(engine, whole, of_group, group, order, &mut mask), mask));
-        }
-        (cold, found, groups)
+        (cold, found)
     });
 
     let number = layers.iter().all(|layer| layer.iter().all(|score| !score.is_nan()));
     assert_eq!(result.is_ok(), fit && number && keep <= len, "{result:?}");
     if result.is_ok() {
         assert_eq!(masks.iter().map(PackedMask::kept).sum::<usize>(), keep);
-    }
-    for ((result, mask), layer) in groups.iter().zip(&layers) {
-        if result.is_ok() {
-            assert_eq!(mask.kept(), layer.len() / group * of_group);
-        }
     }
     Ok(())
 }

@@ -9,7 +9,8 @@
 use core::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use crate::simd::{Kernel, POSITIONS, Simd};
+use crate::arch::strided::{Rows, RowsMut};
+use crate::simd::{Kernel, POSITIONS, Simd, Tiles};
 
 /// Proof that this CPU has AVX2, FMA, BMI1, BMI2 and POPCNT.
 #[derive(Clone, Copy, Debug)]
@@ -50,10 +51,10 @@ pub(super) fn prefetch<const L1: bool, T>(address: *const T) {
     }
 }
 
-/// [`Simd::at_one_address`] of every x86-64 CPU.
+/// [`Simd::materialize_address`] of every x86-64 CPU.
 #[inline(always)]
 #[expect(clippy::pointers_in_nomem_asm_block, reason = "nothing is read or written there")]
-pub(super) fn at_one_address<T>(x: &T) -> &T {
+pub(super) fn materialize_address<T>(x: &T) -> &T {
     let mut address = core::ptr::from_ref(x);
     // SAFETY: no instruction at all: what comes back is the address of `x`. That may be any for the compiler, which thus
     // cannot take it apart again.
@@ -63,9 +64,9 @@ pub(super) fn at_one_address<T>(x: &T) -> &T {
     }
 }
 
-/// [`Simd::in_a_register`] of every x86-64 CPU.
+/// [`Simd::via_gpr`] of every x86-64 CPU.
 #[inline(always)]
-pub(super) fn in_a_register(x: f32) -> f32 {
+pub(super) fn via_gpr(x: f32) -> f32 {
     let mut bits = x.to_bits();
     // SAFETY: no instruction at all: what comes back is `bits`, from a register that the compiler had to bring it to.
     unsafe {
@@ -113,6 +114,38 @@ macro_rules! op {
     };
 }
 
+/// Transposes 8 rows of 8 elements. The halves of two rows that lie 4 apart are loaded into one register each: a load can put its
+/// half in place by itself, which saves the shuffles across halves.
+#[inline(always)]
+pub(super) fn transpose_8x8(from: Rows<'_>, mut to: RowsMut<'_>) {
+    let halves = |row: usize| -> &[[f32; 4]; 2] {
+        bytemuck::cast_ref(from.row(row).first_chunk::<8>().expect("8 elements"))
+    };
+    let rows: [&[[f32; 4]; 2]; 8] = core::array::from_fn(halves);
+    for half in [0, 1] {
+        let columns = op!({
+            let mut pairs = [_mm256_setzero_ps(); 4];
+            for i in 0..4 {
+                let low = _mm256_castps128_ps256(bytemuck::cast(rows[i][half]));
+                pairs[i] = _mm256_insertf128_ps::<1>(low, bytemuck::cast(rows[i + 4][half]));
+            }
+            let [r0, r1, r2, r3] = pairs;
+            // Pairs of rows interleaved, then pairs of pairs.
+            let (a0, a1) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
+            let (a2, a3) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
+            [
+                _mm256_shuffle_ps::<0x44>(a0, a2),
+                _mm256_shuffle_ps::<0xee>(a0, a2),
+                _mm256_shuffle_ps::<0x44>(a1, a3),
+                _mm256_shuffle_ps::<0xee>(a1, a3),
+            ]
+        });
+        for (j, column) in columns.into_iter().enumerate() {
+            *to.row(4 * half + j).first_chunk_mut::<8>().expect("8 elements") = bytemuck::cast(column);
+        }
+    }
+}
+
 impl Avx2 {
     /// The set bits' positions as 8 integers.
     #[inline(always)]
@@ -130,12 +163,15 @@ impl Avx2 {
 
 impl Simd for Avx2 {
     const LANES: usize = 8;
+    const REGISTERS: usize = 16;
+    const TILES: Tiles = Tiles::of(Self::REGISTERS, Self::LANES);
+    const TRANSPOSE: usize = 8;
     type F32 = __m256;
     type I32 = __m256i;
     type Mask = __m256i;
 
     #[inline(always)]
-    fn apart<K: Kernel>(self, kernel: K) -> K::Out {
+    fn outlined<K: Kernel>(self, kernel: K) -> K::Out {
         self.run(kernel)
     }
     #[inline(always)]
@@ -161,6 +197,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         op!(_mm256_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn mul_add_one(self, a: f32, b: f32, c: f32) -> f32 {
+        op!(_mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c))))
     }
     #[inline(always)]
     fn gt(self, a: __m256, b: __m256) -> __m256i {
@@ -258,59 +298,33 @@ impl Simd for Avx2 {
         dst[..8].copy_from_slice(&bytemuck::cast::<[__m256i; 2], [u64; 8]>([low, high]));
     }
     #[inline(always)]
-    fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {
-        op!({
-            let row = |i: usize| self.load(&src[i * src_stride..]);
-            let (r0, r1, r2, r3) = (row(0), row(1), row(2), row(3));
-            let (r4, r5, r6, r7) = (row(4), row(5), row(6), row(7));
-            // Pairs of rows interleaved, then pairs of pairs, then the two 128-bit halves exchanged.
-            let (a0, a1) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
-            let (a2, a3) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
-            let (a4, a5) = (_mm256_unpacklo_ps(r4, r5), _mm256_unpackhi_ps(r4, r5));
-            let (a6, a7) = (_mm256_unpacklo_ps(r6, r7), _mm256_unpackhi_ps(r6, r7));
-            let (b0, b1) = (_mm256_shuffle_ps::<0x44>(a0, a2), _mm256_shuffle_ps::<0xee>(a0, a2));
-            let (b2, b3) = (_mm256_shuffle_ps::<0x44>(a1, a3), _mm256_shuffle_ps::<0xee>(a1, a3));
-            let (b4, b5) = (_mm256_shuffle_ps::<0x44>(a4, a6), _mm256_shuffle_ps::<0xee>(a4, a6));
-            let (b6, b7) = (_mm256_shuffle_ps::<0x44>(a5, a7), _mm256_shuffle_ps::<0xee>(a5, a7));
-            let columns = [
-                _mm256_permute2f128_ps::<0x20>(b0, b4),
-                _mm256_permute2f128_ps::<0x20>(b1, b5),
-                _mm256_permute2f128_ps::<0x20>(b2, b6),
-                _mm256_permute2f128_ps::<0x20>(b3, b7),
-                _mm256_permute2f128_ps::<0x31>(b0, b4),
-                _mm256_permute2f128_ps::<0x31>(b1, b5),
-                _mm256_permute2f128_ps::<0x31>(b2, b6),
-                _mm256_permute2f128_ps::<0x31>(b3, b7),
-            ];
-            for (j, column) in columns.into_iter().enumerate() {
-                self.store(column, &mut dst[j * dst_stride..]);
-            }
-        })
+    fn transpose(self, from: Rows<'_>, to: RowsMut<'_>) {
+        transpose_8x8(from, to);
     }
     #[inline(always)]
     fn prefetch<const L1: bool, T>(self, address: *const T) {
         prefetch::<L1, T>(address);
     }
     #[inline(always)]
-    fn in_a_register(self, x: f32) -> f32 {
-        in_a_register(x)
+    fn via_gpr(self, x: f32) -> f32 {
+        via_gpr(x)
     }
     #[inline(always)]
-    fn at_one_address<T>(self, x: &T) -> &T {
-        at_one_address(x)
+    fn materialize_address<T>(self, x: &T) -> &T {
+        materialize_address(x)
     }
     #[inline(always)]
-    fn here(self, v: __m256i) -> __m256i {
+    fn schedule_barrier(self, v: __m256i) -> __m256i {
         #[inline]
         #[target_feature(enable = "avx2")]
-        fn here(mut v: __m256i) -> __m256i {
+        fn schedule_barrier(mut v: __m256i) -> __m256i {
             // SAFETY: no instruction at all; the compiler may not move it past a branch.
             unsafe {
                 core::arch::asm!("/* {0} */", inout(ymm_reg) v, options(nomem, nostack, preserves_flags))
             };
             v
         }
-        op!(here(v))
+        op!(schedule_barrier(v))
     }
     #[inline(always)]
     fn load_partial(self, src: &[f32]) -> __m256 {

@@ -11,7 +11,8 @@
 
 use core::arch::x86_64::*;
 
-use crate::simd::{Kernel, Simd};
+use crate::arch::strided::{Rows, RowsMut};
+use crate::simd::{Kernel, Simd, Tiles};
 
 /// Proof that this CPU has AVX-512 F, BW, DQ and VL, and all that [`Avx2`](super::avx2::Avx2) asks for.
 #[derive(Clone, Copy, Debug)]
@@ -56,12 +57,15 @@ fn first(n: usize) -> __mmask16 {
 
 impl Simd for Avx512 {
     const LANES: usize = 16;
+    const REGISTERS: usize = 32;
+    const TILES: Tiles = Tiles::of(Self::REGISTERS, Self::LANES);
+    const TRANSPOSE: usize = 8;
     type F32 = __m512;
     type I32 = __m512i;
     type Mask = __mmask16;
 
     #[inline(always)]
-    fn apart<K: Kernel>(self, kernel: K) -> K::Out {
+    fn outlined<K: Kernel>(self, kernel: K) -> K::Out {
         self.run(kernel)
     }
     #[inline(always)]
@@ -87,6 +91,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         op!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn mul_add_one(self, a: f32, b: f32, c: f32) -> f32 {
+        op!(_mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c))))
     }
     #[inline(always)]
     fn gt(self, a: __m512, b: __m512) -> __mmask16 {
@@ -180,58 +188,22 @@ impl Simd for Avx512 {
         dst[..8].copy_from_slice(&halves[0]);
         dst[low.count_ones() as usize..][..8].copy_from_slice(&halves[1]);
     }
+    /// Half-width shuffles run on two ports of Intel's processors, full-width ones on one.
     #[inline(always)]
-    fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {
-        op!({
-            let mut rows = [_mm512_setzero_ps(); 16];
-            for (i, row) in rows.iter_mut().enumerate() {
-                *row = self.load(&src[i * src_stride..]);
-            }
-            // Pairs of rows interleaved, pairs of pairs: every 128-bit quarter of `quads[4 * r + c]` now holds rows
-            // 4r to 4r + 3 of a column ≡ c mod 4.
-            let mut quads = [_mm512_setzero_ps(); 16];
-            for r in 0..4 {
-                let [r0, r1, r2, r3] = [rows[4 * r], rows[4 * r + 1], rows[4 * r + 2], rows[4 * r + 3]];
-                let low01 = _mm512_castps_pd(_mm512_unpacklo_ps(r0, r1));
-                let low23 = _mm512_castps_pd(_mm512_unpacklo_ps(r2, r3));
-                let high01 = _mm512_castps_pd(_mm512_unpackhi_ps(r0, r1));
-                let high23 = _mm512_castps_pd(_mm512_unpackhi_ps(r2, r3));
-                quads[4 * r] = _mm512_castpd_ps(_mm512_unpacklo_pd(low01, low23));
-                quads[4 * r + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low01, low23));
-                quads[4 * r + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23));
-                quads[4 * r + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23));
-            }
-            // The 4 × 4 quarters of each c transposed: of `quads[4 * r + c]`, quarter q goes to quarter r of column
-            // 4q + c.
-            for c in 0..4 {
-                let [q0, q1, q2, q3] = [quads[c], quads[4 + c], quads[8 + c], quads[12 + c]];
-                let (even01, odd01) =
-                    (_mm512_shuffle_f32x4::<0x88>(q0, q1), _mm512_shuffle_f32x4::<0xdd>(q0, q1));
-                let (even23, odd23) =
-                    (_mm512_shuffle_f32x4::<0x88>(q2, q3), _mm512_shuffle_f32x4::<0xdd>(q2, q3));
-                let columns = [
-                    _mm512_shuffle_f32x4::<0x88>(even01, even23),
-                    _mm512_shuffle_f32x4::<0x88>(odd01, odd23),
-                    _mm512_shuffle_f32x4::<0xdd>(even01, even23),
-                    _mm512_shuffle_f32x4::<0xdd>(odd01, odd23),
-                ];
-                for (q, column) in columns.into_iter().enumerate() {
-                    self.store(column, &mut dst[(4 * q + c) * dst_stride..]);
-                }
-            }
-        })
+    fn transpose(self, from: Rows<'_>, to: RowsMut<'_>) {
+        super::avx2::transpose_8x8(from, to);
     }
     #[inline(always)]
     fn prefetch<const L1: bool, T>(self, address: *const T) {
         super::avx2::prefetch::<L1, T>(address);
     }
     #[inline(always)]
-    fn in_a_register(self, x: f32) -> f32 {
-        super::avx2::in_a_register(x)
+    fn via_gpr(self, x: f32) -> f32 {
+        super::avx2::via_gpr(x)
     }
     #[inline(always)]
-    fn at_one_address<T>(self, x: &T) -> &T {
-        super::avx2::at_one_address(x)
+    fn materialize_address<T>(self, x: &T) -> &T {
+        super::avx2::materialize_address(x)
     }
     #[inline(always)]
     fn load_partial(self, src: &[f32]) -> __m512 {

@@ -1,6 +1,18 @@
-//! One file per instruction set: the only places that name intrinsics, and the only ones with unsafe code.
+//! All unsafe code of this crate: one file per instruction set, the only places that name intrinsics, and what no instruction set
+//! matters to: strided memory, closures lent to threads, the floating-point environment.
 
-pub(crate) mod emulated;
+#[expect(unsafe_code, reason = "the control register")]
+pub(crate) mod float_env;
+#[cfg(all(test, unix))]
+#[expect(unsafe_code, reason = "fork")]
+mod fork_tests;
+#[expect(unsafe_code, reason = "a lifetime that a door guards")]
+pub(crate) mod lend;
+pub(crate) mod portable;
+#[expect(unsafe_code, reason = "callers' promises")]
+mod raw_parts;
+#[expect(unsafe_code, reason = "pointers, checked against sizes")]
+pub(crate) mod strided;
 
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "intrinsics")]

@@ -8,7 +8,8 @@
 
 use core::arch::aarch64::*;
 
-use crate::simd::{Kernel, Simd, positions};
+use crate::arch::strided::{Rows, RowsMut};
+use crate::simd::{Kernel, Simd, Tiles, positions};
 
 /// Proof that this CPU has NEON.
 #[derive(Clone, Copy, Debug)]
@@ -68,12 +69,15 @@ impl Neon {
 
 impl Simd for Neon {
     const LANES: usize = 4;
+    const REGISTERS: usize = 32;
+    const TILES: Tiles = Tiles::of(Self::REGISTERS, Self::LANES);
+    const TRANSPOSE: usize = 4;
     type F32 = float32x4_t;
     type I32 = int32x4_t;
     type Mask = uint32x4_t;
 
     #[inline(always)]
-    fn apart<K: Kernel>(self, kernel: K) -> K::Out {
+    fn outlined<K: Kernel>(self, kernel: K) -> K::Out {
         self.run(kernel)
     }
     #[inline(always)]
@@ -95,6 +99,11 @@ impl Simd for Neon {
     #[inline(always)]
     fn mul_add(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         op!(vfmaq_f32(c, a, b))
+    }
+    /// Every 64-bit ARM CPU has the instruction, so the compiler makes no call of it.
+    #[inline(always)]
+    fn mul_add_one(self, a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
     }
     #[inline(always)]
     fn gt(self, a: float32x4_t, b: float32x4_t) -> uint32x4_t {
@@ -174,9 +183,9 @@ impl Simd for Neon {
         self.store_i32(packed, dst);
     }
     #[inline(always)]
-    fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {
+    fn transpose(self, from: Rows<'_>, mut to: RowsMut<'_>) {
         op!({
-            let row = |i: usize| self.load(&src[i * src_stride..]);
+            let row = |i: usize| self.load(from.row(i));
             let (r0, r1, r2, r3) = (row(0), row(1), row(2), row(3));
             // The 2 × 2 corners of each pair of rows transposed, then the 64-bit halves exchanged.
             let even01 = vreinterpretq_f64_f32(vtrn1q_f32(r0, r1));
@@ -190,7 +199,7 @@ impl Simd for Neon {
                 vtrn2q_f64(odd01, odd23),
             ];
             for (j, column) in columns.into_iter().enumerate() {
-                self.store(vreinterpretq_f32_f64(column), &mut dst[j * dst_stride..]);
+                self.store(vreinterpretq_f32_f64(column), to.row(j));
             }
         })
     }

@@ -1,300 +1,199 @@
 //! Two-dimensional convolution with a layer's filters W `[outputs, channels · kernel rows · kernel columns]`, dense or
-//! pruned, stride and zero padding, no bias.
+//! pruned, with stride and zero padding.
 //!
-//! With activations X `[channels, height, width, batch]` and the gradient dY `[outputs, out height, out width, batch]` of
-//! the layer's output, all row-major, and (y', x') = (y · stride + i − padding, x · stride + j − padding), terms outside
-//! X left out:
+//! X is a batch of images of `channels` × `height` × `width`, Y one of `outputs` × `out_height` × `out_width`; both are views
+//! ([`ImagesRef`], [`ImagesMut`]) of any layout. With (y', x') = (y · stride + i − padding, x · stride + j − padding), terms
+//! outside X left out, and for every image:
 //!
 //! * [`forward`]: Y\[o, y, x\] = Σ W\[o, c, i, j\] · X\[c, y', x'\], the sum over i, then c, then j, each ascending
 //! * [`input_gradient`]: dX\[c, y', x'\] = Σ W\[o, c, i, j\] · dY\[o, y, x\], the sum over i, then o, then j
 //! * [`weight_gradient`]: dW\[o, c, i, j\] = Σ dY\[o, y, x\] · X\[c, y', x'\], for every weight, removed ones too: for each
 //!   image the sum over y, then x; then the sum of the images' sums, ascending
 //!
-//! Nothing is gathered into a matrix ("im2col") first. With the batch in the lanes a kept weight is an offset: it meets the
-//! activations of one plane of X, shifted by its place in the kernel, and of those a run of positions is contiguous
-//! memory. So [`forward`] and [`input_gradient`] are one walk over the kept weights (`walk.rs`), from a list of (value,
-//! offset) that is made anew at each call (`plan.rs`), and cost O(kept · out height · out width · batch) multiply-adds.
-//! All weights kept is a list like any other: dense filters take the same path, and give the same bits.
+//! Nothing is gathered into a matrix ("im2col"). The source is copied with the batch innermost; there a kept weight is an
+//! offset, and neighbouring positions of one row are contiguous memory. [`PackedConv2d`] holds the lists of (value, offset)
+//! of the kept weights (`weights/conv_taps.rs`), [`forward`] and [`input_gradient`] accumulate over them (`sums.rs`). All
+//! weights kept is a list like any other.
 //!
-//! Each element of Y and dX is one chain of fused multiply-adds. So is each image's part of dW: the batch lies in the lanes
-//! there too, so that no data is transposed. Its order depends on nothing but the shape.
-
-use core::iter;
+//! Each element of Y and dX is one chain of fused multiply-adds, and so is each image's part of dW. Their order depends on
+//! the shape alone: layout, batch, strides, threads and instruction set change no bit.
 
 use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
-use crate::error::ShapeError;
-use crate::masked_matmul::epilogue::Epilogue;
-use crate::masked_matmul::{Activation, relu_epilogue};
-use crate::sparse::{Factor, MaskedWeights};
-use plan::{Direction, Plan};
+use crate::epilogue::Epilogue;
+use crate::error::KernelError;
+use crate::view::{ImagesMut, ImagesRef, MatMut};
+use crate::weights::conv_taps::Direction;
+use packed::OtherBatches;
+use sums::Finishing;
 
-mod plan;
+mod pack;
+mod packed;
+mod sums;
 #[cfg(test)]
 mod tests;
-mod walk;
 mod weight_gradient;
 
-/// The sizes of a convolution but for the batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Shape {
-    /// Planes of the input.
-    pub channels: usize,
-    /// Rows of an input plane.
-    pub height: usize,
-    /// Columns of an input plane.
-    pub width: usize,
-    /// Planes of the output: filters.
-    pub outputs: usize,
-    /// Rows and columns of the kernel.
-    pub kernel: [usize; 2],
-    /// Step between the places the kernel is put at, in both directions; at least 1.
-    pub stride: usize,
-    /// Rows and columns of zeros around each input plane, on all four sides.
-    pub padding: usize,
-}
+pub use crate::conv_shape::Shape;
+pub use packed::PackedConv2d;
 
-impl Shape {
-    /// Rows of an output plane: ⌊(height + 2 · padding − kernel rows) / stride⌋ + 1; 0 where the kernel does not fit in.
-    ///
-    /// ```
-    /// use slth_kernels::conv2d::Shape;
-    /// let shape =
-    ///     Shape { channels: 1, height: 28, width: 14, outputs: 6, kernel: [5, 5], stride: 1, padding: 2 };
-    /// assert_eq!((shape.out_height(), shape.out_width(), shape.weights()), (28, 14, Some(150)));
-    /// ```
-    pub fn out_height(&self) -> usize {
-        self.positions(self.height, self.kernel[0])
-    }
-
-    /// Columns of an output plane, as [`out_height`](Self::out_height).
-    pub fn out_width(&self) -> usize {
-        self.positions(self.width, self.kernel[1])
-    }
-
-    /// Number of weights; `None` when it overflows.
-    pub fn weights(&self) -> Option<usize> {
-        [self.channels, self.kernel[0], self.kernel[1]]
-            .into_iter()
-            .try_fold(self.outputs, |n, size| n.checked_mul(size))
-    }
-
-    /// Saturates instead of overflowing: no slice is long enough for such a plane.
-    fn positions(&self, size: usize, kernel: usize) -> usize {
-        let padded = size.saturating_add(self.padding.saturating_mul(2));
-        match (padded.checked_sub(kernel), self.stride) {
-            (None, _) | (_, 0) => 0,
-            (Some(room), stride) => (room / stride).saturating_add(1),
-        }
-    }
-
-    /// Checks the lengths of weights, input and output.
-    fn check(
-        &self,
-        batch: usize,
-        weights: (&'static str, usize),
-        x: (&'static str, usize),
-        y: (&'static str, usize),
-    ) -> Result<(), ShapeError> {
-        if self.stride == 0 {
-            return Err(ShapeError { what: "stride", expected: 1, found: 0 });
-        }
-        let padded = |size: usize| size.checked_add(self.padding.checked_mul(2)?);
-        if [self.height, self.width]
-            .into_iter()
-            .any(|size| padded(size).is_none_or(|n| n > isize::MAX as usize))
-        {
-            return Err(ShapeError { what: "padding", expected: usize::MAX, found: self.padding });
-        }
-        let [kernel_rows, kernel_columns] = self.kernel;
-        ShapeError::check(weights.0, &[self.outputs, self.channels, kernel_rows, kernel_columns], weights.1)?;
-        ShapeError::check(x.0, &[self.channels, self.height, self.width, batch], x.1)?;
-        ShapeError::check(y.0, &[self.outputs, self.out_height(), self.out_width(), batch], y.1)
-    }
-}
-
-/// The weights of a convolution, `[outputs, channels · kernel rows · kernel columns]`.
-#[derive(Clone, Copy, Debug)]
-pub enum Weights<'a> {
-    /// All of them, row-major.
-    Dense(&'a [f32]),
-    /// Those a mask keeps.
-    Masked(&'a MaskedWeights),
-}
-
-impl<'a> From<&'a [f32]> for Weights<'a> {
-    fn from(weights: &'a [f32]) -> Self {
-        Self::Dense(weights)
-    }
-}
-
-impl<'a> From<&'a MaskedWeights> for Weights<'a> {
-    fn from(weights: &'a MaskedWeights) -> Self {
-        Self::Masked(weights)
-    }
-}
-
-impl Weights<'_> {
-    fn len(self) -> usize {
-        match self {
-            Self::Dense(weights) => weights.len(),
-            Self::Masked(weights) => weights.outputs() * weights.inputs(),
-        }
-    }
-
-    /// The rows of a mask's weights must be the outputs, not only as many weights in all.
-    fn check(self, shape: &Shape) -> Result<(), ShapeError> {
-        match self {
-            Self::Masked(weights) if self.len() > 0 => {
-                ShapeError::check("rows of the masked weights", &[shape.outputs], weights.outputs())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Calls `take(output, column, weight)` for the weights that are multiplied by, row by row, ascending.
-    fn for_each(self, columns: usize, mut take: impl FnMut(usize, usize, f32)) {
-        let mut dense = |all: &[f32]| {
-            for (output, row) in all.chunks_exact(columns).enumerate() {
-                row.iter().enumerate().for_each(|(column, &weight)| take(output, column, weight));
-            }
-        };
-        match self {
-            Self::Dense(all) => dense(all),
-            Self::Masked(weights) => match weights.factor() {
-                Factor::Dense(all) => dense(all),
-                Factor::Sparse(rows) => {
-                    for output in 0..rows.rows() {
-                        rows.for_each_in_row(output, |column, weight| take(output, column, weight));
-                    }
-                }
-            },
-        }
-    }
-}
-
-/// Scratch memory of the convolutions; keep one and hand it to every call, and calls stop allocating.
+/// Scratch memory of the convolutions. Keep one and hand it to every call: then calls stop allocating.
 ///
-/// It grows to what the largest call took, and is never given back: a copy of the source with rows of whole cache lines and
-/// the lists of kept weights (8 bytes per weight and kind of column); for the weight gradient a copy of X and dY, the
-/// batch rounded up to whole vectors.
+/// It grows to what the largest call took: a copy of the source with rows of whole cache lines; where results are not
+/// written in place, some rows of them for each thread; for the weight gradient a copy of X and dY, the batch rounded up to
+/// whole vectors. Lists for batches other than the prepared one are kept too, the 32 used last (8 bytes per kept weight and
+/// kind of column each).
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
-    plan: Plan,
-    panel: AlignedBuffer,
+    lists: OtherBatches,
+    buffers: Buffers,
 }
 
-/// Y = activation(W ∗ X) over the kept weights: X `[channels, height, width, batch]` → Y
-/// `[outputs, out height, out width, batch]`.
+#[derive(Clone, Debug, Default)]
+struct Buffers {
+    source: AlignedBuffer,
+    results: AlignedBuffer,
+    relu_output: AlignedBuffer,
+}
+
+/// Y = activation(W ∗ X + bias) over the kept weights, one bias for each plane of Y; the sums start from Y with
+/// `epilogue.accumulate`.
 ///
-/// O(kept · out height · out width · batch) multiply-adds.
+/// O(kept · out height · out width · batch) multiply-adds. Y with the batch innermost and no gaps is written in place, and
+/// so is a batch of one without gaps; any other layout costs one pass over Y more.
 ///
 /// # Errors
-/// When a slice's length does not fit, the stride is 0, or a plane of X has 2³² elements or more.
+/// When a view or the bias has another shape than `filters` ask for, or a plane of X or Y has 2³² elements or more.
 ///
 /// ```
-/// use slth_kernels::conv2d::{Shape, Workspace, forward};
-/// use slth_kernels::masked_matmul::Activation;
-/// use slth_kernels::{Engine, MaskedWeights, PackedMask};
-/// let engine = Engine::detect()?;
+/// use slth_kernels::conv2d::{PackedConv2d, Shape, Workspace, forward};
+/// use slth_kernels::{Engine, Epilogue, ImagesMut, ImagesRef, MatRef, PackedMask, PrepareOptions};
+/// let engine = Engine::serial();
 /// let shape = Shape { channels: 1, height: 2, width: 3, outputs: 1, kernel: [2, 2], stride: 1, padding: 0 };
-/// let mut filters = MaskedWeights::new(engine, &[1.0, 2.0, 3.0, 4.0], 1, 4)?;
-/// filters.set_mask(engine, &PackedMask::from_fn(4, |i| i != 1))?; // removes the upper right weight
-/// let (x, mut y) = ([1.0, 10.0, 100.0, 2.0, 20.0, 200.0], [0.0; 2]); // a batch of one
-/// forward(engine, &shape, &filters, &x, 1, Activation::Identity, &mut y, &mut Workspace::default())?;
-/// assert_eq!(y, [1.0 + 6.0 + 80.0, 10.0 + 60.0 + 800.0]);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// let weights = MatRef::row_major(&[1.0, 2.0, 3.0, 4.0], 1, 4)?;
+/// let mask = PackedMask::from_fn(4, |i| i != 1); // removes the upper right weight
+/// let filters = PackedConv2d::prepare(engine, &shape, weights, Some(&mask), &PrepareOptions::default())?;
+/// let (x, mut y) = ([1.0, 10.0, 100.0, 2.0, 20.0, 200.0], [0.0; 2]);
+/// let (x, out) = (ImagesRef::nchw(&x, 1, 1, 2, 3)?, ImagesMut::nchw(&mut y, 1, 1, 1, 2)?);
+/// let layer = Epilogue { bias: Some(&[0.5]), ..Epilogue::default() };
+/// forward(engine, &filters, x, &layer, out, &mut Workspace::default())?;
+/// assert_eq!(y, [1.0 + 6.0 + 80.0 + 0.5, 10.0 + 60.0 + 800.0 + 0.5]);
+/// # Ok::<(), slth_kernels::KernelError>(())
 /// ```
-#[expect(clippy::too_many_arguments, reason = "as the products, and the shape")]
-pub fn forward<'a>(
+pub fn forward(
     engine: Engine,
-    shape: &Shape,
-    filters: impl Into<Weights<'a>>,
-    x: &[f32],
-    batch: usize,
-    activation: Activation,
-    y: &mut [f32],
+    filters: &PackedConv2d,
+    x: ImagesRef<'_>,
+    epilogue: &Epilogue<'_>,
+    y: ImagesMut<'_>,
     workspace: &mut Workspace,
-) -> Result<(), ShapeError> {
-    let filters = filters.into();
-    shape.check(batch, ("weights", filters.len()), ("x", x.len()), ("y", y.len()))?;
-    filters.check(shape)?;
-    walk::convolve(engine, Direction::Forward, shape, filters, x, batch, activation.into(), y, workspace)
+) -> Result<(), KernelError> {
+    let shape = filters.shape();
+    check_sizes(X, shape.input(x.batch()), x.sizes())?;
+    check_sizes(Y, shape.output(x.batch()), y.sizes())?;
+    if let Some(bias) = epilogue.bias {
+        KernelError::check_len("bias", &[shape.outputs], bias.len())?;
+    }
+    let Workspace { lists, buffers } = workspace;
+    let lists = filters.lists(Direction::Forward, x.batch(), lists)?;
+    let engine = engine.for_work(cycles(&shape, filters.kept(), x.batch()));
+    sums::convolve(engine, lists, x, Finishing::Epilogue(epilogue), y, buffers);
+    Ok(())
 }
 
-/// dX = Wᵀ ∗ dY over the kept weights: dY `[outputs, out height, out width, batch]` → dX
-/// `[channels, height, width, batch]`. Any [`MaskedWeights`] will do, those made for forward only too.
+/// dX = Wᵀ ∗ dY over the kept weights.
 ///
-/// With `relu_of`, the activations X `[channels, height, width, batch]` that a ReLU produced, dX is 0 wherever X is not
-/// positive: the gradient before that ReLU. O(kept · out height · out width · batch) multiply-adds.
+/// With `relu_output`, the activations X that a ReLU produced, dX is 0 wherever X is not positive: the gradient before that
+/// ReLU. O(kept · out height · out width · batch) multiply-adds.
 ///
 /// # Errors
-/// When a slice's length does not fit, the stride is 0, or a plane of dY has 2³² elements or more.
+/// When `filters` were prepared without the input gradient, a view has another shape than they ask for, or a plane of X or Y
+/// has 2³² elements or more.
 ///
 /// ```
-/// use slth_kernels::Engine;
-/// use slth_kernels::conv2d::{Shape, Workspace, input_gradient};
+/// use slth_kernels::conv2d::{PackedConv2d, Shape, Workspace, input_gradient};
+/// use slth_kernels::{Engine, ImagesMut, ImagesRef, MatRef, PrepareOptions};
+/// let engine = Engine::serial();
 /// let shape = Shape { channels: 1, height: 1, width: 3, outputs: 1, kernel: [1, 2], stride: 1, padding: 0 };
-/// let (filters, dy, mut dx) = ([2.0, 3.0], [1.0, 10.0], [0.0; 3]); // a batch of one
-/// let (engine, workspace) = (Engine::detect()?, &mut Workspace::default());
-/// input_gradient(engine, &shape, &filters[..], &dy, 1, None, &mut dx, workspace)?;
+/// let weights = MatRef::row_major(&[2.0, 3.0], 1, 2)?;
+/// let options = PrepareOptions::default().input_gradient(true);
+/// let filters = PackedConv2d::prepare(engine, &shape, weights, None, &options)?;
+/// let (dy, mut dx) = ([1.0, 10.0], [0.0; 3]);
+/// let (dy, out) = (ImagesRef::nchw(&dy, 1, 1, 1, 2)?, ImagesMut::nchw(&mut dx, 1, 1, 1, 3)?);
+/// input_gradient(engine, &filters, dy, None, out, &mut Workspace::default())?;
 /// assert_eq!(dx, [2.0, 23.0, 30.0]);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), slth_kernels::KernelError>(())
 /// ```
-#[expect(clippy::too_many_arguments, reason = "as the products, and the shape")]
-pub fn input_gradient<'a>(
+pub fn input_gradient(
     engine: Engine,
-    shape: &Shape,
-    filters: impl Into<Weights<'a>>,
-    dy: &[f32],
-    batch: usize,
-    relu_of: Option<&[f32]>,
-    dx: &mut [f32],
+    filters: &PackedConv2d,
+    dy: ImagesRef<'_>,
+    relu_output: Option<ImagesRef<'_>>,
+    dx: ImagesMut<'_>,
     workspace: &mut Workspace,
-) -> Result<(), ShapeError> {
-    let filters = filters.into();
-    shape.check(batch, ("weights", filters.len()), ("dx", dx.len()), ("dy", dy.len()))?;
-    filters.check(shape)?;
-    let epilogue = match relu_of {
-        // As long as dX, whose length fits.
-        Some(x) => relu_epilogue(Some(x), dx.len(), 1)?,
-        None => Epilogue::None,
-    };
-    walk::convolve(engine, Direction::InputGradient, shape, filters, dy, batch, epilogue, dx, workspace)
+) -> Result<(), KernelError> {
+    let shape = filters.shape();
+    check_sizes(DY, shape.output(dy.batch()), dy.sizes())?;
+    check_sizes(DX, shape.input(dy.batch()), dx.sizes())?;
+    if let Some(x) = relu_output {
+        check_sizes(RELU_OUTPUT, shape.input(dy.batch()), x.sizes())?;
+    }
+    let Workspace { lists, buffers } = workspace;
+    let lists = filters.lists(Direction::InputGradient, dy.batch(), lists)?;
+    let engine = engine.for_work(cycles(&shape, filters.kept(), dy.batch()));
+    sums::convolve(engine, lists, dy, Finishing::Gradient(relu_output), dx, buffers);
+    Ok(())
 }
 
-/// The gradient of every weight, removed ones too: dY `[outputs, out height, out width, batch]`, X
-/// `[channels, height, width, batch]` → dW `[outputs, channels · kernel rows · kernel columns]`.
+/// The gradient of every weight, removed ones too: dW `[outputs, channels · kernel rows · kernel columns]`, overwritten.
 ///
 /// O(weights · out height · out width · batch) multiply-adds.
 ///
 /// # Errors
-/// When a slice's length does not fit, or the stride is 0.
+/// When a view has another shape than `shape` asks for, the stride is 0, or sizes overflow.
 ///
 /// ```
-/// use slth_kernels::Engine;
 /// use slth_kernels::conv2d::{Shape, Workspace, weight_gradient};
+/// use slth_kernels::{Engine, ImagesRef, MatMut};
 /// let shape = Shape { channels: 1, height: 1, width: 3, outputs: 1, kernel: [1, 2], stride: 1, padding: 0 };
-/// let (dy, x, mut dw) = ([1.0, 10.0], [1.0, 2.0, 3.0], [0.0; 2]); // a batch of one
-/// weight_gradient(Engine::detect()?, &shape, &dy, &x, 1, &mut dw, &mut Workspace::default())?;
+/// let (dy, x, mut dw) = ([1.0, 10.0], [1.0, 2.0, 3.0], [0.0; 2]);
+/// let (dy, x) = (ImagesRef::nchw(&dy, 1, 1, 1, 2)?, ImagesRef::nchw(&x, 1, 1, 1, 3)?);
+/// weight_gradient(Engine::serial(), &shape, dy, x, MatMut::row_major(&mut dw, 1, 2)?, &mut Workspace::default())?;
 /// assert_eq!(dw, [21.0, 32.0]);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), slth_kernels::KernelError>(())
 /// ```
 pub fn weight_gradient(
     engine: Engine,
     shape: &Shape,
-    dy: &[f32],
-    x: &[f32],
-    batch: usize,
-    dw: &mut [f32],
+    dy: ImagesRef<'_>,
+    x: ImagesRef<'_>,
+    dw: MatMut<'_>,
     workspace: &mut Workspace,
-) -> Result<(), ShapeError> {
-    shape.check(batch, ("dw", dw.len()), ("x", x.len()), ("dy", dy.len()))?;
-    weight_gradient::compute(engine, shape, dy, x, batch, dw, &mut workspace.panel)
+) -> Result<(), KernelError> {
+    shape.check()?;
+    KernelError::check_shape("dw", shape.filters()?, dw.shape())?;
+    check_sizes(DY, shape.output(x.batch()), dy.sizes())?;
+    check_sizes(X, shape.input(x.batch()), x.sizes())?;
+    let engine = engine.for_work(cycles(shape, dw.rows() * dw.cols(), x.batch()));
+    weight_gradient::compute(engine, shape, dy, x, dw, &mut workspace.buffers.source)
 }
 
-/// The product of sizes that may be too large for memory.
-fn product(what: &'static str, sizes: impl IntoIterator<Item = usize>) -> Result<usize, ShapeError> {
-    let overflow = ShapeError { what, expected: usize::MAX, found: usize::MAX };
-    sizes.into_iter().chain(iter::once(1)).try_fold(1_usize, |n, size| n.checked_mul(size)).ok_or(overflow)
+/// Clock cycles of a product: some 16 multiply-adds take one.
+fn cycles(shape: &Shape, weights: usize, batch: usize) -> usize {
+    let sizes = [shape.out_height(), shape.out_width(), batch];
+    sizes.into_iter().fold(weights, usize::saturating_mul) / 16
+}
+
+/// What an error calls the two pairs of sizes of a view.
+type Names = [&'static str; 2];
+const X: Names = ["x [batch, channels]", "x [height, width]"];
+const Y: Names = ["y [batch, outputs]", "y [height, width]"];
+const DX: Names = ["dx [batch, channels]", "dx [height, width]"];
+const DY: Names = ["dy [batch, outputs]", "dy [height, width]"];
+const RELU_OUTPUT: Names = ["relu_output [batch, channels]", "relu_output [height, width]"];
+
+fn check_sizes(names: Names, expected: [usize; 4], found: [usize; 4]) -> Result<(), KernelError> {
+    let pairs = |[batch, channels, height, width]: [usize; 4]| [[batch, channels], [height, width]];
+    let pairs = pairs(expected).into_iter().zip(pairs(found));
+    names.into_iter().zip(pairs).try_for_each(|(name, (e, f))| KernelError::check_shape(name, e, f))
 }

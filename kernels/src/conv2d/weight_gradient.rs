@@ -1,67 +1,67 @@
 //! The weight gradient: lanes over the images, sums of several weights at once in registers.
 //!
 //! X and dY are copied so that the images of one vector lie side by side for a whole plane: a vector every `batch` floats
-//! would use a fraction of the cache's sets. A tile of up to [`most_outputs`] outputs by [`MOST_TAPS`] neighbouring taps of
-//! one kernel row keeps its sums, one per image, in registers over all positions; then each lane, an image's part of the
-//! gradient, is added to the gradient in ascending order.
+//! would use a fraction of the cache's sets. A tile of up to `Simd::TILES.conv_outputs` outputs by [`MOST_TAPS`]
+//! neighbouring taps of one kernel row keeps its sums, one per image, in registers over all positions; then each lane, an
+//! image's part of the gradient, is added to the gradient in ascending order.
 //!
 //! Cost: weights · positions · batch multiply-adds, at the largest tile with one load for 1.9 of them; per tile and vector
 //! one addition per weight and image, 1/positions of that.
 
-use super::plan::even;
-use super::{Shape, product};
+use super::Shape;
 use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
-use crate::error::ShapeError;
+use crate::error::KernelError;
+use crate::panel;
 use crate::simd::{Kernel, Simd};
+use crate::view::{ImagesRef, MatMut};
+use crate::weights::conv_taps::even;
 
 /// Most taps of a tile.
 const MOST_TAPS: usize = 5;
 
-/// Most outputs of a tile: with [`MOST_TAPS`] they make 15 of 32 registers sums, or 10 of 16. (Measured on Zen 4 with
-/// AVX-512, LeNet-5's second convolution: 20 sums reached half of what 15 do.)
-const fn most_outputs(lanes: usize) -> usize {
-    if lanes == 8 { 2 } else { 3 }
-}
-
 /// No backend has more lanes.
 const MAX_LANES: usize = 32;
 
+/// All arguments fit each other.
 pub(super) fn compute(
     engine: Engine,
     shape: &Shape,
-    dy: &[f32],
-    x: &[f32],
-    batch: usize,
-    dw: &mut [f32],
-    panel: &mut AlignedBuffer,
-) -> Result<(), ShapeError> {
+    dy: ImagesRef<'_>,
+    x: ImagesRef<'_>,
+    mut dw: MatMut<'_>,
+    buffer: &mut AlignedBuffer,
+) -> Result<(), KernelError> {
     dw.fill(0.0);
-    if dw.is_empty() || dy.is_empty() || x.is_empty() {
+    let batch = x.batch();
+    if dw.shape().contains(&0) || [x.sizes(), dy.sizes()].iter().any(|sizes| sizes.contains(&0)) {
         return Ok(());
     }
     let padded = batch.saturating_add(MAX_LANES);
     // In whole cache lines.
-    let [x_len, dy_len] = [x, dy].map(|data| product("packed activations", [data.len() / batch, padded]));
+    let lengths = [x, dy].map(|images| {
+        let [_, channels, height, width] = images.sizes();
+        KernelError::product("packed activations", [channels, height, width, padded])
+    });
+    let [x_len, dy_len] = lengths;
     let x_len = x_len?.next_multiple_of(16);
-    let packed = panel.get(x_len.saturating_add(dy_len?));
+    let packed = buffer.get(x_len.saturating_add(dy_len?));
     let (packed_x, packed_dy) = packed.split_at_mut(x_len);
-    let pack = |data, packed| engine.backend().run(Pack { data, batch, packed });
-    engine.join(|| pack(x, packed_x), || pack(dy, packed_dy));
+    engine.for_each([(x, &mut *packed_x), (dy, &mut *packed_dy)].into_iter(), |(images, packed)| {
+        engine.backend().run(Pack { images, packed });
+    });
     let (packed_x, packed_dy) = (&*packed_x, &*packed_dy);
-    let weights = dw.len() / shape.outputs;
     let outputs = shape.outputs.div_ceil(engine.threads());
-    engine.for_each_chunk(dw, outputs * weights, |index, dw| {
+    engine.for_each(dw.bands(outputs).enumerate(), |(index, dw)| {
         let first_output = index * outputs;
         engine.backend().run(WeightGradient { shape, packed_x, packed_dy, batch, first_output, dw });
     });
     Ok(())
 }
 
-/// `[pixels, batch]` → vectors of images `[batch / lanes, pixels]`, the last of them filled with zeros.
+/// Images → vectors of them `[batch / lanes, pixels]`, the last of them filled with zeros.
 struct Pack<'a> {
-    data: &'a [f32],
-    batch: usize,
+    images: ImagesRef<'a>,
     packed: &'a mut [f32],
 }
 
@@ -69,26 +69,26 @@ impl Kernel for Pack<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let pixels = self.data.len() / self.batch;
-        let groups = self.packed.chunks_exact_mut(pixels * S::LANES);
-        for (packed, first) in groups.zip((0..self.batch).step_by(S::LANES)) {
-            let images = S::LANES.min(self.batch - first);
-            for (to, from) in packed.chunks_exact_mut(S::LANES).zip(self.data.chunks_exact(self.batch)) {
-                let from = &from[first..first + images];
-                s.store(if images == S::LANES { s.load(from) } else { s.load_partial(from) }, to);
+        let [batch, channels, height, width] = self.images.sizes();
+        let groups = self.packed.chunks_exact_mut(channels * height * width * S::LANES);
+        for (packed, first) in groups.zip((0..batch).step_by(S::LANES)) {
+            let cols = S::LANES.min(batch - first);
+            let block = panel::Block { row: 0, rows: width, col: first, cols };
+            for (at, row) in packed.chunks_exact_mut(width * S::LANES).enumerate() {
+                panel::pack(s, self.images.row(at / height, at % height), block, row, S::LANES);
             }
         }
     }
 }
 
-/// The gradient of the outputs from `first_output` on, as many as `dw` has rows; `dw` is 0 before.
+/// The gradient of the outputs from `first_output` on, as many as `dw` has rows; `dw` is 0 at the start.
 struct WeightGradient<'a> {
     shape: &'a Shape,
     packed_x: &'a [f32],
     packed_dy: &'a [f32],
     batch: usize,
     first_output: usize,
-    dw: &'a mut [f32],
+    dw: MatMut<'a>,
 }
 
 /// A tile of outputs × taps: where it begins, and the planes of X and dY it meets.
@@ -99,7 +99,7 @@ struct Tile<'a, V> {
     row: usize,
     column: usize,
     /// Where its first weight is in `dw`, and how many images the vectors hold.
-    weight: usize,
+    weight: [usize; 2],
     images: usize,
 }
 
@@ -109,9 +109,8 @@ impl Kernel for WeightGradient<'_> {
     fn run<S: Simd>(mut self, s: S) {
         let Shape { channels, height, width, kernel: [rows, columns], .. } = *self.shape;
         let (plane, out_plane) = (height * width, self.shape.out_height() * self.shape.out_width());
-        let weights = channels * rows * columns;
-        let outputs = self.dw.len() / weights;
-        let height = even(outputs, most_outputs(S::LANES));
+        let outputs = self.dw.rows();
+        let height = even(outputs, S::TILES.conv_outputs);
         let breadth = even(columns, MOST_TAPS);
         let x = self.packed_x.chunks_exact(channels * plane * S::LANES);
         let dy = self.packed_dy.chunks_exact(self.shape.outputs * out_plane * S::LANES);
@@ -125,7 +124,7 @@ impl Kernel for WeightGradient<'_> {
                     let (channel, row) = (at / rows, at % rows);
                     let x = &x[channel * plane..][..plane];
                     for column in (0..columns).step_by(breadth) {
-                        let weight = output * weights + at * columns + column;
+                        let weight = [output, at * columns + column];
                         let tile = Tile { x, dy, row, column, weight, images };
                         match breadth.min(columns - column) {
                             1 => self.outputs::<S, 1>(s, tile, height),
@@ -154,7 +153,7 @@ impl WeightGradient<'_> {
     /// Adds the gradients of the images, ascending, to those of `OUTPUTS` × `TAPS` weights.
     #[inline(always)]
     fn tile<S: Simd, const OUTPUTS: usize, const TAPS: usize>(&mut self, s: S, tile: Tile<'_, S::F32>) {
-        let Shape { channels, height, width, kernel: [rows, columns], stride, padding, .. } = *self.shape;
+        let Shape { height, width, stride, padding, .. } = *self.shape;
         let (out_height, out_width) = (self.shape.out_height(), self.shape.out_width());
         let mut sums = [[s.splat(0.0); TAPS]; OUTPUTS];
         for y in 0..out_height {
@@ -185,13 +184,14 @@ impl WeightGradient<'_> {
                 }
             }
         }
-        let weights = channels * rows * columns;
+        let [output, weight] = tile.weight;
         for (o, sums) in sums.iter().enumerate() {
-            let dw = &mut self.dw[tile.weight + o * weights..][..TAPS];
-            for (dw, sums) in
-                dw.iter_mut().zip(bytemuck::cast_slice::<S::F32, f32>(sums).chunks_exact(S::LANES))
-            {
-                *dw = sums[..tile.images].iter().fold(*dw, |total, sum| total + sum);
+            let sums = bytemuck::cast_slice::<S::F32, f32>(sums).chunks_exact(S::LANES);
+            for (tap, sums) in sums.enumerate() {
+                let (row, col) = (output + o, weight + tap);
+                let old = self.dw.as_ref().get(row, col);
+                let total = sums[..tile.images].iter().fold(old, |total, sum| total + sum);
+                self.dw.set(row, col, total);
             }
         }
     }

@@ -13,8 +13,7 @@ use crate::simd::{Kernel, Simd};
 /// The low sums fill 4 KiB, the allowances another 4.
 pub(super) const LOW_BITS: usize = 10;
 
-/// Rows in flight: one load of low sums serves them all. AVX2, n = 22, G sums/s: 2 rows 34.7, 4 rows 36.5, 8
-/// rows 36.4.
+/// Rows in flight: one load of low sums serves them all.
 const ROWS: usize = 4;
 
 /// Allowances are cut off here, beyond every distance: two of them fit an `i32`, whatever ε is.
@@ -32,6 +31,11 @@ pub(super) struct BruteForce<'a> {
 /// How many rows n candidates have.
 pub(super) fn rows(n: usize) -> u64 {
     1 << n.saturating_sub(LOW_BITS)
+}
+
+/// Clock cycles that a search takes through so many sums.
+pub(super) fn cycles(sums: usize) -> usize {
+    sums / 8 + 500
 }
 
 /// A residual in fixed point and the subset it belongs to; ordered by residual, then subset.

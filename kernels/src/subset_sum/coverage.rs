@@ -14,12 +14,14 @@
 //! what is uncovered are dropped in the lanes, the others compressed and put into their buckets one by one.
 //! Memory: 8 bytes per bucket, at most (to − from) / η of them.
 
+use crate::arch::float_env;
 use crate::engine::Engine;
+use crate::error::KernelError;
 use crate::simd::{Kernel, Simd};
 
+use super::BRUTE_FORCE_LIMIT;
 use super::brute_force::{LOW_BITS, Row, fill_sums, row_steps, rows};
 use super::fixed::round;
-use super::{BRUTE_FORCE_LIMIT, SubsetSumError};
 
 /// Units per 1.
 const UNITS: f64 = (1_u64 << 25) as f64;
@@ -66,25 +68,29 @@ impl Coverage {
     /// # Errors
     /// When an input is not finite, `from > to`, ε is negative, η is less than 2⁻²⁵ or so small that it takes
     /// more than 2²⁵ buckets, or a magnitude exceeds 16.
-    pub fn new(from: f32, to: f32, epsilon: f32, eta: f32) -> Result<Self, SubsetSumError> {
+    pub fn new(from: f32, to: f32, epsilon: f32, eta: f32) -> Result<Self, KernelError> {
+        float_env::with_default(|| Self::of_interval(from, to, epsilon, eta))
+    }
+
+    fn of_interval(from: f32, to: f32, epsilon: f32, eta: f32) -> Result<Self, KernelError> {
         for (what, value) in [("from", from), ("to", to), ("epsilon", epsilon), ("eta", eta)] {
             if !value.is_finite() {
-                return Err(SubsetSumError::NotFinite { what, index: 0 });
+                return Err(KernelError::NotFinite { what, index: 0 });
             }
             if value.abs() > 16.0 {
-                return Err(SubsetSumError::OutOfRange { what });
+                return Err(KernelError::OutOfRange { what });
             }
         }
         let units = |x: f32| round(f64::from(x) * UNITS);
         let (from, width, eta) = (units(from), units(to) - units(from), units(eta));
         if width < 0 {
-            return Err(SubsetSumError::OutOfRange { what: "to" });
+            return Err(KernelError::OutOfRange { what: "to" });
         }
         if epsilon < 0.0 {
-            return Err(SubsetSumError::OutOfRange { what: "epsilon" });
+            return Err(KernelError::OutOfRange { what: "epsilon" });
         }
         if eta < 1 || width / eta > BUCKET_LIMIT / 2 {
-            return Err(SubsetSumError::OutOfRange { what: "eta" });
+            return Err(KernelError::OutOfRange { what: "eta" });
         }
         let shift = (2 * eta).ilog2();
         let mut coverage = Self {
@@ -105,25 +111,24 @@ impl Coverage {
         Ok(coverage)
     }
 
-    /// Takes one more candidate and says whether the interval is covered now. The candidates of all pushes so
-    /// far count. Once it is covered, further candidates are not even looked at. 2^(candidates before) steps;
-    /// one thread.
+    /// Takes one more candidate and says whether the interval is covered by the candidates of all pushes together. Once the
+    /// interval is covered, further candidates are only counted. 2^(candidates before) steps; one thread.
     ///
     /// # Errors
     /// When the candidate is not finite, it is the 31st, or sums could exceed the fixed-point range (Σ(|x| +
     /// ε) plus the interval's own numbers must stay below 64). Nothing is changed then.
-    pub fn push(&mut self, engine: Engine, candidate: f32) -> Result<bool, SubsetSumError> {
+    pub fn push(&mut self, engine: Engine, candidate: f32) -> Result<bool, KernelError> {
         let n = self.candidates.len();
         if !candidate.is_finite() {
-            return Err(SubsetSumError::NotFinite { what: "candidate", index: n });
+            return Err(KernelError::NotFinite { what: "candidate", index: n });
         }
         if n == BRUTE_FORCE_LIMIT {
-            return Err(SubsetSumError::TooManyCandidates { found: n + 1, limit: BRUTE_FORCE_LIMIT });
+            return Err(KernelError::TooManyCandidates { found: n + 1, limit: BRUTE_FORCE_LIMIT });
         }
-        let x = round((f64::from(candidate) * UNITS).clamp(-1e12, 1e12));
+        let x = float_env::with_default(|| round((f64::from(candidate) * UNITS).clamp(-1e12, 1e12)));
         let extent = self.extent + x.abs() + self.epsilon;
         if extent + self.eta + self.from.abs() + self.width >= i64::from(i32::MAX) {
-            return Err(SubsetSumError::OutOfRange { what: "candidate" });
+            return Err(KernelError::OutOfRange { what: "candidate" });
         }
         self.extent = extent;
         if !self.is_covered() {
@@ -141,9 +146,13 @@ impl Coverage {
 
     /// The first stretch of targets that are not met; its ends are met or are those of the interval.
     pub fn first_gap(&self) -> Option<core::ops::Range<f64>> {
+        if self.is_covered() {
+            return None;
+        }
         let value = |x: i64| (self.from + x) as f64 / UNITS;
-        (!self.is_covered())
-            .then(|| value(i64::from(self.reach.max(0)))..value(i64::from(self.gap_end).min(self.width)))
+        Some(float_env::with_default(|| {
+            value(i64::from(self.reach.max(0)))..value(i64::from(self.gap_end).min(self.width))
+        }))
     }
 
     /// Finds the first gap.
@@ -310,9 +319,9 @@ mod tests {
 
     #[test]
     fn hostile_input() {
-        let out_of_range = |what| Err(SubsetSumError::OutOfRange { what });
+        let out_of_range = |what| Err(KernelError::OutOfRange { what });
         let new = |from, to, epsilon, eta| Coverage::new(from, to, epsilon, eta).map(|_| ());
-        assert!(matches!(new(f32::NAN, 0.5, 0.0, 0.1), Err(SubsetSumError::NotFinite { .. })));
+        assert!(matches!(new(f32::NAN, 0.5, 0.0, 0.1), Err(KernelError::NotFinite { .. })));
         assert_eq!(new(0.5, -0.5, 0.0, 0.1), out_of_range("to"));
         assert_eq!(new(-0.5, 0.5, -0.1, 0.1), out_of_range("epsilon"));
         assert_eq!(new(-0.5, 0.5, 0.0, 0.0), out_of_range("eta"));
@@ -326,6 +335,6 @@ mod tests {
         assert!(coverage.push(engine, 2.0).is_err());
         let mut coverage = Coverage::new(2.0, 3.0, 0.0, 1e-3).unwrap();
         coverage.candidates = vec![0; BRUTE_FORCE_LIMIT];
-        assert!(matches!(coverage.push(engine, 0.0), Err(SubsetSumError::TooManyCandidates { .. })));
+        assert!(matches!(coverage.push(engine, 0.0), Err(KernelError::TooManyCandidates { .. })));
     }
 }

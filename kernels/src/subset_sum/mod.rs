@@ -1,38 +1,35 @@
 //! The subset of candidates whose sum comes nearest to a target.
 //!
-//! Given candidates x₁ … x_n, each of which may still be moved by ε, and a target z, the residual of a subset
-//! S is
+//! Given candidates x₁ … x_n, each of which may be moved by up to ε, and a target z, the residual of a subset S is
 //!
 //! > max(0, |Σ_S x − z| − ε |S|)
 //!
-//! (the best perturbation spreads the rest evenly over S: "Strong Lottery Ticket Hypothesis with
-//! ε-perturbation", AISTATS 2023). [`Search`] finds the subset of least residual, [`Coverage`] decides
-//! whether *every* target of an interval is met within η, [`sums`] lists all sums.
+//! (the best perturbation spreads the rest evenly over S: "Strong Lottery Ticket Hypothesis with ε-perturbation", AISTATS 2023).
+//! [`Search`] finds the subset of least residual, [`Coverage`] decides whether *every* target of an interval is met within η,
+//! [`sums`] lists all sums.
 //!
-//! **The answer is defined in fixed point**, where sums are exact: candidates, target and ε are rounded to
-//! multiples of a power of two, the smallest for which Σ|x| takes 30 bits (n > 30: Σ|x| + 2nε takes 38), and
-//! the answer is the least (residual, subset) of the rounded problem, subsets compared as numbers. It is the
-//! same on every instruction set, thread count and by every [`Method`]. Its true residual is within 2⁻²³ Σ|x|
-//! of the true optimum, whatever ε. A target beyond all sums is answered without a search, in `f64`. The residual reported
-//! is computed from the unrounded numbers in `f64`.
+//! **The answer is defined in fixed point**, where sums are exact. Candidates, target and ε are rounded to multiples of a
+//! power of two, the smallest for which Σ|x| takes 30 bits (n > 30: Σ|x| + 2nε takes 38). The answer is the least (residual,
+//! subset) of the rounded problem, subsets compared as numbers: the same on every instruction set, with every thread count and
+//! by every [`Method`]. Its true residual is within 2⁻²³ Σ|x| of the true optimum, whatever ε. A target beyond all sums is
+//! answered without a search, in `f64`. The residual reported is computed from the unrounded numbers in `f64`.
 //!
-//! Cost on one Zen 4 core, candidates uniform on [−1, 1], fresh ones per target, n = 21: brute force 57 µs
-//! (36 G sums/s), two-pointer 29 µs, sorting networks 2.1 µs; ε = 1e-3: 0.8 µs, as a residual of 0 ends the
-//! search. ε = 1e-6, which one sum in 100,000 or so profits from: 10 µs; below 2e-7 it is the two-pointer's time.
+//! Figures: docs/tuning.md, "Subset sums".
 
+mod bitonic;
 mod brute_force;
 mod coverage;
 mod fixed;
-mod network;
 mod two_pointer;
 
-use thiserror::Error;
+use core::ops::Range;
 
+use crate::arch::float_env;
 use crate::engine::Engine;
-use crate::error::ShapeError;
+use crate::error::KernelError;
+use bitonic::{Each, Many, Shared};
 use brute_force::{Best, BruteForce};
 use fixed::Fixed;
-use network::{Each, Many, Shared};
 use two_pointer::TwoPointer;
 
 pub use coverage::Coverage;
@@ -78,6 +75,10 @@ impl Subset {
     /// # Panics
     /// When a candidate is chosen that `candidates` does not have.
     pub fn sum(self, candidates: &[f32]) -> f64 {
+        float_env::with_default(|| self.add_up(candidates))
+    }
+
+    fn add_up(self, candidates: &[f32]) -> f64 {
         let mut left = self.bits;
         let mut sum = 0.0;
         while left != 0 {
@@ -89,7 +90,7 @@ impl Subset {
 
     fn new(bits: u64, candidates: &[f32], target: f32, epsilon: f32) -> Self {
         let mut subset = Self { bits, residual: 0.0 };
-        let distance = (subset.sum(candidates) - f64::from(target)).abs();
+        let distance = (subset.add_up(candidates) - f64::from(target)).abs();
         subset.residual = (distance - f64::from(epsilon) * f64::from(subset.size())).max(0.0);
         subset
     }
@@ -119,57 +120,19 @@ impl Subset {
     }
 }
 
-/// Why a search cannot be made.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum SubsetSumError {
-    /// There is nothing to choose from.
-    #[error("no candidates")]
-    NoCandidates,
-    /// The method would take too long or too much memory.
-    #[error("{found} candidates; at most {limit} can be searched this way")]
-    TooManyCandidates {
-        /// How many there are.
-        found: usize,
-        /// How many there may be.
-        limit: usize,
-    },
-    /// An input is NaN or infinite.
-    #[error("{what} {index} is not finite")]
-    NotFinite {
-        /// Which argument.
-        what: &'static str,
-        /// Where in it; 0 for a single number.
-        index: usize,
-    },
-    /// An input that must not be negative is, or one that must be positive is not, or an interval is empty.
-    #[error("{what} is out of range")]
-    OutOfRange {
-        /// Which argument.
-        what: &'static str,
-    },
-    /// The sorting network does not do this.
-    #[error("the sorting network takes epsilon = 0 and at most 30 candidates")]
-    NotByNetwork,
-    /// Slices that do not fit together.
-    #[error(transparent)]
-    Shape(#[from] ShapeError),
-}
-
 /// How to search. The answer does not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
-    /// Whatever is fastest.
+    /// The fastest method for the number of candidates and ε.
     #[default]
     Auto,
-    /// All 2ⁿ sums; n ≤ 30. Stops at the first residual of 0, which makes it the fastest where ε > 0 leaves
-    /// many.
+    /// All 2ⁿ sums; n ≤ 30. Stops at the first residual of 0, so it is the fastest method where ε > 0 leaves many of these.
     BruteForce,
     /// Two sorted lists of 2^(n/2) sums and a pointer into each; n ≤ 48. 24 bytes · 2^⌈n/2⌉ of memory, per
     /// thread where every target has its own candidates.
     MeetInTheMiddle,
-    /// Meet in the middle by sorting networks, a search per lane; ε = 0, n ≤ 30 (below 6: brute force).
-    SortingNetwork,
+    /// Meet in the middle by bitonic sorting networks, a search per lane; ε = 0, n ≤ 30 (below 6: brute force).
+    Bitonic,
 }
 
 /// A search for the subset of least residual; ties go to the least `bits`.
@@ -198,7 +161,7 @@ impl Search {
     ///
     /// # Errors
     /// When there are no candidates or too many for the method, an input is not finite or ε is negative.
-    pub fn nearest(self, engine: Engine, candidates: &[f32], target: f32) -> Result<Subset, SubsetSumError> {
+    pub fn nearest(self, engine: Engine, candidates: &[f32], target: f32) -> Result<Subset, KernelError> {
         let mut out = [Subset::default()];
         self.nearest_many(engine, candidates, &[target], &mut out)?;
         Ok(out[0])
@@ -223,10 +186,20 @@ impl Search {
         candidates: &[f32],
         targets: &[f32],
         out: &mut [Subset],
-    ) -> Result<(), SubsetSumError> {
+    ) -> Result<(), KernelError> {
+        float_env::with_default(|| self.search_shared(engine, candidates, targets, out))
+    }
+
+    fn search_shared(
+        self,
+        engine: Engine,
+        candidates: &[f32],
+        targets: &[f32],
+        out: &mut [Subset],
+    ) -> Result<(), KernelError> {
         let n = candidates.len();
         self.check(n, candidates, targets)?;
-        ShapeError::check("out", &[targets.len()], out.len())?;
+        KernelError::check_len("out", &[targets.len()], out.len())?;
         if out.is_empty() {
             return Ok(());
         }
@@ -237,12 +210,12 @@ impl Search {
             }
         };
         match self.plan(n) {
-            Method::SortingNetwork => {
+            Method::Bitonic => {
+                let engine = engine.for_work(targets.len().saturating_mul(bitonic::cycles(n)));
                 let narrow: Vec<i32> = fixed.candidates.iter().map(|&x| x as i32).collect();
                 let shared = Shared::new(&narrow, targets.len());
-                let piece = piece(engine, targets.len(), SHARED_CHUNK);
-                engine.for_each_chunk(out, piece, |chunk, out| {
-                    let from = chunk * piece;
+                let piece = whole_vectors(engine, targets.len(), SHARED_CHUNK);
+                for_each_piece(engine, out, piece, |from, out| {
                     let units: Vec<i32> =
                         targets[from..][..out.len()].iter().map(|&z| fixed.target(z) as i32).collect();
                     let mut best = vec![(0, 0); out.len()];
@@ -253,21 +226,35 @@ impl Search {
             Method::BruteForce if out.len() == 1 => {
                 finish(&[brute_force_split(engine, &fixed, fixed.target(targets[0]))], 0, out);
             }
-            Method::BruteForce => engine.for_each_chunk(out, 1, |i, out| {
-                let rows = 0..brute_force::rows(n);
-                finish(&[brute_force(engine, &fixed, fixed.target(targets[i]), rows)], i, out);
-            }),
+            Method::BruteForce => {
+                let (engine, piece) = shares(engine, targets.len(), brute_force::cycles(1 << n));
+                for_each_piece(engine, out, piece, |from, out| {
+                    let rows = 0..brute_force::rows(n);
+                    for (i, out) in (from..).zip(out) {
+                        let best = brute_force(engine, &fixed, fixed.target(targets[i]), rows.clone());
+                        finish(&[best], i, core::slice::from_mut(out));
+                    }
+                });
+            }
             _ => {
                 let mut best: Vec<(usize, Option<Best>)> = (0..out.len()).map(|i| (i, None)).collect();
-                engine.for_each_chunk(&mut best, 1, |i, best| {
-                    best[0].1 = self.first_look(engine, &fixed, fixed.target(targets[i]));
-                });
+                if let Some(look) = self.first_look(&fixed) {
+                    let (engine, piece) = shares(engine, targets.len(), look.cycles);
+                    for_each_piece(engine, &mut best, piece, |_, best| {
+                        for (i, best) in best {
+                            *best = look.take(engine, &fixed, fixed.target(targets[*i]));
+                        }
+                    });
+                }
                 let mut left: Vec<&mut (usize, Option<Best>)> =
                     best.iter_mut().filter(|(_, best)| best.is_none()).collect();
                 if !left.is_empty() {
                     let lists = TwoPointer::new(&fixed.candidates, fixed.epsilon);
-                    engine.for_each_chunk(&mut left, 1, |_, left| {
-                        left[0].1 = Some(lists.nearest(fixed.target(targets[left[0].0])));
+                    let (engine, piece) = shares(engine, left.len(), two_pointer::walk_cycles(n));
+                    for_each_piece(engine, &mut left, piece, |_, left| {
+                        for (i, best) in left.iter_mut().map(|left| &mut **left) {
+                            *best = Some(lists.nearest(fixed.target(targets[*i])));
+                        }
                     });
                 }
                 for (i, best) in best {
@@ -301,40 +288,46 @@ impl Search {
         n: usize,
         targets: &[f32],
         out: &mut [Subset],
-    ) -> Result<(), SubsetSumError> {
-        ShapeError::check("candidates", &[targets.len(), n], candidates.len())?;
-        ShapeError::check("out", &[targets.len()], out.len())?;
+    ) -> Result<(), KernelError> {
+        float_env::with_default(|| self.search_own(engine, candidates, n, targets, out))
+    }
+
+    fn search_own(
+        self,
+        engine: Engine,
+        candidates: &[f32],
+        n: usize,
+        targets: &[f32],
+        out: &mut [Subset],
+    ) -> Result<(), KernelError> {
+        KernelError::check_len("candidates", &[targets.len(), n], candidates.len())?;
+        KernelError::check_len("out", &[targets.len()], out.len())?;
         self.check(n, candidates, targets)?;
+        if out.is_empty() {
+            return Ok(());
+        }
         let plan = self.plan(n);
-        let piece = if plan == Method::SortingNetwork { piece(engine, targets.len(), EACH_CHUNK) } else { 1 };
-        engine.for_each_chunk(out, piece, |chunk, out| {
-            let from = chunk * piece;
-            let rows = &candidates[from * n..][..out.len() * n];
-            let targets = &targets[from..][..out.len()];
+        if plan == Method::Bitonic {
+            let engine = engine.for_work(targets.len().saturating_mul(bitonic::cycles(n)));
+            let piece = whole_vectors(engine, targets.len(), EACH_CHUNK);
+            for_each_piece(engine, out, piece, |from, out| {
+                let rows = &candidates[from * n..][..out.len() * n];
+                self.in_lanes(engine, rows, n, &targets[from..][..out.len()], out);
+            });
+            return Ok(());
+        }
+        // Of the first search, as far as they differ.
+        let cycles = if plan == Method::BruteForce {
+            brute_force::cycles(1 << n)
+        } else {
+            let look = self.first_look(&Fixed::new(&candidates[..n], self.epsilon));
+            look.map_or(two_pointer::cycles(n), |look| look.cycles)
+        };
+        let (engine, piece) = shares(engine, targets.len(), cycles);
+        for_each_piece(engine, out, piece, |from, out| {
+            let rows = candidates[from * n..].chunks_exact(n);
             let mut fixed = Fixed::default();
-            if plan == Method::SortingNetwork {
-                let mut narrow = Vec::with_capacity(rows.len());
-                let mut units = Vec::with_capacity(out.len());
-                let mut beyond = Vec::new();
-                for (i, (row, &target)) in rows.chunks_exact(n).zip(targets).enumerate() {
-                    fixed.set(row, self.epsilon);
-                    narrow.extend(fixed.candidates.iter().map(|&x| x as i32));
-                    units.push(fixed.target(target) as i32);
-                    beyond.extend(fixed.is_beyond(target).then_some(i));
-                }
-                let mut best = vec![(0, 0); out.len()];
-                engine.backend().run(Each { candidates: &narrow, n, targets: &units, out: &mut best });
-                for (((out, best), row), &target) in
-                    out.iter_mut().zip(best).zip(rows.chunks_exact(n)).zip(targets)
-                {
-                    *out = Subset::new(best.1, row, target, self.epsilon);
-                }
-                for i in beyond {
-                    out[i] = Subset::beyond(&rows[i * n..][..n], targets[i], self.epsilon);
-                }
-                return;
-            }
-            for ((out, row), &target) in out.iter_mut().zip(rows.chunks_exact(n)).zip(targets) {
+            for ((out, row), &target) in out.iter_mut().zip(rows).zip(&targets[from..]) {
                 fixed.set(row, self.epsilon);
                 if fixed.is_beyond(target) {
                     *out = Subset::beyond(row, target, self.epsilon);
@@ -344,8 +337,8 @@ impl Search {
                 let best = if plan == Method::BruteForce {
                     brute_force(engine, &fixed, units, 0..brute_force::rows(n))
                 } else {
-                    self.first_look(engine, &fixed, units)
-                        .unwrap_or_else(|| TwoPointer::new(&fixed.candidates, fixed.epsilon).nearest(units))
+                    let first = self.first_look(&fixed).and_then(|look| look.take(engine, &fixed, units));
+                    first.unwrap_or_else(|| TwoPointer::new(&fixed.candidates, fixed.epsilon).nearest(units))
                 };
                 *out = Subset::new(best.1, row, target, self.epsilon);
             }
@@ -353,16 +346,38 @@ impl Search {
         Ok(())
     }
 
-    fn check(self, n: usize, candidates: &[f32], targets: &[f32]) -> Result<(), SubsetSumError> {
+    /// The searches of one piece of work by bitonic networks, each with its own candidates.
+    fn in_lanes(self, engine: Engine, rows: &[f32], n: usize, targets: &[f32], out: &mut [Subset]) {
+        let mut fixed = Fixed::default();
+        let mut narrow = Vec::with_capacity(rows.len());
+        let mut units = Vec::with_capacity(out.len());
+        let mut beyond = Vec::new();
+        for (i, (row, &target)) in rows.chunks_exact(n).zip(targets).enumerate() {
+            fixed.set(row, self.epsilon);
+            narrow.extend(fixed.candidates.iter().map(|&x| x as i32));
+            units.push(fixed.target(target) as i32);
+            beyond.extend(fixed.is_beyond(target).then_some(i));
+        }
+        let mut best = vec![(0, 0); out.len()];
+        engine.backend().run(Each { candidates: &narrow, n, targets: &units, out: &mut best });
+        for (((out, best), row), &target) in out.iter_mut().zip(best).zip(rows.chunks_exact(n)).zip(targets) {
+            *out = Subset::new(best.1, row, target, self.epsilon);
+        }
+        for i in beyond {
+            out[i] = Subset::beyond(&rows[i * n..][..n], targets[i], self.epsilon);
+        }
+    }
+
+    fn check(self, n: usize, candidates: &[f32], targets: &[f32]) -> Result<(), KernelError> {
         if n == 0 {
-            return Err(SubsetSumError::NoCandidates);
+            return Err(KernelError::NoCandidates);
         }
         let limit = match self.method {
             Method::BruteForce => BRUTE_FORCE_LIMIT,
             _ => MEET_IN_THE_MIDDLE_LIMIT,
         };
         if n > limit {
-            return Err(SubsetSumError::TooManyCandidates { found: n, limit });
+            return Err(KernelError::TooManyCandidates { found: n, limit });
         }
         for (what, values) in [
             ("candidate", candidates),
@@ -370,14 +385,14 @@ impl Search {
             ("epsilon", core::slice::from_ref(&self.epsilon)),
         ] {
             if let Some(index) = values.iter().position(|x| !x.is_finite()) {
-                return Err(SubsetSumError::NotFinite { what, index });
+                return Err(KernelError::NotFinite { what, index });
             }
         }
         if self.epsilon < 0.0 {
-            return Err(SubsetSumError::OutOfRange { what: "epsilon" });
+            return Err(KernelError::OutOfRange { what: "epsilon" });
         }
-        if self.method == Method::SortingNetwork && (self.epsilon > 0.0 || n > network::LIMIT) {
-            return Err(SubsetSumError::NotByNetwork);
+        if self.method == Method::Bitonic && (self.epsilon > 0.0 || n > bitonic::LIMIT) {
+            return Err(KernelError::NotByBitonic);
         }
         Ok(())
     }
@@ -385,16 +400,15 @@ impl Search {
     fn plan(self, n: usize) -> Method {
         match self.method {
             Method::Auto if n <= BRUTE_FORCE_BELOW => Method::BruteForce,
-            Method::Auto if self.epsilon == 0.0 && n <= network::LIMIT => Method::SortingNetwork,
+            Method::Auto if self.epsilon == 0.0 && n <= bitonic::LIMIT => Method::Bitonic,
             Method::Auto => Method::MeetInTheMiddle,
-            Method::SortingNetwork if n < network::LEAST => Method::BruteForce,
+            Method::Bitonic if n < bitonic::LEAST => Method::BruteForce,
             method => method,
         }
     }
 
-    /// Brute force over the first subsets only, where that is likely to end the search: it does when one of them
-    /// leaves no residual, and when they are all there are.
-    fn first_look(self, engine: Engine, fixed: &Fixed, target: i64) -> Option<Best> {
+    /// Brute force over the first subsets only, where that is likely to end the search. `None` where it is not.
+    fn first_look(self, fixed: &Fixed) -> Option<FirstLook> {
         let n = fixed.candidates.len();
         if self.method != Method::Auto || self.epsilon == 0.0 || n > BRUTE_FORCE_LIMIT {
             return None;
@@ -404,15 +418,34 @@ impl Search {
         let rows = all.min(1 << (n / 2 - 1));
         // Of random candidates about one sum in Σ|x| / 3nε leaves no residual.
         let total: i64 = fixed.candidates.iter().map(|x| x.abs()).sum();
-        let expected = 3 * n as i64 * fixed.epsilon * ((rows as i64) << brute_force::LOW_BITS);
-        if rows < all && expected < total {
+        let hits = 3 * n as i64 * fixed.epsilon;
+        let sums = (rows as i64) << brute_force::LOW_BITS;
+        if rows < all && hits * sums < total {
             return None;
         }
-        Some(brute_force(engine, fixed, target, 0..rows)).filter(|best| best.0 == 0 || rows == all)
+        let likely = sums.min(total / hits.max(1));
+        Some(FirstLook { rows, all: rows == all, cycles: brute_force::cycles(likely as usize) })
     }
 }
 
-/// Up to here brute force beats the sorting networks.
+/// A brute-force search of the first rows.
+struct FirstLook {
+    rows: u64,
+    /// Whether these are all rows.
+    all: bool,
+    /// Clock cycles that the search is likely to take.
+    cycles: usize,
+}
+
+impl FirstLook {
+    /// The answer, if the first rows have it: a residual of 0, or all subsets there are.
+    fn take(&self, engine: Engine, fixed: &Fixed, target: i64) -> Option<Best> {
+        let best = brute_force(engine, fixed, target, 0..self.rows);
+        (best.0 == 0 || self.all).then_some(best)
+    }
+}
+
+/// Up to here brute force beats the bitonic networks.
 const BRUTE_FORCE_BELOW: usize = 10;
 
 /// Most targets per piece of work: the lists are copied into lanes once per piece.
@@ -421,21 +454,49 @@ const SHARED_CHUNK: usize = 64;
 /// Most instances per piece of work: a multiple of every lane count.
 const EACH_CHUNK: usize = 96;
 
-/// The size of the pieces that `targets` are cut into: at most `most`, whole vectors, and one for each thread at least
-/// where there are as many.
-fn piece(engine: Engine, targets: usize, most: usize) -> usize {
+/// Clock cycles of a piece of work, where searches are shorter: enough to pay for handing it over.
+const PIECE_CYCLES: usize = 20_000;
+
+/// Targets per piece of work for the bitonic networks: at most `most`, whole vectors, and a piece for each thread where there are
+/// enough targets.
+fn whole_vectors(engine: Engine, targets: usize, most: usize) -> usize {
     targets.div_ceil(engine.threads()).next_multiple_of(16).clamp(1, most)
 }
 
-fn brute_force(engine: Engine, fixed: &Fixed, target: i64, rows: core::ops::Range<u64>) -> Best {
+/// The engine for so many searches that take so many clock cycles each, and how many searches make a piece of work.
+fn shares(engine: Engine, searches: usize, cycles: usize) -> (Engine, usize) {
+    let engine = engine.for_work(searches.saturating_mul(cycles));
+    let most = searches.div_ceil(engine.threads()).max(1);
+    (engine, (PIECE_CYCLES / cycles).clamp(1, most))
+}
+
+/// Calls `work` with the index of the first item and the items of each piece, in the default floating-point environment.
+fn for_each_piece<T: Send>(
+    engine: Engine,
+    items: &mut [T],
+    piece: usize,
+    work: impl Fn(usize, &mut [T]) + Sync,
+) {
+    engine.for_each_chunk(items, piece, |index, items| {
+        // A thread that helps may have another environment than the one that called.
+        float_env::with_default(|| work(index * piece, items));
+    });
+}
+
+fn brute_force(engine: Engine, fixed: &Fixed, target: i64, rows: Range<u64>) -> Best {
     engine.backend().run(BruteForce { candidates: &fixed.candidates, epsilon: fixed.epsilon, target, rows })
 }
 
 /// One brute-force search over all threads.
 fn brute_force_split(engine: Engine, fixed: &Fixed, target: i64) -> Best {
-    let rows = brute_force::rows(fixed.candidates.len());
-    // 2²² sums per piece, a tenth of a millisecond or two.
-    let piece = rows.min(1 << 12);
+    let n = fixed.candidates.len();
+    let rows = brute_force::rows(n);
+    let engine = engine.for_work(brute_force::cycles(1 << n));
+    if engine.threads() == 1 {
+        return brute_force(engine, fixed, target, 0..rows);
+    }
+    // 2²⁰ sums per piece, 30 µs or so.
+    let piece = rows.min(1 << 10);
     let mut best = vec![(i64::MAX, 0); (rows / piece) as usize];
     engine.for_each_chunk(&mut best, 1, |i, best| {
         let start = i as u64 * piece;
@@ -452,29 +513,31 @@ fn brute_force_split(engine: Engine, fixed: &Fixed, target: i64) -> Best {
 /// let (mut all, mut sizes) = ([0.0; 4], [0; 4]);
 /// sums(&[1.0, 0.5], &mut all, &mut sizes)?;
 /// assert_eq!((all, sizes), ([0.0, 1.0, 0.5, 1.5], [0, 1, 1, 2]));
-/// # Ok::<(), slth_kernels::subset_sum::SubsetSumError>(())
+/// # Ok::<(), slth_kernels::KernelError>(())
 /// ```
 ///
 /// # Errors
 /// When there are more than [`SUMS_LIMIT`] candidates, one is not finite, or an output is not 2ⁿ long.
-pub fn sums(candidates: &[f32], sums: &mut [f32], sizes: &mut [u8]) -> Result<(), SubsetSumError> {
+pub fn sums(candidates: &[f32], sums: &mut [f32], sizes: &mut [u8]) -> Result<(), KernelError> {
     let n = candidates.len();
     if n > SUMS_LIMIT {
-        return Err(SubsetSumError::TooManyCandidates { found: n, limit: SUMS_LIMIT });
+        return Err(KernelError::TooManyCandidates { found: n, limit: SUMS_LIMIT });
     }
     if let Some(index) = candidates.iter().position(|x| !x.is_finite()) {
-        return Err(SubsetSumError::NotFinite { what: "candidate", index });
+        return Err(KernelError::NotFinite { what: "candidate", index });
     }
-    ShapeError::check("sums", &[1 << n], sums.len())?;
-    ShapeError::check("sizes", &[1 << n], sizes.len())?;
-    sums[0] = 0.0;
-    sizes[0] = 0;
-    for (i, &x) in candidates.iter().enumerate() {
-        let (done, next) = sums.split_at_mut(1 << i);
-        next.iter_mut().zip(&*done).for_each(|(next, &sum)| *next = sum + x);
-        let (done, next) = sizes.split_at_mut(1 << i);
-        next.iter_mut().zip(&*done).for_each(|(next, &size)| *next = size + 1);
-    }
+    KernelError::check_len("sums", &[1 << n], sums.len())?;
+    KernelError::check_len("sizes", &[1 << n], sizes.len())?;
+    float_env::with_default(|| {
+        sums[0] = 0.0;
+        sizes[0] = 0;
+        for (i, &x) in candidates.iter().enumerate() {
+            let (done, next) = sums.split_at_mut(1 << i);
+            next.iter_mut().zip(&*done).for_each(|(next, &sum)| *next = sum + x);
+            let (done, next) = sizes.split_at_mut(1 << i);
+            next.iter_mut().zip(&*done).for_each(|(next, &size)| *next = size + 1);
+        }
+    });
     Ok(())
 }
 

@@ -42,7 +42,7 @@ fn fixed_oracle(candidates: &[f32], target: f32, epsilon: f32) -> u64 {
 fn methods(epsilon: f32) -> Vec<Method> {
     let mut methods = vec![Method::Auto, Method::BruteForce, Method::MeetInTheMiddle];
     if epsilon == 0.0 {
-        methods.push(Method::SortingNetwork);
+        methods.push(Method::Bitonic);
     }
     methods
 }
@@ -180,9 +180,9 @@ fn the_largest_sets() {
                 Search { epsilon, ..Search::default() }.nearest(engine, &candidates, 0.3).unwrap()
             );
             if epsilon == 0.0 && n <= 30 {
-                let network = Search { epsilon, method: Method::SortingNetwork };
+                let bitonic = Search { epsilon, method: Method::Bitonic };
                 let mut each = [Subset::default()];
-                network.nearest_each(engine, &candidates, n, &[0.3], &mut each).unwrap();
+                bitonic.nearest_each(engine, &candidates, n, &[0.3], &mut each).unwrap();
                 assert_eq!(found, each[0]);
             }
             if n <= 27 {
@@ -241,7 +241,6 @@ fn more_candidates_than_brute_force_takes() {
 }
 
 #[test]
-#[cfg(feature = "rayon")]
 fn threads_do_not_matter() {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(9);
     let (n, count) = (18, 211);
@@ -260,8 +259,71 @@ fn threads_do_not_matter() {
         };
         let expected = run(Engine::new(Backend::best()));
         for threads in [1, 2, 3, 7] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            assert_eq!(pool.install(|| run(Engine::new(Backend::best()).parallel())), expected);
+            assert_eq!(run(Engine::new(Backend::best()).with_threads(threads)), expected);
+        }
+    }
+}
+
+/// Denormals count, and nothing depends on the thread that calls, or on those that help.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_float_environment_of_the_host_changes_nothing() {
+    use crate::arch::float_env::{HOSTS, with_bits_of_host};
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(12);
+    let (n, count) = (18, 120);
+    let mut drawn = |len: usize, scale: f32| -> Vec<f32> {
+        (0..len).map(|_| scale * random.random_range(-1.0..1.0)).collect()
+    };
+    // The second scale is that of denormals.
+    for scale in [1.0, 1e-39] {
+        let candidates = drawn(n * count, scale);
+        let mut targets = drawn(count, scale);
+        // Beyond all sums.
+        targets.iter_mut().step_by(8).for_each(|z| *z *= 40.0);
+        let large = drawn(23, scale);
+        let run = |engine: Engine, epsilon: f32, method: Method| {
+            let mut out = vec![Subset::default(); 2 * count + 1];
+            let search = Search { epsilon, method };
+            search.nearest_each(engine, &candidates, n, &targets, &mut out[..count]).unwrap();
+            search.nearest_many(engine, &candidates[..n], &targets, &mut out[count..2 * count]).unwrap();
+            let brute = Search { epsilon, method: Method::BruteForce };
+            out[2 * count] = brute.nearest(engine, &large, targets[0]).unwrap();
+            let sum = out[1].sum(&candidates[n..]).to_bits();
+            let (mut all, mut sizes) = ([0.0; 1 << 10], [0; 1 << 10]);
+            sums(&candidates[..10], &mut all, &mut sizes).unwrap();
+            let negative = Search { epsilon: -1e-40, method }.nearest(engine, &large, 0.0);
+            let found: Vec<_> = out.iter().map(|subset| (subset.bits, subset.residual.to_bits())).collect();
+            (found, sum, all.map(f32::to_bits), negative)
+        };
+        let cover = |engine: Engine| {
+            let mut coverage = Coverage::new(-0.3, 0.7, 1e-40, 0.003).unwrap();
+            let mut gaps = Vec::new();
+            for &x in &candidates[..12] {
+                coverage.push(engine, x).unwrap();
+                gaps.push(coverage.first_gap().map(|gap| [gap.start.to_bits(), gap.end.to_bits()]));
+            }
+            (gaps, Coverage::new(-0.3, 0.7, -1e-40, 0.003).map(|_| ()))
+        };
+        for (epsilon, method) in [
+            (0.0, Method::Auto),
+            (0.0, Method::MeetInTheMiddle),
+            (1e-40, Method::Auto),
+            (1e-6 * scale, Method::Auto),
+            (0.3 * scale, Method::MeetInTheMiddle),
+        ] {
+            let engine = Engine::new(Backend::best());
+            let expected = (run(engine, epsilon, method), cover(engine));
+            assert_eq!(expected.0.3, Err(KernelError::OutOfRange { what: "epsilon" }));
+            for bits in HOSTS {
+                for threads in [1, 2, 3] {
+                    let engine = engine.with_threads(threads);
+                    let found = with_bits_of_host(bits, || (run(engine, epsilon, method), cover(engine)));
+                    assert!(
+                        found == expected,
+                        "{scale:e} {epsilon:e} {method:?} {threads} threads, {bits:#x}"
+                    );
+                }
+            }
         }
     }
 }
@@ -272,25 +334,25 @@ fn hostile_input() {
     let search = Search::default();
     let fail =
         |search: Search, candidates: &[f32], target| search.nearest(engine, candidates, target).unwrap_err();
-    assert_eq!(fail(search, &[], 0.0), SubsetSumError::NoCandidates);
-    assert_eq!(fail(search, &[0.0; 49], 0.0), SubsetSumError::TooManyCandidates { found: 49, limit: 48 });
+    assert_eq!(fail(search, &[], 0.0), KernelError::NoCandidates);
+    assert_eq!(fail(search, &[0.0; 49], 0.0), KernelError::TooManyCandidates { found: 49, limit: 48 });
     let brute = Search { method: Method::BruteForce, ..search };
-    assert_eq!(fail(brute, &[0.0; 31], 0.0), SubsetSumError::TooManyCandidates { found: 31, limit: 30 });
-    let network = Search { method: Method::SortingNetwork, ..search };
-    assert_eq!(fail(network, &[0.0; 31], 0.0), SubsetSumError::NotByNetwork);
-    assert_eq!(fail(Search { epsilon: 0.1, ..network }, &[0.0], 0.0), SubsetSumError::NotByNetwork);
-    let not_finite = |what, index| SubsetSumError::NotFinite { what, index };
+    assert_eq!(fail(brute, &[0.0; 31], 0.0), KernelError::TooManyCandidates { found: 31, limit: 30 });
+    let bitonic = Search { method: Method::Bitonic, ..search };
+    assert_eq!(fail(bitonic, &[0.0; 31], 0.0), KernelError::NotByBitonic);
+    assert_eq!(fail(Search { epsilon: 0.1, ..bitonic }, &[0.0], 0.0), KernelError::NotByBitonic);
+    let not_finite = |what, index| KernelError::NotFinite { what, index };
     assert_eq!(fail(search, &[0.0, f32::NAN], 0.0), not_finite("candidate", 1));
     assert_eq!(fail(search, &[0.0], f32::INFINITY), not_finite("target", 0));
     assert_eq!(fail(Search { epsilon: f32::NAN, ..search }, &[0.0], 0.0), not_finite("epsilon", 0));
     assert_eq!(
         fail(Search { epsilon: -1.0, ..search }, &[0.0], 0.0),
-        SubsetSumError::OutOfRange { what: "epsilon" }
+        KernelError::OutOfRange { what: "epsilon" }
     );
     let mut out = [Subset { bits: 5, residual: 1.0 }; 2];
     assert!(matches!(
         search.nearest_each(engine, &[0.0; 5], 3, &[0.0; 2], &mut out),
-        Err(SubsetSumError::Shape(_))
+        Err(KernelError::Length { .. })
     ));
     assert!(search.nearest_many(engine, &[0.0; 5], &[0.0; 3], &mut out).is_err());
     assert_eq!(out, [Subset { bits: 5, residual: 1.0 }; 2]);

@@ -16,6 +16,16 @@ use super::brute_force::Best;
 const INDEX_BITS: usize = 24;
 const INDEX: i64 = (1 << INDEX_BITS) - 1;
 
+/// Clock cycles of making the lists of n candidates and of a search.
+pub(super) fn cycles(n: usize) -> usize {
+    48 << n.div_ceil(2)
+}
+
+/// Clock cycles of a search alone.
+pub(super) fn walk_cycles(n: usize) -> usize {
+    16 << n.div_ceil(2)
+}
+
 /// Both halves' subsets, sorted; serves any number of targets.
 pub(super) struct TwoPointer {
     low_candidates: Vec<i64>,

@@ -14,9 +14,10 @@ impl Bracket {
     /// Every key that a score can have.
     pub(super) const ALL: Self = Self { low: i32::MIN, high: i32::MAX - 1 };
 
-    /// This key alone.
+    /// This key alone; of `i32::MIN`, which only a NaN has, the next one.
     pub(super) fn single(key: i32) -> Self {
-        Self { low: key - 1, high: key }
+        let high = key.max(i32::MIN + 1);
+        Self { low: high - 1, high }
     }
 
     /// Whether it holds one key only.
@@ -37,8 +38,8 @@ impl Bracket {
         Self::around(sample, expected, (deviations * deviation) as usize + 2)
     }
 
-    /// Guesses it from a key said to be near the threshold: 1/128 of the scores on either side. `None` when the
-    /// sample shows that the key is far off.
+    /// Guesses the bracket from a key said to be near the threshold: 1/128 of the scores on either side. `None` when the sample
+    /// shows that the key is far off. The key may be any integer.
     pub(super) fn from_hint(sample: &mut [i32], keep: usize, len: usize, hint: i32) -> Option<Self> {
         let above = sample.iter().filter(|&&key| key > hint).count();
         let equal = sample.iter().filter(|&&key| key == hint).count();
@@ -78,11 +79,7 @@ impl Bracket {
             Some(_) => low,
             None => i32::MAX,
         };
-        if high > low.saturating_add(1) {
-            Self { low, high: high - 1 }
-        } else {
-            Self::single(high.max(i32::MIN + 1))
-        }
+        if high > low.saturating_add(1) { Self { low, high: high - 1 } } else { Self::single(high) }
     }
 }
 

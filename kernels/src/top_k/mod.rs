@@ -1,43 +1,36 @@
 //! The exact k largest of n scores, as a packed mask.
 //!
-//! **Purpose.** Edge-popup removes, in each layer and each step, the int(s · n) weights of lowest |score|: a selection
-//! among all scores whose only output is one bit each. Sorting or partitioning moves 4n to 8n bytes several times; the
-//! selection proper needs to read the scores once.
+//! Edge-popup removes the int(s · n) weights of lowest |score| in each layer and step. The output is one bit per score, so the
+//! selection has to read the scores only once; sorting or partitioning moves 4n to 8n bytes several times.
 //!
 //! **Order.** Scores are compared by (key, index). The key is an integer that orders as |score| or as the score does
-//! ([`Order`]); of equal keys the one at the lower index is removed first. No two scores are equal in this order, so the
-//! k largest are one set, whatever the instruction set, the number of threads or the hint.
+//! ([`Order`]); of equal keys the lower index is removed first. No two scores are equal in this order, so the k largest are
+//! one set, on every instruction set, with every thread count and every hint. No comparison is one of floats: the host's
+//! floating-point environment cannot change it.
 //!
-//! **Method.** As Floyd and Rivest (1975, "Expected time bounds for selection"), with one pass:
-//! 1. *Bracket*: two order statistics of a small sample enclose the threshold key with 2.5 standard deviations on either
-//!    side; with the threshold of an earlier call the bracket lies around that, and is narrower.
+//! **Method.** Floyd and Rivest (1975, "Expected time bounds for selection"), with one pass:
+//! 1. *Bracket*: two order statistics of a sample of n^⅔ keys enclose the threshold with 2.5 standard deviations on either
+//!    side. The threshold of an earlier call gives a narrower bracket.
 //! 2. *Split*: one pass writes the mask of the scores above the bracket and collects the few (1 to 4 %) inside.
 //! 3. *Settle*: the exact threshold is found among those, and their bits are set.
 //!
-//! A pass that shows the bracket to be wrong narrows the range that the threshold can lie in, and the next guess is
-//! taken from there: hint, sample, another sample, and then a histogram of the key bits, which cannot miss. A key shared by
-//! many scores becomes a bracket of its own, where only counting is left to do. So the time is linear for all inputs. The
-//! samples' places are fixed, so that the same input takes the same time: scores made to differ at just these places cost
-//! the passes of two wrong guesses and the histogram, and take several times as long.
+//! A pass that shows a bracket to be wrong narrows the range of the threshold. The guesses are, in turn: the hint, a sample,
+//! another sample, a histogram of the keys, which cannot miss. A key shared by many scores becomes a bracket of its own, where
+//! counting suffices. Time is linear for all inputs; scores built to mislead both samples take several times as long.
 //!
-//! **Cost.** The pass reads 4 bytes and writes 1/8 byte per score. At n = 392,000 on one Zen 4 core: pass 0.07 ns per
-//! score, gathering 3 % of the scores 0.03, the sample of 5,400 keys 0.05, settling 0.06 (1.8 ns per candidate); together
-//! 0.21, of which a mere read is 0.04. With a hint: 0.14. All but the pass grow with n^⅔: at 10 M, 0.2, and memory sets
-//! the pace.
-
-use thiserror::Error;
+//! **Cost.** The pass reads 4 bytes and writes 1/8 byte per score. Figures: docs/tuning.md, "Top-k".
 
 mod bracket;
 mod histogram;
 mod keys;
 mod search;
 mod split;
-mod structured;
 #[cfg(test)]
 mod tests;
 
+use crate::error::KernelError;
+
 pub use search::Selector;
-pub use structured::keep_n_of_m;
 
 /// What scores are ordered by. Equal keys are ordered by index: of two, the one at the higher index counts as larger,
 /// so that the lower index is removed first.
@@ -77,8 +70,8 @@ impl Selection {
         Self { keep, order, smallest: true, hint: None }
     }
 
-    /// The same, starting from the threshold of an earlier selection. The result is the same whatever it is; when the
-    /// scores have moved little since, it takes about a third less time.
+    /// The same, starting from the threshold of an earlier selection. No threshold changes the result; where the scores have
+    /// moved little since, the selection takes about a third less time.
     ///
     /// ```
     /// use slth_kernels::{Engine, PackedMask, top_k::{Order, Selection, Selector}};
@@ -101,8 +94,8 @@ impl Selection {
     }
 }
 
-/// Where a selection has cut the order by (key, index): at the first score of the upper part, which is the smallest one
-/// kept by [`Selection::largest`], or the smallest one removed by [`Selection::smallest`].
+/// Where a selection has cut the order by (key, index): at the first score of the upper part. That is the smallest score kept by
+/// [`Selection::largest`], or the smallest one removed by [`Selection::smallest`].
 ///
 /// ```
 /// use slth_kernels::{Engine, PackedMask, top_k::{Order, Selector}};
@@ -121,6 +114,9 @@ pub struct Threshold {
 }
 
 impl Threshold {
+    /// Length of [`to_bytes`](Self::to_bytes).
+    pub const BYTES: usize = 12;
+
     /// The score at the cut, in [`Order::Magnitude`] its magnitude; `None` when nothing lies above the cut.
     pub fn value(self) -> Option<f32> {
         self.rank.map(|rank| keys::score(self.order, keys::unrank(rank).0))
@@ -130,58 +126,64 @@ impl Threshold {
     pub fn index(self) -> Option<usize> {
         self.rank.map(|rank| keys::unrank(rank).1 as usize)
     }
+
+    /// This threshold as bytes, the same on every machine: a version (1), the order (0: magnitude, 1: signed), whether there is a
+    /// score (0 or 1), a zero; then, little-endian, the score as an `f32` and its index as a `u32`, both 0 where there is none.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let order = match self.order {
+            Order::Magnitude => 0,
+            Order::Signed => 1,
+        };
+        let mut bytes = [0; Self::BYTES];
+        bytes[..3].copy_from_slice(&[VERSION, order, u8::from(self.rank.is_some())]);
+        if let Some((key, index)) = self.rank.map(keys::unrank) {
+            bytes[4..8].copy_from_slice(&keys::score(self.order, key).to_bits().to_le_bytes());
+            bytes[8..].copy_from_slice(&index.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The threshold that [`to_bytes`](Self::to_bytes) gave these bytes. Bytes from elsewhere are refused or are a threshold of
+    /// some scores, which as a hint changes no result.
+    ///
+    /// ```
+    /// use slth_kernels::{Engine, PackedMask, top_k::{Order, Selector, Threshold}};
+    /// let mut mask = PackedMask::none_kept(3);
+    /// let scores = [0.5, -2.0, 0.1];
+    /// let threshold = Selector::default().keep_largest(Engine::serial(), &scores, 2, Order::Magnitude, &mut mask)?;
+    /// assert_eq!(Threshold::from_bytes(&threshold.to_bytes()), Ok(threshold));
+    /// assert!(Threshold::from_bytes(b"no threshold").is_err());
+    /// # Ok::<(), slth_kernels::KernelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Malformed`](KernelError::Malformed) when `to_bytes` gives these bytes for no threshold.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, KernelError> {
+        Self::parse(bytes).ok_or(KernelError::Malformed { what: "threshold" })
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let &[VERSION, order, present, 0, s0, s1, s2, s3, i0, i1, i2, i3] = bytes else { return None };
+        let order = match order {
+            0 => Order::Magnitude,
+            1 => Order::Signed,
+            _ => return None,
+        };
+        let (score, index) = (u32::from_le_bytes([s0, s1, s2, s3]), u32::from_le_bytes([i0, i1, i2, i3]));
+        let rank = match present {
+            0 if (score, index) == (0, 0) => None,
+            // Not a NaN, nor a negative magnitude, nor an index that no selection has.
+            1 if score << 1 <= (keys::INFINITE as u32) << 1
+                && (order == Order::Signed || score >> 31 == 0)
+                && index < u32::MAX =>
+            {
+                Some(keys::rank(keys::key_by(order, f32::from_bits(score)), index))
+            }
+            _ => return None,
+        };
+        Some(Self { order, rank })
+    }
 }
 
-/// Why a selection cannot be made.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum TopKError {
-    /// A score is not a number.
-    #[error("score {index} of layer {layer} is NaN")]
-    NotANumber {
-        /// Its layer; 0 in a selection over one slice.
-        layer: usize,
-        /// Its index in the layer.
-        index: usize,
-    },
-    /// More scores are to be kept than there are.
-    #[error("cannot keep {keep} of {len} scores")]
-    KeepTooLarge {
-        /// How many should be kept.
-        keep: usize,
-        /// How many there are.
-        len: usize,
-    },
-    /// The mask is over another number of weights than there are scores.
-    #[error("layer {layer} has {scores} scores, but a mask over {mask}")]
-    MaskLength {
-        /// Which layer; 0 in a selection over one slice.
-        layer: usize,
-        /// Number of scores.
-        scores: usize,
-        /// Length of the mask.
-        mask: usize,
-    },
-    /// There is not one mask for each layer.
-    #[error("{layers} layers of scores, but {masks} masks")]
-    MaskCount {
-        /// Number of layers.
-        layers: usize,
-        /// Number of masks.
-        masks: usize,
-    },
-    /// Indices do not fit 32 bits.
-    #[error("{len} scores are more than the 2^32 - 1 that can be selected from")]
-    TooManyScores {
-        /// How many there are.
-        len: usize,
-    },
-    /// The scores cannot be divided into groups of this size.
-    #[error("cannot divide {len} scores into groups of {group}; the size must divide it, and be 1 to 64")]
-    GroupSize {
-        /// Scores in a group.
-        group: usize,
-        /// How many scores there are.
-        len: usize,
-    },
-}
+/// The first of a threshold's bytes.
+const VERSION: u8 = 1;

@@ -1,31 +1,47 @@
 //! The selection itself: guess, split, settle.
 
+use crate::arch::float_env;
 use crate::engine::Engine;
+use crate::error::KernelError;
 use crate::mask::PackedMask;
 use crate::top_k::bracket::{self, Bracket};
 use crate::top_k::histogram::Histogram;
 use crate::top_k::keys::{key_by, rank, unrank};
-use crate::top_k::split::{Count, DropFirst, Found, Gather, Split, WORD};
-use crate::top_k::{Order, Selection, Threshold, TopKError};
+use crate::top_k::split::{Count, Counts, DropFirst, Gather, Split, WORD};
+use crate::top_k::{Order, Selection, Threshold};
 
-/// Keys sampled with a hint. It is only asked how dense the scores are around the hint.
+/// Keys sampled with a hint. The sample only tells how dense the scores are around the hint.
 const HINT_SAMPLE: usize = 1024;
 
 /// Half the width of the bracket, in standard deviations of the rank in the sample: one guess in 80 misses.
 const DEVIATIONS: f64 = 2.5;
 
-/// The same for the second guess, for scores that are alike where they stand together, as in the rows of a matrix: a
-/// sample says less about these than its size promises. It comes from other places than the first.
+/// The same for the second guess, for scores that are alike where they stand together, as in the rows of a matrix: a sample says
+/// less about these than its size promises. The second sample comes from other places than the first.
 const WIDE_DEVIATIONS: f64 = 10.0;
 pub(super) const SECOND_SALT: u32 = 0x0100_0000;
 
 /// Up to this many candidates are sorted out by comparing; more go through a histogram first.
 const SMALL: usize = 512;
 
-/// Keys sampled to find the bracket: n^⅔, which balances the cost of the sample with that of the candidates.
+/// Keys sampled to find the bracket: about n^⅔, which balances the cost of the sample with that of the candidates. By integers:
+/// the platform's cube root may differ in its last bit.
 pub(super) fn sample_size(len: usize) -> usize {
-    (len as f64).cbrt().powi(2) as usize
+    // ⌊len^⅓⌋, bit by bit; no length of 32 bits has a root of 2¹¹.
+    let root = (0..11).rev().fold(0_u64, |root, bit| {
+        let next = root | 1 << bit;
+        if next.pow(3) <= len as u64 { next } else { root }
+    });
+    (root * root) as usize
 }
+
+/// Clock cycles of a pass over so many scores: 0.6 a score.
+fn pass_cycles(len: usize) -> usize {
+    len / 5 * 3
+}
+
+/// Clock cycles that setting a candidate's bit takes.
+const CANDIDATE_CYCLES: usize = 4;
 
 /// Most candidates that are collected from `len` scores.
 fn candidate_limit(len: usize) -> usize {
@@ -33,8 +49,8 @@ fn candidate_limit(len: usize) -> usize {
 }
 
 /// Selects the largest (or smallest) scores; keeps its scratch memory between calls: half as many bytes as the scores of
-/// one layer, up to four times as many for more than eight layers. A call like an earlier one (layers of the same lengths, as
-/// many threads) allocates nothing, nor does one on a single layer after one on a longer one.
+/// one layer, up to four times as many for more than eight layers. On one thread, a call like an earlier one (layers of the same
+/// lengths) allocates nothing, nor does a call on a single layer after one on a longer layer.
 ///
 /// ```
 /// use slth_kernels::{Backend, Engine, PackedMask, top_k::{Order, Selector}};
@@ -42,7 +58,7 @@ fn candidate_limit(len: usize) -> usize {
 /// let mut mask = PackedMask::none_kept(4);
 /// Selector::default().keep_largest(Engine::new(Backend::best()), &scores, 2, Order::Magnitude, &mut mask)?;
 /// assert_eq!(mask, PackedMask::from_fn(4, |i| i == 1 || i == 2)); // the tie removes index 0
-/// # Ok::<(), slth_kernels::top_k::TopKError>(())
+/// # Ok::<(), slth_kernels::KernelError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
@@ -58,7 +74,7 @@ struct Part {
     len: usize,
     /// Index of its first score, counted through all layers.
     index: u32,
-    found: Found,
+    counts: Counts,
     /// Ranks of the scores inside the bracket, then room.
     candidates: Vec<u64>,
     gathered: usize,
@@ -83,7 +99,7 @@ impl Selector {
         keep: usize,
         order: Order,
         mask: &mut PackedMask,
-    ) -> Result<Threshold, TopKError> {
+    ) -> Result<Threshold, KernelError> {
         self.select(engine, &[scores], Selection::largest(keep, order), core::slice::from_mut(mask))
     }
 
@@ -114,16 +130,18 @@ impl Selector {
         layers: &[&[f32]],
         selection: Selection,
         masks: &mut [PackedMask],
-    ) -> Result<Threshold, TopKError> {
+    ) -> Result<Threshold, KernelError> {
         let len = check(layers, selection, masks)?;
+        let engine = engine.for_work(pass_cycles(len));
         let keep = if selection.smallest { len - selection.keep } else { selection.keep };
         let parts = self.divide(engine, layers, len);
         let Self { sample, parts: all, histogram, finalists } = self;
         let parts = &mut all[..parts];
         let order = selection.order;
-        let mut search =
-            Search { engine, layers, masks, len, keep, order, parts, sample, histogram, finalists };
-        let rank = search.run(selection.hint.filter(|hint| hint.order == selection.order));
+        let mut job = Job { engine, layers, masks, len, keep, order, parts, sample, histogram, finalists };
+        let hint = selection.hint.filter(|hint| hint.order == selection.order);
+        // Guesses are made of floats. No guess changes the result, but a host may have made inexact ones trap.
+        let rank = float_env::with_default(|| job.run(hint));
         let rank = rank.inspect_err(|_| masks.iter_mut().for_each(|mask| mask.words_mut().fill(0)))?;
         if selection.smallest {
             masks.iter_mut().for_each(PackedMask::invert);
@@ -160,28 +178,28 @@ impl Selector {
 }
 
 /// Checks the arguments; returns the number of scores.
-fn check(layers: &[&[f32]], selection: Selection, masks: &[PackedMask]) -> Result<usize, TopKError> {
+fn check(layers: &[&[f32]], selection: Selection, masks: &[PackedMask]) -> Result<usize, KernelError> {
     if layers.len() != masks.len() {
-        return Err(TopKError::MaskCount { layers: layers.len(), masks: masks.len() });
+        return Err(KernelError::MaskCount { layers: layers.len(), masks: masks.len() });
     }
     for (layer, (scores, mask)) in layers.iter().zip(masks).enumerate() {
         if scores.len() != mask.len() {
-            return Err(TopKError::MaskLength { layer, scores: scores.len(), mask: mask.len() });
+            return Err(KernelError::MaskLength { layer, scores: scores.len(), mask: mask.len() });
         }
     }
     let len = layers.iter().fold(0, |len: usize, scores| len.saturating_add(scores.len()));
     if u32::try_from(len).is_err() {
-        return Err(TopKError::TooManyScores { len });
+        return Err(KernelError::TooManyScores { len });
     }
     if selection.keep > len {
-        return Err(TopKError::KeepTooLarge { keep: selection.keep, len });
+        return Err(KernelError::KeepTooLarge { keep: selection.keep, len });
     }
     Ok(len)
 }
 
 /// One selection of the `keep` largest of `len` scores.
-struct Search<'a> {
-    engine: Engine,
+struct Job<'a> {
+    engine: Engine<'a>,
     layers: &'a [&'a [f32]],
     masks: &'a mut [PackedMask],
     len: usize,
@@ -193,9 +211,9 @@ struct Search<'a> {
     finalists: &'a mut Vec<u64>,
 }
 
-impl Search<'_> {
+impl Job<'_> {
     /// Writes the masks and returns the rank of the threshold, `None` when nothing is kept.
-    fn run(&mut self, hint: Option<Threshold>) -> Result<Option<u64>, TopKError> {
+    fn run(&mut self, hint: Option<Threshold>) -> Result<Option<u64>, KernelError> {
         if self.keep == 0 {
             self.split(Bracket::single(i32::MAX))?;
             return Ok(None);
@@ -279,26 +297,26 @@ impl Search<'_> {
 
     /// Writes the masks of the scores above the bracket, counts these and those inside, and collects the latter if there
     /// is room.
-    fn split(&mut self, bracket: Bracket) -> Result<(usize, usize), TopKError> {
+    fn split(&mut self, bracket: Bracket) -> Result<(usize, usize), KernelError> {
         let (engine, order) = (self.engine, self.order);
-        self.for_each_part(|(scores, words, part)| {
+        self.for_each_part(engine, |(scores, words, part)| {
             let index = part.index;
             if bracket.is_single() {
                 let pass = Split { scores, words, index, order, bracket, visitor: Count };
-                part.found = engine.backend().run(pass).0;
+                part.counts = engine.backend().run(pass).0;
             } else {
                 let visitor = Gather { ranks: &mut part.candidates, found: 0 };
                 let pass = Split { scores, words, index, order, bracket, visitor };
-                let (found, gather) = engine.backend().run(pass);
-                part.found = found;
+                let (counts, gather) = engine.backend().run(pass);
+                part.counts = counts;
                 part.gathered = gather.found;
             }
         });
         let parts = &*self.parts;
-        if parts.iter().any(|part| part.found.has_nan) {
+        if parts.iter().any(|part| part.counts.has_nan) {
             return Err(self.first_nan());
         }
-        Ok(parts.iter().fold((0, 0), |sum, part| (sum.0 + part.found.above, sum.1 + part.found.inside)))
+        Ok(parts.iter().fold((0, 0), |sum, part| (sum.0 + part.counts.above, sum.1 + part.counts.inside)))
     }
 
     /// The threshold is the `nth` largest of the candidates: finds it and keeps the candidates from it on.
@@ -319,7 +337,8 @@ impl Search<'_> {
         }
         let at = finalists.len() - nth;
         let threshold = *finalists.select_nth_unstable(at).1;
-        self.for_each_part(|(_, words, part)| {
+        let engine = self.engine.for_work(self.gathered() * CANDIDATE_CYCLES);
+        self.for_each_part(engine, |(_, words, part)| {
             for &rank in &part.candidates[..part.gathered] {
                 let at = unrank(rank).1.wrapping_sub(part.index) as usize;
                 words[at / WORD] |= u64::from(rank >= threshold) << (at % WORD);
@@ -332,11 +351,11 @@ impl Search<'_> {
     fn settle_ties(&mut self, key: i32, drop: usize) -> u64 {
         let mut rest = drop;
         for part in &mut *self.parts {
-            part.drop = rest.min(part.found.inside);
+            part.drop = rest.min(part.counts.inside);
             rest -= part.drop;
         }
         let (engine, order, bracket) = (self.engine, self.order, Bracket::single(key));
-        self.for_each_part(|(scores, words, part)| {
+        self.for_each_part(engine, |(scores, words, part)| {
             let visitor = DropFirst { drop: part.drop, kept: None };
             let pass = Split { scores, words, index: part.index, order, bracket, visitor };
             part.first_kept = engine.backend().run(pass).1.kept;
@@ -349,62 +368,49 @@ impl Search<'_> {
         self.parts.iter().map(|part| part.gathered).sum()
     }
 
-    fn first_nan(&self) -> TopKError {
+    fn first_nan(&self) -> KernelError {
         let position = |scores: &[f32]| scores.iter().position(|score| score.is_nan());
         let found =
             self.layers.iter().enumerate().find_map(|(layer, scores)| Some((layer, position(scores)?)));
         let (layer, index) = found.expect("a pass has seen it");
-        TopKError::NotANumber { layer, index }
+        KernelError::NotANumber { layer, index }
     }
 
-    /// Calls `work` for each part, with its scores and its words of the masks; on rayon's pool if the engine says so.
-    fn for_each_part(&mut self, work: impl Fn(Piece) + Sync) {
-        let side_by_side = self.engine.threads() > 1 && self.parts.len() <= MOST_NESTED;
-        let pieces = pieces(self.layers, self.masks, self.parts);
-        if side_by_side { each(self.engine, pieces, &work) } else { pieces.for_each(work) }
+    /// Calls `work` for each part, with its scores and its words of the masks.
+    fn for_each_part(&mut self, engine: Engine, work: impl Fn(Piece) + Sync) {
+        let mut layers = self.layers.iter().copied().zip(self.masks.iter_mut().map(PackedMask::words_mut));
+        let (mut scores, mut words): (&[f32], &mut [u64]) = (&[], &mut []);
+        let pieces = self.parts.iter_mut().map(move |part| {
+            while scores.is_empty() {
+                (scores, words) = layers.next().expect("each part is of a layer");
+            }
+            let (piece, rest) = scores.split_at(part.len);
+            let (piece_words, rest_words) = core::mem::take(&mut words).split_at_mut(part.len.div_ceil(WORD));
+            (scores, words) = (rest, rest_words);
+            (piece, piece_words, part)
+        });
+        engine.for_each(pieces, work);
     }
 }
 
 /// A part with its scores and its words of the masks.
 type Piece<'a> = (&'a [f32], &'a mut [u64], &'a mut Part);
 
-/// The parts, which follow the layers' scores in order.
-fn pieces<'a>(
-    layers: &'a [&'a [f32]],
-    masks: &'a mut [PackedMask],
-    parts: &'a mut [Part],
-) -> impl Iterator<Item = Piece<'a>> + Send {
-    let mut layers = layers.iter().copied().zip(masks.iter_mut().map(PackedMask::words_mut));
-    let (mut scores, mut words): (&[f32], &mut [u64]) = (&[], &mut []);
-    parts.iter_mut().map(move |part| {
-        while scores.is_empty() {
-            (scores, words) = layers.next().expect("each part is of a layer");
-        }
-        let (piece, rest) = scores.split_at(part.len);
-        let (piece_words, rest_words) = core::mem::take(&mut words).split_at_mut(part.len.div_ceil(WORD));
-        (scores, words) = (rest, rest_words);
-        (piece, piece_words, part)
-    })
-}
-
-/// Most pieces that are worked on side by side: each nests one deeper on the stack.
-const MOST_NESTED: usize = 1024;
-
-/// Calls `work` for each piece: by nested joins, which unlike a scope's tasks allocate nothing.
-fn each<'a>(
-    engine: Engine,
-    mut pieces: impl Iterator<Item = Piece<'a>> + Send,
-    work: &(impl Fn(Piece<'a>) + Sync),
-) {
-    if let Some(first) = pieces.next() {
-        engine.join(|| work(first), || each(engine, pieces, work));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Backend;
+
+    #[test]
+    fn samples_have_the_square_of_the_cube_root() {
+        assert_eq!([0, 1, 7, 8, 26, 27, 999, 1000].map(sample_size), [0, 1, 1, 4, 4, 9, 81, 100]);
+        for root in [2_u64, 3, 10, 73, 1000, 1625] {
+            let cube = root.pow(3) as usize;
+            assert_eq!(sample_size(cube) as u64, root * root);
+            assert_eq!(sample_size(cube - 1) as u64, (root - 1) * (root - 1));
+        }
+        assert_eq!(sample_size(u32::MAX as usize), 1625 * 1625);
+    }
 
     #[test]
     fn warm_calls_reuse_the_memory() {

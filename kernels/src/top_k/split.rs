@@ -60,8 +60,8 @@ impl Visitor for Gather<'_> {
 
 /// Sets `place` to the rank, by halves.
 ///
-/// In one piece it would be a vector of them: the compiler then replaces four trailing zero counts and loads by an
-/// emulation and a gather, and the pass takes 0.14 instead of 0.11 ns per score.
+/// Of whole ranks the compiler makes a vector, and replaces four trailing-zero counts and loads by an emulation and a gather:
+/// slower (docs/tuning.md, "Top-k").
 #[inline(always)]
 fn write_rank(place: &mut u64, key: i32, index: u32) {
     const HIGH: usize = cfg!(target_endian = "little") as usize;
@@ -107,9 +107,9 @@ pub(super) struct Split<'a, V> {
     pub(super) visitor: V,
 }
 
-/// What the pass found.
+/// How many scores lie where.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Found {
+pub(super) struct Counts {
     /// Number of scores above the bracket.
     pub(super) above: usize,
     /// Number of scores inside.
@@ -118,10 +118,10 @@ pub(super) struct Found {
 }
 
 impl<V: Visitor> Kernel for Split<'_, V> {
-    type Out = (Found, V);
+    type Out = (Counts, V);
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> (Found, V) {
+    fn run<S: Simd>(self, s: S) -> (Counts, V) {
         match self.order {
             Order::Magnitude => self.pass::<S, false>(s),
             Order::Signed => self.pass::<S, true>(s),
@@ -131,17 +131,17 @@ impl<V: Visitor> Kernel for Split<'_, V> {
 
 impl<V: Visitor> Split<'_, V> {
     #[inline(always)]
-    fn pass<S: Simd, const SIGNED: bool>(mut self, s: S) -> (Found, V) {
+    fn pass<S: Simd, const SIGNED: bool>(mut self, s: S) -> (Counts, V) {
         let (blocks, tail) = self.scores.as_chunks::<WORD>();
         let (words, last) = self.words.split_at_mut(blocks.len());
         let mut index = self.index;
         let mut worst = s.splat_i32(0);
-        let mut found = Found::default();
+        let mut counts = Counts::default();
         for (block, word) in blocks.iter().zip(words) {
             let (upper, lower) = compare::<S, SIGNED>(s, block, self.bracket, &mut worst);
             let inside = lower & !upper;
-            found.above += upper.count_ones() as usize;
-            found.inside += inside.count_ones() as usize;
+            counts.above += upper.count_ones() as usize;
+            counts.inside += inside.count_ones() as usize;
             *word = upper | self.visitor.take::<SIGNED>(block, index, inside);
             index = index.wrapping_add(WORD as u32);
         }
@@ -151,12 +151,12 @@ impl<V: Visitor> Split<'_, V> {
             let valid = u64::MAX >> (WORD - tail.len());
             let (upper, lower) = compare::<S, SIGNED>(s, &block, self.bracket, &mut worst);
             let inside = lower & !upper & valid;
-            found.above += (upper & valid).count_ones() as usize;
-            found.inside += inside.count_ones() as usize;
+            counts.above += (upper & valid).count_ones() as usize;
+            counts.inside += inside.count_ones() as usize;
             *word = upper & valid | self.visitor.take::<SIGNED>(&block, index, inside);
         }
-        found.has_nan = s.mask_bits(s.gt_i32(worst, s.splat_i32(INFINITE))) != 0;
-        (found, self.visitor)
+        counts.has_nan = s.mask_bits(s.gt_i32(worst, s.splat_i32(INFINITE))) != 0;
+        (counts, self.visitor)
     }
 }
 
@@ -198,9 +198,8 @@ fn compare_vector<S: Simd, const SIGNED: bool>(
     worst: &mut S::I32,
 ) -> (S::Mask, S::Mask) {
     let (keys, magnitudes) = keys::<S, SIGNED>(s, scores);
-    // Left to itself the compiler puts the maxima of a word off until after the visitor, and spills the word's scores for it:
-    // 16 accesses to an unaligned stack in each step, by which the pass took half as long again in the one process of 256
-    // where one of them lay across the end of a page.
-    *worst = s.here(s.max_i32(*worst, magnitudes));
+    // Otherwise the compiler delays the maxima of a word until after the visitor and spills the word's scores, which is slow
+    // where the stack crosses a page (docs/tuning.md, "Top-k").
+    *worst = s.schedule_barrier(s.max_i32(*worst, magnitudes));
     (s.gt_i32(keys, high), s.gt_i32(keys, low))
 }

@@ -3,7 +3,7 @@ use rand::SeedableRng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::*;
-use crate::{Backend, Engine, PackedMask};
+use crate::{Backend, Engine, KernelError, PackedMask};
 
 /// The definition: all (key, index) sorted, the last `keep` kept.
 fn oracle(scores: &[f32], keep: usize, order: Order) -> PackedMask {
@@ -18,7 +18,7 @@ fn oracle(scores: &[f32], keep: usize, order: Order) -> PackedMask {
     mask
 }
 
-fn engines() -> impl Iterator<Item = Engine> {
+fn engines() -> impl Iterator<Item = Engine<'static>> {
     Backend::available().into_iter().map(Engine::new)
 }
 
@@ -127,28 +127,22 @@ fn scores_that_hide_from_the_samples() {
     }
 }
 
+/// Enough that threads share a pass over them.
+const MANY: usize = 300_000;
+
 #[test]
-#[cfg(feature = "rayon")]
 fn threads_change_nothing() {
-    let scores = random(300_000);
+    let scores = random(MANY);
     let ties: Vec<f32> = scores.iter().map(|x| (x * 4.0).round()).collect();
     for scores in [scores, ties] {
         for keep in [1, 30_000, 150_000, 299_999] {
             let expected = oracle(&scores, keep, Order::Magnitude);
-            for threads in [1, 2, 3, 7] {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                for engine in engines() {
+            for engine in engines() {
+                for threads in [1, 2, 3, 7] {
+                    let engine = engine.with_threads(threads);
                     let mut mask = PackedMask::none_kept(scores.len());
-                    let mut select = || {
-                        Selector::default().keep_largest(
-                            engine.parallel(),
-                            &scores,
-                            keep,
-                            Order::Magnitude,
-                            &mut mask,
-                        )
-                    };
-                    pool.install(&mut select).unwrap();
+                    let mut selector = Selector::default();
+                    selector.keep_largest(engine, &scores, keep, Order::Magnitude, &mut mask).unwrap();
                     assert_eq!(mask, expected, "{engine:?} {threads} threads, keep {keep}");
                 }
             }
@@ -158,14 +152,14 @@ fn threads_change_nothing() {
 
 #[test]
 fn layers_are_one_slice() {
-    let scores: Vec<f32> = random(100_003).iter().map(|x| (x * 1000.0).round()).collect();
-    let cuts = [0, 0, 1, 64, 700, 700, 50_001, 100_003];
+    let scores: Vec<f32> = random(MANY).iter().map(|x| (x * 1000.0).round()).collect();
+    let cuts = [0, 0, 1, 64, 700, 700, 150_001, MANY];
     let layers: Vec<&[f32]> = cuts.windows(2).map(|cut| &scores[cut[0]..cut[1]]).collect();
     let mut selector = Selector::default();
-    for keep in [0, 1, 999, 50_000, 100_003] {
+    for keep in [0, 999, 150_000, MANY] {
         let expected = oracle(&scores, keep, Order::Signed);
         for engine in engines() {
-            for engine in [engine, engine.parallel()] {
+            for engine in [engine, engine.with_threads(3)] {
                 let mut masks: Vec<_> = layers.iter().map(|l| PackedMask::all_kept(l.len())).collect();
                 let selection = Selection::largest(keep, Order::Signed);
                 let threshold = selector.select(engine, &layers, selection, &mut masks).unwrap();
@@ -187,12 +181,12 @@ fn refuses() {
                     let mut scores = random(1000);
                     (scores[999], scores[321]) = (nan, nan);
                     let error = selector.keep_largest(engine, &scores, keep, order, &mut mask);
-                    assert_eq!(error, Err(TopKError::NotANumber { layer: 0, index: 321 }));
+                    assert_eq!(error, Err(KernelError::NotANumber { layer: 0, index: 321 }));
                     let (a, b) = scores.split_at(300);
                     let mut masks = [PackedMask::all_kept(300), PackedMask::all_kept(700)];
                     let selection = Selection::smallest(keep, order);
                     let error = selector.select(engine, &[a, b], selection, &mut masks);
-                    assert_eq!(error, Err(TopKError::NotANumber { layer: 1, index: 21 }));
+                    assert_eq!(error, Err(KernelError::NotANumber { layer: 1, index: 21 }));
                     assert_eq!(masks[0].kept() + masks[1].kept(), 0);
                 }
             }
@@ -200,54 +194,117 @@ fn refuses() {
         let mut keep = |scores: &[f32], keep| {
             selector.keep_largest(engine, scores, keep, Order::Signed, &mut PackedMask::none_kept(3))
         };
-        assert_eq!(keep(&[0.0; 3], 4), Err(TopKError::KeepTooLarge { keep: 4, len: 3 }));
-        assert_eq!(keep(&[0.0; 2], 1), Err(TopKError::MaskLength { layer: 0, scores: 2, mask: 3 }));
+        assert_eq!(keep(&[0.0; 3], 4), Err(KernelError::KeepTooLarge { keep: 4, len: 3 }));
+        assert_eq!(keep(&[0.0; 2], 1), Err(KernelError::MaskLength { layer: 0, scores: 2, mask: 3 }));
         let none = Selection::largest(0, Order::Signed);
         let error = selector.select(engine, &[&[1.0]], none, &mut []);
-        assert_eq!(error, Err(TopKError::MaskCount { layers: 1, masks: 0 }));
+        assert_eq!(error, Err(KernelError::MaskCount { layers: 1, masks: 0 }));
         assert_eq!(selector.select(engine, &[], none, &mut []).unwrap().value(), None);
     }
 }
 
+/// Denormals count, and nothing depends on the thread that calls, or on those that help.
 #[test]
-fn groups_match_the_oracle() {
-    for group in [1, 2, 3, 4, 5, 7, 8, 16, 31, 32, 33, 63, 64] {
-        for groups in [0, 1, 2, 15, 16, 17, 100, 4097] {
-            let scores: Vec<f32> = random(group * groups).iter().map(|x| (x * 4.0).round()).collect();
-            let keep = (group * 7 + 3) % (group + 1);
-            for order in [Order::Magnitude, Order::Signed] {
-                let expected: Vec<bool> = scores
-                    .chunks(group)
-                    .flat_map(|group| oracle(group, keep, order).iter().collect::<Vec<_>>())
-                    .collect();
-                for engine in engines() {
-                    for engine in [engine, engine.parallel()] {
-                        let mut mask = PackedMask::all_kept(scores.len());
-                        keep_n_of_m(engine, &scores, keep, group, order, &mut mask).unwrap();
-                        assert!(
-                            mask.iter().eq(expected.iter().copied()),
-                            "{engine:?} {order:?} {keep}:{group} {groups} groups"
-                        );
-                    }
-                }
+#[cfg(target_arch = "x86_64")]
+fn the_float_environment_of_the_host_changes_nothing() {
+    use crate::arch::float_env::{HOSTS, with_bits_of_host};
+    let denormal = |x: f32| f32::from_bits((x.abs() * 1e6) as u32).copysign(x);
+    let scores: Vec<f32> = random(MANY).into_iter().map(denormal).collect();
+    let keep = Selection::largest(MANY / 3, Order::Magnitude);
+    let run = |engine: Engine| {
+        let (mut selector, mut mask) = (Selector::default(), [PackedMask::none_kept(MANY)]);
+        let cold = selector.select(engine, &[&scores], keep, &mut mask);
+        let first = mask.clone();
+        let warm =
+            cold.clone().and_then(|hint| selector.select(engine, &[&scores], keep.near(hint), &mut mask));
+        (cold, first, warm, mask)
+    };
+    for engine in engines() {
+        let expected = run(engine);
+        assert_eq!(expected.1[0], oracle(&scores, MANY / 3, Order::Magnitude));
+        for bits in HOSTS {
+            for threads in [1, 2, 3] {
+                let found = with_bits_of_host(bits, || run(engine.with_threads(threads)));
+                assert_eq!(found, expected, "{engine:?} {threads} threads, {bits:#x}");
             }
         }
     }
 }
 
 #[test]
-fn groups_refuse() {
-    let mut mask = PackedMask::all_kept(8);
-    let mut select = |scores: &[f32], keep, group| {
-        keep_n_of_m(Engine::new(Backend::best()), scores, keep, group, Order::Magnitude, &mut mask)
-    };
-    assert_eq!(select(&[0.0; 8], 5, 4), Err(TopKError::KeepTooLarge { keep: 5, len: 4 }));
-    assert_eq!(select(&[0.0; 8], 1, 3), Err(TopKError::GroupSize { group: 3, len: 8 }));
-    assert_eq!(select(&[0.0; 8], 0, 0), Err(TopKError::GroupSize { group: 0, len: 8 }));
-    assert_eq!(select(&[0.0; 4], 1, 4), Err(TopKError::MaskLength { layer: 0, scores: 4, mask: 8 }));
-    let mut scores = [0.0; 8];
-    scores[6] = f32::NAN;
-    assert_eq!(select(&scores, 2, 4), Err(TopKError::NotANumber { layer: 0, index: 6 }));
+fn thresholds_survive_as_bytes() {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
+    for order in [Order::Magnitude, Order::Signed] {
+        let mut thresholds = vec![Threshold { order, rank: None }];
+        for score in [0.0, -0.0, 1.5, -1.5, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(1), f32::MAX] {
+            for index in [0, 7, u32::MAX - 1] {
+                thresholds
+                    .push(Threshold { order, rank: Some(keys::rank(keys::key_by(order, score), index)) });
+            }
+        }
+        for threshold in thresholds {
+            let bytes = threshold.to_bytes();
+            assert_eq!(Threshold::from_bytes(&bytes), Ok(threshold));
+            // Whatever else is taken gives the same bytes again, and a score of its order.
+            for _ in 0..2000 {
+                let mut other = bytes;
+                for _ in 0..rng.random_range(1..4) {
+                    other[rng.random_range(0..Threshold::BYTES)] =
+                        rng.random::<u8>() >> rng.random_range(0..8);
+                }
+                match Threshold::from_bytes(&other) {
+                    Ok(threshold) => {
+                        assert_eq!(threshold.to_bytes(), other);
+                        let negative = threshold.value().is_some_and(|value| value.is_sign_negative());
+                        assert!(!threshold.value().is_some_and(f32::is_nan));
+                        assert!(!negative || threshold.order == Order::Signed);
+                    }
+                    Err(error) => assert_eq!(error, KernelError::Malformed { what: "threshold" }),
+                }
+            }
+            for len in 0..Threshold::BYTES {
+                assert!(Threshold::from_bytes(&bytes[..len]).is_err());
+            }
+            assert!(Threshold::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
+        }
+    }
+    // The layout is a promise to those who keep the bytes.
+    let mut mask = PackedMask::none_kept(3);
+    let mut selector = Selector::default();
+    let threshold = selector.keep_largest(Engine::serial(), &[0.5, -1.5, 0.1], 1, Order::Signed, &mut mask);
+    assert_eq!(threshold.unwrap().to_bytes(), [1, 1, 1, 0, 0, 0, 0, 0x3f, 0, 0, 0, 0]);
+    let none = Threshold { order: Order::Magnitude, rank: None };
+    assert_eq!(none.to_bytes(), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+/// Keys at the ends of the integers, which are those of NaN, too.
+#[test]
+fn hints_of_any_key_change_nothing() {
+    let infinite = keys::INFINITE;
+    let mut extremes = vec![i32::MIN, i32::MIN + 1, -infinite - 2, -infinite - 1, -infinite, -1, 0, 1];
+    extremes.extend([infinite - 1, infinite, infinite + 1, i32::MAX - 1, i32::MAX]);
+    let constant = vec![f32::NEG_INFINITY; 3000];
+    let infinities: Vec<f32> =
+        (0..3000_u32).map(|i| [f32::INFINITY, f32::NEG_INFINITY][i as usize % 2]).collect();
+    let nans: Vec<f32> =
+        (0..3000_u32).map(|i| f32::from_bits(u32::MAX << 31 | i32::MAX as u32 >> (i % 2 * 9))).collect();
+    for scores in [random(3000), constant, infinities, nans] {
+        for order in [Order::Magnitude, Order::Signed] {
+            for keep in [1, 1500, 2999, 3000] {
+                let mut selector = Selector::default();
+                let mut mask = [PackedMask::none_kept(scores.len())];
+                let selection = Selection::largest(keep, order);
+                let cold = selector.select(Engine::serial(), &[&scores], selection, &mut mask);
+                let expected = mask.clone();
+                for &key in &extremes {
+                    let hint = Threshold { order, rank: Some(keys::rank(key, 5)) };
+                    let found =
+                        selector.select(Engine::serial(), &[&scores], selection.near(hint), &mut mask);
+                    assert_eq!((&found, &mask), (&cold, &expected), "{order:?} {keep} near {key}");
+                }
+            }
+        }
+    }
 }
 
 fn any_score() -> impl Strategy<Value = f32> {
@@ -258,6 +315,16 @@ fn any_score() -> impl Strategy<Value = f32> {
     ]
 }
 
+/// Of any key, or of one that is likely among the scores.
+fn any_hint() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        any::<u64>(),
+        (any_score(), any::<u32>(), -1_i32..=1).prop_map(|(score, index, away)| {
+            keys::rank(keys::key_by(Order::Signed, score).saturating_add(away), index)
+        }),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
@@ -265,5 +332,26 @@ proptest! {
         let keep = (share * scores.len() as f64) as usize;
         check(&scores, keep, Order::Magnitude);
         check(&scores, keep, Order::Signed);
+    }
+
+    /// A hint is any rank at all: where a threshold came from, nobody knows.
+    #[test]
+    fn hints_of_any_rank(
+        scores in prop::collection::vec(any_score(), 1..5000),
+        share in 0.0..=1.0_f64,
+        hints in prop::collection::vec(any_hint(), 1..20),
+        order in prop::sample::select(vec![Order::Magnitude, Order::Signed]),
+    ) {
+        let keep = (share * scores.len() as f64) as usize;
+        let expected = oracle(&scores, keep, order);
+        let mut selector = Selector::default();
+        let mut mask = [PackedMask::none_kept(scores.len())];
+        for rank in hints {
+            let selection = Selection::largest(keep, order).near(Threshold { order, rank: Some(rank) });
+            for engine in [Engine::serial(), Engine::new(Backend::scalar())] {
+                selector.select(engine, &[&scores], selection, &mut mask).unwrap();
+                prop_assert_eq!(&mask[0], &expected, "near {:x}", rank);
+            }
+        }
     }
 }

@@ -1,11 +1,99 @@
 //! Convolutions.
 
-use proptest::prelude::*;
-use slth_kernels::conv2d::{Shape, Workspace, forward, input_gradient, weight_gradient};
-use slth_kernels::masked_matmul::Activation;
-use slth_kernels::{MaskedWeights, Path};
+use std::fmt::Debug;
 
-use crate::support::{Guarded, assert_same, cases, density, everywhere, numbers, offset, size};
+use proptest::prelude::*;
+use slth_kernels::conv2d::{PackedConv2d, Shape, Workspace, forward, input_gradient, weight_gradient};
+use slth_kernels::{Activation, Epilogue, ImagesMut, ImagesRef, KernelError, MatMut, MatRef, PrepareOptions};
+
+use crate::support::{Canary, assert_same, cases, density, everywhere, numbers, size};
+
+/// Where images lie: the order of their axes (batch, channels, height, width) from the innermost on, a gap before each of
+/// them, and what comes first.
+#[derive(Clone, Copy, Debug)]
+struct Placing {
+    order: [usize; 4],
+    gaps: [usize; 4],
+    offset: usize,
+}
+
+/// Both usual layouts, and any other.
+fn placing() -> impl Strategy<Value = Placing> {
+    let order = prop_oneof![
+        2 => Just([0, 3, 2, 1]),
+        2 => Just([3, 2, 1, 0]),
+        1 => Just(vec![0, 1, 2, 3]).prop_shuffle().prop_map(|axes| [axes[0], axes[1], axes[2], axes[3]]),
+    ];
+    let gaps = prop_oneof![2 => Just([0; 4]), 1 => [0..4_usize, 0..4_usize, 0..4_usize, 0..4_usize]];
+    (order, gaps, 0..16_usize).prop_map(|(order, gaps, offset)| Placing { order, gaps, offset })
+}
+
+/// Images between and around canaries.
+#[derive(Clone)]
+struct Images {
+    memory: Vec<f32>,
+    start: usize,
+    sizes: [usize; 4],
+    strides: [usize; 4],
+}
+
+/// Canaries on either side: more than any vector or tile reaches.
+const GUARD: usize = 64;
+
+impl Images {
+    /// Canaries only, to be written over.
+    fn unset(sizes: [usize; 4], placing: Placing) -> Self {
+        let mut strides = [0; 4];
+        let mut stride = 1;
+        for (axis, gap) in placing.order.into_iter().zip(placing.gaps) {
+            stride += gap;
+            strides[axis] = stride;
+            stride *= sizes[axis].max(1);
+        }
+        let start = GUARD + placing.offset;
+        Self { memory: vec![f32::CANARY; start + stride + GUARD], start, sizes, strides }
+    }
+
+    /// These values, `[channels, height, width, batch]`.
+    fn of(sizes: [usize; 4], placing: Placing, values: &[f32]) -> Self {
+        let mut images = Self::unset(sizes, placing);
+        for (at, &value) in images.offsets().into_iter().zip(values) {
+            images.memory[at] = value;
+        }
+        images
+    }
+
+    fn offsets(&self) -> Vec<usize> {
+        let [batch, channels, height, width] = self.sizes;
+        let [image, plane, row, column] = self.strides;
+        let offset = |(c, y, x, n)| self.start + n * image + c * plane + y * row + x * column;
+        places(channels, height, width, batch).map(offset).collect()
+    }
+
+    fn get(&self) -> ImagesRef<'_> {
+        ImagesRef::new(&self.memory[self.start..], self.sizes, self.strides).unwrap()
+    }
+
+    fn get_mut(&mut self) -> ImagesMut<'_> {
+        ImagesMut::new(&mut self.memory[self.start..], self.sizes, self.strides).unwrap()
+    }
+
+    /// As `outputs` × `columns`, where they have one image and one row.
+    fn matrix(&mut self) -> MatMut<'_> {
+        let ([_, rows, _, cols], [_, row_stride, _, col_stride]) = (self.sizes, self.strides);
+        MatMut::new(&mut self.memory[self.start..], rows, cols, row_stride, col_stride).unwrap()
+    }
+
+    /// These values, and nothing written beside them.
+    #[track_caller]
+    fn assert_are(mut self, expected: &[f32], what: impl Debug) {
+        let offsets = self.offsets();
+        let found: Vec<_> = offsets.iter().map(|&at| self.memory[at]).collect();
+        assert_same(&found, expected, what);
+        offsets.into_iter().for_each(|at| self.memory[at] = f32::CANARY);
+        assert!(self.memory.into_iter().all(f32::is_canary), "written outside of a view");
+    }
+}
 
 /// The definition, gathered output by output.
 struct Oracle {
@@ -39,10 +127,16 @@ impl Oracle {
         self.y(self.shape.outputs, 0, 0, 0)
     }
 
-    /// Y: over i, then c, then j.
-    fn forward(&self, weights: &[Option<f32>], from: &[f32]) -> Vec<f32> {
+    /// Y: over i, then c, then j, from `old` on.
+    fn forward(
+        &self,
+        weights: &[Option<f32>],
+        from: &[f32],
+        old: &[f32],
+        epilogue: &Epilogue<'_>,
+    ) -> Vec<f32> {
         let Shape { channels, height, width, outputs, kernel, .. } = self.shape;
-        let mut all = vec![0.0_f32; self.y_len()];
+        let mut all = if epilogue.accumulate { old.to_vec() } else { vec![0.0; self.y_len()] };
         for (o, y, x, n) in places(outputs, self.shape.out_height(), self.shape.out_width(), self.batch) {
             let sum = &mut all[self.y(o, y, x, n)];
             for i in 0..kernel[0] {
@@ -54,6 +148,12 @@ impl Oracle {
                         *sum = weight.mul_add(from[self.x(c, from_y, from_x, n)], *sum);
                     }
                 }
+            }
+            if let Some(bias) = epilogue.bias {
+                *sum += bias[o];
+            }
+            if epilogue.activation == Activation::Relu {
+                *sum = if *sum > 0.0 { *sum } else { 0.0 };
             }
         }
         all
@@ -120,91 +220,136 @@ fn shape() -> impl Strategy<Value = (Shape, usize)> {
     })
 }
 
+fn input(shape: &Shape, batch: usize) -> [usize; 4] {
+    [batch, shape.channels, shape.height, shape.width]
+}
+
+fn output(shape: &Shape, batch: usize) -> [usize; 4] {
+    [batch, shape.outputs, shape.out_height(), shape.out_width()]
+}
+
+fn columns(shape: &Shape) -> usize {
+    shape.channels * shape.kernel[0] * shape.kernel[1]
+}
+
 proptest! {
     #![proptest_config(cases(48))]
 
     #[test]
     fn convolutions(
         (shape, batch) in shape(),
-        density in density(),
+        [first, density] in [density(), density()],
         numbers in numbers(),
-        relu in any::<bool>(),
-        offsets in [offset(), offset(), offset(), offset()],
+        [relu, biased, accumulate, keep_source] in any::<[bool; 4]>(),
+        planned in prop_oneof![Just(None), Just(Some(usize::MAX)), (0..70_usize).prop_map(Some)],
+        placings in [placing(), placing(), placing(), placing(), placing()],
     ) {
         let oracle = Oracle { shape, batch };
         let count = shape.weights().unwrap();
-        let of = |len, stream: u32| Guarded::of(&numbers.take(len, stream), offsets[stream as usize]);
-        let (weights, x, dy) = (of(count, 0), of(oracle.x_len(), 1), of(oracle.y_len(), 2));
-        let mask = density.mask(count);
-        let columns = count.checked_div(shape.outputs).unwrap_or(0);
-        let activation = if relu { Activation::Relu } else { Activation::Identity };
-        let relu_of = relu.then_some(&x[..]);
-        let results = |weights: &[Option<f32>]| {
-            let (mut y, mut dx) = (oracle.forward(weights, &x), oracle.input_gradient(weights, &dy));
-            if relu {
-                y.iter_mut().for_each(|y| *y = if *y > 0.0 { *y } else { 0.0 });
-                dx.iter_mut().zip(&x[..]).for_each(|(dx, &x)| *dx = if x > 0.0 { *dx } else { 0.0 });
-            }
-            (y, dx)
+        let columns = columns(&shape);
+        let lens = [count, oracle.x_len(), oracle.y_len(), oracle.y_len(), shape.outputs];
+        let mut stream = 0..;
+        let [weights, x, dy, old, bias] = lens.map(|len| numbers.take(len, stream.next().unwrap()));
+        let (first, mask) = (first.mask(count), density.mask(count));
+        let epilogue = Epilogue {
+            bias: biased.then_some(&bias[..]),
+            activation: if relu { Activation::Relu } else { Activation::Identity },
+            accumulate,
         };
         let all: Vec<_> = weights.iter().copied().map(Some).collect();
         let kept: Vec<_> = weights.iter().zip(mask.iter()).map(|(&w, keep)| keep.then_some(w)).collect();
-        let zeroed: Vec<_> = kept.iter().map(|w| w.or(Some(0.0))).collect();
-        let [all, kept, zeroed] = [all, kept, zeroed].map(|weights| results(&weights));
+        let [all, kept] = [all, kept].map(|weights| {
+            let mut dx = oracle.input_gradient(&weights, &dy);
+            if relu {
+                dx.iter_mut().zip(&x).for_each(|(dx, &x)| *dx = if x > 0.0 { *dx } else { 0.0 });
+            }
+            (oracle.forward(&weights, &x, &old, &epilogue), dx)
+        });
         let dw = oracle.weight_gradient(&dy, &x);
+        let (x_sizes, y_sizes) = (input(&shape, batch), output(&shape, batch));
+        let x_in = Images::of(x_sizes, placings[0], &x);
+        let dy_in = Images::of(y_sizes, placings[1], &dy);
+        let gate = Images::of(x_sizes, placings[4], &x);
+        let options = PrepareOptions::default().input_gradient(true).max_batch(planned.unwrap_or(batch));
+        // Weights in columns, too.
+        let in_columns: Vec<_> =
+            (0..count).map(|i| weights[i % shape.outputs * columns + i / shape.outputs]).collect();
+        let [by_rows, by_columns] = [
+            MatRef::row_major(&weights, shape.outputs, columns).unwrap(),
+            MatRef::col_major(&in_columns, shape.outputs, columns).unwrap(),
+        ];
         let mut workspace = Workspace::default();
         everywhere(|engine| {
             let space = &mut workspace;
-            let out = |len| Guarded::<f32>::unset(len, offsets[3]);
-            let layer = |path| {
-                let layer = MaskedWeights::new(engine, &weights, shape.outputs, columns).unwrap();
-                let mut layer = layer.with_path(path);
-                layer.set_mask(engine, &mask).unwrap();
-                layer
-            };
-            let (sparse, dense) = (layer(Path::Sparse), layer(Path::Dense));
-            for (filters, (y, dx)) in
-                [((&weights[..]).into(), &all), ((&sparse).into(), &kept), ((&dense).into(), &zeroed)]
-            {
-                let filters: slth_kernels::conv2d::Weights<'_> = filters;
-                let mut found = out(y.len());
-                forward(engine, &shape, filters, &x, batch, activation, &mut found, space).unwrap();
-                assert_same(&found, y, engine);
-                let mut found = out(dx.len());
-                input_gradient(engine, &shape, filters, &dy, batch, relu_of, &mut found, space).unwrap();
-                assert_same(&found, dx, engine);
+            let dense = PackedConv2d::prepare(engine, &shape, by_columns, None, &options).unwrap();
+            let lean = options.keep_source(keep_source);
+            let before = Some(if keep_source { &first } else { &mask });
+            let mut pruned = PackedConv2d::prepare(engine, &shape, by_rows, before, &lean).unwrap();
+            let rebuilt = pruned.rebuild(engine, &mask);
+            assert_eq!(rebuilt, if keep_source { Ok(()) } else { Err(KernelError::NoSource) });
+            assert_eq!(pruned.kept(), mask.kept());
+            for (filters, (y, dx)) in [(&dense, &all), (&pruned, &kept)] {
+                let mut found = Images::unset(y_sizes, placings[2]);
+                if accumulate {
+                    found = Images::of(y_sizes, placings[2], &old);
+                }
+                forward(engine, filters, x_in.get(), &epilogue, found.get_mut(), space).unwrap();
+                found.assert_are(y, engine);
+                let mut found = Images::unset(x_sizes, placings[3]);
+                let relu_output = relu.then(|| gate.get());
+                input_gradient(engine, filters, dy_in.get(), relu_output, found.get_mut(), space).unwrap();
+                found.assert_are(dx, engine);
             }
-            let mut found = out(dw.len());
-            weight_gradient(engine, &shape, &dy, &x, batch, &mut found, space).unwrap();
-            assert_same(&found, &dw, engine);
+            let mut found = Images::unset([1, shape.outputs, 1, columns], placings[2]);
+            weight_gradient(engine, &shape, dy_in.get(), x_in.get(), found.matrix(), space).unwrap();
+            found.assert_are(&dw, engine);
         });
     }
 
     #[test]
-    fn lengths_fit_or_are_errors(
+    fn sizes_fit_or_are_errors(
         [channels, outputs, batch, size] in [0..3_usize, 0..3_usize, 0..3_usize, 0..4_usize],
         (kernel, padding) in (1..3_usize, 0..2_usize),
         fitting in any::<[bool; 5]>(),
+        axis in 0..4_usize,
     ) {
         let shape =
             Shape { channels, height: size, width: size, outputs, kernel: [kernel; 2], stride: 1, padding };
-        let oracle = Oracle { shape, batch };
-        let lens = [shape.weights().unwrap(), oracle.x_len(), oracle.y_len(), oracle.y_len(), oracle.x_len()];
-        let memory = vec![1.0; 200];
+        let memory = vec![1.0; 1000];
         // One too many where they shall not fit.
-        let len = |i: usize| lens[i] + usize::from(!fitting[i]);
-        let [w, x, dy] = [0, 1, 2].map(|i| &memory[..len(i)]);
+        let sizes = |mut sizes: [usize; 4], i: usize| {
+            sizes[axis] += usize::from(!fitting[i]);
+            sizes
+        };
+        let view = |sizes: [usize; 4]| {
+            let [batch, channels, height, width] = sizes;
+            ImagesRef::nchw(&memory[..sizes.iter().product()], batch, channels, height, width).unwrap()
+        };
+        let rows = columns(&shape) + usize::from(!fitting[0]);
+        let weights = MatRef::row_major(&memory[..outputs * rows], outputs, rows).unwrap();
+        let (x, dy) = (view(sizes(input(&shape, batch), 1)), view(sizes(output(&shape, batch), 2)));
         let [w_fits, x_fits, dy_fits, y_fits, dx_fits] = fitting;
+        // The batch is that of the source.
+        let fits = |from: bool, to: bool| from && to || axis == 0 && from == to;
         everywhere(|engine| {
             let space = &mut Workspace::default();
-            let (mut y, mut dx) = (vec![0.0; len(3)], vec![0.0; len(4)]);
-            let result = forward(engine, &shape, w, x, batch, Activation::Relu, &mut y, space);
-            assert_eq!(result.is_ok(), w_fits && x_fits && y_fits, "{shape:?} {result:?}");
-            let result = input_gradient(engine, &shape, w, dy, batch, Some(x), &mut dx, space);
-            assert_eq!(result.is_ok(), w_fits && dy_fits && x_fits && dx_fits, "{shape:?} {result:?}");
-            let mut dw = vec![0.0; len(0)];
-            let result = weight_gradient(engine, &shape, dy, x, batch, &mut dw, space);
-            assert_eq!(result.is_ok(), w_fits && dy_fits && x_fits, "{shape:?} {result:?}");
+            let place = Placing { order: [3, 2, 1, 0], gaps: [0; 4], offset: 0 };
+            let mut y = Images::unset(sizes(output(&shape, batch), 3), place);
+            let mut dx = Images::unset(sizes(input(&shape, batch), 4), place);
+            let options = PrepareOptions::default().input_gradient(true);
+            let filters = PackedConv2d::prepare(engine, &shape, weights, None, &options);
+            assert_eq!(filters.is_ok(), w_fits);
+            if let Ok(filters) = filters {
+                let result = forward(engine, &filters, x, &Epilogue::default(), y.get_mut(), space);
+                assert_eq!(result.is_ok(), fits(x_fits, y_fits), "{shape:?} {result:?}");
+                let result = input_gradient(engine, &filters, dy, Some(x), dx.get_mut(), space);
+                let gate_fits = fits(dy_fits, x_fits);
+                assert_eq!(result.is_ok(), fits(dy_fits, dx_fits) && gate_fits, "{shape:?} {result:?}");
+            }
+            let mut dw = vec![0.0; outputs * rows];
+            let dw = MatMut::row_major(&mut dw, outputs, rows).unwrap();
+            let result = weight_gradient(engine, &shape, dy, x, dw, space);
+            assert_eq!(result.is_ok(), w_fits && fits(x_fits, dy_fits), "{shape:?} {result:?}");
         });
     }
 

@@ -1,6 +1,6 @@
 //! Every public function that computes against its definition, on drawn shapes, densities and values: one module a kernel.
 //!
-//! Each case runs on every backend of the machine, alone and in a pool of three threads. Arguments and results lie between
+//! Each case runs on every backend of the machine, on one thread and on three. Arguments and results lie between
 //! canaries and begin at any multiple of four bytes ([`support::Guarded`]); scratch memory is handed from call to call,
 //! with what the last one left in it. Results are compared bit by bit; of a NaN it only counts that it is one.
 //!
@@ -9,10 +9,12 @@
 
 mod conv2d;
 mod coverage;
-mod limits;
 mod mask;
+mod optimizer;
 mod products;
+#[cfg(feature = "roofline")]
+mod roofline;
 mod subset_sum;
 mod support;
 mod top_k;
-mod update;
+mod view;

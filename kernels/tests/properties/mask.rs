@@ -1,7 +1,7 @@
 //! Masks, beside a list of booleans.
 
 use proptest::prelude::*;
-use slth_kernels::PackedMask;
+use slth_kernels::{PackedMask, PackedMaskRef};
 
 use crate::support::{Guarded, assert_same, cases, density, numbers, offset};
 
@@ -45,6 +45,52 @@ proptest! {
             prop_assert!((0..len).all(|i| mask.get(i) == (words[i / 64] >> (i % 64) & 1 != 0)));
             prop_assert!(len % 64 == 0 || mask.words().last().unwrap() >> (len % 64) == 0);
             prop_assert_eq!(PackedMask::from_words(len, mask.words().to_vec()), Ok(mask));
+        }
+    }
+    /// A borrowed mask reads as its copy does, whatever follows the last weight.
+    #[test]
+    fn borrowed(
+        len in 0..400_usize,
+        words in prop::collection::vec(any::<u64>(), 7),
+        more in any::<u64>(),
+        numbers in numbers(),
+        offset in offset(),
+    ) {
+        let mut words = words[..len.div_ceil(64)].to_vec();
+        let mask = PackedMask::from_words(len, words.clone()).unwrap();
+        if let Some(last) = words.last_mut().filter(|_| len % 64 != 0) {
+            *last ^= more << (len % 64);
+        }
+        let view = PackedMaskRef::from_words(len, &words).unwrap();
+        prop_assert_eq!(view, PackedMaskRef::from(&mask));
+        prop_assert_eq!(&view.to_owned(), &mask);
+        prop_assert_eq!((view.len(), view.is_empty(), view.words()), (len, len == 0, &words[..]));
+        prop_assert_eq!((view.kept(), view.removed()), (mask.kept(), mask.removed()));
+        prop_assert!(view.iter().eq(mask.iter()));
+        prop_assert!(view.kept_indices().eq((0..len).filter(|&i| mask.get(i))));
+        prop_assert!((0..len).all(|i| view.get(i) == mask.get(i)));
+        let values = numbers.take(len, 0);
+        let (mut of_view, mut of_mask) = (Guarded::of(&values, offset), Guarded::of(&values, offset));
+        view.apply(&mut of_view).unwrap();
+        mask.apply(&mut of_mask).unwrap();
+        assert_same(&of_view, &of_mask, "apply");
+    }
+
+    /// Booleans make a mask, and a mask makes the same booleans, from and to any address.
+    #[test]
+    fn booleans(keep in prop::collection::vec(any::<bool>(), 0..400), offset in offset(), more in 1..70_usize) {
+        let len = keep.len();
+        let moved = [vec![true; offset], keep.clone()].concat();
+        let mask = PackedMask::from_bools(&moved[offset..]);
+        prop_assert_eq!(&mask, &PackedMask::from_fn(len, |i| keep[i]));
+        prop_assert!(mask.iter().eq(keep.iter().copied()));
+        // A boolean has no third value for a canary, so the surroundings are checked once with each value.
+        for around in [false, true] {
+            let mut out = vec![around; offset + len + more];
+            mask.write_bools(&mut out[offset..offset + len]).unwrap();
+            prop_assert_eq!(&out[offset..offset + len], &keep[..]);
+            prop_assert!(out[..offset].iter().chain(&out[offset + len..]).all(|&x| x == around));
+            prop_assert!(mask.write_bools(&mut out).is_err());
         }
     }
 }

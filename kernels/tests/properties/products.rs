@@ -1,97 +1,198 @@
-//! Products with dense and masked weights.
+//! Products with plain and prepared weights.
 
 use proptest::prelude::*;
-use slth_kernels::masked_matmul::{self, Activation, Shape, Workspace, dense};
-use slth_kernels::{Engine, MaskedWeights, PackedMask, Path};
-
-use crate::support::{
-    Density, Guarded, Numbers, assert_same, cases, density, everywhere, numbers, offset, size,
+use slth_kernels::matmul::{self, Activation, Epilogue, Workspace, dense};
+use slth_kernels::{
+    Engine, Format, KernelError, MaskReuse, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions,
+    Strategy as Way,
 };
 
-/// Rows × columns sums, each over the kept terms in ascending order.
-fn oracle(
-    [rows, columns, terms]: [usize; 3],
-    term: impl Fn(usize, usize, usize) -> Option<(f32, f32)>,
-    finish: impl Fn(usize, f32) -> f32,
-) -> Vec<f32> {
-    let element = |at: usize| {
-        let kept = (0..terms).filter_map(|k| term(at / columns, at % columns, k));
-        finish(at, kept.fold(0.0, |sum, (a, b)| a.mul_add(b, sum)))
-    };
-    (0..rows * columns).map(element).collect()
-}
+use crate::support::{
+    Density, Guarded, Layout, Matrix, Numbers, assert_same, cases, density, everywhere, layout,
+    layout_or_repeated, numbers, offset, size,
+};
+
+/// Outputs, inputs, columns.
+type Shape = [usize; 3];
 
 fn shape() -> impl Strategy<Value = Shape> {
-    // Now and then so many outputs that they are compressed and multiplied in several parts.
+    // Now and then so many outputs that they are multiplied in several chunks.
     let outputs = prop_oneof![15 => size(150), 1 => 1_020..3_000_usize];
-    let drawn = (outputs, size(700), size(140));
-    let fitting = drawn.prop_filter("takes long", |(m, k, n)| m * k * n <= 1 << 20);
-    fitting.prop_map(|(outputs, inputs, batch)| Shape { outputs, inputs, batch })
+    let columns = prop_oneof![2 => Just(1), 8 => size(140)];
+    let drawn = (outputs, size(700), columns);
+    let small = drawn.prop_filter("takes long", |(m, k, n)| m * k * n <= 1 << 20);
+    // So much work that threads share it.
+    let large = (40..160_usize, 100..700_usize, prop_oneof![Just(1_usize), 17..140_usize]);
+    let large = large.prop_map(|(m, k, n)| (if n == 1 { m * 10 } else { m }, k, n));
+    let large = large.prop_filter("takes long", |(m, k, n)| m * k * n <= 1 << 22);
+    prop_oneof![7 => small, 1 => large].prop_map(|(outputs, inputs, columns)| [outputs, inputs, columns])
 }
 
-/// A layer's arguments.
+/// Where each matrix lies.
 #[derive(Clone, Debug)]
-struct Arguments {
-    shape: Shape,
-    numbers: Numbers,
+struct Layouts {
+    weights: Layout,
+    x: Layout,
+    dy: Layout,
+    y: Layout,
+    dx: Layout,
+    relu_output: Layout,
+    scores: Layout,
+    dw: Layout,
+    offsets: [usize; 8],
+}
+
+fn layouts() -> impl Strategy<Value = Layouts> {
+    let arguments = [
+        layout_or_repeated(),
+        layout_or_repeated(),
+        layout_or_repeated(),
+        layout_or_repeated(),
+        layout_or_repeated(),
+    ];
+    let offsets = [offset(), offset(), offset(), offset(), offset(), offset(), offset(), offset()];
+    (arguments, [layout(), layout(), layout()], offsets).prop_map(
+        |([weights, x, dy, relu_output, scores], [y, dx, dw], offsets)| Layouts {
+            weights,
+            x,
+            dy,
+            y,
+            dx,
+            relu_output,
+            scores,
+            dw,
+            offsets,
+        },
+    )
+}
+
+/// Which parts of an epilogue there are, and whether the input gradient goes through a ReLU.
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    bias: bool,
     relu: bool,
-    offsets: [usize; 4],
+    accumulate: bool,
+    gate: bool,
 }
 
-fn arguments() -> impl Strategy<Value = Arguments> {
-    let offsets = [offset(), offset(), offset(), offset()];
-    (shape(), numbers(), any::<bool>(), offsets).prop_map(|(shape, numbers, relu, offsets)| Arguments {
-        shape,
-        numbers,
-        relu,
-        offsets,
-    })
+fn parts() -> impl Strategy<Value = Parts> {
+    any::<[bool; 4]>().prop_map(|[bias, relu, accumulate, gate]| Parts { bias, relu, accumulate, gate })
 }
 
-/// Weights, X and dY.
-struct Operands {
-    weights: Guarded<f32>,
-    x: Guarded<f32>,
-    dy: Guarded<f32>,
+/// A layer's arguments and where its results lie.
+struct Case {
+    shape: Shape,
+    parts: Parts,
+    layouts: Layouts,
+    weights: Matrix,
+    x: Matrix,
+    dy: Matrix,
+    relu_output: Matrix,
+    scores: Matrix,
+    bias: Guarded<f32>,
+    /// Y before a product that accumulates.
+    old: Vec<f32>,
 }
 
-impl Arguments {
-    fn operands(&self) -> Operands {
-        let Shape { outputs, inputs, batch } = self.shape;
-        let of =
-            |len, stream: u32| Guarded::of(&self.numbers.take(len, stream), self.offsets[stream as usize]);
-        Operands { weights: of(outputs * inputs, 0), x: of(inputs * batch, 1), dy: of(outputs * batch, 2) }
+impl Case {
+    fn new(shape: Shape, numbers: Numbers, parts: Parts, layouts: Layouts) -> Self {
+        let [outputs, inputs, columns] = shape;
+        let at = layouts.offsets;
+        let of = |shape: [usize; 2], layout, stream: u32| {
+            Matrix::of(&numbers.take(shape[0] * shape[1], stream), shape, layout, at[stream as usize])
+        };
+        Self {
+            weights: of([outputs, inputs], layouts.weights, 0),
+            x: of([inputs, columns], layouts.x, 1),
+            dy: of([outputs, columns], layouts.dy, 2),
+            relu_output: of([inputs, columns], layouts.relu_output, 3),
+            scores: of([outputs, inputs], layouts.scores, 4),
+            bias: Guarded::of(&numbers.take(outputs, 5), at[5]),
+            old: numbers.take(outputs * columns, 6),
+            shape,
+            parts,
+            layouts,
+        }
     }
 
-    fn out(&self, len: usize) -> Guarded<f32> {
-        Guarded::unset(len, self.offsets[3])
+    fn epilogue(&self) -> Epilogue<'_> {
+        Epilogue {
+            bias: self.parts.bias.then_some(&self.bias[..]),
+            activation: if self.parts.relu { Activation::Relu } else { Activation::Identity },
+            accumulate: self.parts.accumulate,
+        }
     }
 
-    fn activation(&self) -> Activation {
-        if self.relu { Activation::Relu } else { Activation::Identity }
+    fn relu_output(&self) -> Option<MatRef<'_>> {
+        self.parts.gate.then(|| self.relu_output.view())
+    }
+
+    /// Y before a product: canaries, which are NaN, where it is not read.
+    fn y(&self) -> Matrix {
+        let ([outputs, _, columns], offset) = (self.shape, self.layouts.offsets[6]);
+        match self.parts.accumulate {
+            true => Matrix::of(&self.old, [outputs, columns], self.layouts.y, offset),
+            false => Matrix::unset([outputs, columns], self.layouts.y, offset),
+        }
+    }
+
+    fn dx(&self) -> Matrix {
+        Matrix::unset([self.shape[1], self.shape[2]], self.layouts.dx, self.layouts.offsets[7])
+    }
+
+    fn dw(&self) -> Matrix {
+        Matrix::unset([self.shape[0], self.shape[1]], self.layouts.dw, self.layouts.offsets[5])
     }
 
     /// Y where a weight counts when it is given.
-    fn forward(&self, x: &[f32], weight: impl Fn(usize) -> Option<f32>) -> Vec<f32> {
-        let Shape { outputs, inputs, batch } = self.shape;
-        let relu = |_, y: f32| if !self.relu || y > 0.0 { y } else { 0.0 };
-        let term = |o, n, i| weight(o * inputs + i).map(|w| (w, x[i * batch + n]));
-        oracle([outputs, batch, inputs], term, relu)
+    fn forward(&self, weights: &[Option<f32>]) -> Vec<f32> {
+        let ([outputs, inputs, columns], x) = (self.shape, self.x.values());
+        let element = |at: usize| {
+            let (o, n) = (at / columns, at % columns);
+            let start = if self.parts.accumulate { self.old[at] } else { 0.0 };
+            let terms = (0..inputs).filter_map(|i| weights[o * inputs + i].map(|w| (w, x[i * columns + n])));
+            let sum = terms.fold(start, |sum, (w, x)| w.mul_add(x, sum));
+            let sum = if self.parts.bias { sum + self.bias[o] } else { sum };
+            if !self.parts.relu || sum > 0.0 { sum } else { 0.0 }
+        };
+        (0..outputs * columns).map(element).collect()
     }
 
-    /// dX, before the ReLU that made X where there is one.
-    fn input_gradient(&self, x: &[f32], dy: &[f32], weight: impl Fn(usize) -> Option<f32>) -> Vec<f32> {
-        let Shape { outputs, inputs, batch } = self.shape;
-        let relu_of = |at: usize, dx: f32| if !self.relu || x[at] > 0.0 { dx } else { 0.0 };
-        let term = |i, n, o| weight(o * inputs + i).map(|w| (w, dy[o * batch + n]));
-        oracle([inputs, batch, outputs], term, relu_of)
+    /// dX where a weight counts when it is given.
+    fn input_gradient(&self, weights: &[Option<f32>]) -> Vec<f32> {
+        let ([outputs, inputs, columns], dy) = (self.shape, self.dy.values());
+        let gate = self.relu_output.values();
+        let element = |at: usize| {
+            let (i, n) = (at / columns, at % columns);
+            let terms =
+                (0..outputs).filter_map(|o| weights[o * inputs + i].map(|w| (w, dy[o * columns + n])));
+            let sum = terms.fold(0.0, |sum: f32, (w, dy)| w.mul_add(dy, sum));
+            if !self.parts.gate || gate[at] > 0.0 { sum } else { 0.0 }
+        };
+        (0..inputs * columns).map(element).collect()
     }
 
-    /// dW.
-    fn weight_gradient(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
-        let Shape { outputs, inputs, batch } = self.shape;
-        let term = |o: usize, i: usize, n: usize| Some((dy[o * batch + n], x[i * batch + n]));
-        oracle([outputs, inputs, batch], term, |_, dw| dw)
+    fn weight_gradient(&self) -> Vec<f32> {
+        let ([outputs, inputs, columns], x, dy) = (self.shape, self.x.values(), self.dy.values());
+        let element = |at: usize| {
+            let (o, i) = (at / inputs, at % inputs);
+            (0..columns).fold(0.0, |sum: f32, n| dy[o * columns + n].mul_add(x[i * columns + n], sum))
+        };
+        (0..outputs * inputs).map(element).collect()
+    }
+
+    /// sign(score) · w · dW
+    fn score_gradient(&self, dw: &[f32]) -> Vec<f32> {
+        let (weights, scores) = (self.weights.values(), self.scores.values());
+        let element = |at: usize| {
+            let reached = weights[at] * dw[at];
+            match scores[at] {
+                score if score > 0.0 => reached,
+                score if score < 0.0 => 0.0 - reached,
+                _ => 0.0, // of NaN too
+            }
+        };
+        (0..dw.len()).map(element).collect()
     }
 }
 
@@ -99,138 +200,260 @@ proptest! {
     #![proptest_config(cases(48))]
 
     #[test]
-    fn dense_products(arguments in arguments(), density in density()) {
-        let Operands { weights, x, dy } = arguments.operands();
-        let (shape, activation, all) = (arguments.shape, arguments.activation(), |at: usize| Some(weights[at]));
-        let relu_of = arguments.relu.then_some(&x[..]);
-        let mask = density.mask(weights.len());
-        let y = arguments.forward(&x, all);
-        let dx = arguments.input_gradient(&x, &dy, all);
-        let dw = arguments.weight_gradient(&x, &dy);
+    fn dense_products(
+        shape in shape(),
+        numbers in numbers(),
+        parts in parts(),
+        layouts in layouts(),
+        density in density(),
+    ) {
+        let case = Case::new(shape, numbers, parts, layouts);
+        let all: Vec<_> = case.weights.values().into_iter().map(Some).collect();
+        let (y, dx, dw) = (case.forward(&all), case.input_gradient(&all), case.weight_gradient());
+        let ds = case.score_gradient(&dw);
+        let mask = density.mask(dw.len());
         let kept: Vec<f32> = dw.iter().zip(mask.iter()).map(|(&dw, keep)| if keep { dw } else { 0.0 }).collect();
         let mut workspace = Workspace::default();
         everywhere(|engine| {
             let space = &mut workspace;
-            let mut out = arguments.out(y.len());
-            dense::forward(engine, shape, &weights, &x, activation, &mut out, space).unwrap();
-            assert_same(&out, &y, engine);
-            let mut out = arguments.out(dx.len());
-            dense::input_gradient(engine, shape, &weights, &dy, relu_of, &mut out, space).unwrap();
-            assert_same(&out, &dx, engine);
-            let mut out = arguments.out(dw.len());
-            masked_matmul::weight_gradient(engine, shape, &dy, &x, &mut out, space).unwrap();
-            assert_same(&out, &dw, engine);
-            let mut out = arguments.out(dw.len());
-            masked_matmul::kept_weight_gradient(engine, shape, &mask, &dy, &x, &mut out, space).unwrap();
-            assert_same(&out, &kept, engine);
+            let (weights, x, dy) = (case.weights.view(), case.x.view(), case.dy.view());
+            let mut out = case.y();
+            dense::forward(engine, weights, x, &case.epilogue(), out.view_mut(), space).unwrap();
+            assert_same(&out.values(), &y, engine);
+            let mut out = case.dx();
+            dense::input_gradient(engine, weights, dy, case.relu_output(), out.view_mut(), space).unwrap();
+            assert_same(&out.values(), &dx, engine);
+            let mut out = case.dw();
+            matmul::weight_gradient(engine, dy, x, None, out.view_mut(), space).unwrap();
+            assert_same(&out.values(), &dw, engine);
+            let mut out = case.dw();
+            matmul::weight_gradient(engine, dy, x, Some(&mask), out.view_mut(), space).unwrap();
+            assert_same(&out.values(), &kept, engine);
+            let mut out = case.dw();
+            matmul::score_gradient(engine, dy, x, weights, case.scores.view(), out.view_mut(), space).unwrap();
+            assert_same(&out.values(), &ds, engine);
         });
     }
 
-    /// A layer under one mask after the other is as its last mask, on either path, laid out for any batch.
+    /// Prepared weights under one mask after the other, with other weights in between, are as the last of both.
     #[test]
-    fn masked_products(
-        arguments in arguments(),
-        masks in prop::collection::vec((density(), path(), columns(), any::<bool>()), 1..4),
+    fn prepared_products(
+        shape in shape(),
+        numbers in numbers(),
+        parts in parts(),
+        layouts in layouts(),
+        options in options(),
+        first in prop_oneof![1 => Just(None), 4 => density().prop_map(Some)],
+        steps in prop::collection::vec(step(), 0..3),
     ) {
-        let Operands { weights, x, dy } = arguments.operands();
-        let Shape { outputs, inputs, batch } = arguments.shape;
-        let relu_of = arguments.relu.then_some(&x[..]);
-        let expected: Vec<_> = masks.iter().map(|&(density, path, columns, used_once)| {
-            let mask = density.mask(weights.len());
-            let dense = is_dense(path, columns, &mask);
-            let weight = |at: usize| match mask.get(at) {
-                true => Some(weights[at]),
-                false => dense.then_some(0.0),
-            };
-            let y = arguments.forward(&x, weight);
-            let dx = arguments.input_gradient(&x, &dy, weight);
-            (mask, path, columns, used_once, y, dx)
-        }).collect();
+        let case = Case::new(shape, numbers, parts, layouts);
+        let [outputs, inputs, _] = shape;
+        let count = outputs * inputs;
+        let mut weights = case.weights.clone();
+        let mut mask = first.map(|density| density.mask(count));
+        let states: Vec<_> = [None]
+            .into_iter()
+            .chain(steps.into_iter().map(Some))
+            .map(|step| {
+                let next = match step {
+                    Some(Step::Rebuild(density)) => Some(density.mask(count)),
+                    Some(Step::SetWeights(layout, stream)) => {
+                        weights = Matrix::of(&numbers.take(count, stream), [outputs, inputs], layout, 3);
+                        None
+                    }
+                    Some(Step::Bytes) | None => None,
+                };
+                if options.keep_source && let Some(next) = &next {
+                    mask = Some(next.clone());
+                }
+                let mask_now = mask.clone().unwrap_or_else(|| PackedMask::all_kept(count));
+                let format = format(&options, &mask_now);
+                let removed = (format == Format::Dense).then_some(0.0);
+                let values = weights.values();
+                let given = values.iter().zip(mask_now.iter()).map(|(&w, keep)| if keep { Some(w) } else { removed });
+                let given: Vec<_> = given.collect();
+                let results = (case.forward(&given), case.input_gradient(&given));
+                (step, next, weights.clone(), mask_now.kept(), format, results)
+            })
+            .collect();
+        let first = first.map(|density| density.mask(count));
         let mut workspace = Workspace::default();
         everywhere(|engine| {
             let space = &mut workspace;
-            let mut layer = MaskedWeights::with_input_gradient(engine, &weights, outputs, inputs).unwrap();
-            for (mask, path, columns, used_once, y, dx) in &expected {
-                layer = layer.with_path(*path).with_batch(*columns).with_masks_used_once(*used_once);
-                layer.set_mask(engine, mask).unwrap();
-                prop_assert_eq_shape(&layer, outputs, inputs, mask);
-                let mut out = arguments.out(y.len());
-                let activation = arguments.activation();
-                masked_matmul::forward(engine, &layer, &x, batch, activation, &mut out, space).unwrap();
-                assert_same(&out, y, (engine, path));
-                let mut out = arguments.out(dx.len());
-                masked_matmul::input_gradient(engine, &layer, &dy, batch, relu_of, &mut out, space).unwrap();
-                assert_same(&out, dx, (engine, path));
+            let mut layer = PackedWeights::prepare(engine, case.weights.view(), first.as_ref(), &options).unwrap();
+            for (step, next, weights, kept, format, (y, dx)) in &states {
+                match step {
+                    Some(Step::Rebuild(_)) => {
+                        let result = layer.rebuild(engine, next.as_ref().unwrap());
+                        assert_eq!(result, if options.keep_source { Ok(()) } else { Err(KernelError::NoSource) });
+                    }
+                    Some(Step::SetWeights(..)) => layer.set_weights(engine, weights.view()).unwrap(),
+                    Some(Step::Bytes) => {
+                        let bytes = layer.to_bytes();
+                        layer = PackedWeights::from_bytes(engine, &bytes).unwrap();
+                        assert!(layer.to_bytes() == bytes, "{engine:?}");
+                    }
+                    None => {}
+                }
+                assert_eq!((layer.outputs(), layer.inputs(), layer.kept()), (outputs, inputs, *kept));
+                assert_eq!((layer.format(), layer.options()), (*format, &options));
+                let mut out = case.y();
+                matmul::forward(engine, &layer, case.x.view(), &case.epilogue(), out.view_mut(), space).unwrap();
+                assert_same(&out.values(), y, (engine, step));
+                let mut out = case.dx();
+                let (dy, gate) = (case.dy.view(), case.relu_output());
+                let result = matmul::input_gradient(engine, &layer, dy, gate, out.view_mut(), space);
+                if options.input_gradient {
+                    result.unwrap();
+                    assert_same(&out.values(), dx, (engine, step));
+                } else {
+                    assert_eq!(result, Err(KernelError::NoInputGradient));
+                    assert_untouched(&out);
+                }
             }
         });
     }
 
-    /// A product is computed when all lengths fit, and an error otherwise.
+    /// A product is computed when all shapes fit. Otherwise it is an error, and nothing is written.
     #[test]
-    fn lengths_fit_or_are_errors(
-        [outputs, inputs, batch] in [0..4_usize, 0..4_usize, 0..4_usize],
-        [w, x, dy, y] in [0..17_usize, 0..17_usize, 0..17_usize, 0..17_usize],
+    fn shapes_fit_or_are_errors(
+        [outputs, inputs, columns] in [0..4_usize, 0..4_usize, 0..4_usize],
+        off in prop::collection::vec(prop_oneof![9 => Just(0), 1 => 1..3_u8], 8),
+        [bias_off, mask_off] in [prop::bool::weighted(0.1), prop::bool::weighted(0.1)],
         density in density(),
     ) {
-        let shape = Shape { outputs, inputs, batch };
-        let memory = [1.0; 17];
-        let (weights, xs, dys) = (&memory[..w], &memory[..x], &memory[..dy]);
-        let mask = Density::mask(density, w);
-        let [w_fits, x_fits, dy_fits] = [w == outputs * inputs, x == inputs * batch, dy == outputs * batch];
-        everywhere(|engine: Engine| {
-            let space = &mut Workspace::default();
-            let out = &mut vec![0.0; y][..];
-            let result = dense::forward(engine, shape, weights, xs, Activation::Relu, out, space);
-            assert_eq!(result.is_ok(), w_fits && x_fits && y == outputs * batch);
-            let result = dense::input_gradient(engine, shape, weights, dys, Some(xs), out, space);
-            assert_eq!(result.is_ok(), w_fits && x_fits && dy_fits && y == inputs * batch);
-            let result = masked_matmul::kept_weight_gradient(engine, shape, &mask, dys, xs, out, space);
-            assert_eq!(result.is_ok(), w_fits && x_fits && dy_fits && y == outputs * inputs);
-            let result = masked_matmul::weight_gradient(engine, shape, dys, xs, out, space);
-            assert_eq!(result.is_ok(), x_fits && dy_fits && y == outputs * inputs);
-            let layer = MaskedWeights::with_input_gradient(engine, weights, outputs, inputs);
-            assert_eq!(layer.is_ok(), w_fits);
-            assert_eq!(MaskedWeights::new(engine, weights, outputs, inputs).is_ok(), w_fits);
-            if let Ok(mut layer) = layer {
-                layer.set_mask(engine, &mask).unwrap();
-                assert!(layer.set_mask(engine, &PackedMask::all_kept(w + 1)).is_err());
-                let result = masked_matmul::forward(engine, &layer, xs, batch, Activation::Relu, out, space);
-                assert_eq!(result.is_ok(), x_fits && y == outputs * batch);
-                let result = masked_matmul::input_gradient(engine, &layer, dys, batch, None, out, space);
-                assert_eq!(result.is_ok(), dy_fits && y == inputs * batch);
+        let memory = [1.0; 25];
+        // One row or one column too many where it shall not fit.
+        let size = |[rows, cols]: [usize; 2], off: u8| [rows + usize::from(off & 1), cols + usize::from(off >> 1)];
+        let view = |shape: [usize; 2], i: usize| {
+            let [rows, cols] = size(shape, off[i]);
+            MatRef::new(&memory, rows, cols, cols, 1).unwrap()
+        };
+        let (of_w, of_x, of_y) = ([outputs, inputs], [inputs, columns], [outputs, columns]);
+        let (weights, x, dy, scores) = (view(of_w, 0), view(of_x, 1), view(of_y, 2), view(of_w, 3));
+        let relu_output = view(of_x, 4);
+        let [w_fits, x_fits, dy_fits, scores_fit, gate_fits] = [0, 1, 2, 3, 4].map(|i| off[i] == 0);
+        let [y_fits, dx_fits, dw_fits] = [5, 6, 7].map(|i| off[i] == 0);
+        let bias = vec![1.0; outputs + usize::from(bias_off)];
+        let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, accumulate: false };
+        let mask = Density::mask(density, outputs * inputs + usize::from(mask_off));
+        let options = PrepareOptions::default().strategy(Way::Sparse);
+        everywhere(|engine| {
+            let (engine, space) = (engine, &mut Workspace::default());
+            let fits = |shape, i: usize, fits: bool, call: &mut dyn FnMut(MatMut<'_>) -> Result<(), KernelError>| {
+                let [rows, cols] = size(shape, off[i]);
+                let layout = Layout::Lines { exchanged: false, step: 1, gap: 1 };
+                let mut out = Matrix::unset([rows, cols], layout, 1);
+                let result = call(out.view_mut());
+                assert_eq!(result.is_ok(), fits, "{engine:?} {result:?}");
+                if result.is_err() {
+                    assert_untouched(&out);
+                } else {
+                    assert!(out.values().iter().all(|x| !x.is_nan()));
+                }
+            };
+            // The same shape for all; where it is not that of `outputs` and `inputs`, only one that agrees with X and Y fits.
+            let agrees = |a: MatRef<'_>, b: [usize; 2]| [a.rows(), a.cols()] == b;
+            let [x_shape, dy_shape] = [size(of_x, off[1]), size(of_y, off[2])];
+            let [y_shape, dx_shape, dw_shape] = [size(of_y, off[5]), size(of_x, off[6]), size(of_w, off[7])];
+            let w_shape = size(of_w, off[0]);
+            let forward_fits = |w: [usize; 2]| w[1] == x_shape[0] && y_shape == [w[0], x_shape[1]] && bias.len() == w[0];
+            let backward_fits = |w: [usize; 2], gate: bool| {
+                w[0] == dy_shape[0]
+                    && dx_shape == [w[1], dy_shape[1]]
+                    && (!gate || agrees(relu_output, dx_shape))
+            };
+            let gradient_fits = x_shape[1] == dy_shape[1] && dw_shape == [dy_shape[0], x_shape[0]];
+            assert!(!(w_fits && x_fits && y_fits && !bias_off) || forward_fits(w_shape));
+            assert!(!(w_fits && dy_fits && dx_fits && gate_fits) || backward_fits(w_shape, true));
+            assert!(!(x_fits && dy_fits && dw_fits) || gradient_fits);
+            assert!(!(scores_fit && w_fits) || agrees(scores, w_shape));
+            fits(of_y, 5, forward_fits(w_shape), &mut |y| dense::forward(engine, weights, x, &epilogue, y, space));
+            for gate in [None, Some(relu_output)] {
+                fits(of_x, 6, backward_fits(w_shape, gate.is_some()), &mut |dx| {
+                    dense::input_gradient(engine, weights, dy, gate, dx, space)
+                });
+            }
+            fits(of_w, 7, gradient_fits, &mut |dw| matmul::weight_gradient(engine, dy, x, None, dw, space));
+            let mask_fits = mask.len() == dw_shape[0] * dw_shape[1];
+            fits(of_w, 7, gradient_fits && mask_fits, &mut |dw| {
+                matmul::weight_gradient(engine, dy, x, Some(&mask), dw, space)
+            });
+            let all_agree = gradient_fits && agrees(weights, dw_shape) && agrees(scores, dw_shape);
+            fits(of_w, 7, all_agree, &mut |ds| {
+                matmul::score_gradient(engine, dy, x, weights, scores, ds, space)
+            });
+            let count = w_shape[0] * w_shape[1];
+            let layer = PackedWeights::prepare(engine, weights, Some(&mask), &options.input_gradient(true));
+            assert_eq!(layer.is_ok(), mask.len() == count);
+            let mut layer = layer.or_else(|_| {
+                PackedWeights::prepare(engine, weights, None, &options.input_gradient(true))
+            }).unwrap();
+            assert!(layer.rebuild(engine, &PackedMask::all_kept(count + 1)).is_err());
+            assert_eq!(layer.set_weights(engine, scores).is_ok(), agrees(scores, w_shape));
+            fits(of_y, 5, forward_fits(w_shape), &mut |y| matmul::forward(engine, &layer, x, &epilogue, y, space));
+            for gate in [None, Some(relu_output)] {
+                fits(of_x, 6, backward_fits(w_shape, gate.is_some()), &mut |dx| {
+                    matmul::input_gradient(engine, &layer, dy, gate, dx, space)
+                });
             }
         });
     }
 }
 
-/// What a layer is told of the batch: the products need not keep to it.
-fn columns() -> impl Strategy<Value = usize> {
-    prop_oneof![0..6_usize, prop::sample::select(vec![16, 17, 63, 64, usize::MAX])]
+/// What happens to prepared weights.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Rebuild(Density),
+    /// Others, of that stream of numbers.
+    SetWeights(Layout, u32),
+    /// To bytes and back.
+    Bytes,
 }
 
-fn path() -> impl Strategy<Value = Path> {
-    prop::sample::select(vec![Path::Auto, Path::Sparse, Path::Dense])
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => density().prop_map(Step::Rebuild),
+        1 => (layout_or_repeated(), 10..20_u32).prop_map(|(layout, stream)| Step::SetWeights(layout, stream)),
+        1 => Just(Step::Bytes),
+    ]
 }
 
-/// Whether a layer multiplies by its removed weights too: as documented, on [`Path::Auto`] from a share kept on that
-/// depends on the columns announced.
-fn is_dense(path: Path, columns: usize, mask: &PackedMask) -> bool {
-    let percent = match columns {
+fn options() -> impl Strategy<Value = PrepareOptions> {
+    // Products need not keep to the batch.
+    let max_batch = prop_oneof![0..6_usize, prop::sample::select(vec![16, 17, 63, 64, usize::MAX])];
+    let reuse = prop::sample::select(vec![MaskReuse::Many, MaskReuse::Once]);
+    let way = prop::sample::select(vec![Way::Auto, Way::Sparse, Way::Dense]);
+    (max_batch, reuse, way, prop::bool::weighted(0.8), prop::bool::weighted(0.75)).prop_map(
+        |(max_batch, reuse, way, input_gradient, keep_source)| {
+            let options = PrepareOptions::default().max_batch(max_batch).reuse(reuse).strategy(way);
+            options.input_gradient(input_gradient).keep_source(keep_source)
+        },
+    )
+}
+
+/// The format, as documented: on [`Way::Auto`] dense from a share kept on that depends on the columns announced.
+fn format(options: &PrepareOptions, mask: &PackedMask) -> Format {
+    let percent = match options.max_batch {
         0..=1 => 45,
         2..=3 => 30,
         4..=16 => 35,
         17..=63 => 60,
         _ => 85,
     };
-    match path {
-        Path::Auto => mask.kept() * 100 >= mask.len() * percent,
-        Path::Sparse => false,
-        Path::Dense => true,
+    match options.strategy {
+        Way::Auto if mask.kept() * 100 >= mask.len() * percent => Format::Dense,
+        Way::Dense => Format::Dense,
+        _ if options.max_batch <= 3 => Format::WholeRows,
+        _ => Format::Blocked,
     }
 }
 
-fn prop_assert_eq_shape(layer: &MaskedWeights, outputs: usize, inputs: usize, mask: &PackedMask) {
-    assert_eq!((layer.outputs(), layer.inputs(), layer.kept()), (outputs, inputs, mask.kept()));
+/// That nothing was written.
+#[track_caller]
+fn assert_untouched(out: &Matrix) {
+    let canary = <f32 as crate::support::Canary>::CANARY.to_bits();
+    assert!(out.values().iter().all(|x| x.to_bits() == canary), "written although it is an error");
 }
 
 /// 97 · 172961 = 2²⁴ + 1 lies half-way between two floats, and 2⁻⁴⁰ more or less decides; rounded to `f64` first it is lost.
@@ -238,23 +461,24 @@ fn prop_assert_eq_shape(layer: &MaskedWeights, outputs: usize, inputs: usize, ma
 #[test]
 fn sums_round_once() {
     for (little, expected) in [(2.0_f32.powi(-40), 16_777_218.0), (-(2.0_f32.powi(-40)), 16_777_216.0)] {
-        for (outputs, batch) in [(1, 1), (40, 1), (3, 2), (7, 70)] {
-            let shape = Shape { outputs, inputs: 2, batch };
+        for (outputs, columns) in [(1, 1), (40, 1), (3, 2), (7, 70)] {
             let weights = [little, 97.0].repeat(outputs);
-            let x: Vec<f32> = (0..2 * batch).map(|at| if at < batch { 1.0 } else { 172_961.0 }).collect();
-            let expected = vec![expected; outputs * batch];
-            everywhere(|engine| {
-                let space = &mut Workspace::default();
-                let mut y = vec![0.0; outputs * batch];
-                dense::forward(engine, shape, &weights, &x, Activation::Identity, &mut y, space).unwrap();
+            let weights = MatRef::row_major(&weights, outputs, 2).unwrap();
+            let x: Vec<f32> = (0..2 * columns).map(|at| if at < columns { 1.0 } else { 172_961.0 }).collect();
+            let x = MatRef::row_major(&x, 2, columns).unwrap();
+            let expected = vec![expected; outputs * columns];
+            everywhere(|engine: Engine| {
+                let (space, identity) = (&mut Workspace::default(), Epilogue::default());
+                let mut y = vec![0.0; outputs * columns];
+                let into = MatMut::row_major(&mut y, outputs, columns).unwrap();
+                dense::forward(engine, weights, x, &identity, into, space).unwrap();
                 assert_same(&y, &expected, engine);
-                for columns in [batch, 100] {
-                    let layer = MaskedWeights::new(engine, &weights, outputs, 2).unwrap();
-                    let mut layer = layer.with_path(Path::Sparse).with_batch(columns);
-                    layer.set_mask(engine, &PackedMask::all_kept(2 * outputs)).unwrap();
-                    let mut y = vec![0.0; outputs * batch];
-                    let identity = Activation::Identity;
-                    masked_matmul::forward(engine, &layer, &x, batch, identity, &mut y, space).unwrap();
+                for max_batch in [columns, 100] {
+                    let options = PrepareOptions::default().strategy(Way::Sparse).max_batch(max_batch);
+                    let layer = PackedWeights::prepare(engine, weights, None, &options).unwrap();
+                    let mut y = vec![0.0; outputs * columns];
+                    let into = MatMut::row_major(&mut y, outputs, columns).unwrap();
+                    matmul::forward(engine, &layer, x, &identity, into, space).unwrap();
                     assert_same(&y, &expected, engine);
                 }
             });

@@ -108,7 +108,7 @@ proptest! {
             check(engine, Method::BruteForce);
             check(engine, Method::MeetInTheMiddle);
             if epsilon == 0.0 {
-                check(engine, Method::SortingNetwork);
+                check(engine, Method::Bitonic);
             }
         });
         for subset in expected {
@@ -149,7 +149,7 @@ proptest! {
         everywhere(|engine| {
             for (method, can) in [
                 (Method::BruteForce, n <= 30),
-                (Method::SortingNetwork, n <= 30 && epsilon == 0.0),
+                (Method::Bitonic, n <= 30 && epsilon == 0.0),
                 (Method::MeetInTheMiddle, n <= 48),
             ] {
                 if can && n > 20 {

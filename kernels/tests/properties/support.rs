@@ -2,10 +2,12 @@
 
 use std::fmt::Debug;
 use std::ops::{Deref, DerefMut};
+#[cfg(feature = "rayon")]
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use slth_kernels::subset_sum::Subset;
-use slth_kernels::{Backend, Engine, PackedMask};
+use slth_kernels::{Backend, Engine, MatMut, MatRef, PackedMask};
 
 /// So many cases unless `PROPTEST_CASES` says otherwise. What fails is printed, to become a test of its own.
 pub(crate) fn cases(few: u32) -> ProptestConfig {
@@ -17,22 +19,18 @@ pub(crate) fn cases(few: u32) -> ProptestConfig {
     }
 }
 
-/// Calls `check` with every backend, alone and in a pool of three threads.
-pub(crate) fn everywhere(mut check: impl FnMut(Engine) + Send) {
+/// Calls `check` with every backend, on one thread and on three, however little the work and however few cores there are.
+pub(crate) fn everywhere(mut check: impl FnMut(Engine)) {
+    #[cfg(feature = "rayon")]
+    static POOL: LazyLock<rayon::ThreadPool> =
+        LazyLock::new(|| rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap());
     for engine in Backend::available().into_iter().map(Engine::new) {
         check(engine);
-        in_pool(|| check(engine.parallel()));
+        check(engine.with_threads(3));
+        #[cfg(feature = "rayon")]
+        check(engine.on_pool(&POOL).share_from(0));
     }
 }
-
-#[cfg(feature = "rayon")]
-fn in_pool(call: impl FnOnce() + Send) {
-    static POOL: std::sync::OnceLock<rayon::ThreadPool> = std::sync::OnceLock::new();
-    POOL.get_or_init(|| rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap()).install(call);
-}
-
-#[cfg(not(feature = "rayon"))]
-fn in_pool(_: impl FnOnce()) {}
 
 /// A value that stands around others and is no result.
 pub(crate) trait Canary: Copy + Debug {
@@ -113,6 +111,116 @@ impl<T: Canary> Drop for Guarded<T> {
         let (before, rest) = self.memory.split_at(self.start);
         let whole = before.iter().chain(&rest[self.len..]).all(|&x| x.is_canary());
         assert!(whole || std::thread::panicking(), "written outside of a slice");
+    }
+}
+
+/// How the elements of a matrix lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Layout {
+    /// Line after line: rows, or columns where `exchanged`; `step` from element to element, `gap` more after each line.
+    Lines { exchanged: bool, step: usize, gap: usize },
+    /// Rows and columns through each other: neither stride spans the other axis.
+    Woven,
+    /// All rows, or all columns where `exchanged`, are the same elements: for arguments only.
+    Repeated { exchanged: bool },
+    /// One element.
+    One,
+}
+
+impl Layout {
+    /// The strides of rows and columns.
+    fn strides(self, rows: usize, cols: usize) -> [usize; 2] {
+        match self {
+            Self::Lines { exchanged: false, step, gap } => [cols * step + gap, step],
+            Self::Lines { exchanged: true, step, gap } => [step, rows * step + gap],
+            // i · p = j · (p + 1) needs i > p.
+            Self::Woven => {
+                let p = rows.min(cols).max(2);
+                if rows <= cols { [p, p + 1] } else { [p + 1, p] }
+            }
+            Self::Repeated { exchanged: false } => [0, 1],
+            Self::Repeated { exchanged: true } => [1, 0],
+            Self::One => [0, 0],
+        }
+    }
+}
+
+/// Layouts of results: row-major, column-major, with gaps, with two strides above 1.
+pub(crate) fn layout() -> impl Strategy<Value = Layout> {
+    let lines = |step, gap| {
+        (any::<bool>(), step, gap).prop_map(|(exchanged, step, gap)| Layout::Lines { exchanged, step, gap })
+    };
+    prop_oneof![
+        4 => lines(Just(1).boxed(), Just(0).boxed()),
+        3 => lines(Just(1).boxed(), (1..20_usize).boxed()),
+        2 => lines((2..4_usize).boxed(), (0..5_usize).boxed()),
+        1 => Just(Layout::Woven),
+    ]
+}
+
+/// Layouts of arguments, which may repeat elements, too.
+pub(crate) fn layout_or_repeated() -> impl Strategy<Value = Layout> {
+    prop_oneof![
+        10 => layout(),
+        1 => any::<bool>().prop_map(|exchanged| Layout::Repeated { exchanged }),
+        1 => Just(Layout::One),
+    ]
+}
+
+/// A matrix in guarded memory. Gaps hold canaries too; they are looked at when it is dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Matrix {
+    memory: Guarded<f32>,
+    rows: usize,
+    cols: usize,
+    strides: [usize; 2],
+}
+
+impl Matrix {
+    /// Of canaries, to be written over.
+    pub(crate) fn unset([rows, cols]: [usize; 2], layout: Layout, offset: usize) -> Self {
+        let strides = layout.strides(rows, cols);
+        let empty = rows == 0 || cols == 0;
+        let len = if empty { 0 } else { (rows - 1) * strides[0] + (cols - 1) * strides[1] + 1 };
+        Self { memory: Guarded::unset(len, offset), rows, cols, strides }
+    }
+
+    /// Of these values, row-major; of several that share an element the last one.
+    pub(crate) fn of(values: &[f32], shape: [usize; 2], layout: Layout, offset: usize) -> Self {
+        let mut matrix = Self::unset(shape, layout, offset);
+        assert_eq!(values.len(), shape[0] * shape[1]);
+        for (at, &value) in values.iter().enumerate() {
+            let place = matrix.place(at);
+            matrix.memory[place] = value;
+        }
+        matrix
+    }
+
+    /// Where an element lies, given by its index in row-major order.
+    fn place(&self, at: usize) -> usize {
+        at / self.cols * self.strides[0] + at % self.cols * self.strides[1]
+    }
+
+    /// The elements, row-major.
+    pub(crate) fn values(&self) -> Vec<f32> {
+        (0..self.rows * self.cols).map(|at| self.memory[self.place(at)]).collect()
+    }
+
+    pub(crate) fn view(&self) -> MatRef<'_> {
+        MatRef::new(&self.memory, self.rows, self.cols, self.strides[0], self.strides[1]).unwrap()
+    }
+
+    pub(crate) fn view_mut(&mut self) -> MatMut<'_> {
+        MatMut::new(&mut self.memory, self.rows, self.cols, self.strides[0], self.strides[1]).unwrap()
+    }
+}
+
+impl Drop for Matrix {
+    fn drop(&mut self) {
+        let mut gaps = vec![true; self.memory.len()];
+        (0..self.rows * self.cols).for_each(|at| gaps[self.place(at)] = false);
+        let whole = self.memory.iter().zip(gaps).all(|(x, gap)| !gap || x.is_canary());
+        assert!(whole || std::thread::panicking(), "written into a gap of a view");
     }
 }
 

@@ -1,8 +1,8 @@
-//! Selections and groups.
+//! Selections, and thresholds as bytes.
 
 use proptest::prelude::*;
-use slth_kernels::PackedMask;
-use slth_kernels::top_k::{Order, Selection, Selector, TopKError, keep_n_of_m};
+use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
+use slth_kernels::{KernelError, PackedMask};
 
 use crate::support::{Guarded, cases, everywhere, numbers, offset, size};
 
@@ -29,12 +29,22 @@ fn order() -> impl Strategy<Value = Order> {
 
 /// Scores of a layer; now and then so many that threads share them.
 fn scores() -> impl Strategy<Value = usize> {
-    prop_oneof![15 => size(9000), 1 => 33_000..90_000_usize]
+    prop_oneof![15 => size(9000), 1 => 100_001..180_000_usize]
 }
 
-/// Group and number of groups, likewise.
-fn grouped() -> impl Strategy<Value = (usize, usize)> {
-    prop_oneof![15 => (1..=64_usize, size(300)), 1 => (1..=8_usize, 4_100..9_000_usize)]
+/// The score and the index in bytes of a threshold, often those of an awkward score.
+fn place() -> impl Strategy<Value = [u8; 8]> {
+    let score = prop_oneof![
+        any::<u32>(),
+        (any::<f32>(), -1.0_f32..1.0)
+            .prop_map(|(any, small)| if any.is_nan() { small } else { any }.to_bits()),
+        prop::sample::select(vec![0, 1 << 31, 0x7f80_0000, 0xff80_0000, 0x7f80_0001, 0x7fff_ffff, u32::MAX]),
+    ];
+    let index = prop_oneof![any::<u32>(), 0..5000_u32, Just(u32::MAX)];
+    (score, index).prop_map(|(score, index)| {
+        let [a, b] = [score, index].map(u32::to_le_bytes);
+        [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]
+    })
 }
 
 proptest! {
@@ -76,11 +86,12 @@ proptest! {
             let mut found = masks();
             let threshold = selector.select(engine, &layers, selection(keep), &mut found);
             if let Some((layer, index)) = nan {
-                assert_eq!(threshold, Err(TopKError::NotANumber { layer, index }));
+                assert_eq!(threshold, Err(KernelError::NotANumber { layer, index }));
                 assert!(found.iter().all(|mask| mask.kept() == 0));
                 return;
             }
             let threshold = threshold.unwrap();
+            assert_eq!(Threshold::from_bytes(&threshold.to_bytes()), Ok(threshold));
             assert!(found.iter().flat_map(PackedMask::iter).eq(expected.iter().copied()), "{engine:?}");
             assert_eq!(threshold.index(), upper.first().copied());
             let value = threshold.index().map(|i| if order == Order::Signed { all[i] } else { all[i].abs() });
@@ -98,34 +109,44 @@ proptest! {
         });
     }
 
+    /// Any bytes are a threshold or are refused; what they are a threshold of changes no selection.
     #[test]
-    fn groups(
-        (group, groups) in grouped(),
-        keep in 0..=64_usize,
+    fn thresholds_of_any_bytes(
+        scores in size(6000),
         numbers in numbers(),
-        order in order(),
-        offset in offset(),
+        share in 0.0..=1.0_f64,
+        [version, order, present, zero] in [0..3_u8, 0..3_u8, 0..3_u8, 0..2_u8],
+        place in place(),
+        len in prop_oneof![5 => Just(12), 1 => 0..20_usize],
     ) {
-        let scores = Guarded::of(&numbers.take(group * groups, 0), offset);
-        let keep = keep % (group + 1);
-        let mut expected = PackedMask::none_kept(scores.len());
-        for (g, scores) in scores.chunks(group).enumerate() {
-            for &i in &sorted(order, scores)[group - keep..] {
-                expected.set(g * group + i, true);
+        let mut bytes = [&[version, order, present, zero][..], &place].concat();
+        bytes.resize(len, 0);
+        let scores = numbers.take(scores, 0);
+        let keep = (share * scores.len() as f64) as usize;
+        let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| place[at + i]));
+        let (score, index) = (f32::from_bits(word(0)), word(4));
+        let is_place = match present {
+            0 => place == [0; 8],
+            _ => !score.is_nan() && (order == 1 || score.is_sign_positive()) && index < u32::MAX,
+        };
+        let fits = len == 12 && version == 1 && order < 2 && present < 2 && zero == 0 && is_place;
+        prop_assert_eq!(Threshold::from_bytes(&bytes).is_ok(), fits);
+        match Threshold::from_bytes(&bytes) {
+            Err(error) => prop_assert_eq!(error, KernelError::Malformed { what: "threshold" }),
+            Ok(hint) => {
+                prop_assert_eq!(&hint.to_bytes()[..], &bytes[..]);
+                for order in [Order::Magnitude, Order::Signed] {
+                    everywhere(|engine| {
+                        let mut selector = Selector::default();
+                        let [mut cold, mut warm] = [(); 2].map(|()| [PackedMask::all_kept(scores.len())]);
+                        let selection = Selection::largest(keep, order);
+                        let expected = selector.select(engine, &[&scores], selection, &mut cold);
+                        let found = selector.select(engine, &[&scores], selection.near(hint), &mut warm);
+                        assert_eq!((found, warm), (expected, cold));
+                    });
+                }
             }
         }
-        let nan = scores.iter().position(|x| x.is_nan());
-        everywhere(|engine| {
-            let mut mask = PackedMask::all_kept(scores.len());
-            let result = keep_n_of_m(engine, &scores, keep, group, order, &mut mask);
-            match nan {
-                Some(index) => {
-                    assert_eq!(result, Err(TopKError::NotANumber { layer: 0, index }));
-                    assert_eq!(mask.kept(), 0);
-                }
-                None => assert_eq!((result, &mask), (Ok(()), &expected), "{engine:?} {keep}:{group}"),
-            }
-        });
     }
 
     /// What does not fit is an error that leaves the masks alone.
@@ -134,7 +155,6 @@ proptest! {
         scores in 0..200_usize,
         mask_len in 0..200_usize,
         keep in 0..200_usize,
-        group in 0..70_usize,
     ) {
         let numbers = vec![1.0; scores];
         everywhere(|engine| {
@@ -142,11 +162,6 @@ proptest! {
             let mut mask = untouched.clone();
             let result = Selector::default().keep_largest(engine, &numbers, keep, Order::Signed, &mut mask);
             assert_eq!(result.is_ok(), scores == mask_len && keep <= scores);
-            assert!(result.is_ok() || mask == untouched);
-            let mut mask = untouched.clone();
-            let result = keep_n_of_m(engine, &numbers, keep, group, Order::Signed, &mut mask);
-            let divides = (1..=64).contains(&group) && scores % group.max(1) == 0;
-            assert_eq!(result.is_ok(), scores == mask_len && divides && keep <= group);
             assert!(result.is_ok() || mask == untouched);
         });
     }

@@ -9,9 +9,9 @@
 //! with the target's ReLU after V. The masks first cut U and V down to the structure above, then U to the subsets. The
 //! hidden units are ordered by output, input, i.
 
-use slth_kernels::masked_matmul::{Activation, Workspace, forward};
+use slth_kernels::matmul::{Activation, Epilogue, Workspace, forward};
 use slth_kernels::subset_sum::{Search, Subset as Chosen};
-use slth_kernels::{Engine, MaskedWeights, PackedMask};
+use slth_kernels::{Engine, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions};
 
 use super::{ApproximateConfig, PIECE, Target, Watch};
 use crate::error::Error;
@@ -163,14 +163,18 @@ impl Construction {
 /// The outputs `[outputs, batch]` of a masked network for the inputs `[inputs, batch]`, ReLU between its layers.
 fn run(engine: Engine, layers: &[PrunedLayer], x: &[f32], batch: usize) -> Result<Vec<f32>, Error> {
     let mut workspace = Workspace::default();
+    let options = PrepareOptions::default().max_batch(batch).keep_source(false);
     let mut x = x.to_vec();
     for (index, layer) in layers.iter().enumerate() {
-        let mut masked = MaskedWeights::new(engine, &layer.weights, layer.shape.outputs, layer.shape.inputs)?;
-        masked.set_mask(engine, &layer.mask)?;
+        let LayerShape { outputs, inputs, .. } = layer.shape;
+        let weights = MatRef::row_major(&layer.weights, outputs, inputs)?;
+        let weights = PackedWeights::prepare(engine, weights, Some(&layer.mask), &options)?;
         let last = index + 1 == layers.len();
         let activation = if last { Activation::Identity } else { Activation::Relu };
-        let mut y = vec![0.0; layer.shape.outputs * batch];
-        forward(engine, &masked, &x, batch, activation, &mut y, &mut workspace)?;
+        let epilogue = Epilogue { activation, ..Epilogue::default() };
+        let mut y = vec![0.0; outputs * batch];
+        let (from, to) = (MatRef::row_major(&x, inputs, batch)?, MatMut::row_major(&mut y, outputs, batch)?);
+        forward(engine, &weights, from, &epilogue, to, &mut workspace)?;
         x = y;
     }
     Ok(x)

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, MEET_IN_THE_MIDDLE_LIMIT, Search, Subset as Chosen};
 use slth_kernels::{Backend, Engine};
 
-use super::run::start;
+use super::run::start_pool;
 use super::watch::Watch;
 use crate::dataset::{Dataset, Normalisation, Subset};
 use crate::error::Error;
@@ -233,7 +233,7 @@ impl Approximation {
 pub struct Approximator<'a> {
     config: &'a ApproximateConfig,
     target: &'a Target,
-    engine: Engine,
+    engine: Engine<'static>,
     pool: ThreadPool,
     /// Of the candidates: least and largest weight.
     range: [f32; 2],
@@ -249,8 +249,8 @@ impl<'a> Approximator<'a> {
     /// When the configuration makes no sense, or a backend or threads cannot be had.
     pub fn new(config: &'a ApproximateConfig, target: &'a Target) -> Result<Self, Error> {
         config.validate()?;
-        let (engine, pool) = start(config.backend, config.threads)?;
-        Ok(Self { config, target, engine: Engine::new(engine.backend()), pool, range: target.range() })
+        let (engine, pool) = start_pool(config.backend, config.threads)?;
+        Ok(Self { config, target, engine, pool, range: target.range() })
     }
 
     /// The instruction set and the number of threads.
@@ -376,9 +376,8 @@ impl<'a> Approximator<'a> {
     pub fn evaluate(&self, weights: &[Vec<f32>], dataset: &Dataset) -> Result<Evaluation, Error> {
         self.fits(dataset)?;
         let images = Subset::all(dataset.test());
-        let engine = self.engine.parallel();
-        self.pool
-            .install(|| evaluate_dense(engine, &self.target.network, weights, images, self.config.normalize))
+        let engine = self.engine.on_pool(&self.pool);
+        evaluate_dense(engine, &self.target.network, weights, images, self.config.normalize)
     }
 
     /// Checks that the target takes the images of `dataset` and tells its classes apart.
@@ -398,10 +397,9 @@ impl<'a> Approximator<'a> {
     /// When it would be too large.
     pub fn construct(&self, epsilon: f32, watch: &dyn Watch) -> Result<Construction, Error> {
         let n = self.config.candidates_per_weight();
-        let engine = self.engine.parallel();
+        let engine = self.engine.on_pool(&self.pool);
         watch.begin(&format!("weights built, ε = {epsilon}"), self.target.network.weights());
-        let built =
-            self.pool.install(|| Construction::new(engine, self.target, n, epsilon, self.config, watch));
+        let built = Construction::new(engine, self.target, n, epsilon, self.config, watch);
         watch.end();
         built
     }
@@ -417,9 +415,8 @@ impl<'a> Approximator<'a> {
     ) -> Result<Evaluation, Error> {
         self.fits(dataset)?;
         let images = Subset::all(dataset.test());
-        let engine = self.engine.parallel();
-        self.pool
-            .install(|| evaluate_pruned(engine, &built.network, &built.layers, images, self.config.normalize))
+        let engine = self.engine.on_pool(&self.pool);
+        evaluate_pruned(engine, &built.network, &built.layers, images, self.config.normalize)
     }
 
     /// Weights of a piece of work: those that share candidates.

@@ -112,7 +112,7 @@ impl Target {
         dataset: &Dataset,
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
-        let (engine, pool) = start(config.backend, config.threads)?;
+        let engine = start(config.backend, config.threads)?;
         let network = Architecture::new(vec![dataset.features(), 500, dataset.classes()])
             .map_err(|problem| Error::config("data", problem))?;
         let training = RunConfig {
@@ -127,7 +127,7 @@ impl Target {
             ..RunConfig::default()
         };
         let experiment = Experiment::new(&training, dataset, engine)?;
-        let (trained, _) = pool.install(|| engine.awake(|| experiment.pretrain(progress)))?;
+        let (trained, _) = experiment.pretrain(progress)?;
         Ok(Self::named(network, trained.weights))
     }
 

@@ -1,0 +1,87 @@
+//! Views of memory that is no slice: that of callers in other languages.
+
+use crate::arch::strided::{Cells, CellsMut, Layout};
+use crate::error::KernelError;
+use crate::view::{ImagesMut, ImagesRef, MatMut, MatRef};
+
+impl<'a> MatRef<'a> {
+    /// The matrix in memory that is no slice: that of a caller in another language.
+    ///
+    /// # Errors
+    /// [`Overflow`](KernelError::Overflow) when an element's offset does not fit memory.
+    ///
+    /// # Safety
+    /// Each element must be initialised, and stay unchanged for as long as `'a`. What lies in gaps is not touched.
+    pub unsafe fn from_raw_parts(
+        data: *const f32,
+        rows: usize,
+        cols: usize,
+        row_stride: usize,
+        col_stride: usize,
+    ) -> Result<Self, KernelError> {
+        let layout = Layout::new([rows, cols], [row_stride, col_stride]);
+        // SAFETY: as promised by the caller.
+        Ok(Self { cells: unsafe { Cells::from_raw(data, layout)? } })
+    }
+}
+
+impl<'a> MatMut<'a> {
+    /// The matrix in memory that is no slice: that of a caller in another language.
+    ///
+    /// # Errors
+    /// [`Overlap`](KernelError::Overlap) when two elements are the same one, [`Overflow`](KernelError::Overflow) when an offset does not
+    /// fit memory.
+    ///
+    /// # Safety
+    /// Each element must be initialised, and be used by nobody else for as long as `'a`. What lies in gaps is not touched.
+    pub unsafe fn from_raw_parts(
+        data: *mut f32,
+        rows: usize,
+        cols: usize,
+        row_stride: usize,
+        col_stride: usize,
+    ) -> Result<Self, KernelError> {
+        let layout = Layout::new([rows, cols], [row_stride, col_stride]);
+        // SAFETY: as promised by the caller.
+        Ok(Self { cells: unsafe { CellsMut::from_raw(data, layout)? } })
+    }
+}
+
+impl<'a> ImagesRef<'a> {
+    /// The images in memory that is no slice: that of a caller in another language. Sizes and strides are those of batch, channels,
+    /// height and width.
+    ///
+    /// # Errors
+    /// [`Overflow`](KernelError::Overflow) when an element's offset does not fit memory.
+    ///
+    /// # Safety
+    /// Each element must be initialised, and stay unchanged for as long as `'a`. What lies in gaps is not touched.
+    pub unsafe fn from_raw_parts(
+        data: *const f32,
+        sizes: [usize; 4],
+        strides: [usize; 4],
+    ) -> Result<Self, KernelError> {
+        // SAFETY: as promised by the caller.
+        Ok(Self { cells: unsafe { Cells::from_raw(data, Layout::new(sizes, strides))? } })
+    }
+}
+
+impl<'a> ImagesMut<'a> {
+    /// The images in memory that is no slice: that of a caller in another language. Sizes and strides are those of batch, channels,
+    /// height and width.
+    ///
+    /// # Errors
+    /// [`Overlap`](KernelError::Overlap) when two elements are, or may be, the same one, [`Overflow`](KernelError::Overflow) when an
+    /// offset does not fit memory.
+    ///
+    /// # Safety
+    /// Each element must be initialised, and be used by nobody else for as long as `'a`. What lies in gaps is not touched.
+    pub unsafe fn from_raw_parts(
+        data: *mut f32,
+        sizes: [usize; 4],
+        strides: [usize; 4],
+    ) -> Result<Self, KernelError> {
+        // SAFETY: as promised by the caller.
+        Ok(Self { cells: unsafe { CellsMut::from_raw(data, Layout::new(sizes, strides))? } })
+    }
+}

@@ -1,0 +1,155 @@
+//! What happens to a sum on its way from the registers to memory: bias, then activation.
+
+use crate::error::KernelError;
+use crate::simd::Simd;
+use crate::view::MatRef;
+
+/// What is applied to each output element once its sum and bias are complete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    Identity,
+    /// max(0, y); −0 and NaN become 0.
+    Relu,
+}
+
+/// What a product does beside multiplying: y = activation(sum + bias), where the sum starts from the old y if `accumulate` is set.
+///
+/// ```
+/// use slth_kernels::{Activation, Epilogue};
+/// let bias = [1.0, -1.0];
+/// let layer = Epilogue { bias: Some(&bias), activation: Activation::Relu, ..Epilogue::default() };
+/// assert!(!layer.accumulate);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Epilogue<'a> {
+    /// One number for each output (row of Y, plane of a convolution), added to the complete sum.
+    pub bias: Option<&'a [f32]>,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// Whether sums start from what Y holds instead of 0. Otherwise Y is never read: NaN in it is overwritten.
+    pub accumulate: bool,
+}
+
+impl<'a> Epilogue<'a> {
+    /// Checks the bias' length.
+    pub(crate) fn finish(&self, outputs: usize) -> Result<Finish<'a>, KernelError> {
+        if let Some(bias) = self.bias {
+            KernelError::check_len("bias", &[outputs], bias.len())?;
+        }
+        let gate = match self.activation {
+            Activation::Identity => Gate::None,
+            Activation::Relu => Gate::Relu,
+        };
+        Ok(Finish { bias: self.bias.map_or(Bias::None, Bias::OfRow), gate })
+    }
+}
+
+/// An epilogue in the coordinates of the matrix that is written.
+#[derive(Clone, Copy)]
+pub(crate) struct Finish<'a> {
+    bias: Bias<'a>,
+    gate: Gate<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Bias<'a> {
+    None,
+    OfRow(&'a [f32]),
+    OfCol(&'a [f32]),
+}
+
+#[derive(Clone, Copy)]
+enum Gate<'a> {
+    None,
+    /// max(0, y); −0 and NaN become 0.
+    Relu,
+    /// 0 where the output of a ReLU, at the same place, is not positive.
+    ReluOutput(MatRef<'a>),
+}
+
+/// Replaces each vector of a slice by what `new` makes of it and of the index of its first lane; lanes past the end come to nothing.
+///
+/// A macro, because a closure is a function that the compiler may leave where there are none of the backend's instructions.
+macro_rules! for_each_vector {
+    ($s:ident, $values:expr, |$sum:ident, $at:pat_param| $new:expr) => {
+        for ($at, part) in (0..).step_by(S::LANES).zip($values.chunks_mut(S::LANES)) {
+            if part.len() == S::LANES {
+                let $sum = $s.load(part);
+                $s.store($new, part);
+            } else {
+                let $sum = $s.load_partial(part);
+                $s.store_partial($new, part);
+            }
+        }
+    };
+}
+
+impl<'a> Finish<'a> {
+    pub(crate) const NONE: Self = Self { bias: Bias::None, gate: Gate::None };
+
+    /// The gradient before a ReLU, from the gradient after it: 0 where `relu_output`, of the `shape` of the gradient, is not positive.
+    pub(crate) fn gradient(relu_output: Option<MatRef<'a>>, shape: [usize; 2]) -> Result<Self, KernelError> {
+        let Some(x) = relu_output else { return Ok(Self::NONE) };
+        KernelError::check_shape("relu_output", shape, x.shape())?;
+        Ok(Self { gate: Gate::ReluOutput(x), ..Self::NONE })
+    }
+
+    /// The same for the transposed matrix.
+    pub(crate) fn t(self) -> Self {
+        let bias = match self.bias {
+            Bias::None => Bias::None,
+            Bias::OfRow(bias) => Bias::OfCol(bias),
+            Bias::OfCol(bias) => Bias::OfRow(bias),
+        };
+        let gate = match self.gate {
+            Gate::ReluOutput(x) => Gate::ReluOutput(x.t()),
+            gate => gate,
+        };
+        Self { bias, gate }
+    }
+
+    /// Whether there is nothing to do.
+    pub(crate) fn is_none(&self) -> bool {
+        matches!((self.bias, self.gate), (Bias::None, Gate::None))
+    }
+
+    /// Finishes sums of one row, the first of them in column `col`. A pass of its own over memory that was just written: inside
+    /// the accumulation loops it would take registers from them.
+    #[inline(always)]
+    pub(crate) fn apply<S: Simd>(&self, s: S, sums: &mut [f32], row: usize, col: usize) {
+        match self.bias {
+            Bias::None => {}
+            Bias::OfRow(bias) => {
+                let bias = s.splat(bias[row]);
+                for_each_vector!(s, sums, |sum, _| s.add(sum, bias));
+            }
+            Bias::OfCol(bias) => {
+                let bias = &bias[col..col + sums.len()];
+                for_each_vector!(s, sums, |sum, at| s.add(sum, load_some(s, &bias[at..])));
+            }
+        }
+        let zero = s.splat(0.0);
+        match self.gate {
+            Gate::None => {}
+            Gate::Relu => for_each_vector!(s, sums, |sum, _| s.max(sum, zero)),
+            Gate::ReluOutput(x) if x.has_runs() => {
+                let x = x.run(row, col, sums.len());
+                for_each_vector!(s, sums, |sum, at| s.select(s.gt(load_some(s, &x[at..]), zero), sum, zero));
+            }
+            Gate::ReluOutput(x) => {
+                for (at, sum) in sums.iter_mut().enumerate() {
+                    *sum = if x.get(row, col + at) > 0.0 { *sum } else { 0.0 };
+                }
+            }
+        }
+    }
+}
+
+/// Up to a vector; a plain load where there is a whole one.
+#[inline(always)]
+fn load_some<S: Simd>(s: S, values: &[f32]) -> S::F32 {
+    if values.len() < S::LANES { s.load_partial(values) } else { s.load(values) }
+}

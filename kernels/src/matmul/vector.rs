@@ -1,0 +1,326 @@
+//! Weights × one column of activations: a batch of 1, y = W · x; larger batches of weights whose rows are left whole, column by column.
+//!
+//! The lanes have only outputs to run over, and those have their kept weights at different places: the work is scalar. Each
+//! output is one chain of multiply-adds, which waits 4 cycles for itself at every step; so [`ROWS`] outputs go side by side, as far as
+//! the shortest of them reaches. Of dense weights, tiles are transposed in registers, and then outputs are lanes; with their
+//! transpose the columns are, as they lie.
+//!
+//! Cost: per kept weight one load for the column, one for the value and one multiply-add with a load, 1.35 cycles in all
+//! where rows are long (Zen 4, in L2; from L3 1.45); dense, what memory gives. Measurements: docs/tuning.md, "One column".
+
+use core::array::from_fn;
+
+use super::call::Call;
+use crate::arch::strided::RowsMut;
+use crate::engine::Engine;
+use crate::epilogue::Finish;
+use crate::panel::{load_row, store_row};
+use crate::simd::{Kernel, Simd};
+use crate::view::{MatMut, MatRef};
+use crate::weights::entry::Entry;
+use crate::weights::{BlockRows, Blocked};
+
+/// Outputs side by side: as many chains as a multiply-add takes cycles where one weight a cycle can be had.
+const ROWS: usize = 4;
+
+/// Computes Y column by column.
+pub(super) fn multiply(engine: Engine, weights: &Blocked, call: Call<'_, '_>) {
+    each_column(engine, call, |x, y, accumulate, finish, column| {
+        let rows = share(engine, weights.rows());
+        engine.for_each(y.chunks_mut(rows).zip((0..).step_by(rows)), |(y, first_row)| {
+            engine.backend().run(Sparse { weights, x, first_row, accumulate, finish, column, y });
+        });
+    });
+}
+
+/// Computes Y column by column, with dense weights `a` whose rows or columns lie side by side.
+pub(super) fn multiply_dense(engine: Engine, a: MatRef<'_>, call: Call<'_, '_>) {
+    let engine = engine.for_work(a.rows().saturating_mul(a.cols()) / 4);
+    each_column(engine, call, |x, y, accumulate, finish, column| {
+        let rows = share(engine, a.rows());
+        engine.for_each(y.chunks_mut(rows).zip((0..).step_by(rows)), |(y, first_row)| {
+            let product = Dense { a, x, first_row, accumulate, finish, column, y };
+            if a.has_runs() {
+                engine.backend().run(product);
+            } else {
+                engine.backend().run(Across(product));
+            }
+        });
+    });
+}
+
+/// Outputs of a thread's share: whole vectors of them, and two shares for each thread.
+fn share(engine: Engine, rows: usize) -> usize {
+    match engine.threads() {
+        1 => rows,
+        threads => rows.div_ceil(threads * 2).next_multiple_of(32),
+    }
+}
+
+/// Calls `product` with each column of X and Y as slices, through scratch memory where they are no runs.
+fn each_column(
+    engine: Engine,
+    call: Call<'_, '_>,
+    product: impl Fn(&[f32], &mut [f32], bool, Finish<'_>, usize),
+) {
+    let Call { x, y, accumulate, finish, scratch } = call;
+    // Columns become rows.
+    let (x, mut y, finish) = (x.t(), y.t(), finish.t());
+    let (inputs, outputs) = (x.cols(), y.cols());
+    let (one_x, one_y) = scratch.get(inputs + outputs).split_at_mut(inputs);
+    for column in 0..x.rows() {
+        let x = if x.has_runs() {
+            x.run(column, 0, inputs)
+        } else {
+            one_x.iter_mut().enumerate().for_each(|(i, one)| *one = x.get(column, i));
+            &*one_x
+        };
+        if y.has_runs() {
+            product(x, y.run(column, 0, outputs), accumulate, finish, column);
+            continue;
+        }
+        if accumulate {
+            let y = y.as_ref();
+            one_y.iter_mut().enumerate().for_each(|(o, one)| *one = y.get(column, o));
+        }
+        product(x, one_y, accumulate, Finish::NONE, column);
+        engine.backend().run(FinishColumn { finish, column, y: one_y });
+        one_y.iter().enumerate().for_each(|(o, &one)| y.set(column, o, one));
+    }
+}
+
+struct FinishColumn<'a> {
+    finish: Finish<'a>,
+    column: usize,
+    y: &'a mut [f32],
+}
+
+impl Kernel for FinishColumn<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.finish.apply(s, self.y, self.column, 0);
+    }
+}
+
+struct Sparse<'a> {
+    weights: &'a Blocked,
+    x: &'a [f32],
+    first_row: usize,
+    accumulate: bool,
+    finish: Finish<'a>,
+    column: usize,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Sparse<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { weights, x, first_row, accumulate, finish, column, y } = self;
+        if !accumulate {
+            y.fill(0.0);
+        }
+        for block in 0..weights.count() {
+            let block = weights.block_rows(block, first_row..first_row + y.len());
+            add_rows(s, block, &x[block.first_input..][..block.inputs], y);
+        }
+        finish.apply(s, y, column, first_row);
+    }
+}
+
+/// Adds to each y its row of kept weights times the activations.
+#[inline(always)]
+fn add_rows<S: Simd>(s: S, rows: BlockRows<'_>, x: &[f32], y: &mut [f32]) {
+    let mut rows = rows.iter();
+    let (groups, rest) = y.as_chunks_mut::<ROWS>();
+    for y in groups {
+        let group: [&[Entry]; ROWS] = from_fn(|_| rows.next().unwrap_or_default());
+        let together = group.iter().map(|row| row.len()).min().unwrap_or(0);
+        let parts = group.map(|row| row.split_at(together));
+        let (common, tails) = (parts.map(|(row, _)| row), parts.map(|(_, row)| row));
+        let [row0, row1, row2, row3] = common;
+        let mut sums = *y;
+        // Four short streams at once are none to hardware prefetching.
+        let next = tails[ROWS - 1].as_ptr();
+        for i in 0..together {
+            // A line of 8 entries for every two steps.
+            if i % 2 == 0 {
+                s.prefetch::<false, _>(next.wrapping_add(i * ROWS));
+            }
+            let [y0, y1, y2, y3] = sums;
+            sums = [
+                add(s, &row0[i], x, y0),
+                add(s, &row1[i], x, y1),
+                add(s, &row2[i], x, y2),
+                add(s, &row3[i], x, y3),
+            ];
+        }
+        for (i, tail) in tails.into_iter().enumerate() {
+            y[i] = tail.iter().fold(sums[i], |y, entry| add(s, entry, x, y));
+        }
+    }
+    for (y, row) in rest.iter_mut().zip(rows) {
+        *y = row.iter().fold(*y, |y, entry| add(s, entry, x, y));
+    }
+}
+
+/// y plus a kept weight times its input's activation. There are loads to spare here, so column and value are loaded apart.
+#[inline(always)]
+fn add<S: Simd>(s: S, entry: &Entry, x: &[f32], y: f32) -> f32 {
+    let &[first, second]: &[u32; 2] = bytemuck::cast_ref(entry);
+    let (column, value) = if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
+    s.mul_add_one(f32::from_bits(value), x[column as usize], y)
+}
+
+/// The outputs from `first_row` on, of dense weights `a`.
+struct Dense<'a> {
+    a: MatRef<'a>,
+    x: &'a [f32],
+    first_row: usize,
+    accumulate: bool,
+    finish: Finish<'a>,
+    column: usize,
+    y: &'a mut [f32],
+}
+
+/// Rows of `a` are runs.
+impl Kernel for Dense<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { a, x, first_row, accumulate, finish, column, y } = self;
+        if !accumulate {
+            y.fill(0.0);
+        }
+        let rows = y.len();
+        let together = S::TILES.column_tiles * S::LANES;
+        let mut row = 0;
+        while row + together <= rows {
+            dense_rows(s, a, first_row + row, x, &mut y[row..row + together]);
+            row += together;
+        }
+        if row < rows && together <= rows && !accumulate {
+            // Some of them once more, with the same result.
+            let row = rows - together;
+            y[row..].fill(0.0);
+            dense_rows(s, a, first_row + row, x, &mut y[row..]);
+        } else {
+            for (y, row) in y[row..].iter_mut().zip(first_row + row..) {
+                *y = chain(s, a.run(row, 0, x.len()), x, *y);
+            }
+        }
+        finish.apply(s, y, column, first_row);
+    }
+}
+
+/// Outputs as lanes: tile after tile of their weights is transposed.
+#[inline(always)]
+fn dense_rows<S: Simd>(s: S, a: MatRef<'_>, first_row: usize, x: &[f32], y: &mut [f32]) {
+    match S::TILES.column_tiles {
+        1 => dense_tiles::<S, 1>(s, a, first_row, x, y),
+        _ => dense_tiles::<S, 2>(s, a, first_row, x, y),
+    }
+}
+
+#[inline(always)]
+fn dense_tiles<S: Simd, const TILES: usize>(s: S, a: MatRef<'_>, first_row: usize, x: &[f32], y: &mut [f32]) {
+    let mut tile = [0.0; 32 * 32];
+    let mut sums: [S::F32; TILES] = from_fn(|t| s.load(&y[t * S::LANES..]));
+    let whole = x.len() / S::LANES * S::LANES;
+    for (at, x) in (0..whole).step_by(S::LANES).zip(x.chunks_exact(S::LANES)) {
+        for (t, sums) in sums.iter_mut().enumerate() {
+            let weights = a.block(first_row + t * S::LANES, at, S::LANES, S::LANES);
+            let side = S::TRANSPOSE;
+            for i in (0..S::LANES).step_by(side) {
+                for j in (0..S::LANES).step_by(side) {
+                    let to = RowsMut::of(&mut tile[j * S::LANES + i..], S::LANES, side, side);
+                    s.transpose(weights.part(i, j, side, side), to);
+                }
+            }
+            for (column, &x) in tile.chunks_exact(S::LANES).zip(x) {
+                *sums = s.mul_add(s.load(column), s.splat(x), *sums);
+            }
+        }
+    }
+    for (sums, y) in sums.into_iter().zip(y.chunks_exact_mut(S::LANES)) {
+        s.store(sums, y);
+    }
+    for (y, row) in y.iter_mut().zip(first_row..) {
+        *y = chain(s, a.run(row, whole, x.len() - whole), &x[whole..], *y);
+    }
+}
+
+#[inline(always)]
+fn chain<S: Simd>(s: S, weights: &[f32], x: &[f32], sum: f32) -> f32 {
+    // No fold: its closure is inlined only where the compiler cares to.
+    let mut sum = sum;
+    for (&w, &x) in weights.iter().zip(x) {
+        sum = s.mul_add_one(w, x, sum);
+    }
+    sum
+}
+
+/// Columns of `a` are runs, so that its rows, the outputs, are the lanes.
+struct Across<'a>(Dense<'a>);
+
+/// Vectors of sums side by side.
+const COLUMN_VECTORS: usize = 8;
+
+impl Kernel for Across<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Dense { a, x, first_row, accumulate, finish, column, y } = self.0;
+        let a = a.t();
+        let width = COLUMN_VECTORS * S::LANES;
+        for (y, at) in y.chunks_mut(width).zip((first_row..).step_by(width)) {
+            let mut sums = [s.splat(0.0); COLUMN_VECTORS];
+            if accumulate {
+                load_row::<S, COLUMN_VECTORS, false>(s, y, &mut sums);
+            }
+            for (k, &x) in x.iter().enumerate() {
+                let (row, x) = (a.run(k, at, y.len()), s.splat(x));
+                let mut weights = [s.splat(0.0); COLUMN_VECTORS];
+                if y.len() == width {
+                    load_row::<S, COLUMN_VECTORS, true>(s, row, &mut weights);
+                } else {
+                    load_row::<S, COLUMN_VECTORS, false>(s, row, &mut weights);
+                }
+                for v in 0..COLUMN_VECTORS {
+                    sums[v] = s.mul_add(weights[v], x, sums[v]);
+                }
+            }
+            store_row::<S, COLUMN_VECTORS, false>(s, &sums, y);
+        }
+        finish.apply(s, y, column, first_row);
+    }
+}
+
+/// Y of a product without terms: what it holds if it accumulates, otherwise 0, finished.
+pub(super) fn finish_empty(engine: Engine, y: MatMut<'_>, accumulate: bool, finish: Finish<'_>) {
+    if y.shape().contains(&0) {
+        return; // of any number of rows
+    }
+    engine.backend().run(FinishEmpty { y, accumulate, finish });
+}
+
+struct FinishEmpty<'a> {
+    y: MatMut<'a>,
+    accumulate: bool,
+    finish: Finish<'a>,
+}
+
+impl Kernel for FinishEmpty<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { mut y, accumulate, finish } = self;
+        let [rows, cols] = y.shape();
+        for (row, col) in (0..rows).flat_map(|row| (0..cols).map(move |col| (row, col))) {
+            let mut sum = [if accumulate { y.as_ref().get(row, col) } else { 0.0 }];
+            finish.apply(s, &mut sum, row, col);
+            y.set(row, col, sum[0]);
+        }
+    }
+}

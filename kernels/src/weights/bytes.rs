@@ -1,0 +1,142 @@
+//! Prepared weights as bytes: shape, options, mask and weights, from which any machine prepares them again.
+//!
+//! The format's own arrays are not written, because their sizes follow from the CPU's cache, and because arrays that were read could not
+//! be trusted to hold places within a block.
+
+use super::{MaskReuse, Oriented, Packed, PackedWeights, PrepareOptions, Strategy};
+use crate::engine::Engine;
+use crate::error::KernelError;
+use crate::mask::PackedMask;
+use crate::view::MatRef;
+
+/// Begins the bytes; the last one is the version.
+const MAGIC: [u8; 8] = *b"SLTH-PW\x01";
+
+const MALFORMED: KernelError = KernelError::Malformed { what: "packed weights" };
+
+impl PackedWeights {
+    /// Shape, options, mask and weights (only the kept ones without [`keep_source`](PrepareOptions::keep_source)) as bytes, the same on every
+    /// machine, little-endian.
+    ///
+    /// ```
+    /// use slth_kernels::{Engine, MatRef, PackedWeights, PrepareOptions};
+    /// let engine = Engine::serial();
+    /// let weights = MatRef::row_major(&[1.0, 2.0], 1, 2)?;
+    /// let layer = PackedWeights::prepare(engine, weights, None, &PrepareOptions::default())?;
+    /// let again = PackedWeights::from_bytes(engine, &layer.to_bytes())?;
+    /// assert_eq!((again.outputs(), again.inputs(), again.kept()), (1, 2, 2));
+    /// # Ok::<(), slth_kernels::KernelError>(())
+    /// ```
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let PrepareOptions { max_batch, reuse, input_gradient, strategy, keep_source } = self.options;
+        let mut bytes = MAGIC.to_vec();
+        for size in [self.outputs(), self.inputs(), max_batch] {
+            // Of any width of `usize`, the most that there is stands for "many".
+            let size = if size == usize::MAX { u64::MAX } else { size as u64 };
+            bytes.extend(size.to_le_bytes());
+        }
+        let strategy = match strategy {
+            Strategy::Auto => 0,
+            Strategy::Sparse => 1,
+            Strategy::Dense => 2,
+        };
+        let once = reuse == MaskReuse::Once;
+        let masked = self.mask.is_some();
+        bytes.extend([strategy, once.into(), input_gradient.into(), keep_source.into(), masked.into()]);
+        if let Some(mask) = &self.mask {
+            bytes.extend(mask.words().iter().flat_map(|word| word.to_le_bytes()));
+        }
+        let mut take = |weight: f32| bytes.extend(weight.to_le_bytes());
+        if !self.forward.source.is_empty() {
+            self.forward.source.iter().copied().for_each(take);
+        } else {
+            self.forward.for_each_kept(self.mask.as_ref(), &mut take);
+        }
+        bytes
+    }
+
+    /// Prepares the weights that [`to_bytes`](Self::to_bytes) wrote.
+    ///
+    /// # Errors
+    /// [`Malformed`](KernelError::Malformed) when it did not write these bytes. Any bytes may be given: no memory is taken for what they do not
+    /// hold.
+    pub fn from_bytes(engine: Engine, bytes: &[u8]) -> Result<Self, KernelError> {
+        let mut rest = Reader(bytes);
+        if rest.take::<8>()? != MAGIC {
+            return Err(MALFORMED);
+        }
+        let [outputs, inputs, max_batch] = [rest.size()?, rest.size()?, rest.size()?];
+        let [strategy, once, input_gradient, keep_source, masked] = rest.take()?;
+        let flag = |byte: u8| if byte < 2 { Ok(byte == 1) } else { Err(MALFORMED) };
+        let options = PrepareOptions {
+            max_batch,
+            reuse: if flag(once)? { MaskReuse::Once } else { MaskReuse::Many },
+            input_gradient: flag(input_gradient)?,
+            strategy: *[Strategy::Auto, Strategy::Sparse, Strategy::Dense]
+                .get(usize::from(strategy))
+                .ok_or(MALFORMED)?,
+            keep_source: flag(keep_source)?,
+        };
+        let weights = outputs.checked_mul(inputs).ok_or(MALFORMED)?;
+        let mask = if flag(masked)? { Some(rest.mask(weights)?) } else { None };
+        let kept = mask.as_ref().map_or(weights, PackedMask::kept);
+        // Without its removed weights a file is as long as what it keeps.
+        let all = rest.0.len() as u128 == weights as u128 * 4;
+        if !all && (options.keep_source || rest.0.len() as u128 != kept as u128 * 4) {
+            return Err(MALFORMED);
+        }
+        let mut values = rest.0.as_chunks().0.iter().copied().map(f32::from_le_bytes);
+        let source: Vec<f32> = match &mask {
+            Some(mask) if !all => {
+                let mut source = vec![0.0; weights];
+                mask.kept_indices().zip(values).for_each(|(at, value)| source[at] = value);
+                source
+            }
+            _ => values.by_ref().collect(),
+        };
+        let view = MatRef::row_major(&source, outputs, inputs)?;
+        Self::prepare(engine, view, mask.as_ref(), &options)
+    }
+}
+
+impl Oriented {
+    /// Calls `take` with the kept weights, row by row, each ascending.
+    fn for_each_kept(&self, mask: Option<&PackedMask>, mut take: impl FnMut(f32)) {
+        match (&self.packed, mask) {
+            (Packed::Blocked(blocked), _) if self.columns > 0 => {
+                (0..self.rows).for_each(|row| blocked.for_each_in_row(row, |_, weight| take(weight)));
+            }
+            (Packed::Dense(dense), Some(mask)) => {
+                mask.kept_indices().for_each(|at| take(dense.weights()[at]));
+            }
+            // Without weights, or all of them are in the source.
+            _ => {}
+        }
+    }
+}
+
+/// Bytes that are still to be read.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], KernelError> {
+        let (&first, rest) = self.0.split_first_chunk().ok_or(MALFORMED)?;
+        self.0 = rest;
+        Ok(first)
+    }
+
+    fn size(&mut self) -> Result<usize, KernelError> {
+        match u64::from_le_bytes(self.take()?) {
+            u64::MAX => Ok(usize::MAX),
+            size => usize::try_from(size).map_err(|_| MALFORMED),
+        }
+    }
+
+    fn mask(&mut self, len: usize) -> Result<PackedMask, KernelError> {
+        let words = len.div_ceil(64);
+        let bytes = words.checked_mul(8).filter(|&bytes| bytes <= self.0.len()).ok_or(MALFORMED)?;
+        let (words, rest) = self.0.split_at(bytes);
+        self.0 = rest;
+        PackedMask::from_words(len, words.as_chunks().0.iter().copied().map(u64::from_le_bytes).collect())
+    }
+}

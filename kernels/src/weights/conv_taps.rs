@@ -1,0 +1,414 @@
+//! The kept weights of a convolution, as lists of (value, offset of what it meets).
+//!
+//! For the element (plane, y, x) of the destination a product needs the taps of the kernel whose source is not padding.
+//! Down the plane these are a range of kernel rows, different from y to y: the list of a destination plane is ordered by
+//! kernel row, and a y takes its part. Across the plane they differ for the few x at the edges only, and for the phases of
+//! the stride in the input gradient: each class of x has lists of its own. So no term is computed that padding would make
+//! 0, and the source needs no frame of zeros.
+//!
+//! Positions that take the same lists, and whose sources lie side by side, form a [`Span`]: lanes run over positions and
+//! batch alike. With a stride neighbouring positions are `stride` apart in the larger plane, so its rows are deinterleaved:
+//! all columns of one phase (x mod stride), then those of the next. Forward, that is how the source is copied; in the input
+//! gradient, how results are staged, unless the batch alone fills the lanes.
+//!
+//! A list is cut into blocks of kernel rows and source planes, each so small that what its taps see stays in L1 from one
+//! strip of positions to the next, and so small that offsets fit 32 bits.
+
+use super::entry::{Entry, entry};
+use crate::conv_shape::Shape;
+use crate::error::KernelError;
+use crate::mask::PackedMask;
+use crate::view::MatRef;
+use geometry::deinterleaved;
+
+mod geometry;
+
+pub(crate) use geometry::{Block, Direction, Geometry, Reach, even};
+
+/// Positions in a destination row that take the same lists, and whose sources lie side by side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    /// Which lists they take.
+    pub(crate) class: usize,
+    /// Where the first one is stored in the row; the next [`Geometry::span_step`] further on.
+    pub(crate) first: usize,
+    pub(crate) positions: usize,
+    /// Where the least source of the first one is stored in its row; `None` where the sources of all taps are padding.
+    pub(crate) source: Option<usize>,
+}
+
+/// A kind of x.
+#[derive(Clone, Copy, Debug)]
+struct Class {
+    reach: Reach,
+    /// One x of the kind, and the tap whose source is stored first.
+    position: usize,
+    tap: usize,
+}
+
+/// All weights of a convolution and which of them are kept, in the order of the rows; or the kept ones only.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filters {
+    columns: usize,
+    weights: Vec<f32>,
+    /// One bit for each weight, 1 = kept.
+    mask: Vec<u64>,
+    kept: usize,
+    /// How many there are, held or not.
+    weight_count: usize,
+    /// Whether removed weights are held as well.
+    complete: bool,
+}
+
+impl Filters {
+    /// None yet.
+    pub(crate) fn new(complete: bool) -> Self {
+        Self { complete, ..Self::default() }
+    }
+
+    /// Whether less than a quarter of the weights is kept.
+    fn is_sparse(&self) -> bool {
+        self.kept < self.weight_count / 4
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    pub(crate) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&self.weights[..]) + size_of_val(&self.mask[..])
+    }
+
+    /// Takes another mask.
+    pub(crate) fn set_mask(&mut self, mask: &PackedMask) {
+        (self.kept, self.weight_count) = (mask.kept(), mask.len());
+        self.mask.clear();
+        self.mask.extend_from_slice(mask.words());
+    }
+
+    /// Takes the weights; the mask must be there.
+    pub(crate) fn set_weights(&mut self, weights: MatRef<'_>) {
+        self.columns = weights.cols();
+        self.weights.clear();
+        for row in 0..weights.rows() {
+            if weights.has_runs() {
+                self.weights.extend_from_slice(weights.run(row, 0, weights.cols()));
+            } else {
+                self.weights.extend((0..weights.cols()).map(|col| weights.get(row, col)));
+            }
+        }
+        if !self.complete {
+            let mut kept = 0;
+            for index in kept_indices(&self.mask) {
+                self.weights[kept] = self.weights[index];
+                kept += 1;
+            }
+            self.weights.truncate(kept);
+            self.weights.shrink_to_fit();
+        }
+    }
+
+    /// Calls `take(output, column, weight)` for the kept weights, row by row, ascending.
+    fn for_each(&self, mut take: impl FnMut(usize, usize, f32)) {
+        let (mut output, mut row) = (0, 0);
+        for (ordinal, index) in kept_indices(&self.mask).enumerate() {
+            while index - row >= self.columns {
+                (output, row) = (output + 1, row + self.columns);
+            }
+            take(output, index - row, self.weights[if self.complete { index } else { ordinal }]);
+        }
+    }
+}
+
+fn kept_indices(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    words.iter().enumerate().flat_map(|(at, &word)| {
+        let mut rest = word;
+        core::iter::from_fn(move || {
+            let bit = (rest != 0).then(|| rest.trailing_zeros() as usize);
+            rest &= rest.wrapping_sub(1);
+            bit.map(|bit| at * 64 + bit)
+        })
+    })
+}
+
+/// The lists of one product with one convolution and batch.
+#[derive(Clone, Debug)]
+pub(crate) struct TapLists {
+    geometry: Geometry,
+    spans: Vec<Span>,
+    classes: Vec<Class>,
+    /// Where each (block, class, row, slot) begins in `entries`, and where the last one ends.
+    starts: Vec<usize>,
+    /// Kept weight and the offset of what it meets, in floats, from the least source of the first plane of the block.
+    entries: Vec<Entry>,
+    /// Where each column of a row is stored; nothing where rows are stored as they are.
+    source_places: Vec<u32>,
+    destination_places: Vec<u32>,
+    taps: Vec<Tap>,
+    /// For each kernel column and class, the offset; `None` when the class does not reach it.
+    columns: Vec<Option<usize>>,
+}
+
+/// One column of the weights.
+#[derive(Clone, Copy, Debug)]
+struct Tap {
+    channel: usize,
+    row: usize,
+    column: usize,
+}
+
+impl TapLists {
+    /// Makes the lists for `filters`.
+    pub(crate) fn new(
+        direction: Direction,
+        shape: &Shape,
+        batch: usize,
+        filters: &Filters,
+    ) -> Result<Self, KernelError> {
+        let mut lists = Self {
+            geometry: Geometry::new(direction, shape, batch, filters.is_sparse())?,
+            spans: Vec::new(),
+            classes: Vec::new(),
+            starts: Vec::new(),
+            entries: Vec::new(),
+            source_places: Vec::new(),
+            destination_places: Vec::new(),
+            taps: Vec::new(),
+            columns: Vec::new(),
+        };
+        lists.plan(shape);
+        lists.list(filters)?;
+        Ok(lists)
+    }
+
+    /// The same for other filters or another batch, in the same buffers.
+    pub(crate) fn replace(
+        &mut self,
+        direction: Direction,
+        shape: &Shape,
+        batch: usize,
+        filters: &Filters,
+    ) -> Result<(), KernelError> {
+        self.geometry = Geometry::new(direction, shape, batch, filters.is_sparse())?;
+        self.plan(shape);
+        self.list(filters)
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub(crate) fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    pub(crate) fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Where each column of a source row is stored; empty where rows are stored as they are.
+    pub(crate) fn source_places(&self) -> &[u32] {
+        &self.source_places
+    }
+
+    /// The same for destination rows.
+    pub(crate) fn destination_places(&self) -> &[u32] {
+        &self.destination_places
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&self.spans[..])
+            + size_of_val(&self.classes[..])
+            + size_of_val(&self.starts[..])
+            + size_of_val(&self.entries[..])
+            + size_of_val(&self.source_places[..])
+            + size_of_val(&self.destination_places[..])
+            + size_of_val(&self.taps[..])
+            + size_of_val(&self.columns[..])
+    }
+
+    /// Everything that depends on no weight.
+    fn plan(&mut self, shape: &Shape) {
+        let Self { geometry, spans, classes, source_places, destination_places, taps, columns, .. } = self;
+        let Geometry { horizontal, batch, span_step, .. } = *geometry;
+        for list in [&mut *source_places, &mut *destination_places] {
+            list.clear();
+        }
+        spans.clear();
+        classes.clear();
+        taps.clear();
+        columns.clear();
+        geometry.classes = 0;
+        if geometry.is_empty() {
+            return;
+        }
+        let place_all = |places: &mut Vec<u32>, size: usize, phases: usize| {
+            // From as many phases as columns on, every column is where it was.
+            if phases > 1 && phases < size {
+                places.extend((0..size).map(|x| deinterleaved(x, size, phases) as u32));
+            }
+        };
+        if horizontal.direction == Direction::Forward {
+            place_all(source_places, horizontal.source, horizontal.stride);
+        } else if span_step == 1 {
+            place_all(destination_places, horizontal.destination, horizontal.stride);
+        }
+        let source_place = |x: usize| source_places.get(x).map_or(x, |&place| place as usize);
+        let destination_place = |x: usize| destination_places.get(x).map_or(x, |&place| place as usize);
+
+        let step = horizontal.step();
+        for phase in 0..step.min(horizontal.destination) {
+            for position in (phase..horizontal.destination).step_by(step) {
+                let reach = horizontal.reach(position);
+                let known = classes.iter().rposition(|class| class.reach == reach);
+                let class = known.unwrap_or_else(|| {
+                    let reached = (0..reach.count).map(|i| reach.first + i * step);
+                    let tap = reached.min_by_key(|&tap| source_place(horizontal.source_of(position, tap)));
+                    classes.push(Class { reach, position, tap: tap.unwrap_or(0) });
+                    classes.len() - 1
+                });
+                let place = destination_place(position);
+                let source = (reach.count > 0)
+                    .then(|| source_place(horizontal.source_of(position, classes[class].tap)));
+                match spans.last_mut() {
+                    Some(span)
+                        if span.class == class
+                            && place == span.first + span.positions * span_step
+                            && source == span.source.map(|source| source + span.positions) =>
+                    {
+                        span.positions += 1;
+                    }
+                    _ => spans.push(Span { class, first: place, positions: 1, source }),
+                }
+            }
+        }
+        geometry.classes = classes.len();
+
+        let [kernel_rows, kernel_columns] = shape.kernel;
+        let all = (0..shape.channels).flat_map(|channel| {
+            (0..kernel_rows)
+                .flat_map(move |row| (0..kernel_columns).map(move |column| (channel, row, column)))
+        });
+        taps.extend(all.map(|(channel, row, column)| Tap { channel, row, column }));
+        for column in 0..kernel_columns {
+            columns.extend(classes.iter().map(|class| {
+                horizontal.reached_by(class.reach, column).then(|| {
+                    let place = |tap| source_place(horizontal.source_of(class.position, tap));
+                    (place(column) - place(class.tap)) * batch
+                })
+            }));
+        }
+    }
+
+    /// Sorts the weights into their segments: counts, sums the counts up, places.
+    fn list(&mut self, filters: &Filters) -> Result<(), KernelError> {
+        let Self { geometry, starts, entries, taps, columns, .. } = self;
+        let Geometry { direction, vertical, rows, pitch, plane, block_slots, block_planes, classes, .. } =
+            *geometry;
+        starts.clear();
+        entries.clear();
+        if geometry.is_empty() {
+            return Ok(());
+        }
+        let blocks = [geometry.slot_blocks(), geometry.plane_blocks()];
+        let segments =
+            KernelError::product("segments", blocks.into_iter().chain([classes, rows, block_slots]))?;
+        starts.resize(segments + 1, 0);
+        let for_each = |take: &mut dyn FnMut(usize, usize, f32)| {
+            filters.for_each(|output, at, weight| {
+                let Tap { channel, row, column } = taps[at];
+                let (to, from) = match direction {
+                    Direction::Forward => (output, channel),
+                    Direction::InputGradient => (channel, output),
+                };
+                let slot = vertical.slot(row);
+                let place = to * block_slots + slot % block_slots;
+                let offset = from % block_planes * plane + vertical.distance(row) * pitch;
+                for (class, column) in columns[column * classes..][..classes].iter().enumerate() {
+                    if let Some(column) = column {
+                        let first = geometry.segment(slot / block_slots, from / block_planes, class);
+                        take(first + place, offset + column, weight);
+                    }
+                }
+            });
+        };
+        // A segment's count, and its place while it is filled, is kept one further on: it ends as the start of the next.
+        for_each(&mut |segment, _, _| starts[segment + 1] += 1);
+        let mut total = 0;
+        for start in starts.iter_mut().skip(1) {
+            total += core::mem::replace(start, total);
+        }
+        entries.resize(total, 0);
+        for_each(&mut |segment, offset, weight| {
+            entries[starts[segment + 1]] = entry(offset, weight);
+            starts[segment + 1] += 1;
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_cover_every_position_once() {
+        for direction in [Direction::Forward, Direction::InputGradient] {
+            for (width, kernel, stride, padding) in [
+                (1, 1, 1, 0),
+                (9, 3, 1, 1),
+                (10, 3, 2, 1),
+                (11, 2, 3, 4),
+                (13, 5, 4, 0),
+                (3, 2, 9, 9),
+                (7, 1, 2, 0),
+            ] {
+                for batch in [1, 3, 64] {
+                    let shape = Shape {
+                        channels: 1,
+                        height: 9,
+                        width,
+                        outputs: 1,
+                        kernel: [kernel; 2],
+                        stride,
+                        padding,
+                    };
+                    let filters = Filters::default();
+                    let lists = TapLists::new(direction, &shape, batch, &filters).unwrap();
+                    let horizontal = lists.geometry.horizontal;
+                    let mut seen = vec![0; horizontal.destination];
+                    let place = |places: &[u32], x: usize| places.get(x).map_or(x, |&p| p as usize);
+                    for span in &lists.spans {
+                        for i in 0..span.positions {
+                            let at = span.first + i * lists.geometry.span_step;
+                            seen[at] += 1;
+                            let x = (0..horizontal.destination)
+                                .find(|&x| place(&lists.destination_places, x) == at)
+                                .unwrap();
+                            let reach = horizontal.reach(x);
+                            assert_eq!(reach, lists.classes[span.class].reach);
+                            for tap in (0..kernel).filter(|&tap| horizontal.reached_by(reach, tap)) {
+                                let offset = lists.columns[tap * lists.classes.len() + span.class].unwrap();
+                                let source = place(&lists.source_places, horizontal.source_of(x, tap));
+                                assert_eq!(span.source.unwrap() + i + offset / batch, source);
+                            }
+                        }
+                    }
+                    assert!(seen.iter().all(|&seen| seen == 1), "{shape:?} {direction:?} {batch}: {seen:?}");
+                    // Lanes run over positions: some spans for each phase and edge, no more.
+                    if horizontal.destination > 2 * (kernel + stride) && lists.geometry.span_step == 1 {
+                        assert!(lists.spans.len() < horizontal.destination, "{shape:?} {direction:?}");
+                    }
+                }
+            }
+        }
+    }
+}

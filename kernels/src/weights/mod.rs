@@ -1,0 +1,502 @@
+//! What products multiply by: weights prepared once, rebuilt for a new mask.
+//!
+//! A format is a file of this folder: it says what it stores, builds that from weights and mask, and gives it to the products, which
+//! are in [`matmul`](crate::matmul). No format knows of another. [`choose`] is the one table that chooses between them.
+//!
+//! | format | what it stores | for |
+//! |---|---|---|
+//! | [`blocked`] | value and column of each kept weight, by cache block | sparse products |
+//! | [`blocked`], rows left whole | the same, row by row | sparse products with 1 to 3 columns |
+//! | [`dense`] | all weights, zeros for the removed ones | dense products |
+//! | `conv_taps` | value and offset of each kept weight of a convolution | [`conv2d`](crate::conv2d) |
+//!
+//! The input gradient multiplies by the transpose, which is prepared from transposed weights and a transposed mask, so that both products
+//! are the same code.
+
+mod blocked;
+mod bytes;
+pub(crate) mod conv_taps;
+mod dense;
+pub(crate) mod entry;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+pub(crate) use blocked::{BlockRows, Blocked, Blocks};
+pub(crate) use tile::{CacheTile, KC_MAX, KC_USUAL, NC_MAX};
+
+use crate::engine::Engine;
+use crate::error::KernelError;
+use crate::mask::{PackedMask, PackedMaskRef};
+use crate::panel::{self, Block};
+use crate::simd::{Kernel, Simd};
+use crate::view::MatRef;
+use dense::Dense;
+use entry::Entry;
+
+/// How products are computed. Both ways give the same numbers for finite activations (only the sign of a zero may differ); for
+/// infinite ones and NaN the dense one makes NaN of 0 · ∞.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Strategy {
+    /// Whichever is faster for the shape, the kept share, [`max_batch`](PrepareOptions::max_batch) and
+    /// [`reuse`](PrepareOptions::reuse); the same on every CPU.
+    #[default]
+    Auto,
+    /// Multiply by the kept weights only.
+    Sparse,
+    /// Multiply by all weights, zeros for the removed ones.
+    Dense,
+}
+
+/// How many products each mask is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MaskReuse {
+    /// Many: inference.
+    #[default]
+    Many,
+    /// One of each kind, before [`PackedWeights::rebuild`] brings the next mask: edge-popup. [`Strategy::Auto`] then counts the cost of
+    /// rebuilding, which is less for the dense format.
+    Once,
+}
+
+/// What [`PackedWeights::prepare`] prepares for.
+///
+/// ```
+/// use slth_kernels::{PrepareOptions, Strategy};
+/// let inference = PrepareOptions::default().max_batch(1).strategy(Strategy::Sparse);
+/// assert!(!inference.input_gradient);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PrepareOptions {
+    /// The most columns that products will have; `usize::MAX`, the default, if unknown or many. Larger batches are still computed, if
+    /// slower.
+    pub max_batch: usize,
+    /// How many products each mask is for.
+    pub reuse: MaskReuse,
+    /// Whether [`input_gradient`](crate::matmul::input_gradient) is prepared too: the transpose takes as much memory and time again.
+    pub input_gradient: bool,
+    /// Sparse, dense, or the faster one.
+    pub strategy: Strategy,
+    /// Whether removed weights are kept in memory, so that [`rebuild`](PackedWeights::rebuild) can put another mask over them: 4 bytes a weight,
+    /// and as many for the input gradient. `true` is the default; `false` is for inference.
+    pub keep_source: bool,
+}
+
+impl Default for PrepareOptions {
+    fn default() -> Self {
+        Self {
+            max_batch: usize::MAX,
+            reuse: MaskReuse::Many,
+            input_gradient: false,
+            strategy: Strategy::Auto,
+            keep_source: true,
+        }
+    }
+}
+
+/// Setters, one for each field.
+impl PrepareOptions {
+    /// Sets [`max_batch`](Self#structfield.max_batch).
+    #[must_use]
+    pub fn max_batch(self, max_batch: usize) -> Self {
+        Self { max_batch, ..self }
+    }
+
+    /// Sets [`reuse`](Self#structfield.reuse).
+    #[must_use]
+    pub fn reuse(self, reuse: MaskReuse) -> Self {
+        Self { reuse, ..self }
+    }
+
+    /// Sets [`input_gradient`](Self#structfield.input_gradient).
+    #[must_use]
+    pub fn input_gradient(self, input_gradient: bool) -> Self {
+        Self { input_gradient, ..self }
+    }
+
+    /// Sets [`strategy`](Self#structfield.strategy).
+    #[must_use]
+    pub fn strategy(self, strategy: Strategy) -> Self {
+        Self { strategy, ..self }
+    }
+
+    /// Sets [`keep_source`](Self#structfield.keep_source).
+    #[must_use]
+    pub fn keep_source(self, keep_source: bool) -> Self {
+        Self { keep_source, ..self }
+    }
+}
+
+/// How prepared weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// All weights, row-major.
+    Dense,
+    /// Kept weights by cache block.
+    Blocked,
+    /// Kept weights row by row.
+    WholeRows,
+}
+
+/// The table of [`Strategy::Auto`]: up to how many columns, and from how many of 100 weights kept on the dense format is faster, where a
+/// mask is for many products and where it is for one. Measurements: docs/tuning.md, "Choice of the format".
+///
+/// A choice may decide the sign of a zero, so it is the same on every CPU.
+const DENSE_FROM: [(usize, u64, u64); 5] =
+    [(1, 45, 45), (3, 30, 30), (16, 35, 35), (63, 60, 60), (usize::MAX, 85, 85)];
+
+/// Most columns for which rows are left whole: a product with one is so fast then (0.37 ns per kept weight in cache, against 1.2 for up to
+/// 16 columns at once) that three of them take as long.
+const FEW_COLUMNS: usize = 3;
+
+/// Chooses a format for `kept` of `weights` weights.
+fn choose(weights: usize, kept: usize, options: &PrepareOptions) -> Format {
+    let &(_, many, once) = DENSE_FROM
+        .iter()
+        .find(|(columns, ..)| options.max_batch <= *columns)
+        .expect("the last one is the most that there are");
+    let percent = match options.reuse {
+        MaskReuse::Many => many,
+        MaskReuse::Once => once,
+    };
+    let dense = match options.strategy {
+        Strategy::Auto => kept as u128 * 100 >= weights as u128 * u128::from(percent),
+        Strategy::Sparse => false,
+        Strategy::Dense => true,
+    };
+    match dense {
+        true => Format::Dense,
+        false if options.max_batch <= FEW_COLUMNS => Format::WholeRows,
+        false => Format::Blocked,
+    }
+}
+
+/// Weights `[outputs, inputs]`, under a mask or not, as products take them.
+///
+/// ```
+/// use slth_kernels::{Engine, MatRef, PackedMask, PackedWeights, PrepareOptions};
+/// let engine = Engine::serial();
+/// let weights = MatRef::row_major(&[1.0, 2.0, 3.0, 4.0], 2, 2)?;
+/// let mask = PackedMask::from_fn(4, |i| i != 1);
+/// let mut layer = PackedWeights::prepare(engine, weights, Some(&mask), &PrepareOptions::default())?;
+/// assert_eq!((layer.outputs(), layer.inputs(), layer.kept()), (2, 2, 3));
+/// layer.rebuild(engine, &PackedMask::from_fn(4, |i| i == 0))?;
+/// assert_eq!(layer.kept(), 1);
+/// # Ok::<(), slth_kernels::KernelError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct PackedWeights {
+    options: PrepareOptions,
+    kept: usize,
+    /// Without it all weights are kept.
+    mask: Option<PackedMask>,
+    forward: Oriented,
+    /// For the input gradient, unless the format is dense.
+    transpose: Option<Transpose>,
+}
+
+/// The transposed weights under the transposed mask.
+#[derive(Clone, Debug)]
+struct Transpose {
+    mask: PackedMask,
+    weights: Oriented,
+}
+
+/// Weights in one orientation.
+#[derive(Clone, Debug)]
+struct Oriented {
+    rows: usize,
+    columns: usize,
+    /// All weights, row-major; empty where they were dropped.
+    source: Vec<f32>,
+    packed: Packed,
+}
+
+#[derive(Clone, Debug)]
+enum Packed {
+    /// All are kept, and the source is what is multiplied by.
+    Source,
+    Dense(Dense),
+    Blocked(Blocked),
+}
+
+/// What a product multiplies by.
+pub(crate) enum Operand<'a> {
+    /// All weights, zeros for the removed ones.
+    Dense(MatRef<'a>),
+    /// The kept weights.
+    Blocked(&'a Blocked),
+}
+
+impl PackedWeights {
+    /// Prepares `weights` `[outputs, inputs]`, those that `mask` keeps (bit `o * inputs + i` is the weight from input i to output o) or
+    /// all of them.
+    ///
+    /// Takes one pass over weights and mask, and one more with [`input_gradient`](PrepareOptions::input_gradient). Holds 8 bytes for each
+    /// kept weight (dense: 4 for each weight) and the source ([`keep_source`](PrepareOptions::keep_source)): 4 bytes for each weight.
+    ///
+    /// # Errors
+    /// When the mask is over another number of weights, or there are more weights than memory could hold: those of a view that repeats
+    /// its elements.
+    pub fn prepare(
+        engine: Engine,
+        weights: MatRef<'_>,
+        mask: Option<&PackedMask>,
+        options: &PrepareOptions,
+    ) -> Result<Self, KernelError> {
+        let [outputs, inputs] = weights.shape();
+        let count = KernelError::product("weights", [outputs, inputs])?;
+        if count > isize::MAX as usize / size_of::<Entry>() {
+            return Err(KernelError::Overflow { what: "weights" });
+        }
+        if let Some(mask) = mask {
+            KernelError::check_len("mask", &[outputs, inputs], mask.len())?;
+        }
+        let mut new = Self {
+            options: *options,
+            kept: 0,
+            mask: mask.cloned(),
+            forward: Oriented::new(outputs, inputs),
+            transpose: options.input_gradient.then(|| Transpose {
+                mask: PackedMask::none_kept(0),
+                weights: Oriented::new(inputs, outputs),
+            }),
+        };
+        new.set_weights(engine, weights)?;
+        Ok(new)
+    }
+
+    /// Puts another mask over the weights. Reuses every buffer: allocates only when more weights are kept than ever before, or the
+    /// format changes.
+    ///
+    /// # Errors
+    /// When the mask is over another number of weights, or the source was not kept ([`NoSource`](KernelError::NoSource)).
+    pub fn rebuild<'m>(
+        &mut self,
+        engine: Engine,
+        mask: impl Into<PackedMaskRef<'m>>,
+    ) -> Result<(), KernelError> {
+        let mask = mask.into();
+        KernelError::check_len("mask", &[self.outputs(), self.inputs()], mask.len())?;
+        if !self.options.keep_source {
+            return Err(KernelError::NoSource);
+        }
+        match &mut self.mask {
+            Some(own) => own.copy_from(mask),
+            none => *none = Some(mask.to_owned()),
+        }
+        self.build(engine);
+        Ok(())
+    }
+
+    /// Takes other weights of the same shape, under the mask that there is.
+    ///
+    /// # Errors
+    /// When the shape is another one.
+    pub fn set_weights(&mut self, engine: Engine, weights: MatRef<'_>) -> Result<(), KernelError> {
+        KernelError::check_shape("weights", [self.outputs(), self.inputs()], weights.shape())?;
+        self.forward.set_source(engine, weights);
+        if let Some(transpose) = &mut self.transpose {
+            // Those of before; they are copied anew where the format needs them.
+            transpose.weights.source.clear();
+        }
+        self.build(engine);
+        Ok(())
+    }
+
+    /// Builds the format that the table chooses, from sources and mask.
+    fn build(&mut self, engine: Engine) {
+        let Self { options, kept, mask, forward, transpose } = self;
+        let weights = forward.source.len();
+        *kept = mask.as_ref().map_or(weights, |mask| mask.view().kept_on(engine));
+        let format = choose(weights, *kept, options);
+        if format != Format::Dense && mask.is_none() {
+            *mask = Some(PackedMask::all_kept(weights));
+        }
+        forward.build(engine, mask.as_ref().map(PackedMask::view), *kept, format);
+        if let Some(Transpose { mask: across, weights }) = transpose {
+            if format == Format::Dense {
+                // A dense product takes either orientation as it is.
+                weights.packed = Packed::Source;
+            } else {
+                if weights.source.len() != forward.source.len() {
+                    weights.set_source(engine, forward.source_view().t());
+                }
+                let mask = mask.as_ref().expect("every format but the dense one has a mask");
+                if across.len() != mask.len() {
+                    *across = PackedMask::none_kept(mask.len());
+                }
+                mask.view().transpose_into(forward.rows, forward.columns, across);
+                weights.build(engine, Some(across.view()), *kept, format);
+            }
+        }
+        if !options.keep_source {
+            forward.drop_source();
+            if let Some(transpose) = transpose {
+                transpose.weights.source = Vec::new();
+                transpose.mask = PackedMask::none_kept(0);
+            }
+        }
+    }
+
+    /// Outputs (rows).
+    pub fn outputs(&self) -> usize {
+        self.forward.rows
+    }
+
+    /// Inputs (columns).
+    pub fn inputs(&self) -> usize {
+        self.forward.columns
+    }
+
+    /// Number of weights kept.
+    pub fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// Bytes of memory held.
+    pub fn bytes(&self) -> usize {
+        let mask = |mask: &PackedMask| size_of_val(mask.words());
+        self.mask.as_ref().map_or(0, mask)
+            + self.forward.bytes()
+            + self.transpose.as_ref().map_or(0, |transpose| mask(&transpose.mask) + transpose.weights.bytes())
+    }
+
+    /// How the weights are stored.
+    pub fn format(&self) -> Format {
+        match &self.forward.packed {
+            Packed::Source | Packed::Dense(_) => Format::Dense,
+            Packed::Blocked(blocked) => match blocked.blocks() {
+                Blocks::OfCacheTile => Format::Blocked,
+                Blocks::WholeRows => Format::WholeRows,
+            },
+        }
+    }
+
+    /// What they were prepared for.
+    pub fn options(&self) -> &PrepareOptions {
+        &self.options
+    }
+
+    /// What [`forward`](crate::matmul::forward) multiplies by.
+    pub(crate) fn operand(&self) -> Operand<'_> {
+        self.forward.operand()
+    }
+
+    /// What [`input_gradient`](crate::matmul::input_gradient) multiplies by.
+    pub(crate) fn transposed_operand(&self) -> Result<Operand<'_>, KernelError> {
+        let transpose = self.transpose.as_ref().ok_or(KernelError::NoInputGradient)?;
+        Ok(match self.forward.operand() {
+            Operand::Dense(weights) => Operand::Dense(weights.t()),
+            Operand::Blocked(_) => transpose.weights.operand(),
+        })
+    }
+}
+
+impl Oriented {
+    fn new(rows: usize, columns: usize) -> Self {
+        Self { rows, columns, source: Vec::new(), packed: Packed::Source }
+    }
+
+    fn set_source(&mut self, engine: Engine, weights: MatRef<'_>) {
+        let len = self.rows * self.columns;
+        if self.source.capacity() < len {
+            // Zeros of the system, which nobody has to write.
+            self.source = vec![0.0; len];
+        } else {
+            self.source.resize(len, 0.0);
+        }
+        copy(engine, weights, &mut self.source);
+    }
+
+    fn source_view(&self) -> MatRef<'_> {
+        view(&self.source, self.rows, self.columns)
+    }
+
+    fn build(&mut self, engine: Engine, mask: Option<PackedMaskRef<'_>>, kept: usize, format: Format) {
+        let source = &self.source[..];
+        let blocks = match (format, mask) {
+            (Format::Dense, None) => {
+                self.packed = Packed::Source;
+                return;
+            }
+            (Format::Dense, Some(mask)) => {
+                if !matches!(self.packed, Packed::Dense(_)) {
+                    self.packed = Packed::Dense(Dense::default());
+                }
+                let Packed::Dense(dense) = &mut self.packed else { unreachable!("made just now") };
+                dense.build(engine, source, mask);
+                return;
+            }
+            (Format::Blocked, _) => Blocks::OfCacheTile,
+            (Format::WholeRows, _) => Blocks::WholeRows,
+        };
+        if !matches!(self.packed, Packed::Blocked(_)) {
+            self.packed = Packed::Blocked(Blocked::new(self.rows, self.columns));
+        }
+        let Packed::Blocked(blocked) = &mut self.packed else { unreachable!("made just now") };
+        blocked.build(engine, source, mask.expect("a sparse format has a mask"), kept, blocks);
+    }
+
+    /// Frees the source where products do not need it.
+    fn drop_source(&mut self) {
+        if !matches!(self.packed, Packed::Source) {
+            self.source = Vec::new();
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let packed = match &self.packed {
+            Packed::Source => 0,
+            Packed::Dense(dense) => dense.bytes_held(),
+            Packed::Blocked(blocked) => blocked.bytes_held(),
+        };
+        packed + self.source.capacity() * size_of::<f32>()
+    }
+
+    fn operand(&self) -> Operand<'_> {
+        match &self.packed {
+            Packed::Source => Operand::Dense(self.source_view()),
+            Packed::Dense(dense) => Operand::Dense(view(dense.weights(), self.rows, self.columns)),
+            Packed::Blocked(blocked) => Operand::Blocked(blocked),
+        }
+    }
+}
+
+fn view(weights: &[f32], rows: usize, columns: usize) -> MatRef<'_> {
+    MatRef::row_major(weights, rows, columns).expect("as many weights as rows times columns")
+}
+
+/// Rows that a thread copies at a time: so many that of a matrix that is transposed on its way several cache lines of a page are read at
+/// once.
+const STRIP: usize = 256;
+
+/// Copies a matrix into row-major memory.
+fn copy(engine: Engine, from: MatRef<'_>, to: &mut [f32]) {
+    let width = from.cols();
+    if to.is_empty() {
+        return;
+    }
+    engine.for_work(to.len()).for_each_chunk(to, STRIP * width, |strip, to| {
+        let block = Block { row: strip * STRIP, rows: to.len() / width, col: 0, cols: width };
+        engine.backend().run(Copy { from, block, to });
+    });
+}
+
+struct Copy<'a> {
+    from: MatRef<'a>,
+    block: Block,
+    to: &'a mut [f32],
+}
+
+impl Kernel for Copy<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        panel::pack(s, self.from, self.block, self.to, self.block.cols);
+    }
+}

@@ -1,0 +1,273 @@
+use super::*;
+use crate::backend::Backend;
+use crate::matmul::{Epilogue, Workspace, forward};
+use crate::view::MatMut;
+
+fn wave(len: usize) -> Vec<f32> {
+    (0..len).map(|i| (i * 37 % 101) as f32 / 7.0 - 6.0).collect()
+}
+
+fn sparse() -> PrepareOptions {
+    PrepareOptions::default().strategy(Strategy::Sparse)
+}
+
+fn prepare(
+    engine: Engine,
+    weights: &[f32],
+    rows: usize,
+    mask: Option<&PackedMask>,
+    options: &PrepareOptions,
+) -> PackedWeights {
+    let weights = MatRef::row_major(weights, rows, weights.len().checked_div(rows).unwrap_or(0)).unwrap();
+    PackedWeights::prepare(engine, weights, mask, options).unwrap()
+}
+
+/// That the format holds exactly the weights that `weight` gives, in order.
+fn check(oriented: &Oriented, weight: &dyn Fn(usize, usize) -> Option<f32>) {
+    let Packed::Blocked(rows) = &oriented.packed else { panic!("a sparse format") };
+    let mut inputs = 0;
+    for b in 0..rows.count() {
+        for r in 0..rows.rows() {
+            let block = rows.block_rows(b, r..r + 1);
+            let found: Vec<_> = block.iter().flatten().map(|&e| (entry::place(e), entry::value(e))).collect();
+            let expected: Vec<_> =
+                (0..block.inputs).filter_map(|c| weight(r, block.first_input + c).map(|w| (c, w))).collect();
+            assert_eq!(found, expected, "{}×{} block {b} row {r}", rows.rows(), rows.columns());
+        }
+        inputs += rows.block_rows(b, 0..0).inputs;
+    }
+    assert_eq!(inputs, rows.columns());
+}
+
+/// Both orientations of it.
+fn check_both(layer: &PackedWeights, weights: &[f32], mask: &PackedMask) {
+    let columns = layer.inputs();
+    check(&layer.forward, &|r, c| mask.get(r * columns + c).then(|| weights[r * columns + c]));
+    if let Some(transpose) = &layer.transpose {
+        check(&transpose.weights, &|r, c| mask.get(c * columns + r).then(|| weights[c * columns + r]));
+    }
+}
+
+#[test]
+fn what_is_stored_are_the_kept_weights_in_order() {
+    for backend in Backend::available() {
+        for threads in [1, 2, 3, 7] {
+            let engine = Engine::new(backend).with_threads(threads).share_from(0);
+            for (rows, columns) in [(1, 1), (3, 7), (5, 96), (2, 97), (7, 193), (11, 400), (130, 1000)] {
+                let weights: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 0.5).collect();
+                let options = sparse().input_gradient(true);
+                let mut layer = prepare(engine, &weights, rows, None, &options);
+                check_both(&layer, &weights, &PackedMask::all_kept(weights.len()));
+                for modulus in [1, 2, 3, 10, 97, 100_000] {
+                    let mask = PackedMask::from_fn(rows * columns, |i| i * 7 % modulus == 0);
+                    layer.rebuild(engine, &mask).unwrap();
+                    assert_eq!(layer.kept(), mask.kept());
+                    check_both(&layer, &weights, &mask);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_prepared_on_one_backend_serve_every_other() {
+    let (rows, columns, batch) = (21, 600, 150);
+    let weights = wave(rows * columns);
+    let x = wave(columns * batch);
+    for modulus in [2, 3, 10] {
+        let mask = PackedMask::from_fn(rows * columns, |i| i * 7 % modulus == 0);
+        let mut first: Option<Vec<f32>> = None;
+        for of in Backend::available() {
+            let layer = prepare(Engine::new(of), &weights, rows, Some(&mask), &sparse());
+            for on in Backend::available() {
+                let mut y = vec![f32::NAN; rows * batch];
+                let x = MatRef::row_major(&x, columns, batch).unwrap();
+                let y_view = MatMut::row_major(&mut y, rows, batch).unwrap();
+                let (engine, workspace) = (Engine::new(on), &mut Workspace::default());
+                forward(engine, &layer, x, &Epilogue::default(), y_view, workspace).unwrap();
+                let expected = first.get_or_insert_with(|| y.clone());
+                assert_eq!(*expected, y, "{on} for {of}");
+            }
+        }
+    }
+}
+
+/// One layer under one mask after the other, with other weights in between, on whichever backend.
+#[test]
+fn masks_and_weights_follow_each_other() {
+    let (rows, columns) = (23, 700);
+    let mut weights: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 0.5).collect();
+    for max_batch in [1, 9, usize::MAX] {
+        let options = sparse().max_batch(max_batch).input_gradient(true);
+        let mut layer = prepare(Engine::serial(), &weights, rows, None, &options);
+        for step in 0..60_usize {
+            let backends = Backend::available();
+            let engine = Engine::new(backends[step / 3 % backends.len()]);
+            let mask = PackedMask::from_fn(weights.len(), |i| i * 7 % (1 + step * 5 % 31) == 0);
+            layer.rebuild(engine, &mask).unwrap();
+            check_both(&layer, &weights, &mask);
+            if step % 7 == 0 {
+                weights.iter_mut().for_each(|w| *w += 1.0);
+                layer.set_weights(engine, MatRef::row_major(&weights, rows, columns).unwrap()).unwrap();
+                check_both(&layer, &weights, &mask);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_chooses() {
+    let format = |kept: usize, options: PrepareOptions| choose(100, kept, &options);
+    let many = PrepareOptions::default();
+    assert_eq!(format(85, many), Format::Dense);
+    assert_eq!(format(84, many), Format::Blocked);
+    for (max_batch, percent) in [(1, 45), (2, 30), (3, 30), (4, 35), (16, 35), (17, 60), (63, 60), (64, 85)] {
+        let options = many.max_batch(max_batch);
+        assert_eq!(format(percent, options), Format::Dense);
+        let sparse = if max_batch <= 3 { Format::WholeRows } else { Format::Blocked };
+        assert_eq!(format(percent - 1, options), sparse);
+    }
+    assert_eq!(format(0, many.strategy(Strategy::Dense)), Format::Dense);
+    assert_eq!(format(100, many.strategy(Strategy::Sparse)), Format::Blocked);
+    assert_eq!(choose(0, 0, &many), Format::Dense);
+}
+
+/// Memory, so that nothing is held that the format does not need.
+#[test]
+fn each_format_holds_what_it_needs() {
+    let (engine, weights) = (Engine::serial(), wave(100 * 300));
+    let mask = PackedMask::from_fn(weights.len(), |i| i % 10 == 0);
+    let (all, kept, bits) = (4 * weights.len(), 8 * mask.kept(), size_of_val(mask.words()));
+    let bytes = |options: &PrepareOptions| prepare(engine, &weights, 100, Some(&mask), options).bytes();
+    // Where rows begin takes a little more.
+    let near =
+        |found: usize, expected: usize| assert!((expected..expected + 8 * 1024).contains(&found), "{found}");
+    near(bytes(&sparse()), all + kept + bits);
+    near(bytes(&sparse().keep_source(false)), kept + bits);
+    near(bytes(&sparse().input_gradient(true)), 2 * (all + kept + bits));
+    near(bytes(&sparse().input_gradient(true).keep_source(false)), 2 * kept + bits);
+    let dense = PrepareOptions::default().strategy(Strategy::Dense);
+    near(bytes(&dense), 2 * all + bits);
+    near(bytes(&dense.keep_source(false).input_gradient(true)), all + bits);
+    near(prepare(engine, &weights, 100, None, &dense.input_gradient(true)).bytes(), all);
+}
+
+#[test]
+fn rebuilding_reuses_the_memory() {
+    let (engine, weights) = (Engine::serial(), wave(64 * 500));
+    let mask = |modulus| PackedMask::from_fn(weights.len(), |i| i % modulus == 0);
+    let mut layer = prepare(engine, &weights, 64, Some(&mask(2)), &sparse().input_gradient(true));
+    let before = layer.bytes();
+    for modulus in [3, 2, 50, 2] {
+        layer.rebuild(engine, &mask(modulus)).unwrap();
+    }
+    // Other blocks may take other starts.
+    assert!(layer.bytes() < before + 16 * 1024);
+}
+
+#[test]
+fn without_their_source_weights_take_no_other_mask() {
+    let (engine, weights) = (Engine::serial(), wave(12));
+    let mask = PackedMask::from_fn(12, |i| i % 2 == 0);
+    for strategy in [Strategy::Sparse, Strategy::Dense] {
+        let options = PrepareOptions::default().strategy(strategy).keep_source(false);
+        let mut layer = prepare(engine, &weights, 3, Some(&mask), &options);
+        assert_eq!(layer.rebuild(engine, &mask), Err(KernelError::NoSource));
+        layer.set_weights(engine, MatRef::row_major(&[1.0; 12], 3, 4).unwrap()).unwrap();
+        assert_eq!(layer.kept(), 6);
+    }
+}
+
+#[test]
+fn bytes_bring_the_weights_back() {
+    let weights = wave(23 * 70);
+    let mask = PackedMask::from_fn(weights.len(), |i| i * i % 5 < 2);
+    let x = wave(70 * 9);
+    let engine = Engine::serial();
+    for mask in [None, Some(&mask)] {
+        for strategy in [Strategy::Auto, Strategy::Sparse, Strategy::Dense] {
+            for keep_source in [true, false] {
+                let options = PrepareOptions::default()
+                    .strategy(strategy)
+                    .keep_source(keep_source)
+                    .max_batch(9)
+                    .reuse(MaskReuse::Once);
+                let layer = prepare(engine, &weights, 23, mask, &options);
+                let bytes = layer.to_bytes();
+                let again = PackedWeights::from_bytes(engine, &bytes).unwrap();
+                assert_eq!(again.to_bytes(), bytes);
+                assert_eq!((again.kept(), again.format()), (layer.kept(), layer.format()));
+                assert_eq!(again.options(), layer.options());
+                let product = |layer: &PackedWeights| {
+                    let mut y = vec![0.0; 23 * 9];
+                    let x = MatRef::row_major(&x, 70, 9).unwrap();
+                    let y_view = MatMut::row_major(&mut y, 23, 9).unwrap();
+                    forward(engine, layer, x, &Epilogue::default(), y_view, &mut Workspace::default())
+                        .unwrap();
+                    y
+                };
+                assert_eq!(product(&again), product(&layer));
+                // Every shorter and every longer one is refused, and no byte makes it panic.
+                for len in 0..bytes.len() {
+                    assert!(PackedWeights::from_bytes(engine, &bytes[..len]).is_err());
+                }
+                for at in 0..60.min(bytes.len()) {
+                    for value in [0, 1, 2, 0x7f, 0xff] {
+                        let mut other = bytes.clone();
+                        other[at] = value;
+                        let _ = PackedWeights::from_bytes(engine, &other);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_of_nothing_are_refused() {
+    let (engine, weights) = (Engine::serial(), wave(3 * 40));
+    let mask = PackedMask::from_fn(weights.len(), |i| i % 3 == 0);
+    let layer = prepare(engine, &weights, 3, Some(&mask), &sparse().keep_source(false));
+    let bytes = layer.to_bytes();
+    let with = |at: usize, value: u8| {
+        let mut other = bytes.clone();
+        other[at] = value;
+        PackedWeights::from_bytes(engine, &other).map(|_| ())
+    };
+    let malformed = Err(KernelError::Malformed { what: "packed weights" });
+    // Magic and version.
+    (0..8).for_each(|at| assert_eq!(with(at, bytes[at] + 1), malformed, "{at}"));
+    // Strategy and flags: after three sizes of 8 bytes.
+    for (at, values) in (32..37).zip([3, 2, 2, 2, 2]) {
+        (values..=255).for_each(|value| assert_eq!(with(at, value), malformed, "{at} {value}"));
+    }
+    // With their source there would be more of them, and without a mask too.
+    assert_eq!(with(35, 1), malformed);
+    assert_eq!(with(36, 0), malformed);
+    // Another mask keeps another number.
+    assert_eq!(with(37, !bytes[37]), malformed);
+    assert_eq!(with(34, 1), Ok(()));
+    for more in [1, 4, 8] {
+        let longer = [&bytes[..], &vec![0; more]].concat();
+        assert_eq!(PackedWeights::from_bytes(engine, &longer).map(|_| ()), malformed);
+    }
+}
+
+#[test]
+fn wrong_shapes_are_errors() {
+    let engine = Engine::serial();
+    let weights = MatRef::row_major(&[0.0; 6], 2, 3).unwrap();
+    let mask = PackedMask::all_kept(7);
+    let length = KernelError::Length { what: "mask", expected: 6, found: 7 };
+    let options = PrepareOptions::default();
+    assert_eq!(PackedWeights::prepare(engine, weights, Some(&mask), &options).unwrap_err(), length);
+    for (rows, columns) in [(1 << (usize::BITS / 2), 1 << (usize::BITS / 2)), (usize::MAX, 1)] {
+        let repeated = MatRef::new(&[1.0], rows, columns, 0, 0).unwrap();
+        let overflow = KernelError::Overflow { what: "weights" };
+        assert_eq!(PackedWeights::prepare(engine, repeated, None, &options).unwrap_err(), overflow);
+    }
+    let mut layer = PackedWeights::prepare(engine, weights, None, &options).unwrap();
+    assert_eq!(layer.rebuild(engine, &mask), Err(length));
+    let shape = KernelError::Shape { what: "weights", expected: [2, 3], found: [3, 2] };
+    assert_eq!(layer.set_weights(engine, weights.t()), Err(shape));
+}

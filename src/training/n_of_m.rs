@@ -1,0 +1,117 @@
+//! N:M sparsity: of every m consecutive scores the n of largest magnitude.
+
+use slth_kernels::PackedMask;
+use thiserror::Error;
+
+/// Why groups of scores cannot be thinned out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NOfMError {
+    /// The scores cannot be divided into groups of this size.
+    #[error("cannot divide {len} scores into groups of {group}; the size of a group must divide {len}")]
+    Group {
+        /// Scores in a group.
+        group: usize,
+        /// How many scores there are.
+        len: usize,
+    },
+    /// More scores are to be kept in a group than it has.
+    #[error("cannot keep {keep} of every {group} scores")]
+    Keep {
+        /// How many should be kept.
+        keep: usize,
+        /// Scores in a group.
+        group: usize,
+    },
+    /// A score is NaN.
+    #[error("score {index} is NaN")]
+    NotANumber {
+        /// Its index.
+        index: usize,
+    },
+}
+
+/// The mask that keeps, of each `group` consecutive scores (from index 0 on), the `keep` of largest |score|. Of equal magnitudes
+/// the lower index is removed first. 2:4 sparsity is `keep` = 2, `group` = 4.
+///
+/// No kernel profits from such a mask; it serves comparisons of accuracy. Time grows with scores · log(group).
+///
+/// ```
+/// use slth::training::n_of_m;
+/// let scores = [0.1, -0.4, 0.3, 0.2, 1.0, 1.0, 1.0, 1.0];
+/// let mask = n_of_m(&scores, 2, 4)?;
+/// assert_eq!(mask.kept_indices().collect::<Vec<_>>(), [1, 2, 6, 7]);
+/// # Ok::<(), slth::training::NOfMError>(())
+/// ```
+///
+/// # Errors
+/// When `group` is 0 or does not divide the number of scores, `keep` exceeds `group`, or a score is NaN.
+pub fn n_of_m(scores: &[f32], keep: usize, group: usize) -> Result<PackedMask, NOfMError> {
+    if group == 0 || !scores.len().is_multiple_of(group) {
+        return Err(NOfMError::Group { group, len: scores.len() });
+    }
+    if keep > group {
+        return Err(NOfMError::Keep { keep, group });
+    }
+    if let Some(index) = scores.iter().position(|score| score.is_nan()) {
+        return Err(NOfMError::NotANumber { index });
+    }
+    let mut mask = PackedMask::none_kept(scores.len());
+    let mut order = Vec::new();
+    for (first, scores) in (0..).step_by(group).zip(scores.chunks_exact(group)) {
+        // Bit patterns without the sign order as magnitudes do.
+        order.clear();
+        order.extend(scores.iter().zip(first..).map(|(score, index)| (score.abs().to_bits(), index)));
+        order.sort_unstable();
+        order[group - keep..].iter().for_each(|&(_, index)| mask.set(index, true));
+    }
+    Ok(mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(scores: &[f32], keep: usize, group: usize) -> Vec<usize> {
+        n_of_m(scores, keep, group).unwrap().kept_indices().collect()
+    }
+
+    #[test]
+    fn every_group_keeps_its_largest() {
+        for group in [1, 2, 3, 4, 8, 64, 65, 100] {
+            for groups in [0, 1, 2, 17] {
+                // Few values, so that many are equal, of both signs.
+                let scores: Vec<f32> = (0..group * groups).map(|i| (i * 37 % 11) as f32 - 5.0).collect();
+                for keep in [0, 1, group / 2, group] {
+                    let mask = n_of_m(&scores, keep, group).unwrap();
+                    for (g, scores) in scores.chunks(group).enumerate() {
+                        for (i, score) in scores.iter().enumerate() {
+                            let larger = |&(j, other): &(usize, &f32)| (other.abs(), j) > (score.abs(), i);
+                            let rank = scores.iter().enumerate().filter(larger).count();
+                            assert_eq!(
+                                mask.get(g * group + i),
+                                rank < keep,
+                                "{keep}:{group}, score {i} of {g}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn special_numbers_are_ordered() {
+        assert_eq!(kept(&[0.0, -0.0, 0.0, -0.0], 2, 4), [2, 3]);
+        assert_eq!(kept(&[f32::from_bits(2), -f32::from_bits(3), f32::from_bits(1), 0.0], 2, 4), [0, 1]);
+        assert_eq!(kept(&[f32::MAX, f32::NEG_INFINITY, 1.0, -2.0], 1, 2), [1, 3]);
+    }
+
+    #[test]
+    fn what_cannot_be_divided_is_an_error() {
+        assert_eq!(n_of_m(&[0.0; 8], 1, 3), Err(NOfMError::Group { group: 3, len: 8 }));
+        assert_eq!(n_of_m(&[], 0, 0), Err(NOfMError::Group { group: 0, len: 0 }));
+        assert_eq!(n_of_m(&[0.0; 8], 5, 4), Err(NOfMError::Keep { keep: 5, group: 4 }));
+        assert_eq!(n_of_m(&[0.0, 0.0, 0.0, -f32::NAN], 1, 2), Err(NOfMError::NotANumber { index: 3 }));
+    }
+}
