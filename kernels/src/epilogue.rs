@@ -43,7 +43,8 @@ impl<'a> Epilogue<'a> {
             Activation::Identity => Gate::None,
             Activation::Relu => Gate::Relu,
         };
-        Ok(Finish { bias: self.bias.map_or(Bias::None, Bias::OfRow), gate })
+        let none = self.bias.is_none() && self.activation == Activation::Identity;
+        Ok(Finish { bias: self.bias.map_or(Bias::None, Bias::OfRow), gate, none })
     }
 }
 
@@ -52,6 +53,8 @@ impl<'a> Epilogue<'a> {
 pub(crate) struct Finish<'a> {
     bias: Bias<'a>,
     gate: Gate<'a>,
+    /// Whether there is nothing to do; a value of its own, since tests of the variants may read their unset parts.
+    none: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -68,6 +71,18 @@ enum Gate<'a> {
     Relu,
     /// 0 where the output of a ReLU, at the same place, is not positive.
     ReluOutput(MatRef<'a>),
+    /// The same where rows of that output are no runs: a variant, so that a test of the tag decides.
+    ScatteredReluOutput(MatRef<'a>),
+}
+
+impl<'a> Gate<'a> {
+    fn of(relu_output: MatRef<'a>) -> Self {
+        if relu_output.has_runs() {
+            Self::ReluOutput(relu_output)
+        } else {
+            Self::ScatteredReluOutput(relu_output)
+        }
+    }
 }
 
 /// Replaces each vector of a slice by what `new` makes of it and of the index of its first lane; lanes past the end come to nothing.
@@ -88,13 +103,13 @@ macro_rules! for_each_vector {
 }
 
 impl<'a> Finish<'a> {
-    pub(crate) const NONE: Self = Self { bias: Bias::None, gate: Gate::None };
+    pub(crate) const NONE: Self = Self { bias: Bias::None, gate: Gate::None, none: true };
 
     /// The gradient before a ReLU, from the gradient after it: 0 where `relu_output`, of the `shape` of the gradient, is not positive.
     pub(crate) fn gradient(relu_output: Option<MatRef<'a>>, shape: [usize; 2]) -> Result<Self, KernelError> {
         let Some(x) = relu_output else { return Ok(Self::NONE) };
         KernelError::check_shape("relu_output", shape, x.shape())?;
-        Ok(Self { gate: Gate::ReluOutput(x), ..Self::NONE })
+        Ok(Self { gate: Gate::of(x), none: false, ..Self::NONE })
     }
 
     /// The same for the transposed matrix.
@@ -105,15 +120,15 @@ impl<'a> Finish<'a> {
             Bias::OfCol(bias) => Bias::OfRow(bias),
         };
         let gate = match self.gate {
-            Gate::ReluOutput(x) => Gate::ReluOutput(x.t()),
+            Gate::ReluOutput(x) | Gate::ScatteredReluOutput(x) => Gate::of(x.t()),
             gate => gate,
         };
-        Self { bias, gate }
+        Self { bias, gate, ..self }
     }
 
     /// Whether there is nothing to do.
     pub(crate) fn is_none(&self) -> bool {
-        matches!((self.bias, self.gate), (Bias::None, Gate::None))
+        self.none
     }
 
     /// Finishes sums of one row, the first of them in column `col`. A pass of its own over memory that was just written: inside
@@ -135,11 +150,11 @@ impl<'a> Finish<'a> {
         match self.gate {
             Gate::None => {}
             Gate::Relu => for_each_vector!(s, sums, |sum, _| s.max(sum, zero)),
-            Gate::ReluOutput(x) if x.has_runs() => {
+            Gate::ReluOutput(x) => {
                 let x = x.run(row, col, sums.len());
                 for_each_vector!(s, sums, |sum, at| s.select(s.gt(load_some(s, &x[at..]), zero), sum, zero));
             }
-            Gate::ReluOutput(x) => {
+            Gate::ScatteredReluOutput(x) => {
                 for (at, sum) in sums.iter_mut().enumerate() {
                     *sum = if x.get(row, col + at) > 0.0 { *sum } else { 0.0 };
                 }
