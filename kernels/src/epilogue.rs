@@ -53,7 +53,7 @@ impl<'a> Epilogue<'a> {
 pub(crate) struct Finish<'a> {
     bias: Bias<'a>,
     gate: Gate<'a>,
-    /// Whether there is nothing to do; a value of its own, since tests of the variants may read their unset parts.
+    /// Whether there is nothing to do.
     none: bool,
 }
 
@@ -71,7 +71,7 @@ enum Gate<'a> {
     Relu,
     /// 0 where the output of a ReLU, at the same place, is not positive.
     ReluOutput(MatRef<'a>),
-    /// The same where rows of that output are no runs: a variant, so that a test of the tag decides.
+    /// The same where rows of that output are no runs.
     ScatteredReluOutput(MatRef<'a>),
 }
 

@@ -56,8 +56,8 @@ pub enum MaskReuse {
     /// Many: inference.
     #[default]
     Many,
-    /// One of each kind, before [`PackedWeights::rebuild`] brings the next mask: edge-popup. [`Strategy::Auto`] then counts the cost of
-    /// rebuilding, which is less for the dense format.
+    /// One of each kind, before [`PackedWeights::rebuild`] brings the next mask: edge-popup. [`Strategy::Auto`] has a column of its own for
+    /// this; its shares are those of [`Many`](Self::Many), because others were not measured.
     Once,
 }
 
