@@ -3,11 +3,13 @@
 use slth_kernels::KernelError;
 use thiserror::Error;
 
+use crate::approximate::TargetError;
 use crate::bench::{RecordingError, WrongResult};
-use crate::dataset::DatasetError;
-use crate::experiments::TargetError;
+use crate::data::DatasetError;
+use crate::output::OutputError;
 use crate::plot::PlotError;
-use crate::results::{OutputError, StoreError, TicketError};
+use crate::run::TicketError;
+use crate::sweep::StoreError;
 
 /// Why a run, or part of one, failed.
 #[derive(Debug, Error)]
@@ -16,7 +18,7 @@ pub enum Error {
     /// A value of the configuration makes no sense, by itself or for this data set.
     #[error("{field}: {problem}")]
     Config {
-        /// The field of [`RunConfig`](crate::experiments::RunConfig); the command line's flag is called the same.
+        /// The field of [`RunConfig`](crate::run::RunConfig); the command line's flag is called the same.
         field: &'static str,
         /// What is wrong, with the value found.
         problem: String,

@@ -8,7 +8,7 @@
 //! **Sparsity is the fraction of weights REMOVED**, everywhere in this crate.
 //!
 //! ```no_run
-//! use slth::{dataset::Dataset, experiments::{RunConfig, run}, training::NoProgress};
+//! use slth::{data::Dataset, run::{RunConfig, run}, training::NoProgress};
 //!
 //! let config = RunConfig { sparsity: 0.5, ..RunConfig::default() };
 //! let outcome = run(&config, &Dataset::mnist()?, &mut NoProgress)?;
@@ -16,11 +16,12 @@
 //! # Ok::<(), slth::Error>(())
 //! ```
 //!
-//! * [`dataset`]: IDX files, plain or gzipped; MNIST is built in
+//! * [`data`]: IDX files, plain or gzipped; MNIST is built in
 //! * [`network`]: architectures, initialisations, the loss
 //! * [`training`]: projected SGD, edge-popup, evaluation
-//! * [`experiments`]: configuration → outcome; pretraining once and pruning many times
-//! * [`results`]: `result.json`, `ticket.safetensors`, atomic writing
+//! * [`run`](mod@run): one configuration becomes an outcome, `result.json` and `ticket.safetensors`
+//! * [`sweep`]: a grid of them, stored, resumed and reported
+//! * [`candidates`], [`approximate`]: the theory
 //! * [`bench`](mod@bench): the kernels and the pipeline beside other people's and the machine's limits
 //! * [`plot`]: charts as SVG and PNG
 //! * [`random`]: the keyed random streams everything draws from
@@ -28,16 +29,21 @@
 //! The same configuration and seed give the same bits on every instruction set and every number of threads.
 #![forbid(unsafe_code)]
 
+pub mod approximate;
 pub mod bench;
-pub mod dataset;
+pub mod candidates;
+pub mod data;
 mod error;
-pub mod experiments;
 mod input;
+pub mod machine;
 pub mod network;
+pub mod output;
 pub mod plot;
 pub mod random;
-pub mod results;
+pub mod run;
+pub mod sweep;
 pub mod training;
+pub mod watch;
 
 pub use error::Error;
 

@@ -3,8 +3,8 @@
 
 use std::alloc::System;
 
-use slth::dataset::Dataset;
-use slth::experiments::{RunConfig, run};
+use slth::data::Dataset;
+use slth::run::{RunConfig, run};
 use slth::training::{Phase, Progress, Scope, Step};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 

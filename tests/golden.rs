@@ -6,9 +6,10 @@
 use std::io::Cursor;
 
 use sha2::{Digest, Sha256};
-use slth::dataset::{Dataset, idx::IdxReader};
-use slth::experiments::{ApproximateConfig, Approximator, Draw, RunConfig, Target, run};
-use slth::results::{mask_hash, weights_hash};
+use slth::approximate::{ApproximateConfig, Approximator, Draw, Target};
+use slth::data::{Dataset, idx::IdxReader};
+use slth::run::{RunConfig, run};
+use slth::run::{mask_hash, weights_hash};
 use slth::training::{NoProgress, PruneMethod, Scope};
 use slth_kernels::Backend;
 

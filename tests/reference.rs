@@ -1,9 +1,9 @@
 //! Both trainings against plain loops in f64, written from the definitions.
 
-use slth::dataset::Dataset;
-use slth::experiments::{Experiment, RunConfig};
+use slth::data::Dataset;
 use slth::network::{LayerShape, Pool, Stage};
 use slth::random::{Purpose, Stream};
+use slth::run::{Experiment, RunConfig};
 use slth::training::NoProgress;
 use slth_kernels::Engine;
 use slth_kernels::conv2d::Shape;

@@ -1,8 +1,11 @@
 //! Networks as they are written, shards, and the names of everything that has some; networks that are small are trained.
 
-use slth::dataset::Normalisation;
-use slth::experiments::{Criterion, Draw, RunConfig, Shard, run as run_experiment};
+use slth::approximate::Draw;
+use slth::candidates::Criterion;
+use slth::data::Normalisation;
 use slth::network::{Architecture, Initialisation};
+use slth::run::{RunConfig, run as run_experiment};
+use slth::sweep::Shard;
 use slth::training::{NoProgress, PruneMethod, Schedule, Scope};
 
 pub(super) fn run(data: &[u8]) {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use slth::dataset::{Dataset, idx::IdxImages, idx::IdxReader};
+use slth::data::{Dataset, idx::IdxImages, idx::IdxReader};
 
 pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };

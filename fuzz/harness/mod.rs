@@ -27,8 +27,8 @@ fn split(data: &[u8]) -> Option<(u8, &[u8])> {
 }
 
 /// A data set of blank images of this size, one of each class for training and one for testing.
-fn blank(rows: usize, columns: usize, classes: u8) -> Option<slth::dataset::Dataset> {
-    use slth::dataset::{Dataset, idx::IdxReader};
+fn blank(rows: usize, columns: usize, classes: u8) -> Option<slth::data::Dataset> {
+    use slth::data::{Dataset, idx::IdxReader};
     let file = |magic: u8, sizes: &[usize], bytes: Vec<u8>| {
         let words = sizes.iter().flat_map(|&size| (size as u32).to_be_bytes());
         let bytes: Vec<u8> = [0, 0, 8, magic].into_iter().chain(words).chain(bytes).collect();

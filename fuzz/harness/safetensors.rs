@@ -1,7 +1,7 @@
 //! Tickets, and networks to approximate; what is read is evaluated and approximated where it is small.
 
-use slth::experiments::{ApproximateConfig, Approximator, Draw, Target};
-use slth::results::Ticket;
+use slth::approximate::{ApproximateConfig, Approximator, Draw, Target};
+use slth::run::Ticket;
 use slth::training::NoProgress;
 
 pub(super) fn run(data: &[u8]) {

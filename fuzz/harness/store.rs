@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, from_value};
 use slth::bench::Recording;
-use slth::results::{CellConfig, parse_cells, report_texts};
+use slth::sweep::{CellConfig, parse_cells, report_texts};
 
 pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };

@@ -15,7 +15,7 @@ use super::measurement::{Role, Task, Unit};
 use super::pin::{pin_helpers, pin_to};
 use super::{conv2d, masked_matmul, pipeline, subset_sum, top_k};
 use crate::error::Error;
-use crate::experiments::{start, start_pool};
+use crate::run::{start, start_pool};
 
 /// What there are benchmarks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -20,11 +20,11 @@ use super::case::{Case, Contestant, Kernel, Machinery, Scale, fma_peak};
 use super::check::ensure;
 use super::conv2d;
 use super::measurement::{Role, Task, Unit};
-use crate::dataset::{Dataset, Normalisation, Subset};
+use crate::data::{Dataset, Normalisation, Subset};
 use crate::error::Error;
-use crate::experiments::{Experiment, RunConfig};
 use crate::network::{Architecture, Initialisation, LayerShape, Stage};
 use crate::random::{Purpose, Stream};
+use crate::run::{Experiment, RunConfig};
 use crate::training::{
     EdgePopupSettings, NoProgress, PretrainSettings, PrunedLayer, Schedule, Scope, edge_popup, pretrain,
 };

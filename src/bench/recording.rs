@@ -12,7 +12,8 @@ use thiserror::Error;
 
 use super::Measurement;
 use crate::error::Error;
-use crate::results::{Machine, OutputDirectory};
+use crate::machine::Machine;
+use crate::output::OutputDirectory;
 
 /// Why a recording cannot be used.
 #[derive(Debug, Error)]

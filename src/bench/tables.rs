@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::plots::{crossovers, plots};
 use super::{Kernel, Measurement, Origin, Passes, Recorded, Recording, RecordingError, Role, Task, Unit};
 use crate::error::Error;
-use crate::results::{Machine, OutputDirectory};
+use crate::machine::Machine;
+use crate::output::OutputDirectory;
 
 /// The rows of the page, by name, and whether those of all threads are there too.
 fn chosen(kernel: Kernel) -> &'static [(&'static str, bool)] {

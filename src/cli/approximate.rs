@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use slth::Error;
-use slth::dataset::{Dataset, Normalisation};
-use slth::experiments::{ApproximateConfig, Approximator, Draw, Target, Watch};
+use slth::approximate::{ApproximateConfig, Approximator, Draw, Target};
+use slth::approximate::{ApproximationResult, ApproximationRow, ConstructionRow, SmallestRow};
+use slth::data::{Dataset, Normalisation};
+use slth::output::OutputDirectory;
 use slth::plot::png;
-use slth::results::{ApproximationResult, ApproximationRow, ConstructionRow, OutputDirectory, SmallestRow};
+use slth::watch::Watch;
 
 use super::list::List;
 use super::number::number;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use slth::Error;
-use slth::experiments::{self, Grid, Prunings, Trial};
-use slth::results::{LineFile, StoreError};
+use slth::sweep::{Grid, Prunings, Trial};
+use slth::sweep::{LineFile, StoreError};
 
 use super::list::List;
 use super::setting::SettingArguments;
@@ -81,7 +81,7 @@ pub(super) fn calibrate(arguments: &CalibrateArguments) -> Result<String, Error>
         })
         .collect();
     let mut trials = Vec::new();
-    experiments::calibrate(&settings, &grid, &dataset, |trial| {
+    slth::sweep::calibrate(&settings, &grid, &dataset, |trial| {
         let line = serde_json::to_string(&trial).expect("no map with keys other than strings") + "\n";
         trials.push(trial);
         Ok(file.append(&line)?)

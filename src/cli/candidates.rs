@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slth::Error;
-use slth::experiments::{CandidatesConfig, Criterion, RequiredCandidates, required_candidates};
+use slth::candidates::CandidatesResult;
+use slth::candidates::{CandidatesConfig, Criterion, RequiredCandidates, required_candidates};
+use slth::output::OutputDirectory;
 use slth::plot::number;
-use slth::results::{CandidatesResult, OutputDirectory};
 
 use super::backend;
 use super::list::List;

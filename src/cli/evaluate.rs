@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slth::Error;
-use slth::results::Ticket;
+use slth::run::Ticket;
 
 use super::{backend, dataset};
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use comfy_table::Table;
-use slth::results::Cell;
+use slth::sweep::Cell;
 
 use super::report::numbers;
 

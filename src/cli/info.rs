@@ -2,7 +2,7 @@
 
 use clap::Args;
 use slth::Error;
-use slth::results::Machine;
+use slth::machine::Machine;
 use slth_kernels::{BACKEND_VARIABLE, Backend};
 
 /// The CPU, the instruction sets found and the one chosen.

@@ -20,6 +20,6 @@ pub(super) struct MergeArguments {
 
 /// Merges; the text is one line for standard output.
 pub(super) fn merge(arguments: &MergeArguments) -> Result<String, Error> {
-    let added = slth::results::merge(&arguments.out, &arguments.directories)?;
+    let added = slth::sweep::merge(&arguments.out, &arguments.directories)?;
     Ok(format!("{added} cells added to {}\n", arguments.out.join("cells.jsonl").display()))
 }

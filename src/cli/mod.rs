@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use slth::Error;
-use slth::dataset::Dataset;
+use slth::data::Dataset;
 use slth_kernels::{BACKEND_VARIABLE, Backend};
 
 /// Pretrain-then-prune on a CPU: strong lottery tickets with ε-perturbation.
@@ -69,7 +69,7 @@ pub(crate) fn main() -> ExitCode {
     // process as it always did.
     if !matches!(cli.command, Command::Sweep(_)) {
         let _ = ctrlc::set_handler(|| {
-            let _whole = slth::results::between_writes();
+            let _whole = slth::output::between_writes();
             std::process::exit(130);
         });
     }

@@ -4,9 +4,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use slth::experiments::{SweepProgress, Watch};
-use slth::results::{Cell, CellOutcome};
+use slth::sweep::SweepProgress;
+use slth::sweep::{Cell, CellOutcome};
 use slth::training::{NoProgress, Phase, Progress, Step};
+use slth::watch::Watch;
 
 /// A bar per phase; nothing when `quiet` or standard error is no terminal.
 pub(super) fn progress(quiet: bool) -> Box<dyn Progress> {

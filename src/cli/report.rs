@@ -1,8 +1,8 @@
 //! The table at the end of a run.
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
-use slth::experiments::Outcome;
 use slth::network::LayerShape;
+use slth::run::Outcome;
 use slth::training::{Evaluation, PruneMethod, Timing};
 
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');

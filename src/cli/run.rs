@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slth::Error;
-use slth::experiments::{self, RunConfig};
-use slth::results::OutputDirectory;
+use slth::output::OutputDirectory;
+use slth::run::RunConfig;
 
 use super::number::number;
 use super::progress::progress;
@@ -57,7 +57,7 @@ pub(super) fn run(arguments: RunArguments) -> Result<String, Error> {
     config.check(&dataset)?;
     // Last, so that no directory is left behind by a run that was not to be.
     let out = out.map(|path| OutputDirectory::prepare(path, force)).transpose()?;
-    let outcome = experiments::run(&config, &dataset, progress(quiet).as_mut())?;
+    let outcome = slth::run::run(&config, &dataset, progress(quiet).as_mut())?;
     if let Some(out) = out {
         out.write(&outcome)?;
     }

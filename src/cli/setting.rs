@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slth::Error;
-use slth::dataset::{Dataset, Normalisation};
-use slth::experiments::RunConfig;
+use slth::data::{Dataset, Normalisation};
 use slth::network::{Architecture, Initialisation};
+use slth::run::RunConfig;
 use slth::training::{PruneMethod, Schedule, Scope};
 
 use super::number::number;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slth::Error;
-use slth::results::{CellOutcome, Plan, read_cells};
+use slth::sweep::{CellOutcome, Plan, read_cells};
 
 use super::grid;
 

@@ -22,6 +22,6 @@ pub(super) struct ReportArguments {
 /// Reports; the text lists the files for standard output.
 pub(super) fn report(arguments: &ReportArguments) -> Result<String, Error> {
     let out = arguments.out.as_ref().unwrap_or(&arguments.directory);
-    let files = slth::results::report(&arguments.directory, out)?;
+    let files = slth::sweep::report(&arguments.directory, out)?;
     Ok(files.iter().map(|file| format!("{}\n", file.display())).collect())
 }

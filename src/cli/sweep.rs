@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use slth::Error;
-use slth::experiments::{Grid, Shard, Sweep};
-use slth::results::read_cells;
+use slth::sweep::read_cells;
+use slth::sweep::{Grid, Shard, Sweep};
 
 use super::list::List;
 use super::preset::Preset;

@@ -8,7 +8,7 @@ use slth_kernels::{
 
 use super::architecture::{Architecture, Stage};
 use super::loss::{LossSum, cross_entropy};
-use crate::dataset::{Examples, Normaliser};
+use crate::data::{Examples, Normaliser};
 
 /// What a layer multiplies by.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,7 @@ use super::epochs::{Method, Timing, run_epochs};
 use super::one_shot::{Scope, kept_of_all};
 use super::progress::{Phase, Progress};
 use super::schedule::Schedule;
-use crate::dataset::{Examples, Normalisation, Normaliser, Subset};
+use crate::data::{Examples, Normalisation, Normaliser, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
 use crate::network::propagation::{MaskedLayer, Propagation};
@@ -277,7 +277,7 @@ mod tests {
     use slth_kernels::Backend;
 
     use super::*;
-    use crate::dataset::Dataset;
+    use crate::data::Dataset;
     use crate::network::Initialisation;
     use crate::network::propagation::Weights;
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::progress::{Phase, Progress, Step};
-use crate::dataset::{Examples, Subset};
+use crate::data::{Examples, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
 use crate::random::{Purpose, Stream};

@@ -4,11 +4,11 @@ use slth_kernels::{Engine, PrepareOptions, Strategy};
 
 use super::check_fits;
 use super::edge_popup::PrunedLayer;
-use crate::dataset::{Normalisation, Normaliser, Subset};
+use crate::data::{Normalisation, Normaliser, Subset};
 use crate::error::Error;
-use crate::experiments::RunConfig;
 use crate::network::Architecture;
 use crate::network::propagation::{MaskedLayer, Propagation, Weights, prepare_filters};
+use crate::run::RunConfig;
 
 /// How a network did on a set of images.
 #[derive(Clone, Copy, Debug, PartialEq)]

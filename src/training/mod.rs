@@ -4,10 +4,10 @@
 //! Everything runs on the [`Engine`](slth_kernels::Engine) handed in. Once the buffers are made, a step of either training on
 //! one thread allocates nothing; on several each parallel call allocates a few bytes.
 //!
-//! [`Experiment`](crate::experiments::Experiment) puts the parts together; by hand it is:
+//! [`Experiment`](crate::run::Experiment) puts the parts together; by hand it is:
 //!
 //! ```
-//! use slth::dataset::{Dataset, Normalisation, Subset};
+//! use slth::data::{Dataset, Normalisation, Subset};
 //! use slth::network::{Architecture, Initialisation};
 //! use slth::training::{
 //!     EdgePopupSettings, NoProgress, PretrainSettings, Schedule, Scope, edge_popup, evaluate_dense, evaluate_pruned,
@@ -45,7 +45,7 @@ mod pretrain;
 mod progress;
 mod schedule;
 
-use crate::dataset::Subset;
+use crate::data::Subset;
 use crate::error::Error;
 use crate::network::Architecture;
 

@@ -12,7 +12,7 @@ use super::edge_popup::{Pruned, PrunedLayer};
 use super::epochs::{Method, Timing, run_epochs};
 use super::progress::{Phase, Progress};
 use super::schedule::Schedule;
-use crate::dataset::{Examples, Normalisation, Normaliser, Subset};
+use crate::data::{Examples, Normalisation, Normaliser, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
 use crate::network::propagation::{Propagation, Weights, prepare_filters, rows};
@@ -263,7 +263,7 @@ impl Method for Finetuning<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Dataset;
+    use crate::data::Dataset;
     use crate::network::Initialisation;
     use crate::training::{NoProgress, Scope, evaluate_pruned, one_shot};
 

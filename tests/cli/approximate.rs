@@ -8,7 +8,7 @@ use predicates::prelude::*;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
-use slth::experiments::Target;
+use slth::approximate::Target;
 use slth_kernels::Backend;
 
 use crate::bad_input::refused;

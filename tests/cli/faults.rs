@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use predicates::prelude::*;
-use slth::results::{Cell, read_cells};
+use slth::sweep::{Cell, read_cells};
 
 use crate::bad_input::refused;
 use crate::fixture::{self, slth, small_run, small_sweep};
@@ -199,7 +199,7 @@ fn runs_of_one_directory_do_not_overwrite_each_other() {
         command.args(arguments).arg("--out").arg(&out);
         command
     };
-    let held = slth::results::OutputDirectory::prepare(&out, false).unwrap();
+    let held = slth::output::OutputDirectory::prepare(&out, false).unwrap();
     for arguments in [&[][..], &["--force"]] {
         refused(&mut run(arguments), &["out", "another process will write there"]);
     }

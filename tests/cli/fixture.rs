@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use assert_cmd::Command;
-use slth::dataset::Dataset;
+use slth::data::Dataset;
 use tempfile::TempDir;
 
 pub(crate) const ROWS: u32 = 6;

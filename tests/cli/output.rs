@@ -5,8 +5,8 @@ use std::path::Path;
 
 use predicates::prelude::*;
 use serde_json::Value;
-use slth::experiments::RunConfig;
-use slth::results::Ticket;
+use slth::run::RunConfig;
+use slth::run::Ticket;
 
 use crate::fixture::{self, slth, small_run};
 
@@ -67,8 +67,8 @@ fn a_run_writes_result_and_ticket() {
 
     // The ticket: the hashes are those of its bytes, the accuracy is found again.
     let ticket = Ticket::read(out.join("ticket.safetensors")).unwrap();
-    assert_eq!(slth::results::weights_hash(&ticket.layers), result["weights_hash"].as_str().unwrap());
-    assert_eq!(slth::results::mask_hash(&ticket.layers), result["mask_hash"].as_str().unwrap());
+    assert_eq!(slth::run::weights_hash(&ticket.layers), result["weights_hash"].as_str().unwrap());
+    assert_eq!(slth::run::mask_hash(&ticket.layers), result["mask_hash"].as_str().unwrap());
     let config: RunConfig = serde_json::from_value(result["configuration"].clone()).unwrap();
     assert_eq!(ticket.config, config);
     let accuracy = format!("test accuracy {} (", result["prune"]["test_accuracy"]);

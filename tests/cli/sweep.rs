@@ -354,7 +354,7 @@ fn places_that_cannot_be_written_to() {
 #[test]
 fn two_writers_do_not_meet() {
     let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
-    let store = slth::results::Store::open(out.path(), slth::experiments::Shard::ALL).unwrap();
+    let store = slth::sweep::Store::open(out.path(), slth::sweep::Shard::ALL).unwrap();
     refused(&mut sweep(data.path(), out.path()), &["cells.jsonl", "another process is writing"]);
     sweep(data.path(), out.path()).args(["--shard", "1/2"]).assert().success();
     drop(store);
@@ -379,7 +379,7 @@ fn every_method_removes_the_same_share() {
             let n = 8.0 * 30.0 + 3.0 * 8.0;
             assert_eq!(removed.sum::<u64>(), (0.7 * n) as u64, "{method} {scope}");
             hashes.insert(result["mask_hash"].as_str().unwrap().to_owned());
-            slth::results::Ticket::read(run.join("ticket.safetensors")).unwrap();
+            slth::run::Ticket::read(run.join("ticket.safetensors")).unwrap();
             // All of them into one store.
             sweep(data.path(), &out.path().join("all"))
                 .args(["--seeds", "1", "--method", method, "--scope", scope])

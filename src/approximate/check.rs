@@ -1,0 +1,141 @@
+//! Every subset against the true optimum, in f64 and by an algorithm of its own.
+
+use slth_kernels::subset_sum::Subset as Chosen;
+
+use super::network::{Draw, own};
+
+/// How far the subsets are from the true optima.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Check {
+    /// Subsets looked at.
+    pub subsets: usize,
+    /// The largest residual beyond the optimum.
+    pub max_excess: f64,
+    /// How many are further from it than 2⁻²² · max(1, Σ|x|), or have another residual than the one reported.
+    pub beyond: usize,
+}
+
+impl Check {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            subsets: self.subsets + other.subsets,
+            max_excess: self.max_excess.max(other.max_excess),
+            beyond: self.beyond + other.beyond,
+        }
+    }
+}
+
+/// Checks a piece of weights.
+pub(super) fn check(
+    epsilon: f32,
+    n: usize,
+    candidates: &[f32],
+    draw: Draw,
+    targets: &[f32],
+    subsets: &[Chosen],
+) -> Check {
+    let mut halves = None;
+    let mut check = Check { subsets: targets.len(), ..Check::default() };
+    for (i, (&target, subset)) in targets.iter().zip(subsets).enumerate() {
+        let own = own(draw, candidates, n, i);
+        if draw == Draw::PerWeight {
+            halves = None;
+        }
+        let optimum = halves.get_or_insert_with(|| Halves::new(own, epsilon)).nearest(target);
+        let found = residual(own, subset.bits, target, epsilon);
+        let total: f64 = own.iter().map(|x| f64::from(x.abs())).sum();
+        let excess = found - optimum;
+        let bound = f64::max(1.0, total) / f64::from(1 << 22);
+        check.max_excess = check.max_excess.max(excess);
+        check.beyond +=
+            usize::from(excess > bound || (found - subset.residual).abs() > 1e-12 * bound.max(found));
+    }
+    check
+}
+
+fn residual(candidates: &[f32], bits: u64, target: f32, epsilon: f32) -> f64 {
+    let chosen = || candidates.iter().enumerate().filter(|&(i, _)| bits >> i & 1 != 0);
+    let sum: f64 = chosen().map(|(_, &x)| f64::from(x)).sum();
+    ((sum - f64::from(target)).abs() - f64::from(epsilon) * chosen().count() as f64).max(0.0)
+}
+
+/// Both halves' subsets as (Σ (x − ε), Σ (x + ε)): the residual of two together is max(0, lower − z, z − upper).
+struct Halves {
+    /// Ascending by the lower sum, the upper one replaced by the largest so far.
+    sorted: Vec<[f64; 2]>,
+    other: Vec<[f64; 2]>,
+}
+
+impl Halves {
+    fn new(candidates: &[f32], epsilon: f32) -> Self {
+        let (first, second) = candidates.split_at(candidates.len() / 2);
+        let ends = |candidates: &[f32]| {
+            let mut ends = vec![[0.0, 0.0]];
+            for &x in candidates {
+                let [low, high] = [f64::from(x) - f64::from(epsilon), f64::from(x) + f64::from(epsilon)];
+                ends.extend_from_within(..);
+                let half = ends.len() / 2;
+                ends[half..].iter_mut().for_each(|[lower, upper]| {
+                    *lower += low;
+                    *upper += high;
+                });
+            }
+            ends
+        };
+        let (mut sorted, other) = (ends(first), ends(second));
+        sorted.sort_unstable_by(|a, b| a[0].total_cmp(&b[0]));
+        let mut farthest = f64::NEG_INFINITY;
+        for [_, upper] in &mut sorted {
+            farthest = farthest.max(*upper);
+            *upper = farthest;
+        }
+        Self { sorted, other }
+    }
+
+    /// The least residual.
+    fn nearest(&self, target: f32) -> f64 {
+        let target = f64::from(target);
+        let of = |&[lower, upper]: &[f64; 2]| {
+            let border = self.sorted.partition_point(|entry| entry[0] + lower <= target);
+            let above = self.sorted.get(border).map_or(f64::INFINITY, |entry| entry[0] + lower - target);
+            let below = match border {
+                0 => f64::INFINITY,
+                border => target - upper - self.sorted[border - 1][1],
+            };
+            above.min(below.max(0.0))
+        };
+        self.other.iter().map(of).fold(f64::INFINITY, f64::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Purpose, Stream};
+
+    #[test]
+    fn halves_find_the_optimum() {
+        let mut stream = Stream::new(1, Purpose::Candidates, 0, 0);
+        for trial in 0..300 {
+            let n = 1 + trial % 9;
+            let candidates: Vec<f32> = (0..n).map(|_| stream.symmetric(1.0)).collect();
+            let (target, epsilon) = (stream.symmetric(2.0), [0.0, 1e-3, 0.1][trial % 3]);
+            let all = (0..1 << n).map(|bits| residual(&candidates, bits, target, epsilon));
+            let expected = all.fold(f64::INFINITY, f64::min);
+            let found = Halves::new(&candidates, epsilon).nearest(target);
+            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn a_worse_subset_is_seen() {
+        let check =
+            |bits, residual| check(0.0, 2, &[0.5, 0.25], Draw::PerRow, &[0.7], &[Chosen { bits, residual }]);
+        let exact = f64::from(0.75 - 0.7_f32);
+        assert_eq!(check(0b11, exact).beyond, 0);
+        assert_eq!(check(0b11, 0.0).beyond, 1);
+        let worse = check(0b01, f64::from(0.7_f32) - 0.5);
+        assert_eq!(worse.beyond, 1);
+        assert!((worse.max_excess - 0.15).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,24 @@
+//! A given network rebuilt from random numbers: each weight as the sum of a subset of n random candidates.
+//!
+//! After Experiment 1 of A. Pensia et al., "Optimal Lottery Tickets via SubsetSum" (2020, arXiv 2006.07990), with candidates
+//! that may be moved by ε as in "Strong Lottery Ticket Hypothesis with ε-perturbation" (AISTATS 2023). Candidates are
+//! uniform between the least and the largest weight of the whole network; every weight gets the subset of least residual.
+//! Each draw is keyed by its row or weight: it depends on no thread, n candidates are the first of n + 1, and all ε
+//! see the same.
+//!
+//! [`Construction`] builds the theorem's network itself.
+
+mod check;
+mod construction;
+mod network;
+mod result;
+mod target;
+
+pub use check::Check;
+pub use construction::Construction;
+pub use network::{ApproximateConfig, Approximation, Approximator, Draw};
+pub use result::{ApproximationResult, ApproximationRow, ConstructionRow, SmallestRow};
+pub use target::{Target, TargetError, TargetProblem};
+
+#[cfg(test)]
+mod tests;

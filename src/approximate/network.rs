@@ -1,0 +1,472 @@
+//! A network approximated weight by weight.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Instant;
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, MEET_IN_THE_MIDDLE_LIMIT, Search, Subset as Chosen};
+use slth_kernels::{Backend, Engine};
+
+use super::check::Check;
+use super::construction::Construction;
+use super::target::Target;
+use crate::data::{Dataset, Normalisation, Subset};
+use crate::error::Error;
+use crate::network::LayerShape;
+use crate::random::{Purpose, Stream};
+use crate::run::experiment::start_pool;
+use crate::training::{Evaluation, evaluate_dense, evaluate_pruned};
+use crate::watch::Watch;
+
+/// Which weights share their candidates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Draw {
+    /// All weights of a matrix row, each with a mask of its own, as in the published code.
+    #[default]
+    PerRow,
+    /// None, as in the published text.
+    PerWeight,
+}
+
+impl Draw {
+    /// Every kind, in the order of the help text.
+    pub const ALL: [Self; 2] = [Self::PerRow, Self::PerWeight];
+
+    /// The name on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PerRow => "per-row",
+            Self::PerWeight => "per-weight",
+        }
+    }
+}
+
+impl fmt::Display for Draw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Draw {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        crate::network::by_name(&Self::ALL, Self::name, name)
+    }
+}
+
+/// How to approximate, and where it is computed. The command line's flags are called like the fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApproximateConfig {
+    /// The tolerance η, in [1e-6, 1); default 0.01.
+    pub eta: f64,
+    /// n = int(c · round(log₂(1/η))); default 3.
+    pub c: f64,
+    /// n, in place of what `c` and `eta` give.
+    pub candidates: Option<usize>,
+    /// Which weights share their candidates; default per row.
+    pub draw: Draw,
+    /// How far each chosen candidate may be moved: one approximation for each; default 0.
+    pub epsilon: Vec<f32>,
+    /// How pixels become inputs; default unit.
+    pub normalize: Normalisation,
+    /// Keys all random numbers; default 1.
+    pub seed: u64,
+    /// Number of threads; default all cores.
+    #[serde(skip)]
+    pub threads: Option<usize>,
+    /// The instruction set; default what the environment variable `SLTH_BACKEND` names, else the best.
+    #[serde(skip)]
+    pub backend: Option<Backend>,
+}
+
+impl Default for ApproximateConfig {
+    fn default() -> Self {
+        Self {
+            eta: 0.01,
+            c: 3.0,
+            candidates: None,
+            draw: Draw::default(),
+            epsilon: vec![0.0],
+            normalize: Normalisation::Unit,
+            seed: 1,
+            threads: None,
+            backend: None,
+        }
+    }
+}
+
+impl ApproximateConfig {
+    /// n: candidates per weight.
+    ///
+    /// ```
+    /// use slth::approximate::ApproximateConfig;
+    /// assert_eq!(ApproximateConfig::default().candidates_per_weight(), 21);
+    /// ```
+    pub fn candidates_per_weight(&self) -> usize {
+        // The cast saturates; NaN becomes 0.
+        self.candidates.unwrap_or_else(|| (self.c * libm::rint(-libm::log2(self.eta))) as usize)
+    }
+
+    /// Checks everything that can be checked before the work starts.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for the first field that makes no sense.
+    pub fn validate(&self) -> Result<(), Error> {
+        // Below that the search's rounding, 2⁻²³ Σ|x|, would decide.
+        if !(1e-6..1.0).contains(&self.eta) {
+            return Err(Error::config("eta", format!("must lie in [1e-6, 1), but is {}", self.eta)));
+        }
+        if !(self.c > 0.0 && self.c.is_finite()) {
+            return Err(Error::config("c", format!("must be positive and finite, but is {}", self.c)));
+        }
+        let n = self.candidates_per_weight();
+        if !(1..=MEET_IN_THE_MIDDLE_LIMIT).contains(&n) {
+            let field = if self.candidates.is_some() { "candidates" } else { "c" };
+            let problem =
+                format!("candidates per weight must lie in 1 to {MEET_IN_THE_MIDDLE_LIMIT}, but are {n}");
+            return Err(Error::config(field, problem));
+        }
+        if self.epsilon.is_empty() {
+            return Err(Error::config("epsilon", "no value is given"));
+        }
+        if let Some(epsilon) = self.epsilon.iter().find(|&&epsilon| !(epsilon >= 0.0 && epsilon.is_finite()))
+        {
+            let problem = format!("must be finite and not negative, but is {epsilon}");
+            return Err(Error::config("epsilon", problem));
+        }
+        let mut sorted = self.epsilon.clone();
+        sorted.sort_by(f32::total_cmp);
+        // −0 is 0.
+        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::config("epsilon", format!("{} is listed twice", pair[1])));
+        }
+        crate::run::config::check_threads(self.threads)
+    }
+}
+
+/// A network approximated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Approximation {
+    /// How far candidates were moved at most.
+    pub epsilon: f32,
+    /// n.
+    pub candidates_per_weight: usize,
+    /// The tolerance.
+    pub eta: f64,
+    /// What was chosen for each weight, layer by layer.
+    pub subsets: Vec<Vec<Chosen>>,
+    /// The network it gives: each weight the sum of its subset, perturbed, rounded once to f32; `[outputs, inputs]`.
+    pub weights: Vec<Vec<f32>>,
+    /// Wall time in seconds of drawing and searching.
+    pub seconds: f64,
+}
+
+impl Approximation {
+    fn all(&self) -> impl Iterator<Item = &Chosen> {
+        self.subsets.iter().flatten()
+    }
+
+    /// Weights approximated.
+    pub fn weights_total(&self) -> usize {
+        self.subsets.iter().map(Vec::len).sum()
+    }
+
+    /// Candidates of all weights together: n for each, shared or not.
+    pub fn candidates_total(&self) -> usize {
+        self.candidates_per_weight * self.weights_total()
+    }
+
+    /// Candidates kept, in all.
+    pub fn kept_total(&self) -> usize {
+        self.all().map(|subset| subset.size() as usize).sum()
+    }
+
+    /// The largest residual.
+    pub fn max_residual(&self) -> f64 {
+        self.all().map(|subset| subset.residual).fold(0.0, f64::max)
+    }
+
+    /// The mean residual.
+    pub fn mean_residual(&self) -> f64 {
+        self.all().map(|subset| subset.residual).sum::<f64>() / self.weights_total() as f64
+    }
+
+    /// How many weights are further than η from their subset.
+    pub fn failed(&self) -> usize {
+        self.all().filter(|subset| subset.residual > self.eta).count()
+    }
+}
+
+/// Approximates one target, on a pool of its own.
+///
+/// ```
+/// use slth::{approximate::{ApproximateConfig, Approximator, Target}, training::NoProgress};
+/// let target = Target::draw("20-10-5".parse().unwrap(), 1);
+/// let config = ApproximateConfig { eta: 0.02, ..ApproximateConfig::default() };
+/// let approximator = Approximator::new(&config, &target)?;
+/// let plain = approximator.approximate(0.0, &NoProgress)?;
+/// assert_eq!((plain.candidates_per_weight, plain.failed()), (18, 0));
+/// let perturbed = approximator.approximate(1e-4, &NoProgress)?;
+/// assert!(perturbed.mean_residual() < plain.mean_residual());
+/// assert_eq!(approximator.check(&plain, &NoProgress).beyond, 0);
+/// # Ok::<(), slth::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Approximator<'a> {
+    config: &'a ApproximateConfig,
+    target: &'a Target,
+    engine: Engine<'static>,
+    pool: ThreadPool,
+    /// Of the candidates: least and largest weight.
+    range: [f32; 2],
+}
+
+/// Weights of one piece of work where each has its own candidates.
+pub(super) const PIECE: usize = 960;
+
+impl<'a> Approximator<'a> {
+    /// Checks the configuration and starts the threads.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense, or a backend or threads cannot be had.
+    pub fn new(config: &'a ApproximateConfig, target: &'a Target) -> Result<Self, Error> {
+        config.validate()?;
+        let (engine, pool) = start_pool(config.backend, config.threads)?;
+        Ok(Self { config, target, engine, pool, range: target.range() })
+    }
+
+    /// The instruction set and the number of threads.
+    pub fn runs_on(&self) -> (Backend, usize) {
+        (self.engine.backend(), self.pool.current_num_threads())
+    }
+
+    /// Finds the best subset for every weight. The time is that of one search per weight: at n = 21 and ε = 0 some 3 µs on
+    /// one thread where each weight has its own candidates, 1 µs where a row shares them.
+    ///
+    /// # Errors
+    /// When ε is negative or not finite.
+    pub fn approximate(&self, epsilon: f32, watch: &dyn Watch) -> Result<Approximation, Error> {
+        let n = self.config.candidates_per_weight();
+        let begin = Instant::now();
+        watch.begin(&format!("weights, ε = {epsilon}"), self.target.network.weights());
+        let search = Search { epsilon, ..Search::default() };
+        let layer = |(layer, targets): (usize, &Vec<f32>)| {
+            let mut subsets = vec![Chosen::default(); targets.len()];
+            let mut weights = vec![0.0; targets.len()];
+            let length = self.piece(layer);
+            let pieces = subsets.par_chunks_mut(length).zip(weights.par_chunks_mut(length));
+            pieces.zip(targets.par_chunks(length)).enumerate().try_for_each(
+                |(piece, ((subsets, weights), targets))| {
+                    let candidates = self.candidates(layer, piece, targets.len(), n);
+                    self.search(search, &candidates, n, targets, subsets)?;
+                    for (i, weight) in weights.iter_mut().enumerate() {
+                        let own = self.own(&candidates, n, i);
+                        *weight = perturbed_sum(subsets[i], own, targets[i], epsilon) as f32;
+                    }
+                    watch.advance(targets.len());
+                    Ok::<_, Error>(())
+                },
+            )?;
+            Ok((subsets, weights))
+        };
+        let layers = self.target.weights.iter().enumerate();
+        let found: Result<Vec<_>, Error> = self.pool.install(|| layers.map(layer).collect());
+        watch.end();
+        let (subsets, weights) = found?.into_iter().unzip();
+        Ok(Approximation {
+            epsilon,
+            candidates_per_weight: n,
+            eta: self.config.eta,
+            subsets,
+            weights,
+            seconds: begin.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// The smallest n at which no weight fails; `None` where that takes more than 30 candidates. As the candidates of n are
+    /// the first of n + 1, only the weights that still fail are searched again.
+    ///
+    /// # Errors
+    /// When ε is negative or not finite.
+    pub fn smallest(&self, epsilon: f32, watch: &dyn Watch) -> Result<Option<usize>, Error> {
+        const MOST: usize = BRUTE_FORCE_LIMIT;
+        watch.begin(&format!("smallest n, ε = {epsilon}"), self.target.network.weights());
+        let search = Search { epsilon, ..Search::default() };
+        let needed = |layer: usize, piece: usize, targets: &[f32]| {
+            let all = self.candidates(layer, piece, targets.len(), MOST);
+            let mut left: Vec<usize> = (0..targets.len()).collect();
+            for n in 1..=MOST {
+                let failing: Vec<f32> = left.iter().map(|&i| targets[i]).collect();
+                let candidates: Vec<f32> = match self.config.draw {
+                    Draw::PerRow => all[..n].to_vec(),
+                    Draw::PerWeight => {
+                        left.iter().flat_map(|&i| &self.own(&all, MOST, i)[..n]).copied().collect()
+                    }
+                };
+                let mut found = vec![Chosen::default(); left.len()];
+                self.search(search, &candidates, n, &failing, &mut found)?;
+                let mut fails = found.iter().map(|subset| subset.residual > self.config.eta);
+                left.retain(|_| fails.next() == Some(true));
+                if left.is_empty() {
+                    watch.advance(targets.len());
+                    return Ok(n);
+                }
+            }
+            watch.advance(targets.len());
+            Ok::<_, Error>(MOST + 1)
+        };
+        let layer = |(layer, targets): (usize, &Vec<f32>)| {
+            let pieces = targets.par_chunks(self.piece(layer)).enumerate();
+            pieces.map(|(piece, targets)| needed(layer, piece, targets)).try_reduce(|| 0, |a, b| Ok(a.max(b)))
+        };
+        let layers = self.target.weights.iter().enumerate();
+        let most: Result<Vec<usize>, Error> = self.pool.install(|| layers.map(layer).collect());
+        watch.end();
+        Ok(most?.into_iter().max().filter(|&n| n <= MOST))
+    }
+
+    /// Compares every subset with the optimum, found anew in f64 by another algorithm (a sorted list and a binary search
+    /// for each of the other half's subsets: 2^(n/2) · n/2 steps).
+    ///
+    /// # Panics
+    /// When the approximation is another target's.
+    pub fn check(&self, approximation: &Approximation, watch: &dyn Watch) -> Check {
+        let n = approximation.candidates_per_weight;
+        watch.begin("weights checked", self.target.network.weights());
+        let layer = |(layer, targets): (usize, &Vec<f32>)| {
+            let length = self.piece(layer);
+            let pieces = targets.par_chunks(length).zip(approximation.subsets[layer].par_chunks(length));
+            let check = |(piece, (targets, subsets)): (usize, (&[f32], &[Chosen]))| {
+                let candidates = self.candidates(layer, piece, targets.len(), n);
+                let check = super::check::check(
+                    approximation.epsilon,
+                    n,
+                    &candidates,
+                    self.config.draw,
+                    targets,
+                    subsets,
+                );
+                watch.advance(targets.len());
+                check
+            };
+            pieces.enumerate().map(check).reduce(Check::default, Check::and)
+        };
+        let layers = self.target.weights.iter().enumerate();
+        let checked = self.pool.install(|| layers.map(layer).fold(Check::default(), Check::and));
+        watch.end();
+        checked
+    }
+
+    /// How a network of the target's widths does on the test images.
+    ///
+    /// # Errors
+    /// When the target does not fit the data.
+    pub fn evaluate(&self, weights: &[Vec<f32>], dataset: &Dataset) -> Result<Evaluation, Error> {
+        self.fits(dataset)?;
+        let images = Subset::all(dataset.test());
+        let engine = self.engine.on_pool(&self.pool);
+        evaluate_dense(engine, &self.target.network, weights, images, self.config.normalize)
+    }
+
+    /// Checks that the target takes the images of `dataset` and tells its classes apart.
+    ///
+    /// # Errors
+    /// [`Error::Config`] of the field `target` when not.
+    pub fn fits(&self, dataset: &Dataset) -> Result<(), Error> {
+        crate::run::check_network(&self.target.network, dataset).map_err(|error| match error {
+            Error::Config { problem, .. } => Error::config("target", problem),
+            other => other,
+        })
+    }
+
+    /// Builds the theorem's network for the target; the candidates of every weight are its own.
+    ///
+    /// # Errors
+    /// When it would be too large.
+    pub fn construct(&self, epsilon: f32, watch: &dyn Watch) -> Result<Construction, Error> {
+        let n = self.config.candidates_per_weight();
+        let engine = self.engine.on_pool(&self.pool);
+        watch.begin(&format!("weights built, ε = {epsilon}"), self.target.network.weights());
+        let built = Construction::new(engine, self.target, n, epsilon, self.config, watch);
+        watch.end();
+        built
+    }
+
+    /// How it does on the test images, by its kept weights only.
+    ///
+    /// # Errors
+    /// When the target does not fit the data.
+    pub fn evaluate_construction(
+        &self,
+        built: &Construction,
+        dataset: &Dataset,
+    ) -> Result<Evaluation, Error> {
+        self.fits(dataset)?;
+        let images = Subset::all(dataset.test());
+        let engine = self.engine.on_pool(&self.pool);
+        evaluate_pruned(engine, &built.network, &built.layers, images, self.config.normalize)
+    }
+
+    /// Weights of a piece of work: those that share candidates.
+    fn piece(&self, layer: usize) -> usize {
+        match self.config.draw {
+            Draw::PerRow => {
+                self.target.network.layers().nth(layer).map_or(1, |LayerShape { inputs, .. }| inputs)
+            }
+            Draw::PerWeight => PIECE,
+        }
+    }
+
+    /// The candidates of piece `piece` of `weights` weights: `[n]` of a row, or `[weights, n]`.
+    fn candidates(&self, layer: usize, piece: usize, weights: usize, n: usize) -> Vec<f32> {
+        let [least, most] = self.range.map(f64::from);
+        let keys = match self.config.draw {
+            Draw::PerRow => piece..piece + 1,
+            Draw::PerWeight => piece * PIECE..piece * PIECE + weights,
+        };
+        keys.flat_map(|key| {
+            let mut stream = Stream::new(self.config.seed, Purpose::Candidates, layer, key);
+            (0..n).map(move |_| (least + (most - least) * f64::from(stream.unit())) as f32)
+        })
+        .collect()
+    }
+
+    /// Of a piece's candidates, those of its weight `i`.
+    fn own<'c>(&self, candidates: &'c [f32], n: usize, i: usize) -> &'c [f32] {
+        own(self.config.draw, candidates, n, i)
+    }
+
+    fn search(
+        &self,
+        search: Search,
+        candidates: &[f32],
+        n: usize,
+        targets: &[f32],
+        subsets: &mut [Chosen],
+    ) -> Result<(), Error> {
+        match self.config.draw {
+            Draw::PerRow => search.nearest_many(self.engine, candidates, targets, subsets)?,
+            Draw::PerWeight => search.nearest_each(self.engine, candidates, n, targets, subsets)?,
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn own(draw: Draw, candidates: &[f32], n: usize, i: usize) -> &[f32] {
+    match draw {
+        Draw::PerRow => candidates,
+        Draw::PerWeight => &candidates[i * n..][..n],
+    }
+}
+
+/// The sum of the chosen candidates, all of them moved alike towards the target, none by more than ε.
+fn perturbed_sum(subset: Chosen, candidates: &[f32], target: f32, epsilon: f32) -> f64 {
+    let sum = subset.sum(candidates);
+    let allowance = f64::from(epsilon) * f64::from(subset.size());
+    sum + (f64::from(target) - sum).clamp(-allowance, allowance)
+}

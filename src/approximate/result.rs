@@ -1,0 +1,274 @@
+//! `approximation.json`, the approximated networks, and the plot of the smallest n.
+
+use std::collections::HashMap;
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::approximate::{ApproximateConfig, Approximation, Check, Construction, Target};
+use crate::machine::Machine;
+use crate::network::LayerShape;
+use crate::plot::{Axis, Chart, PlotError, Series, Style, number, svg};
+use crate::run::hash::{hex, little_endian};
+use crate::training::{Evaluation, PrunedLayer};
+
+/// The content of `approximation.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ApproximationResult {
+    /// One for each ε.
+    pub results: Vec<ApproximationRow>,
+    /// The smallest n for each of several ε.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub smallest: Vec<SmallestRow>,
+    /// The theorem's network for each ε, where it was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub construction: Vec<ConstructionRow>,
+    /// Widths of the target.
+    pub network: String,
+    /// SHA-256, in hex, over its weights as little-endian f32, layer by layer.
+    pub target_hash: String,
+    /// The instruction set it ran on.
+    pub backend: String,
+    /// The threads it ran on.
+    pub threads: usize,
+    /// The program's version.
+    pub slth_version: String,
+    /// The machine.
+    pub machine: Machine,
+    /// What went in.
+    pub configuration: ApproximateConfig,
+}
+
+/// An approximation at one ε. With a construction the residuals are those of both halves of every weight, candidates and
+/// kept ones are counted over both, and a weight fails when one half does.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ApproximationRow {
+    /// How far candidates may be moved.
+    pub epsilon: f32,
+    /// Weights of the target.
+    pub weights: usize,
+    /// n.
+    pub candidates_per_weight: usize,
+    /// n · weights, shared or not.
+    pub candidates_total: usize,
+    /// Of those, kept.
+    pub kept_total: usize,
+    /// The largest distance of a weight from its subset.
+    pub max_residual: f64,
+    /// The mean distance.
+    pub mean_residual: f64,
+    /// Weights further than η from their subset.
+    pub failed: usize,
+    /// Test accuracy of the target, a fraction; null where no data was given that fits it.
+    pub accuracy_before: Option<f64>,
+    /// Test accuracy of the approximation.
+    pub accuracy_after: Option<f64>,
+    /// Time of drawing and searching.
+    pub seconds: f64,
+    /// The largest residual beyond the optimum in f64; only where that was checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_excess: Option<f64>,
+}
+
+/// The smallest number of candidates at which no weight fails.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct SmallestRow {
+    /// How far candidates may be moved.
+    pub epsilon: f32,
+    /// n; null where it is beyond 30.
+    pub candidates_per_weight: Option<usize>,
+}
+
+/// The theorem's network.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ConstructionRow {
+    /// How far weights of V may be moved.
+    pub epsilon: f32,
+    /// Its widths.
+    pub network: String,
+    /// Its weights, removed ones too.
+    pub weights: usize,
+    /// Of those, kept.
+    pub kept: usize,
+    /// Random inputs it was compared on.
+    pub probes: usize,
+    /// The largest difference between its outputs and the target's.
+    pub max_difference: f64,
+    /// The target's largest output.
+    pub max_output: f64,
+}
+
+impl ApproximationRow {
+    /// Summarises an approximation.
+    pub fn new(found: &Approximation, before: Evaluation, after: Evaluation, check: Option<Check>) -> Self {
+        Self {
+            epsilon: found.epsilon,
+            weights: found.weights_total(),
+            candidates_per_weight: found.candidates_per_weight,
+            candidates_total: found.candidates_total(),
+            kept_total: found.kept_total(),
+            max_residual: found.max_residual(),
+            mean_residual: found.mean_residual(),
+            failed: found.failed(),
+            accuracy_before: Some(before.accuracy()),
+            accuracy_after: Some(after.accuracy()),
+            seconds: found.seconds,
+            max_excess: check.map(|check| check.max_excess),
+        }
+    }
+
+    /// Summarises a construction, with the target's and its own test accuracy.
+    pub fn of_construction(built: &Construction, eta: f64, accuracies: Option<[Evaluation; 2]>) -> Self {
+        let residuals = || built.subsets.iter().map(|subset| subset.residual);
+        let weights = built.subsets.len() / 2;
+        let [before, after] = [0, 1].map(|i| accuracies.map(|accuracies| accuracies[i].accuracy()));
+        Self {
+            epsilon: built.epsilon,
+            weights,
+            candidates_per_weight: 2 * built.candidates,
+            candidates_total: 2 * built.candidates * weights,
+            kept_total: built.subsets.iter().map(|subset| subset.size() as usize).sum(),
+            max_residual: residuals().fold(0.0, f64::max),
+            mean_residual: residuals().sum::<f64>() / built.subsets.len() as f64,
+            failed: built
+                .subsets
+                .chunks(2)
+                .filter(|halves| halves.iter().any(|half| half.residual > eta))
+                .count(),
+            accuracy_before: before,
+            accuracy_after: after,
+            seconds: built.seconds,
+            max_excess: None,
+        }
+    }
+
+    /// The fraction of the candidates that is kept.
+    pub fn kept_fraction(&self) -> f64 {
+        self.kept_total as f64 / self.candidates_total as f64
+    }
+}
+
+impl ConstructionRow {
+    /// Summarises a construction.
+    pub fn new(built: &Construction) -> Self {
+        Self {
+            epsilon: built.epsilon,
+            network: built.network.to_string(),
+            weights: built.network.weights(),
+            kept: built.layers.iter().map(|layer| layer.mask.kept()).sum(),
+            probes: built.probes,
+            max_difference: built.max_difference,
+            max_output: built.max_output,
+        }
+    }
+}
+
+impl ApproximationResult {
+    /// The name of its file, the sign of a complete result.
+    pub const FILE: &str = "approximation.json";
+
+    /// The names of the plot.
+    pub const PLOT: [&str; 2] = ["approximation.svg", "approximation.png"];
+
+    /// The name of the network approximated with `epsilon`, one of the configuration's.
+    pub fn network_file(config: &ApproximateConfig, epsilon: f32) -> String {
+        if config.epsilon.len() == 1 {
+            "approximated.safetensors".to_owned()
+        } else {
+            format!("approximated-epsilon-{epsilon}.safetensors")
+        }
+    }
+
+    /// A result without anything in it yet.
+    pub fn new(config: &ApproximateConfig, target: &Target, backend: &str, threads: usize) -> Self {
+        let mut hash = Sha256::new();
+        target.weights.iter().for_each(|weights| hash.update(little_endian(weights)));
+        Self {
+            results: Vec::new(),
+            smallest: Vec::new(),
+            construction: Vec::new(),
+            network: target.network.to_string(),
+            target_hash: hex(hash),
+            backend: backend.to_owned(),
+            threads,
+            slth_version: env!("CARGO_PKG_VERSION").to_owned(),
+            machine: Machine::current(),
+            configuration: config.clone(),
+        }
+    }
+
+    /// As indented JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("no map with keys other than strings") + "\n"
+    }
+
+    /// The smallest n for each ε, as SVG.
+    ///
+    /// # Errors
+    /// When the picture cannot be made.
+    pub fn plot(&self) -> Result<String, PlotError> {
+        let config = &self.configuration;
+        let mut smallest = self.smallest.clone();
+        smallest.sort_by(|a, b| a.epsilon.total_cmp(&b.epsilon));
+        smallest.dedup();
+        let point =
+            |(index, row): (usize, &SmallestRow)| Some([index as f64, row.candidates_per_weight? as f64]);
+        let points = smallest.iter().enumerate().filter_map(point).collect();
+        let names = smallest.iter().map(|row| number(f64::from(row.epsilon))).collect();
+        svg(&[Chart::new(
+            format!(
+                "{}: all {} weights within η = {}",
+                self.network,
+                self.results.first().map_or(0, |row| row.weights),
+                number(config.eta)
+            ),
+            Axis::named("ε", names),
+            Axis::whole(format!("smallest n, candidates drawn {}", config.draw)),
+            vec![Series::new("", 0, Style::Solid, points)],
+        )])
+    }
+}
+
+impl Approximation {
+    /// The bytes of its safetensors file: the target's tensor names, f32 `[outputs, inputs]`. The one entry of the metadata,
+    /// `approximation`, says how it was made.
+    pub fn to_safetensors(&self, target: &Target, config: &ApproximateConfig) -> Vec<u8> {
+        let bytes: Vec<Vec<u8>> = self.weights.iter().map(|weights| little_endian(weights)).collect();
+        let layers = target.network.layers().zip(&bytes).zip(&target.names);
+        let tensors = layers.map(|((shape, bytes), name)| (name.clone(), Dtype::F32, shape, bytes));
+        serialize(tensors, self.epsilon, config)
+    }
+}
+
+impl Construction {
+    /// The bytes of its safetensors file: `layerI.weight` (f32, perturbed) and `layerI.mask` (u8), I from 1, each
+    /// `[outputs, inputs]`; metadata as in an approximation's.
+    pub fn to_safetensors(&self, config: &ApproximateConfig) -> Vec<u8> {
+        let numbers =
+            |layer: &PrunedLayer| [little_endian(&layer.weights), layer.mask.iter().map(u8::from).collect()];
+        let bytes: Vec<[Vec<u8>; 2]> = self.layers.iter().map(numbers).collect();
+        let layers = self.layers.iter().zip(&bytes).enumerate();
+        let tensors = layers.flat_map(|(index, (layer, [weights, mask]))| {
+            let name = |what| format!("layer{}.{what}", index + 1);
+            [(name("weight"), Dtype::F32, layer.shape, weights), (name("mask"), Dtype::U8, layer.shape, mask)]
+        });
+        serialize(tensors, self.epsilon, config)
+    }
+}
+
+fn serialize<'a>(
+    tensors: impl Iterator<Item = (String, Dtype, LayerShape, &'a Vec<u8>)>,
+    epsilon: f32,
+    config: &ApproximateConfig,
+) -> Vec<u8> {
+    let config = ApproximateConfig { epsilon: vec![epsilon], ..config.clone() };
+    let json = serde_json::to_string(&config).expect("no map with keys other than strings");
+    let views = tensors.map(|(name, kind, shape, bytes)| {
+        let view = TensorView::new(kind, shape.dimensions(), bytes);
+        (name, view.expect("as many bytes as the shape asks for"))
+    });
+    let metadata = HashMap::from([("approximation".to_owned(), json)]);
+    safetensors::serialize(views, Some(metadata)).expect("well-formed tensors of distinct names")
+}

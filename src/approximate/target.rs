@@ -1,0 +1,237 @@
+//! Networks to approximate: read from safetensors, trained, or drawn.
+
+use std::cmp::Ordering;
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors};
+
+use super::ApproximateConfig;
+use crate::data::Dataset;
+use crate::error::Error;
+use crate::network::{Architecture, Initialisation, LayerShape};
+use crate::run::{Experiment, RunConfig, start};
+use crate::training::Progress;
+
+/// A fully connected network without biases, ReLU between its layers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Its widths.
+    pub network: Architecture,
+    /// The name of each layer's tensor.
+    pub names: Vec<String>,
+    /// Each layer's weights `[outputs, inputs]`, first to last.
+    pub weights: Vec<Vec<f32>>,
+}
+
+/// Why a file holds no network to approximate. The message names the file.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: {problem}")]
+pub struct TargetError {
+    /// The file.
+    pub file: String,
+    /// What is wrong.
+    pub problem: TargetProblem,
+}
+
+/// What is wrong with a target.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetProblem {
+    /// The system refused to read, or it is a directory, a device or a pipe.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// It is damaged, or of another format.
+    #[error("not a valid safetensors file: {0}")]
+    Format(#[from] safetensors::SafeTensorError),
+    /// There is nothing in it.
+    #[error("no tensors")]
+    Empty,
+    /// A tensor is no matrix of weights.
+    #[error(
+        "tensor `{name}` is {found}; only fully connected layers without biases are approximated, f32 or f64 weights \
+         [outputs, inputs]"
+    )]
+    Tensor {
+        /// Its name.
+        name: String,
+        /// What it is.
+        found: String,
+    },
+    /// Two layers do not follow each other.
+    #[error(
+        "tensor `{name}` takes {inputs} inputs, but `{before}` before it (in natural order of the names) has {outputs} \
+         outputs"
+    )]
+    Chain {
+        /// The later layer.
+        name: String,
+        /// Its inputs.
+        inputs: usize,
+        /// The layer before it.
+        before: String,
+        /// The outputs of that.
+        outputs: usize,
+    },
+    /// A network of a size that is not handled.
+    #[error("{0}")]
+    Size(String),
+    /// A weight is infinite or NaN.
+    #[error("tensor `{name}`: element {index} is {value}")]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// Which element.
+        index: usize,
+        /// Its value, in f32.
+        value: f32,
+    },
+}
+
+impl Target {
+    /// Reads every tensor of a safetensors file as one layer's weights `[outputs, inputs]`, in the natural order of their
+    /// names (`fc2` before `fc10`).
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no safetensors file, has other tensors than f32 or f64 matrices, layers that do not
+    /// follow each other, or weights that are not finite.
+    pub fn read(file: impl AsRef<Path>) -> Result<Self, TargetError> {
+        let file = file.as_ref();
+        crate::input::read(file)
+            .map_err(TargetProblem::from)
+            .and_then(|bytes| Self::parse(&bytes))
+            .map_err(|problem| TargetError { file: file.display().to_string(), problem })
+    }
+
+    /// Trains features-500-classes (784-500-10 for MNIST) on all training images of `dataset`, five epochs of SGD with
+    /// momentum 0.9; with the configuration's normalisation, seed, threads and backend.
+    ///
+    /// # Errors
+    /// When training diverges, or a backend or threads cannot be had.
+    pub fn train(
+        config: &ApproximateConfig,
+        dataset: &Dataset,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, Error> {
+        let engine = start(config.backend, config.threads)?;
+        let network = Architecture::new(vec![dataset.features(), 500, dataset.classes()])
+            .map_err(|problem| Error::config("data", problem))?;
+        let training = RunConfig {
+            network: network.clone(),
+            normalize: config.normalize,
+            epsilon: f32::INFINITY,
+            pretrain_epochs: 5,
+            pretrain_momentum: 0.9,
+            pretrain_lr: 0.05,
+            validation: 0,
+            seed: config.seed,
+            ..RunConfig::default()
+        };
+        let experiment = Experiment::new(&training, dataset, engine)?;
+        let (trained, _) = experiment.pretrain(progress)?;
+        Ok(Self::named(network, trained.weights))
+    }
+
+    /// A network of weights uniform on [−1/2, 1/2), the targets of the theorem.
+    pub fn draw(network: Architecture, seed: u64) -> Self {
+        let weights = Initialisation::Uniform.network(&network, 0.5, seed);
+        Self::named(network, weights)
+    }
+
+    fn named(network: Architecture, weights: Vec<Vec<f32>>) -> Self {
+        let names = (1..=weights.len()).map(|layer| format!("layer{layer}.weight")).collect();
+        Self { network, names, weights }
+    }
+
+    /// The least and the largest weight of all.
+    pub fn range(&self) -> [f32; 2] {
+        let all = self.weights.iter().flatten();
+        all.fold([f32::INFINITY, f32::NEG_INFINITY], |[least, most], &w| [least.min(w), most.max(w)])
+    }
+
+    /// A network from the bytes of its file.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parse(bytes: &[u8]) -> Result<Self, TargetProblem> {
+        let tensors = SafeTensors::deserialize(bytes)?;
+        let mut names: Vec<String> = tensors.names().into_iter().map(ToOwned::to_owned).collect();
+        names.sort_by(|a, b| natural(a, b));
+        let mut shapes: Vec<LayerShape> = Vec::new();
+        let mut weights = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let view = tensors.tensor(name)?;
+            let (&[outputs, inputs], Dtype::F32 | Dtype::F64) = (view.shape(), view.dtype()) else {
+                let found = format!("{} {:?}", view.dtype(), view.shape());
+                return Err(TargetProblem::Tensor { name: name.clone(), found });
+            };
+            if let Some(before) = shapes.last().filter(|before| before.outputs != inputs) {
+                return Err(TargetProblem::Chain {
+                    name: name.clone(),
+                    inputs,
+                    before: names[index - 1].clone(),
+                    outputs: before.outputs,
+                });
+            }
+            shapes.push(LayerShape::new(outputs, inputs));
+            let numbers = floats(view.dtype(), view.data());
+            if let Some(index) = numbers.iter().position(|x| !x.is_finite()) {
+                let (name, value) = (name.clone(), numbers[index]);
+                return Err(TargetProblem::NotFinite { name, index, value });
+            }
+            weights.push(numbers);
+        }
+        let first = shapes.first().ok_or(TargetProblem::Empty)?.inputs;
+        let widths = [first].into_iter().chain(shapes.iter().map(|shape| shape.outputs)).collect();
+        let network = Architecture::new(widths).map_err(TargetProblem::Size)?;
+        Ok(Self { network, names, weights })
+    }
+}
+
+fn floats(kind: Dtype, bytes: &[u8]) -> Vec<f32> {
+    if kind == Dtype::F64 {
+        let (words, _) = bytes.as_chunks::<8>();
+        return words.iter().map(|&word| f64::from_le_bytes(word) as f32).collect();
+    }
+    let (words, _) = bytes.as_chunks::<4>();
+    words.iter().map(|&word| f32::from_le_bytes(word)).collect()
+}
+
+/// Compares names, runs of digits as numbers.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut x, mut y) = (a.as_bytes(), b.as_bytes());
+    loop {
+        let digits = |s: &[u8]| s.iter().take_while(|c| c.is_ascii_digit()).count();
+        let (m, n) = (digits(x), digits(y));
+        let order = if m > 0 && n > 0 {
+            let strip = |s: &[u8]| s.iter().position(|&c| c != b'0').unwrap_or(s.len());
+            let (i, j) = (&x[strip(&x[..m])..m], &y[strip(&y[..n])..n]);
+            (x, y) = (&x[m..], &y[n..]);
+            i.len().cmp(&j.len()).then(i.cmp(j))
+        } else {
+            let (Some((i, left)), Some((j, right))) = (x.split_first(), y.split_first()) else {
+                return x.len().cmp(&y.len()).then(a.cmp(b));
+            };
+            (x, y) = (left, right);
+            i.cmp(j)
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_sort_naturally() {
+        let mut names =
+            ["fc10.weight", "fc2.weight", "fc1.weight", "a", "fc01.weight", "fc", "fc2", "layer.9.w", ""];
+        names.sort_by(|a, b| natural(a, b));
+        let sorted =
+            ["", "a", "fc", "fc01.weight", "fc1.weight", "fc2", "fc2.weight", "fc10.weight", "layer.9.w"];
+        assert_eq!(names, sorted);
+        assert_eq!(natural("x00000000000000000000000002", "x1"), Ordering::Greater);
+    }
+}

@@ -1,0 +1,255 @@
+//! The IDX format of MNIST, plain or gzipped.
+//!
+//! Big-endian: a magic number (0x803 images, 0x801 labels: unsigned bytes in 3 or 1 dimensions), one u32 per dimension,
+//! then the bytes. A header is only a promise: memory is taken as bytes arrive, never for what is promised, and no more
+//! is decompressed than is promised, nor than [`MAX_UNZIPPED`].
+
+use std::io::{self, ErrorKind, Read};
+
+use flate2::read::MultiGzDecoder;
+
+use super::DatasetError;
+
+const IMAGES_MAGIC: u32 = 0x0803;
+const LABELS_MAGIC: u32 = 0x0801;
+
+/// The most bytes of pixels or labels that are unzipped, 2 GiB: what a gzipped file takes in memory may be a thousand times
+/// its own size. A plain file takes no more than that.
+pub const MAX_UNZIPPED: u64 = 1 << 31;
+
+/// The content of an IDX file of images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdxImages {
+    /// Number of images.
+    pub count: usize,
+    /// Height of each.
+    pub rows: usize,
+    /// Width of each.
+    pub columns: usize,
+    /// `[count, rows, columns]`, row-major.
+    pub pixels: Vec<u8>,
+}
+
+/// Reads one IDX file; `file` is what its errors call it.
+///
+/// ```
+/// use slth::data::idx::IdxReader;
+/// let bytes: &[u8] = &[0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1];
+/// assert_eq!(IdxReader::plain("labels".to_owned(), bytes).labels()?, [7, 2, 1]);
+/// # Ok::<(), slth::data::DatasetError>(())
+/// ```
+pub struct IdxReader<R> {
+    file: String,
+    input: Input<R>,
+}
+
+enum Input<R> {
+    Plain(R),
+    Gzip(Box<MultiGzDecoder<R>>),
+}
+
+impl<R: Read> Read for Input<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(reader) => reader.read(buffer),
+            Self::Gzip(reader) => reader.read(buffer),
+        }
+    }
+}
+
+impl<R: Read> IdxReader<R> {
+    /// Of uncompressed bytes.
+    pub fn plain(file: String, reader: R) -> Self {
+        Self { file, input: Input::Plain(reader) }
+    }
+
+    /// Of gzipped bytes.
+    pub fn gzip(file: String, reader: R) -> Self {
+        Self { file, input: Input::Gzip(Box::new(MultiGzDecoder::new(reader))) }
+    }
+
+    /// What errors call the file.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Reads the file as images.
+    ///
+    /// # Errors
+    /// When it is none, or is cut off, too long or damaged.
+    pub fn images(mut self) -> Result<IdxImages, DatasetError> {
+        let [count, rows, columns] = self.header::<3>("images", IMAGES_MAGIC)?;
+        let bytes = [count, rows, columns].iter().try_fold(1_u64, |n, &d| n.checked_mul(u64::from(d)));
+        let Some(bytes) = bytes.filter(|&n| isize::try_from(n).is_ok()) else {
+            return Err(DatasetError::TooLarge { file: self.file, count, rows, columns });
+        };
+        let pixels = self.body("pixels", bytes)?;
+        Ok(IdxImages { count: count as usize, rows: rows as usize, columns: columns as usize, pixels })
+    }
+
+    /// Reads the file as labels.
+    ///
+    /// # Errors
+    /// When it is none, or is cut off, too long or damaged.
+    pub fn labels(mut self) -> Result<Vec<u8>, DatasetError> {
+        let [count] = self.header::<1>("labels", LABELS_MAGIC)?;
+        self.body("labels", u64::from(count))
+    }
+
+    fn header<const DIMENSIONS: usize>(
+        &mut self,
+        what: &'static str,
+        expected: u32,
+    ) -> Result<[u32; DIMENSIONS], DatasetError> {
+        let found = self.word()?;
+        if found != expected {
+            return Err(DatasetError::Magic { file: self.file.clone(), what, expected, found });
+        }
+        let mut dimensions = [0; DIMENSIONS];
+        for dimension in &mut dimensions {
+            *dimension = self.word()?;
+        }
+        Ok(dimensions)
+    }
+
+    fn word(&mut self) -> Result<u32, DatasetError> {
+        let bytes = self.up_to(4)?;
+        let word = bytes.as_slice().try_into().map_err(|_| DatasetError::Truncated {
+            file: self.file.clone(),
+            what: "header",
+            expected: 4,
+            found: bytes.len() as u64,
+        })?;
+        Ok(u32::from_be_bytes(word))
+    }
+
+    /// Exactly `expected` bytes, and nothing after them.
+    fn body(mut self, what: &'static str, expected: u64) -> Result<Vec<u8>, DatasetError> {
+        if matches!(self.input, Input::Gzip(_)) && expected > MAX_UNZIPPED {
+            return Err(DatasetError::TooLargeZipped { file: self.file, what, expected });
+        }
+        let bytes = self.up_to(expected)?;
+        let found = bytes.len() as u64;
+        if found < expected {
+            return Err(DatasetError::Truncated { file: self.file, what, expected, found });
+        }
+        // Reading to the end also makes the decoder verify its checksum.
+        if !self.up_to(1)?.is_empty() {
+            return Err(DatasetError::TooLong { file: self.file, expected });
+        }
+        Ok(bytes)
+    }
+
+    fn up_to(&mut self, limit: u64) -> Result<Vec<u8>, DatasetError> {
+        let mut bytes = Vec::new();
+        match self.input.by_ref().take(limit).read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(source) => Err(self.read_error(source)),
+        }
+    }
+
+    fn read_error(&self, source: io::Error) -> DatasetError {
+        let file = self.file.clone();
+        let damaged = matches!(
+            source.kind(),
+            ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+        );
+        match self.input {
+            Input::Gzip(_) if damaged => DatasetError::Gzip { file, reason: source.to_string() },
+            _ => DatasetError::Io { file, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn images(header: [u32; 3], pixels: &[u8]) -> Vec<u8> {
+        let mut bytes = IMAGES_MAGIC.to_be_bytes().to_vec();
+        header.iter().for_each(|d| bytes.extend(d.to_be_bytes()));
+        bytes.extend(pixels);
+        bytes
+    }
+
+    fn zip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn plain(bytes: &[u8]) -> Result<IdxImages, DatasetError> {
+        IdxReader::plain("f".to_owned(), bytes).images()
+    }
+
+    fn gzip(bytes: &[u8]) -> Result<IdxImages, DatasetError> {
+        IdxReader::gzip("f".to_owned(), bytes).images()
+    }
+
+    #[test]
+    fn plain_and_gzip_agree() {
+        let bytes = images([2, 1, 3], &[1, 2, 3, 4, 5, 6]);
+        let expected = IdxImages { count: 2, rows: 1, columns: 3, pixels: vec![1, 2, 3, 4, 5, 6] };
+        assert_eq!(plain(&bytes).unwrap(), expected);
+        assert_eq!(gzip(&zip(&bytes)).unwrap(), expected);
+    }
+
+    #[test]
+    fn every_cut_is_noticed() {
+        let bytes = images([2, 1, 3], &[1, 2, 3, 4, 5, 6]);
+        for cut in 0..bytes.len() {
+            assert!(matches!(plain(&bytes[..cut]), Err(DatasetError::Truncated { .. })), "{cut}");
+        }
+        let zipped = zip(&bytes);
+        for cut in 1..zipped.len() {
+            assert!(gzip(&zipped[..cut]).is_err(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn damaged_gzip_is_noticed_wherever_it_matters() {
+        let zipped = zip(&images([2, 1, 3], &[1, 2, 3, 4, 5, 6]));
+        let whole = gzip(&zipped).unwrap();
+        for bit in 0..8 * zipped.len() {
+            let mut damaged = zipped.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            // Bits of the header (time, system) and padding may change without harm.
+            if let Ok(read) = gzip(&damaged) {
+                assert_eq!(read, whole, "{bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn promises_are_not_believed() {
+        let zipped = zip(&images([u32::MAX, 28, 28], &[0; 9]));
+        assert!(matches!(gzip(&zipped), Err(DatasetError::TooLargeZipped { .. })));
+        let zipped = zip(&images([1 << 11, 1 << 10, 1 << 10], &[0; 9]));
+        assert!(matches!(gzip(&zipped), Err(DatasetError::Truncated { expected: MAX_UNZIPPED, .. })));
+        let huge = images([u32::MAX, u32::MAX, u32::MAX], &[]);
+        assert!(matches!(plain(&huge), Err(DatasetError::TooLarge { .. })));
+        let large = images([u32::MAX, 28, 28], &[0; 100]);
+        assert!(matches!(plain(&large), Err(DatasetError::Truncated { found: 100, .. })));
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_at_the_promise() {
+        let mut bomb = images([1, 1, 1], &[]);
+        bomb.resize(10 << 20, 0);
+        assert!(matches!(gzip(&zip(&bomb)), Err(DatasetError::TooLong { expected: 1, .. })));
+    }
+
+    #[test]
+    fn foreign_files_are_refused() {
+        let labels: &[u8] = &[0, 0, 8, 1, 0, 0, 0, 1, 5];
+        assert!(matches!(plain(labels), Err(DatasetError::Magic { found: 0x801, .. })));
+        assert!(matches!(gzip(b"not gzip at all"), Err(DatasetError::Gzip { .. })));
+        assert!(matches!(plain(&images([1, 1, 1], &[1, 2])), Err(DatasetError::TooLong { .. })));
+        assert!(matches!(
+            IdxReader::plain("f".to_owned(), &images([1, 1, 1], &[1])[..]).labels(),
+            Err(DatasetError::Magic { .. })
+        ));
+    }
+}

@@ -1,0 +1,225 @@
+//! The directory a run writes to.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tempfile::{Builder, NamedTempFile};
+use thiserror::Error;
+
+use crate::run::Outcome;
+use crate::run::RunResult;
+use crate::run::Ticket;
+
+const RESULT: &str = "result.json";
+const TICKET: &str = "ticket.safetensors";
+
+/// Held while results are written.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Waits until no results are being written; none are before the guard is gone. For a handler of signals that is about to
+/// end the process: results are then there whole, or not at all, and no temporary file stays behind.
+pub fn between_writes() -> MutexGuard<'static, ()> {
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why results cannot be written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OutputError {
+    /// There are results already.
+    #[error("{}: exists already; remove it, choose another directory or force overwriting", file.display())]
+    Exists {
+        /// The file in the way.
+        file: PathBuf,
+    },
+    /// Another process is about to write there.
+    #[error("{}: another process will write there; wait for it or choose another directory", directory.display())]
+    Locked {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A directory stands where a result is to be written.
+    #[error("{}: is a directory; remove it or choose another directory", file.display())]
+    InTheWay {
+        /// The directory in the way.
+        file: PathBuf,
+    },
+    /// The directory cannot be made or written to.
+    #[error("{}: cannot write there: {source}", directory.display())]
+    Unwritable {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Writing a file failed after the directory had been found good.
+    #[error("{}: cannot write: {source}", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl OutputError {
+    /// Whether the directory should not have been chosen, rather than something broke later.
+    pub fn is_bad_input(&self) -> bool {
+        !matches!(self, Self::Write { .. })
+    }
+}
+
+/// A directory that was found writable and free of results, or may be overwritten; locked against other processes that
+/// want to write results there.
+#[derive(Clone, Debug)]
+pub struct OutputDirectory {
+    path: PathBuf,
+    /// The directory, open and locked, where the system can do that.
+    _lock: Option<Arc<File>>,
+}
+
+impl OutputDirectory {
+    /// Makes the directory where it is missing and tries to write to it; with `force`, results in it may be replaced.
+    /// Meant to be called before the work starts.
+    ///
+    /// # Errors
+    /// When it cannot be written to, another process holds it or, without `force`, it holds a result or a ticket.
+    pub fn prepare(path: impl Into<PathBuf>, force: bool) -> Result<Self, OutputError> {
+        Self::prepare_for(path, &[RESULT, TICKET], force)
+    }
+
+    /// The same for results of other `names`.
+    ///
+    /// # Errors
+    /// When it cannot be written to, another process holds it or, without `force`, it holds one of them.
+    pub fn prepare_for(path: impl Into<PathBuf>, names: &[&str], force: bool) -> Result<Self, OutputError> {
+        let path = path.into();
+        let unwritable = |source| OutputError::Unwritable { directory: path.clone(), source };
+        fs::create_dir_all(&path).map_err(unwritable)?;
+        // Before looking: what another process writes until its end would be overwritten.
+        let lock = File::open(&path).ok();
+        if let Some(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock) {
+            return Err(OutputError::Locked { directory: path });
+        }
+        for name in names {
+            let file = path.join(name);
+            match file.symlink_metadata() {
+                Ok(found) if found.is_dir() => return Err(OutputError::InTheWay { file }),
+                Ok(_) if !force => return Err(OutputError::Exists { file }),
+                _ => {}
+            }
+        }
+        temporary(&path).map_err(unwritable)?;
+        Ok(Self { path, _lock: lock.map(Arc::new) })
+    }
+
+    /// Writes `ticket.safetensors`, then `result.json`, which is therefore the sign of a complete result.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn write(&self, outcome: &Outcome) -> Result<(), OutputError> {
+        let ticket = Ticket::bytes(&outcome.config, &outcome.layers);
+        let result = RunResult::new(outcome).to_json().into_bytes();
+        self.write_all(&[(TICKET, ticket), (RESULT, result)])
+    }
+
+    /// Writes `files`, as (name, content), one after the other; the last is the sign of a complete result.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn write_all(&self, files: &[(&str, Vec<u8>)]) -> Result<(), OutputError> {
+        let Some((last, _)) = files.last() else { return Ok(()) };
+        let _writing = between_writes();
+        let last = self.path.join(last);
+        // All are on the disk before the first old one goes: on a full disk the old ones stay.
+        let stage = |(name, bytes): &(&str, Vec<u8>)| Staged::write(self.path.join(name), bytes);
+        let staged = files.iter().map(stage).collect::<Result<Vec<_>, _>>()?;
+        // An old result must not stand beside new files, not even for a moment.
+        match fs::remove_file(&last) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(OutputError::Write { file: last, source });
+            }
+            _ => {}
+        }
+        staged.into_iter().try_for_each(Staged::rename)
+    }
+}
+
+/// A file written under a temporary name beside its own; dropped, it is gone.
+struct Staged {
+    written: NamedTempFile,
+    file: PathBuf,
+}
+
+impl Staged {
+    fn write(file: PathBuf, bytes: &[u8]) -> Result<Self, OutputError> {
+        let write = || {
+            let mut written = temporary(file.parent().unwrap_or(Path::new(".")))?;
+            written.write_all(bytes)?;
+            written.as_file().sync_all()?;
+            Ok(written)
+        };
+        match write() {
+            Ok(written) => Ok(Self { written, file }),
+            Err(source) => Err(OutputError::Write { file, source }),
+        }
+    }
+
+    fn rename(self) -> Result<(), OutputError> {
+        let Self { written, file } = self;
+        match written.persist(&file) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(OutputError::Write { file, source: error.error }),
+        }
+    }
+}
+
+/// Writes `bytes` to a temporary file beside `file` and renames it: readers see the old file or the new one, whole.
+pub(crate) fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), OutputError> {
+    Staged::write(file.to_owned(), bytes)?.rename()
+}
+
+/// A temporary file in `directory`, with the permissions any new file gets rather than the private ones of its kind.
+fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = Builder::new();
+    builder.prefix(".slth-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn existing_results_are_kept_unless_forced() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("a/b");
+        assert!(OutputDirectory::prepare(&inner, false).is_ok());
+        assert_eq!(fs::read_dir(&inner).unwrap().count(), 0); // the trial file is gone
+        fs::write(inner.join(TICKET), "old").unwrap();
+        assert!(matches!(OutputDirectory::prepare(&inner, false), Err(OutputError::Exists { .. })));
+        let forced = OutputDirectory::prepare(&inner, true).unwrap();
+        assert_eq!(fs::read_to_string(inner.join(TICKET)).unwrap(), "old");
+        assert!(matches!(OutputDirectory::prepare(&inner, true), Err(OutputError::Locked { .. })));
+        drop(forced);
+        assert!(OutputDirectory::prepare(&inner, true).is_ok());
+    }
+
+    #[test]
+    fn writing_replaces_whole_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x");
+        write_atomically(&file, b"one").unwrap();
+        write_atomically(&file, b"two").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"two");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert!(write_atomically(&directory.path().join("none/x"), b"").is_err());
+    }
+}

@@ -1,0 +1,215 @@
+//! One run: draw, pretrain, prune, evaluate.
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use slth_kernels::{Backend, Engine};
+
+use super::config::{RunConfig, Split, check_threads};
+use crate::data::{Dataset, Subset};
+use crate::error::Error;
+use crate::training::{
+    Evaluation, Pretrained, Progress, PruneMethod, PrunedLayer, Timing, edge_popup, evaluate_dense,
+    evaluate_pruned, finetune, one_shot, pretrain,
+};
+
+/// The network after pretraining, all weights in place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DenseOutcome {
+    /// The largest change of any weight, at most ε.
+    pub max_change: f32,
+    /// How long pretraining took.
+    pub timing: Timing,
+    /// On the images held out; `None` when there are none.
+    pub validation: Option<Evaluation>,
+    /// On the test images.
+    pub test: Evaluation,
+}
+
+/// The network after pruning.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrunedOutcome {
+    /// How long pruning took.
+    pub timing: Timing,
+    /// On the images held out; `None` when there are none.
+    pub validation: Option<Evaluation>,
+    /// On the test images.
+    pub test: Evaluation,
+}
+
+/// What came out of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// What went in.
+    pub config: RunConfig,
+    /// The instruction set it ran on.
+    pub backend: Backend,
+    /// The threads it ran on.
+    pub threads: usize,
+    /// The pretrained network.
+    pub pretrain: DenseOutcome,
+    /// The pruned network.
+    pub prune: PrunedOutcome,
+    /// Weights, scores and masks, layer by layer.
+    pub layers: Vec<PrunedLayer>,
+}
+
+/// Pretrains and prunes on `config.threads` threads.
+///
+/// # Errors
+/// When the configuration makes no sense (by itself or for `dataset`), a backend or threads cannot be had, or training
+/// diverges.
+///
+/// ```no_run
+/// use slth::{data::Dataset, run::{RunConfig, run}, training::NoProgress};
+/// let config = RunConfig { epsilon: 0.0, prune_epochs: 1, ..RunConfig::default() };
+/// let outcome = run(&config, &Dataset::mnist()?, &mut NoProgress)?;
+/// assert_eq!(outcome.pretrain.max_change, 0.0);
+/// # Ok::<(), slth::Error>(())
+/// ```
+pub fn run(config: &RunConfig, dataset: &Dataset, progress: &mut dyn Progress) -> Result<Outcome, Error> {
+    config.validate()?;
+    let engine = start(config.backend, config.threads)?;
+    let experiment = Experiment::new(config, dataset, engine)?;
+    let (pretrained, dense) = experiment.pretrain(progress)?;
+    let (layers, pruned) = experiment.prune(&pretrained, config.sparsity, progress)?;
+    Ok(Outcome {
+        config: config.clone(),
+        backend: engine.backend(),
+        threads: engine.threads(),
+        pretrain: dense,
+        prune: pruned,
+        layers,
+    })
+}
+
+/// The engine for work that is done on `threads` threads. `None` is what the machine offers.
+pub(crate) fn start(backend: Option<Backend>, threads: Option<usize>) -> Result<Engine<'static>, Error> {
+    Ok(serial(backend, threads)?.with_threads(threads.unwrap_or(0)))
+}
+
+/// For independent work that is done side by side: the engine of each part, and a pool of `threads` threads to run them.
+pub(crate) fn start_pool(
+    backend: Option<Backend>,
+    threads: Option<usize>,
+) -> Result<(Engine<'static>, ThreadPool), Error> {
+    let engine = serial(backend, threads)?;
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| Error::Threads { threads, reason: error.to_string() })?;
+    Ok((engine, pool))
+}
+
+fn serial(backend: Option<Backend>, threads: Option<usize>) -> Result<Engine<'static>, Error> {
+    check_threads(threads)?;
+    Ok(Engine::new(backend.map_or_else(Backend::detect, Ok)?))
+}
+
+/// The parts of a run, on the engine handed in; `threads` and `backend` of the configuration are not looked at.
+///
+/// ```
+/// use slth::{data::Dataset, run::{Experiment, RunConfig}, training::NoProgress};
+/// use slth_kernels::Engine;
+/// let config = RunConfig {
+///     network: "784-10".parse().unwrap(), train_images: Some(300), validation: 100, prune_epochs: 1,
+///     ..RunConfig::default()
+/// };
+/// let mnist = Dataset::mnist()?;
+/// let experiment = Experiment::new(&config, &mnist, Engine::detect()?)?;
+/// let (pretrained, dense) = experiment.pretrain(&mut NoProgress)?;
+/// for sparsity in [0.0, 0.5] {
+///     let (layers, pruned) = experiment.prune(&pretrained, sparsity, &mut NoProgress)?;
+///     assert_eq!(layers[0].mask.removed(), (sparsity * 7840.0) as usize);
+///     if sparsity == 0.0 {
+///         assert_eq!(pruned.test, dense.test);
+///     }
+/// }
+/// # Ok::<(), slth::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Experiment<'a> {
+    config: &'a RunConfig,
+    split: Split<'a>,
+    engine: Engine<'a>,
+}
+
+impl<'a> Experiment<'a> {
+    /// Checks `config` against `dataset`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when they do not fit.
+    pub fn new(config: &'a RunConfig, dataset: &'a Dataset, engine: Engine<'a>) -> Result<Self, Error> {
+        Ok(Self { config, split: config.split(dataset)?, engine })
+    }
+
+    /// Draws the weights and pretrains them. With `scale_by_keep` their scale is that of the configuration's sparsity.
+    ///
+    /// # Errors
+    /// When training diverges.
+    pub fn pretrain(&self, progress: &mut dyn Progress) -> Result<(Pretrained, DenseOutcome), Error> {
+        let Self { config, split, engine } = *self;
+        let initial = config.init.network(&config.network, config.initial_scale(), config.seed);
+        let pretrained = pretrain(
+            engine,
+            &config.network,
+            initial,
+            &config.pretrain_settings(),
+            split.train,
+            config.normalize,
+            progress,
+        )?;
+        let evaluate =
+            |images| evaluate_dense(engine, &config.network, &pretrained.weights, images, config.normalize);
+        let outcome = DenseOutcome {
+            max_change: pretrained.max_change,
+            timing: pretrained.timing,
+            validation: if_any(split.validation, evaluate)?,
+            test: evaluate(split.test)?,
+        };
+        Ok((pretrained, outcome))
+    }
+
+    /// Prunes the pretrained network at `sparsity`, which takes the place of the configuration's.
+    ///
+    /// # Errors
+    /// When `sparsity` is outside [0, 1) or training diverges.
+    pub fn prune(
+        &self,
+        pretrained: &Pretrained,
+        sparsity: f64,
+        progress: &mut dyn Progress,
+    ) -> Result<(Vec<PrunedLayer>, PrunedOutcome), Error> {
+        let Self { config, split, engine } = *self;
+        RunConfig { sparsity, ..config.clone() }.validate()?;
+        let (network, weights, images, inputs) =
+            (&config.network, &pretrained.weights, split.train, config.normalize);
+        let one_shot = |random| one_shot(engine, network, weights, sparsity, config.scope, random);
+        let pruned = match config.method {
+            PruneMethod::EdgePopup => {
+                let settings = config.edge_popup_settings(sparsity);
+                edge_popup(engine, network, weights, &settings, images, inputs, progress)?
+            }
+            PruneMethod::Magnitude => one_shot(None)?,
+            PruneMethod::Random => one_shot(Some(config.seed))?,
+            PruneMethod::MagnitudeThenFinetune => {
+                let settings = config.finetune_settings();
+                finetune(engine, network, one_shot(None)?, &settings, images, inputs, progress)?
+            }
+        };
+        let evaluate =
+            |images| evaluate_pruned(engine, &config.network, &pruned.layers, images, config.normalize);
+        let outcome = PrunedOutcome {
+            timing: pruned.timing,
+            validation: if_any(split.validation, evaluate)?,
+            test: evaluate(split.test)?,
+        };
+        Ok((pruned.layers, outcome))
+    }
+}
+
+fn if_any<'a>(
+    images: Subset<'a>,
+    evaluate: impl FnOnce(Subset<'a>) -> Result<Evaluation, Error>,
+) -> Result<Option<Evaluation>, Error> {
+    if images.is_empty() { Ok(None) } else { evaluate(images).map(Some) }
+}

@@ -1,0 +1,53 @@
+//! Hashes that tell whether two runs gave the same bits.
+
+use sha2::{Digest, Sha256};
+
+use crate::data::Dataset;
+use crate::training::PrunedLayer;
+
+/// SHA-256, in hex, over all weights, removed ones too, as little-endian f32, layer by layer: the bytes of the
+/// `layerI.weight` tensors of `ticket.safetensors` one after another.
+pub fn weights_hash(layers: &[PrunedLayer]) -> String {
+    let mut hash = Sha256::new();
+    for layer in layers {
+        hash.update(little_endian(&layer.weights));
+    }
+    hex(hash)
+}
+
+/// SHA-256, in hex, over all masks, a byte 0 or 1 per weight, layer by layer: the bytes of the `layerI.mask` tensors of
+/// `ticket.safetensors` one after another.
+pub fn mask_hash(layers: &[PrunedLayer]) -> String {
+    let mut hash = Sha256::new();
+    for layer in layers {
+        hash.update(layer.mask.iter().map(u8::from).collect::<Vec<_>>());
+    }
+    hex(hash)
+}
+
+/// SHA-256, in hex, over sizes, labels and pixels of all images: equal for the same data, whatever file it came from.
+pub fn dataset_hash(dataset: &Dataset) -> String {
+    let mut hash = Sha256::new();
+    for number in [dataset.rows(), dataset.columns(), dataset.train().len(), dataset.test().len()] {
+        hash.update((number as u64).to_le_bytes());
+    }
+    for examples in [dataset.train(), dataset.test()] {
+        hash.update(examples.labels());
+        hash.update(examples.pixels());
+    }
+    hex(hash)
+}
+
+/// SHA-256, in hex, of `text`.
+pub(crate) fn text_hash(text: &str) -> String {
+    hex(Sha256::new().chain_update(text))
+}
+
+pub(crate) fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of `numbers`, little-endian.
+pub(crate) fn little_endian(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
+}

@@ -1,0 +1,43 @@
+//! One run: a configuration becomes an outcome, and an outcome becomes files.
+//!
+//! [`run`](run()) draws, pretrains, prunes and evaluates. [`Experiment`] does it in parts, so that a network can be
+//! pretrained once and pruned at many sparsities. A run leaves `result.json` ([`RunResult`]) and `ticket.safetensors`
+//! ([`Ticket`]), each written whole or not at all.
+//!
+//! ```
+//! use slth::data::Dataset;
+//! use slth::output::OutputDirectory;
+//! use slth::run::{RunConfig, RunResult, Ticket, mask_hash, run};
+//! use slth::training::NoProgress;
+//!
+//! let config = RunConfig {
+//!     network: "784-10".parse()?, train_images: Some(300), validation: 100, prune_epochs: 1,
+//!     ..RunConfig::default()
+//! };
+//! let mnist = Dataset::mnist()?;
+//! # let directory = tempfile::tempdir()?;
+//! # let directory = directory.path();
+//! let out = OutputDirectory::prepare(directory, false)?; // before the work
+//! let outcome = run(&config, &mnist, &mut NoProgress)?;
+//! out.write(&outcome)?;
+//! assert!(RunResult::new(&outcome).to_json().contains(&mask_hash(&outcome.layers)));
+//!
+//! let ticket = Ticket::read(directory.join("ticket.safetensors"))?;
+//! assert_eq!(ticket.layers, outcome.layers);
+//! assert_eq!(ticket.evaluate(&mnist, None, None)?, outcome.prune.test);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub(crate) mod config;
+pub(crate) mod experiment;
+pub(crate) mod hash;
+mod result;
+mod ticket;
+
+pub use config::RunConfig;
+pub(crate) use config::{check_network, number_or_inf};
+pub use experiment::{DenseOutcome, Experiment, Outcome, PrunedOutcome, run};
+pub(crate) use experiment::{start, start_pool};
+pub use hash::{dataset_hash, mask_hash, weights_hash};
+pub use result::RunResult;
+pub use ticket::{Ticket, TicketError, TicketProblem};

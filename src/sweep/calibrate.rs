@@ -1,0 +1,175 @@
+//! How near a setting comes to the published table: many ways of pruning, tried on the same pretrained networks.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use slth_kernels::Engine;
+
+use super::study::{SeedOutcome, Study, key};
+use crate::data::Dataset;
+use crate::error::Error;
+use crate::run::config::RunConfig;
+use crate::run::experiment::Experiment;
+use crate::sweep::schedule::Grid;
+use crate::training::{Evaluation, NoProgress};
+
+/// The values pruning is tried with: every combination.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prunings {
+    /// Epochs of edge-popup.
+    pub epochs: Vec<usize>,
+    /// Its learning rates.
+    pub learning_rates: Vec<f32>,
+    /// Its momenta.
+    pub momenta: Vec<f32>,
+    /// Its weight decays.
+    pub weight_decays: Vec<f32>,
+}
+
+impl Prunings {
+    /// `config` with each of them; ε, sparsity and seed mean nothing.
+    pub fn settings(&self, config: &RunConfig) -> Vec<RunConfig> {
+        let mut settings = Vec::new();
+        for &prune_epochs in &self.epochs {
+            for &prune_lr in &self.learning_rates {
+                for &momentum in &self.momenta {
+                    for &weight_decay in &self.weight_decays {
+                        let pruning =
+                            RunConfig { prune_epochs, prune_lr, momentum, weight_decay, ..config.clone() };
+                        settings.push(pruning);
+                    }
+                }
+            }
+        }
+        settings
+    }
+}
+
+/// A setting that was tried, a line of the calibration's log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The setting; its ε, sparsity and seed mean nothing.
+    pub config: RunConfig,
+    /// Where it was tried.
+    pub grid: Grid,
+    /// What is to be small: the mean absolute difference plus a tenth of what the rank correlation lacks of 1.
+    pub distance: f64,
+    /// Of the test accuracies from the published ones, over the grid.
+    pub mean_absolute_difference: f64,
+    /// Spearman's, with the published ones; 0 where all accuracies are the same.
+    pub rank_correlation: f64,
+    /// Which of the paper's findings hold, (a) to (e).
+    pub findings: Vec<Option<bool>>,
+    /// Mean test accuracies over the seeds, a row for each sparsity, a column for each ε. A network that diverged counts as
+    /// chance.
+    pub accuracies: Vec<Vec<f64>>,
+}
+
+/// Pretrains once per ε and seed, prunes under each of `settings` over `grid`, and hands each trial to `done`. Cells are
+/// computed side by side on the pool the caller is in.
+///
+/// # Errors
+/// When a setting or the grid makes no sense, when settings differ in more than pruning, or what `done` returns.
+///
+/// ```
+/// use slth::data::Dataset;
+/// use slth::run::RunConfig;
+/// use slth::sweep::{Grid, Prunings, calibrate};
+/// let config = RunConfig {
+///     network: "784-10".parse()?, train_images: Some(300), validation: 100, ..RunConfig::default()
+/// };
+/// let prunings =
+///     Prunings { epochs: vec![1], learning_rates: vec![0.1, 1.0], momenta: vec![0.0], weight_decays: vec![0.0] };
+/// let grid = Grid { epsilons: vec![0.0, 0.1], sparsities: vec![0.0, 0.5], seeds: vec![1] };
+/// let mut trials = Vec::new();
+/// calibrate(&prunings.settings(&config), &grid, &Dataset::mnist()?, |trial| Ok(trials.push(trial)))?;
+/// assert_eq!(trials.len(), 2);
+/// assert_eq!(trials[0].accuracies[0], trials[1].accuracies[0]); // s = 0
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn calibrate(
+    settings: &[RunConfig],
+    grid: &Grid,
+    dataset: &Dataset,
+    mut done: impl FnMut(Trial) -> Result<(), Error>,
+) -> Result<(), Error> {
+    grid.validate()?;
+    let Some(first) = settings.first() else { return Ok(()) };
+    let engine = Engine::new(first.backend.map_or_else(slth_kernels::Backend::detect, Ok)?);
+    for setting in settings {
+        setting.check(dataset)?;
+        if !setting.pretrains_like(first) {
+            return Err(Error::config("pretrain_lr", "the settings differ in more than pruning"));
+        }
+    }
+    let at = |epsilon, seed, setting: &RunConfig| RunConfig { epsilon, seed, ..setting.clone() };
+    let networks: Vec<(f32, u64)> =
+        grid.epsilons.iter().flat_map(|&e| grid.seeds.iter().map(move |&seed| (e, seed))).collect();
+    let pretrained = networks
+        .par_iter()
+        .map(|&(epsilon, seed)| {
+            diverged_is_none(
+                Experiment::new(&at(epsilon, seed, first), dataset, engine)?.pretrain(&mut NoProgress),
+            )
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    let cells: Vec<_> = networks
+        .iter()
+        .zip(&pretrained)
+        .flat_map(|(&network, pretrained)| grid.sparsities.iter().map(move |&s| (network, pretrained, s)))
+        .collect();
+    let published = Study::published();
+    for setting in settings {
+        let outcomes = cells
+            .par_iter()
+            .map(|&((epsilon, seed), pretrained, sparsity)| {
+                let Some((pretrained, dense)) = pretrained else { return Ok(None) };
+                if sparsity == 0.0 {
+                    return Ok(Some(outcome(dense.test, dense.validation)));
+                }
+                let config = at(epsilon, seed, setting);
+                let pruned =
+                    Experiment::new(&config, dataset, engine)?.prune(pretrained, sparsity, &mut NoProgress);
+                Ok(diverged_is_none(pruned)?.map(|(_, pruned)| outcome(pruned.test, pruned.validation)))
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        let mut by_place: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (&((epsilon, _), _, sparsity), outcome) in cells.iter().zip(outcomes) {
+            by_place.entry(key(epsilon, sparsity)).or_default().push(outcome.unwrap_or(CHANCE));
+        }
+        let study = Study::of_outcomes("calibration".to_owned(), &by_place);
+        let found = study.compare(&published);
+        let rank_correlation = if found.rank_correlation.is_nan() { 0.0 } else { found.rank_correlation };
+        let row = |&s: &f64| grid.epsilons.iter().filter_map(|&e| study.accuracy(e, s)).collect();
+        done(Trial {
+            config: setting.clone(),
+            grid: grid.clone(),
+            distance: found.mean_absolute_difference + 0.1 * (1.0 - rank_correlation),
+            mean_absolute_difference: found.mean_absolute_difference,
+            rank_correlation,
+            findings: study.findings().iter().map(|finding| finding.holds).collect(),
+            accuracies: grid.sparsities.iter().map(row).collect(),
+        })?;
+    }
+    Ok(())
+}
+
+/// A network that guesses one of ten classes.
+const CHANCE: SeedOutcome =
+    SeedOutcome { test: 0.1, validation: Some(0.1), loss: Some(core::f64::consts::LN_10) };
+
+fn outcome(test: Evaluation, validation: Option<Evaluation>) -> SeedOutcome {
+    SeedOutcome {
+        test: test.accuracy(),
+        validation: validation.map(|validation| validation.accuracy()),
+        loss: validation.map(|validation| validation.loss),
+    }
+}
+
+fn diverged_is_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Err(Error::Diverged { .. } | Error::NotFinite) => Ok(None),
+        other => other.map(Some),
+    }
+}

@@ -1,0 +1,100 @@
+//! An append-only file of lines, each of which is written whole or not at all.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::store::StoreError;
+
+/// A file open for appending lines, locked against other writers.
+#[derive(Debug)]
+pub struct LineFile {
+    file: File,
+    path: PathBuf,
+    /// Bytes of whole lines.
+    length: u64,
+}
+
+impl LineFile {
+    /// Opens `path`, made where it is missing, and reads it. A torn last line is left until [`mend`](Self::mend), which must
+    /// come before the first [`append`](Self::append): the file may not be what it was taken for.
+    ///
+    /// # Errors
+    /// When it cannot be written to or is locked by another writer.
+    ///
+    /// ```
+    /// use slth::sweep::{LineFile, StoreError};
+    /// let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("lines");
+    /// std::fs::write(&path, "one\ntw")?; // the writer was killed
+    /// let (mut file, text) = LineFile::open(&path)?;
+    /// assert_eq!(text, b"one\ntw");
+    /// assert!(matches!(LineFile::open(&path), Err(StoreError::Locked { .. })));
+    /// file.mend()?;
+    /// file.append("two\n")?;
+    /// assert_eq!(std::fs::read_to_string(&path)?, "one\ntwo\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(path: &Path) -> Result<(Self, Vec<u8>), StoreError> {
+        let unwritable = |source| StoreError::Unwritable { path: path.to_owned(), source };
+        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(unwritable(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+        }
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).append(true).create(true).open(path).map_err(unwritable)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { file: path.to_owned() }),
+            // A file system without locks, as on some clusters: there it is left to the user.
+            Err(TryLockError::Error(source)) if source.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(source)) => return Err(unwritable(source)),
+        }
+        let text =
+            read(&mut file).map_err(|source| StoreError::Unreadable { path: path.to_owned(), source })?;
+        let length = whole_lines(&text).len() as u64;
+        Ok((Self { file, path: path.to_owned(), length }, text))
+    }
+
+    /// Removes a torn last line.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn mend(&mut self) -> Result<(), StoreError> {
+        self.file
+            .metadata()
+            .and_then(|found| if found.len() > self.length { self.file.set_len(self.length) } else { Ok(()) })
+            .map_err(|source| StoreError::Unwritable { path: self.path.clone(), source })
+    }
+
+    /// Appends `line`, which ends with a newline; when this returns it is on the disk.
+    ///
+    /// # Errors
+    /// When the system refuses; the file is then as it was.
+    pub fn append(&mut self, line: &str) -> Result<(), StoreError> {
+        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
+        if let Err(source) = written {
+            // Part of the line may be there. Where even this fails, the next opening removes it.
+            let _ = self.file.set_len(self.length);
+            return Err(StoreError::Write { file: self.path.clone(), source });
+        }
+        self.length += line.len() as u64;
+        Ok(())
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// `text` without a torn last line.
+pub(super) fn whole_lines(text: &[u8]) -> &[u8] {
+    &text[..text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)]
+}
+
+fn read(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,71 @@
+//! Several stores into one.
+
+use std::path::Path;
+
+use super::cell::Cell;
+use super::plan::Plan;
+use super::store::{Cells, Store, StoreError};
+use crate::sweep::Shard;
+
+/// Appends to `cells.jsonl` of `out` every cell of the stores in `directories` that it lacks, sorted by ε, sparsity and
+/// seed; returns how many. Merging the same again adds nothing. The plan is taken over where all agree on it.
+///
+/// # Errors
+/// When a store cannot be read or written, or they do not agree: another configuration, or different results of one
+/// cell. Nothing is appended then.
+pub fn merge(out: &Path, directories: &[impl AsRef<Path>]) -> Result<usize, StoreError> {
+    // Read before anything is written, and before a directory is made.
+    let sources = directories
+        .iter()
+        .map(|directory| Ok((directory.as_ref(), Cells::read(directory.as_ref())?.into_sorted())))
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    let mut all = Cells::default();
+    for (directory, cells) in &sources {
+        cells.iter().try_for_each(|cell| all.insert(directory, cell.clone()))?;
+    }
+    let mut store = Store::open(out, Shard::ALL)?;
+    let (path, known) = (store.path().to_owned(), store.cells());
+    let cells = all.into_sorted();
+    let mut agreed = Cells::default();
+    known.iter().chain(&cells).try_for_each(|cell| agreed.insert(&path, cell.clone()))?;
+    let lacking = |cell: &&Cell| {
+        known.get(&cell.id).is_none_or(|known| known.result().is_none() && cell.result().is_some())
+    };
+    let added: Vec<_> = cells.iter().filter(lacking).collect();
+    added.iter().try_for_each(|cell| store.append(cell))?;
+    let mut plans = sources.iter().map(|(directory, _)| Plan::read(directory));
+    if let Some(Some(plan)) = plans.next()
+        && plans.all(|other| other.as_ref() == Some(&plan))
+    {
+        plan.write(out)?;
+    }
+    Ok(added.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cell::tests::cell;
+    use super::super::store::read_cells;
+    use super::*;
+
+    #[test]
+    fn merging_unites_and_adds_nothing_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let shard = |i| Shard::new(i, 2).unwrap();
+        for (i, sparsities) in [(1, [0.1, 0.2]), (2, [0.2, 0.3])] {
+            let mut store = Store::open(&at("shards"), shard(i)).unwrap();
+            sparsities.iter().for_each(|&s| store.append(&cell(s, 1, 0.5)).unwrap());
+        }
+        assert_eq!(merge(&at("out"), &[at("shards")]).unwrap(), 3);
+        assert_eq!(merge(&at("out"), &[at("shards"), at("out")]).unwrap(), 0);
+        assert_eq!(merge(&at("shards"), &[at("shards")]).unwrap(), 3);
+        assert_eq!(read_cells(&at("out")).unwrap(), read_cells(&at("shards")).unwrap());
+
+        Store::open(&at("other"), Shard::ALL).unwrap().append(&cell(0.1, 1, 0.4)).unwrap();
+        assert!(matches!(merge(&at("out"), &[at("other")]), Err(StoreError::Conflict { .. })));
+        assert!(matches!(merge(&at("new"), &[at("out"), at("other")]), Err(StoreError::Conflict { .. })));
+        assert!(!at("new").exists());
+        assert_eq!(read_cells(&at("out")).unwrap().len(), 3);
+    }
+}

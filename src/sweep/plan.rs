@@ -1,0 +1,52 @@
+//! `sweep.json`: what the last sweep of a directory set out to do, so that what is missing can be told.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::cell::CellConfig;
+use super::store::StoreError;
+use crate::output::write_atomically;
+use crate::run::RunConfig;
+use crate::sweep::Grid;
+
+const PLAN: &str = "sweep.json";
+
+/// A grid and the configuration its cells share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// ε, sparsities, seeds.
+    pub grid: Grid,
+    /// The cells' configuration; its ε, sparsity and seed mean nothing.
+    pub config: CellConfig,
+}
+
+impl Plan {
+    /// The plan in `directory`; `None` where there is none that can be understood.
+    pub fn read(directory: &Path) -> Option<Self> {
+        serde_json::from_slice(&crate::input::read(&directory.join(PLAN)).ok()?).ok()
+    }
+
+    /// The cells' configurations, by ε, then seed, then sparsity.
+    pub fn cells(&self) -> impl Iterator<Item = CellConfig> + '_ {
+        let Grid { epsilons, sparsities, seeds } = &self.grid;
+        epsilons.iter().flat_map(move |&epsilon| {
+            seeds.iter().flat_map(move |&seed| {
+                sparsities.iter().map(move |&sparsity| {
+                    let run = RunConfig { epsilon, sparsity, seed, ..self.config.run.clone() };
+                    CellConfig { run, ..self.config.clone() }
+                })
+            })
+        })
+    }
+
+    /// Writes it, whole or not at all.
+    pub(crate) fn write(&self, directory: &Path) -> Result<(), StoreError> {
+        if Self::read(directory).as_ref() == Some(self) {
+            return Ok(());
+        }
+        let file = directory.join(PLAN);
+        let json = serde_json::to_string_pretty(self).expect("no map with keys other than strings") + "\n";
+        Ok(write_atomically(&file, json.as_bytes())?)
+    }
+}

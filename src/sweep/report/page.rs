@@ -1,0 +1,259 @@
+//! `report.html`: one file, nothing loaded from elsewhere.
+
+use std::collections::BTreeMap;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::Content;
+use super::plots::{Plot, dominated, shade};
+use super::tables::holds;
+use crate::sweep::CellOutcome;
+use crate::sweep::Study;
+
+const STYLE: &str = "
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .6rem; text-align: right; } th { font-weight: 600; }
+.text td, .text th { text-align: left; border-bottom: 1px solid #ddd; vertical-align: top; overflow-wrap: anywhere; }
+.map td { min-width: 3.2rem; border: 1px solid #fff; }
+.map .dominated { opacity: .75; } .map .best { font-weight: 800; }
+.map td.lth { border-left: 4px solid #d0201f; border-right: 4px solid #d0201f; }
+.map td.sgd { border-top: 4px solid #1f5fd0; border-bottom: 4px solid #1f5fd0; }
+small { font-size: .75em; opacity: .85; } figure { margin: 2rem 0; } figure svg { max-width: 100%; height: auto; }
+figcaption { color: #555; } .true, .false, th { white-space: nowrap; } .true { color: #0a7a2f; } .false { color: #b3261e; } .wide { overflow-x: auto; }
+";
+
+/// The page.
+pub(super) fn html(content: &Content, plots: &[Plot]) -> String {
+    let Content { cells, studies, published } = content;
+    let ours = &studies[0];
+    let seeds: std::collections::BTreeSet<_> = cells.iter().map(|cell| cell.seed).collect();
+    let comparison = ours.compare(published);
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "slth: pretrain, then prune" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { "Pretrain, then prune: accuracy by ε and sparsity" }
+                p {
+                    "A random network is pretrained, no weight moving further than ε, and a fraction s of its weights is then "
+                    "REMOVED. " (cells.len()) " cells, " (seeds.len()) " seeds. Network " (cells[0].config.run.network)
+                    ". The s of each ε is chosen by the loss on held-out validation images; test accuracy is only reported."
+                    @if ours.chosen(ours.epsilons[0]).is_some_and(|(_, summary)| summary.loss.is_none()) {
+                        " No images were held out here: s is chosen by test accuracy instead."
+                    }
+                }
+                h2 { "The paper's findings" }
+                table.text {
+                    tr { th { "finding" } th { "holds" } th { "found" } @if comparison.cells > 0 { th { "published table" } } }
+                    @for (finding, theirs) in ours.findings().iter().zip(published.findings()) {
+                        tr {
+                            td { (finding.claim) }
+                            td class=(holds(finding)) { b { (holds(finding)) } }
+                            td { (finding.found) }
+                            @if comparison.cells > 0 { td { (theirs.found) } }
+                        }
+                    }
+                }
+                @for study in studies {
+                    h2 { "Mean test accuracy, " (study.name) }
+                    (map(study))
+                }
+                p {
+                    "Red column: ε = 0, the strong lottery ticket. Blue row: s = 0, SGD only. Faded: pruning is dominated by SGD, "
+                    "the network before it is better. Bold: the best of a column. •: the s chosen by validation loss. ±: one "
+                    "standard deviation over the seeds."
+                }
+                @if comparison.cells > 0 {
+                    h2 { "Beside the published table" }
+                    p {
+                        "Xiong, Liao, Kyrillidis, AISTATS 2023, as printed on the authors' poster. "
+                        (comparison.cells) " cells in common: mean absolute difference "
+                        b { (format!("{:.3}", comparison.mean_absolute_difference)) }
+                        ", mean difference " (format!("{:+.3}", comparison.mean_difference))
+                        ", Spearman rank correlation " b { (format!("{:.3}", comparison.rank_correlation)) } "."
+                    }
+                    (map(published))
+                    h3 { "Difference: " (ours.name) " less published" }
+                    (differences(ours, published))
+                }
+                @if studies.len() > 1 { (methods(studies)) }
+                h2 { "Plots" }
+                @for plot in plots {
+                    figure { (PreEscaped(&plot.svg)) figcaption { (plot.caption) } }
+                }
+                (failures(content))
+                h2 { "Configuration" }
+                (configuration(content))
+                h2 { "Machines" }
+                (machines(content))
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn header(study: &Study) -> Markup {
+    html! { tr { th { "s \\ ε" } @for epsilon in &study.epsilons { th { (epsilon) } } } }
+}
+
+fn map(study: &Study) -> Markup {
+    let cell = |epsilon: f32, s: f64| {
+        let Some(summary) = study.summary(epsilon, s) else { return html! { td { "–" } } };
+        let (fill, ink) = shade(summary.test);
+        let mut class = String::new();
+        for (name, holds) in [
+            ("lth", epsilon == 0.0),
+            ("sgd", s == 0.0),
+            ("dominated", dominated(study, epsilon, s)),
+            ("best", study.best(epsilon).is_some_and(|(best, _)| best == s)),
+        ] {
+            if holds {
+                class += name;
+                class.push(' ');
+            }
+        }
+        html! {
+            td class=(class.trim()) style=(format!("background:{fill};color:{ink}")) {
+                (format!("{:.3}", summary.test))
+                @if study.chosen(epsilon).is_some_and(|(chosen, _)| chosen == s) { " •" }
+                @if summary.seeds > 1 { br; small { (format!("±{:.3}", summary.deviation)) } }
+            }
+        }
+    };
+    html! {
+        div.wide { table.map {
+            (header(study))
+            @for &s in &study.sparsities {
+                tr { th { (s) } @for &epsilon in &study.epsilons { (cell(epsilon, s)) } }
+            }
+        } }
+    }
+}
+
+fn differences(ours: &Study, published: &Study) -> Markup {
+    let cell = |epsilon: f32, s: f64| {
+        let Some(difference) =
+            ours.accuracy(epsilon, s).zip(published.accuracy(epsilon, s)).map(|(a, b)| a - b)
+        else {
+            return html! { td { "–" } };
+        };
+        let rest = (255.0 * (1.0 - (difference.abs() / 0.4).min(1.0))) as u8;
+        let fill = if difference > 0.0 {
+            format!("rgb({rest},{rest},255)")
+        } else {
+            format!("rgb(255,{rest},{rest})")
+        };
+        let ink = if rest < 110 { "#fff" } else { "#000" };
+        html! { td style=(format!("background:{fill};color:{ink}")) { (format!("{difference:+.2}")) } }
+    };
+    html! {
+        div.wide { table.map {
+            (header(ours))
+            @for &s in &ours.sparsities {
+                tr { th { (s) } @for &epsilon in &ours.epsilons { (cell(epsilon, s)) } }
+            }
+        } }
+    }
+}
+
+/// The first method against the others, where both prune.
+fn methods(studies: &[Study]) -> Markup {
+    let first = &studies[0];
+    let mean = |study: &Study, s: f64| {
+        let shared =
+            first.epsilons.iter().filter(|&&e| studies.iter().all(|other| other.accuracy(e, s).is_some()));
+        let accuracies: Vec<f64> = shared.filter_map(|&e| study.accuracy(e, s)).collect();
+        (!accuracies.is_empty()).then(|| accuracies.iter().sum::<f64>() / accuracies.len() as f64)
+    };
+    html! {
+        h2 { "Is " (first.name) " worth it here?" }
+        ul {
+            @for other in &studies[1..] {
+                @let comparison = first.compare(other);
+                @if comparison.cells > 0 {
+                    li {
+                        (first.name) " is ahead of " (other.name) " in " (comparison.ahead) " of " (comparison.cells)
+                        " cells, by " (format!("{:+.3}", comparison.mean_difference)) " on average."
+                    }
+                }
+            }
+        }
+        p { "Test accuracy at each s, mean over the ε that all methods have:" }
+        table {
+            tr { th { "s" } @for study in studies { th { (study.name) } } }
+            @for &s in &first.sparsities {
+                tr {
+                    th { (s) }
+                    @for study in studies {
+                        td { (mean(study, s).map_or("–".to_owned(), |accuracy| format!("{accuracy:.3}"))) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn failures(content: &Content) -> Markup {
+    let failed: Vec<_> = content
+        .cells
+        .iter()
+        .filter_map(|cell| match &cell.outcome {
+            CellOutcome::Failed { error } => Some(format!("{}: {error}", cell.name())),
+            CellOutcome::Done(_) => None,
+        })
+        .collect();
+    html! {
+        @if !failed.is_empty() {
+            h2 { "Failed" }
+            ul { @for line in &failed { li { (line) } } }
+        }
+    }
+}
+
+fn configuration(content: &Content) -> Markup {
+    let setting = content.cells[0].config.setting();
+    html! {
+        table.text {
+            @for (key, value) in &setting {
+                tr { td { (key) } td { (value.to_string().trim_matches('"')) } }
+            }
+        }
+    }
+}
+
+fn machines(content: &Content) -> Markup {
+    let mut machines: BTreeMap<_, (usize, f64)> = BTreeMap::new();
+    for timing in content.cells.iter().map(|cell| &cell.timing) {
+        let machine = &timing.machine;
+        let row = [
+            timing.host.clone(),
+            machine.cpu.clone(),
+            machine.cores.to_string(),
+            machine.os.clone(),
+            timing.backend.clone(),
+            timing.threads.to_string(),
+        ];
+        let (cells, seconds) = machines.entry(row).or_default();
+        *cells += 1;
+        *seconds += timing.prune_seconds;
+    }
+    html! {
+        table.text {
+            tr {
+                @for name in ["host", "CPU", "cores", "system", "backend", "cells side by side", "cells", "seconds of pruning"] {
+                    th { (name) }
+                }
+            }
+            @for (row, (cells, seconds)) in &machines {
+                tr { @for value in row { td { (value) } } td { (cells) } td { (format!("{seconds:.1}")) } }
+            }
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Which part of a sweep a process computes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Error;
+
+/// Part `index` (from 1) of `of` parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    index: usize,
+    of: usize,
+}
+
+impl Shard {
+    /// Everything: part 1 of 1.
+    pub const ALL: Self = Self { index: 1, of: 1 };
+
+    /// Names the variable that holds a shard as `I/N`.
+    pub const VARIABLE: &str = "SLTH_SHARD";
+
+    /// Names the variable that holds the number of shards, for schedulers whose arrays do not tell it.
+    pub const COUNT_VARIABLE: &str = "SLTH_SHARDS";
+
+    /// Part `index` of `of`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] unless 1 ≤ `index` ≤ `of`.
+    pub fn new(index: usize, of: usize) -> Result<Self, Error> {
+        if (1..=of).contains(&index) {
+            return Ok(Self { index, of });
+        }
+        Err(Error::config("shard", format!("must be I/N with I from 1 to N, but is {index}/{of}")))
+    }
+
+    /// Which part, from 1.
+    pub fn index(self) -> usize {
+        self.index
+    }
+
+    /// How many parts there are.
+    pub fn of(self) -> usize {
+        self.of
+    }
+
+    /// Whether piece `piece` (from 0) of the work is in this part: pieces are dealt like cards.
+    ///
+    /// ```
+    /// use slth::sweep::Shard;
+    /// let second: Shard = "2/4".parse()?;
+    /// assert_eq!((0..9).filter(|&piece| second.takes(piece)).collect::<Vec<_>>(), [1, 5]);
+    /// # Ok::<(), slth::Error>(())
+    /// ```
+    pub fn takes(self, piece: usize) -> bool {
+        piece % self.of == self.index - 1
+    }
+
+    /// The shard that the environment asks for, and in words who asked. `variable` looks up environment variables.
+    ///
+    /// [`VARIABLE`](Self::VARIABLE) goes first. Otherwise an array of jobs (Slurm, PBS, SGE) and the ranks in a job (Open
+    /// MPI, MPICH and its kin, a Slurm step) are looked for; where both are found, the ranks divide the array's part.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when what is found makes no sense or does not tell how many parts there are: running everything
+    /// in each of them would be no help.
+    ///
+    /// ```
+    /// use slth::sweep::Shard;
+    /// let environment = |name: &str| match name {
+    ///     "OMPI_COMM_WORLD_RANK" => Some("0".to_owned()),
+    ///     "OMPI_COMM_WORLD_SIZE" => Some("4".to_owned()),
+    ///     _ => None,
+    /// };
+    /// let (shard, source) = Shard::detect(environment)?.unwrap();
+    /// assert_eq!((shard.to_string(), source.as_str()), ("1/4".into(), "rank 0 of 4 of Open MPI"));
+    /// # Ok::<(), slth::Error>(())
+    /// ```
+    pub fn detect(variable: impl Fn(&str) -> Option<String>) -> Result<Option<(Self, String)>, Error> {
+        if let Some(text) = variable(Self::VARIABLE) {
+            let shard = text.parse().map_err(|_| {
+                Error::config(
+                    "shard",
+                    format!("{} must be I/N with I from 1 to N, but is `{text}`", Self::VARIABLE),
+                )
+            })?;
+            return Ok(Some((shard, Self::VARIABLE.to_owned())));
+        }
+        let environment = Environment(&variable);
+        let found: Vec<_> = [environment.array()?, environment.ranks()?].into_iter().flatten().collect();
+        let (mut whole, mut sources) = (Self::ALL, Vec::new());
+        for (part, source) in found.into_iter().filter(|(part, _)| part.of > 1) {
+            whole = Self { index: (whole.index - 1) * part.of + part.index, of: whole.of * part.of };
+            sources.push(source);
+        }
+        Ok((whole.of > 1).then(|| (whole, sources.join(", "))))
+    }
+}
+
+/// The variables of schedulers and launchers.
+struct Environment<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+type Found = Option<(Shard, String)>;
+
+impl Environment<'_> {
+    /// The number in a variable; what is no number counts as not there (SGE says "undefined" outside arrays).
+    fn number(&self, name: &str) -> Option<usize> {
+        (self.0)(name)?.trim().parse().ok()
+    }
+
+    /// The part that an array of jobs gives to this one.
+    fn array(&self) -> Result<Found, Error> {
+        for (kind, [id, first, last, step]) in [
+            (
+                "Slurm",
+                [
+                    "SLURM_ARRAY_TASK_ID",
+                    "SLURM_ARRAY_TASK_MIN",
+                    "SLURM_ARRAY_TASK_MAX",
+                    "SLURM_ARRAY_TASK_STEP",
+                ],
+            ),
+            ("SGE", ["SGE_TASK_ID", "SGE_TASK_FIRST", "SGE_TASK_LAST", "SGE_TASK_STEPSIZE"]),
+        ] {
+            let Some(task) = self.number(id) else { continue };
+            let (Some(first), Some(last)) = (self.number(first), self.number(last)) else {
+                return Err(untold(&format!("task {task} of an array of {kind}")));
+            };
+            let step = self.number(step).unwrap_or(1).max(1);
+            let of = last.saturating_sub(first) / step + 1;
+            // Slurm also has arrays with holes: 1,5,6.
+            let listed = self.number("SLURM_ARRAY_TASK_COUNT").filter(|_| kind == "Slurm");
+            if listed.is_some_and(|count| count != of) || task < first || (task - first) % step != 0 {
+                return Err(untold(&format!("task {task} of an array of {kind} with holes")));
+            }
+            return Ok(Some((
+                Shard::new((task - first) / step + 1, of)?,
+                format!("task {task} of {first} to {last} of {kind}'s array"),
+            )));
+        }
+        for (kind, id) in [("PBS", "PBS_ARRAY_INDEX"), ("Torque", "PBS_ARRAYID")] {
+            let Some(task) = self.number(id) else { continue };
+            let Some(of) = self.number(Shard::COUNT_VARIABLE) else {
+                return Err(untold(&format!(
+                    "task {task} of an array of {kind}, which does not tell its size"
+                )));
+            };
+            return Ok(Some((Shard::new(task, of)?, format!("task {task} of {of} of {kind}'s array"))));
+        }
+        Ok(None)
+    }
+
+    /// The part of this process among those started together. A launcher inside a Slurm step goes before the step,
+    /// whose processes are then the launcher's. Outside a step Slurm's task counts are those of the job to come.
+    fn ranks(&self) -> Result<Found, Error> {
+        let slurm_size = if self.number("SLURM_STEP_NUM_TASKS").is_some() {
+            "SLURM_STEP_NUM_TASKS"
+        } else {
+            "SLURM_NTASKS"
+        };
+        let in_step = self.number("SLURM_STEP_ID").is_some();
+        for (kind, rank, size, counts) in [
+            ("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", true),
+            ("MPICH", "PMI_RANK", "PMI_SIZE", true),
+            ("a Slurm step", "SLURM_PROCID", slurm_size, in_step),
+        ] {
+            if let (Some(rank), Some(size), true) = (self.number(rank), self.number(size), counts) {
+                return Ok(Some((Shard::new(rank + 1, size)?, format!("rank {rank} of {size} of {kind}"))));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn untold(found: &str) -> Error {
+    Error::config(
+        "shard",
+        format!(
+            "this is {found}; say which part to compute, as I/N, or the number of parts in {}, or turn this off by --no-env-shard",
+            Shard::COUNT_VARIABLE
+        ),
+    )
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
+}
+
+impl FromStr for Shard {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.split_once('/').map(|(index, of)| (index.parse(), of.parse())) {
+            Some((Ok(index), Ok(of))) => Self::new(index, of),
+            _ => Err(Error::config("shard", format!("must be I/N, as in 1/4, but is `{text}`"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is detected in an environment of `NAME=value` words.
+    fn detect(environment: &str) -> Result<Option<String>, String> {
+        let value = |name: &str| {
+            let word = environment.split_whitespace().find(|word| word.split('=').next() == Some(name))?;
+            Some(word[name.len() + 1..].to_owned())
+        };
+        Shard::detect(value).map(|found| found.map(|(shard, _)| shard.to_string())).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_launcher_is_understood() {
+        let array = "SLURM_ARRAY_TASK_ID=7 SLURM_ARRAY_TASK_MIN=3 SLURM_ARRAY_TASK_MAX=9 SLURM_ARRAY_TASK_STEP=2 SLURM_ARRAY_TASK_COUNT=4";
+        for (environment, expected) in [
+            ("", None),
+            ("SLTH_SHARD=3/5 OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=4", Some("3/5")),
+            ("SLTH_SHARD=1/1 OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=4", Some("1/1")),
+            ("OMPI_COMM_WORLD_RANK=3 OMPI_COMM_WORLD_SIZE=4", Some("4/4")),
+            ("OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=1", None),
+            ("PMI_RANK=1 PMI_SIZE=3", Some("2/3")),
+            ("SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_STEP_ID=0", Some("2/2")),
+            ("SLURM_PROCID=1 SLURM_NTASKS=8 SLURM_STEP_NUM_TASKS=2 SLURM_STEP_ID=0", Some("2/2")),
+            // A batch script, outside any step.
+            ("SLURM_PROCID=0 SLURM_NTASKS=8", None),
+            // mpirun started one daemon per node as a step.
+            (
+                "SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_STEP_ID=0 OMPI_COMM_WORLD_RANK=5 OMPI_COMM_WORLD_SIZE=8",
+                Some("6/8"),
+            ),
+            (array, Some("3/4")),
+            ("SLURM_ARRAY_TASK_ID=0 SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_MAX=9", Some("1/10")),
+            ("SLURM_ARRAY_TASK_ID=4 SLURM_ARRAY_TASK_MIN=4 SLURM_ARRAY_TASK_MAX=4", None),
+            (&format!("{array} SLURM_STEP_ID=0 SLURM_PROCID=1 SLURM_NTASKS=2"), Some("6/8")),
+            ("PBS_ARRAY_INDEX=2 SLTH_SHARDS=10", Some("2/10")),
+            ("PBS_ARRAYID=10 SLTH_SHARDS=10", Some("10/10")),
+            ("SGE_TASK_ID=undefined SGE_TASK_FIRST=undefined", None),
+            ("SGE_TASK_ID=5 SGE_TASK_FIRST=1 SGE_TASK_LAST=10 SGE_TASK_STEPSIZE=4", Some("2/3")),
+        ] {
+            assert_eq!(detect(environment), Ok(expected.map(str::to_owned)), "{environment}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_an_error() {
+        for (environment, word) in [
+            ("SLTH_SHARD=0/4", "SLTH_SHARD"),
+            ("SLTH_SHARD=", "SLTH_SHARD"),
+            ("PBS_ARRAY_INDEX=2", "SLTH_SHARDS"),
+            ("PBS_ARRAY_INDEX=0 SLTH_SHARDS=4", "0/4"),
+            ("SLURM_ARRAY_TASK_ID=5", "Slurm"),
+            (
+                "SLURM_ARRAY_TASK_ID=5 SLURM_ARRAY_TASK_MIN=1 SLURM_ARRAY_TASK_MAX=9 SLURM_ARRAY_TASK_COUNT=3",
+                "holes",
+            ),
+            ("OMPI_COMM_WORLD_RANK=4 OMPI_COMM_WORLD_SIZE=4", "5/4"),
+        ] {
+            let error = detect(environment).unwrap_err();
+            assert!(error.contains(word), "{environment}: {error}");
+        }
+        for text in ["", "1", "/", "1/", "5/4", "0/1", "-1/4", "a/b", "1/2/3"] {
+            assert!(text.parse::<Shard>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shards_share_out_the_work() {
+        for of in 1..9 {
+            for piece in 0..20 {
+                let takers = (1..=of).filter(|&index| Shard::new(index, of).unwrap().takes(piece));
+                assert_eq!(takers.count(), 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! The store of a sweep: an append-only file of cells, one JSON object a line.
+//!
+//! `cells.jsonl`, or `cells-I-of-N.jsonl` for a shard. A cell is appended in one write and synced before it counts, under
+//! a lock that keeps other writers out. A process that is killed leaves at most one torn line, at the end: it is removed
+//! when the file is next opened for writing, and not looked at by readers. When the disk is full the line that did not
+//! fit is taken back. So a store only ever holds whole lines of cells that were computed.
+//!
+//! All `cells*.jsonl` of a directory together are what is known there. They must agree: in the configuration, apart from
+//! ε, sparsity, seed, method and scope; and in the result, where a cell stands twice.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::cell::{Cell, CellConfig, CellOutcome};
+use super::lines::{LineFile, whole_lines};
+use crate::sweep::Shard;
+
+/// Why a store cannot be used. Each message names the file.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The directory cannot be made or the file not be opened for writing.
+    #[error("{}: cannot write there: {source}", path.display())]
+    Unwritable {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nothing was found.
+    #[error("{}: no cells*.jsonl there; `slth sweep --out` writes them", directory.display())]
+    Missing {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Another process is writing.
+    #[error("{}: another process is writing there; wait for it or choose another directory", file.display())]
+    Locked {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A line cannot be understood.
+    #[error("{}, line {line}: {problem}", file.display())]
+    Line {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The cells are of another configuration.
+    #[error("{}: cells of another configuration: {differences}; choose another directory", file.display())]
+    OtherConfiguration {
+        /// The file.
+        file: PathBuf,
+        /// What differs.
+        differences: String,
+    },
+    /// A cell stands there twice with different results.
+    #[error("{} and {}: different results of one cell ({cell})", one.display(), other.display())]
+    Conflict {
+        /// A file.
+        one: PathBuf,
+        /// The other; may be the same.
+        other: PathBuf,
+        /// Which cell.
+        cell: String,
+    },
+    /// `sweep.json` cannot be written.
+    #[error(transparent)]
+    Plan(#[from] crate::output::OutputError),
+    /// Appending failed; the store is as it was before.
+    #[error("{}: cannot write: {source}; what was computed before is kept, the same command continues", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// Whether the directory should not have been chosen, rather than something broke later.
+    pub fn is_bad_input(&self) -> bool {
+        !matches!(self, Self::Write { .. } | Self::Plan(_))
+    }
+}
+
+/// A store file open for appending, locked against other writers.
+#[derive(Debug)]
+pub struct Store {
+    file: LineFile,
+    cells: Cells,
+}
+
+impl Store {
+    /// Opens the store of `shard` in `directory`, which is made where it is missing, and removes a torn last line.
+    ///
+    /// # Errors
+    /// When the file cannot be written to, is locked by another writer, or holds something else than cells.
+    ///
+    /// ```
+    /// use slth::sweep::Shard;
+    /// use slth::sweep::{Store, StoreError, read_cells};
+    /// let directory = tempfile::tempdir()?;
+    /// let store = Store::open(directory.path(), Shard::ALL)?;
+    /// assert!(matches!(Store::open(directory.path(), Shard::ALL), Err(StoreError::Locked { .. })));
+    /// assert_eq!(read_cells(directory.path())?, []);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(directory: &Path, shard: Shard) -> Result<Self, StoreError> {
+        let unwritable = |source| StoreError::Unwritable { path: directory.to_owned(), source };
+        fs::create_dir_all(directory).map_err(unwritable)?;
+        let (mut file, text) = LineFile::open(&directory.join(file_name(shard)))?;
+        let mut cells = Cells::default();
+        cells.add(file.path(), &text)?;
+        file.mend()?;
+        sync_directory(directory);
+        Ok(Self { file, cells })
+    }
+
+    /// Appends `cell`; when this returns it is on the disk.
+    ///
+    /// # Errors
+    /// When the cell does not agree with those there, or the system refuses; the file is then as it was.
+    pub fn append(&mut self, cell: &Cell) -> Result<(), StoreError> {
+        self.cells.insert(self.file.path(), cell.clone())?;
+        self.file.append(&cell.line())
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// The cells of this file.
+    pub(super) fn cells(&self) -> &Cells {
+        &self.cells
+    }
+}
+
+/// All cells of the stores in `directory`, sorted by method, ε, sparsity and seed; a cell that failed and was computed again
+/// counts once.
+///
+/// # Errors
+/// When a store cannot be read, or they do not agree, or there is none.
+pub fn read_cells(directory: &Path) -> Result<Vec<Cell>, StoreError> {
+    Cells::read(directory).map(Cells::into_sorted)
+}
+
+/// The cells in `text`, the content of a store that errors call `file`; sorted as by [`read_cells`].
+///
+/// # Errors
+/// When a whole line of it is no cell, or they do not agree.
+pub fn parse_cells(file: &Path, text: &[u8]) -> Result<Vec<Cell>, StoreError> {
+    let mut cells = Cells::default();
+    cells.add(file, text)?;
+    Ok(cells.into_sorted())
+}
+
+/// What `directory` knows; an error when a cell of it is not of the same configuration as `config`, apart from ε,
+/// sparsity, seed, method and scope.
+pub(crate) fn known_cells(directory: &Path, config: &CellConfig) -> Result<Vec<Cell>, StoreError> {
+    let cells = Cells::read(directory)?;
+    if let Some((setting, file)) = &cells.setting {
+        same_setting(file, setting, &config.setting())?;
+    }
+    Ok(cells.into_sorted())
+}
+
+type Setting = serde_json::Map<String, serde_json::Value>;
+
+/// Cells that agree, each with the file it was first found in.
+#[derive(Debug, Default)]
+pub(super) struct Cells {
+    by_id: BTreeMap<String, (Cell, PathBuf)>,
+    setting: Option<(Setting, PathBuf)>,
+}
+
+impl Cells {
+    /// Reads all stores of `directory`.
+    pub(super) fn read(directory: &Path) -> Result<Self, StoreError> {
+        let unreadable = |path: &Path, source| StoreError::Unreadable { path: path.to_owned(), source };
+        let mut files = Vec::new();
+        for entry in fs::read_dir(directory).map_err(|error| unreadable(directory, error))? {
+            let path = entry.map_err(|error| unreadable(directory, error))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with("cells") && name.ends_with(".jsonl") {
+                files.push(path);
+            }
+        }
+        if files.is_empty() {
+            return Err(StoreError::Missing { directory: directory.to_owned() });
+        }
+        files.sort_unstable();
+        let mut cells = Self::default();
+        for path in files {
+            cells.add(&path, &crate::input::read(&path).map_err(|error| unreadable(&path, error))?)?;
+        }
+        Ok(cells)
+    }
+
+    /// Adds the whole lines of `text`.
+    fn add(&mut self, path: &Path, text: &[u8]) -> Result<(), StoreError> {
+        for (index, line) in whole_lines(text).split_inclusive(|&byte| byte == b'\n').enumerate() {
+            let cell = std::str::from_utf8(line).map_err(|error| error.to_string()).and_then(Cell::parse);
+            let problem = |problem| StoreError::Line { file: path.to_owned(), line: index + 1, problem };
+            self.insert(path, cell.map_err(problem)?)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn insert(&mut self, path: &Path, cell: Cell) -> Result<(), StoreError> {
+        let setting = cell.config.setting();
+        match &self.setting {
+            Some((first, _)) => same_setting(path, &setting, first)?,
+            None => self.setting = Some((setting, path.to_owned())),
+        }
+        if let Some((known, file)) = self.by_id.get(&cell.id) {
+            let superseded = known.result().is_none() || cell.result().is_none();
+            if !superseded && known.outcome != cell.outcome {
+                let (one, other) = (file.clone(), path.to_owned());
+                return Err(StoreError::Conflict { one, other, cell: cell.name() });
+            }
+            if matches!(cell.outcome, CellOutcome::Failed { .. }) {
+                return Ok(());
+            }
+        }
+        self.by_id.insert(cell.id.clone(), (cell, path.to_owned()));
+        Ok(())
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&Cell> {
+        self.by_id.get(id).map(|(cell, _)| cell)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Cell> {
+        self.by_id.values().map(|(cell, _)| cell)
+    }
+
+    pub(super) fn into_sorted(self) -> Vec<Cell> {
+        let mut cells: Vec<Cell> = self.by_id.into_values().map(|(cell, _)| cell).collect();
+        cells.sort_by(|a, b| {
+            let by_method = (a.config.run.method as u8).cmp(&(b.config.run.method as u8));
+            let by_method = by_method.then((a.config.run.scope as u8).cmp(&(b.config.run.scope as u8)));
+            by_method
+                .then(a.epsilon.total_cmp(&b.epsilon))
+                .then(a.sparsity.total_cmp(&b.sparsity))
+                .then(a.seed.cmp(&b.seed))
+        });
+        cells
+    }
+}
+
+/// Says how `found`, the setting in `file`, differs from `expected`.
+fn same_setting(file: &Path, found: &Setting, expected: &Setting) -> Result<(), StoreError> {
+    let show = |value: Option<&serde_json::Value>| {
+        value.map_or("missing".to_owned(), |value| value.to_string().trim_matches('"').to_owned())
+    };
+    let mut keys: Vec<_> = found.keys().chain(expected.keys()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let differences: Vec<_> = keys
+        .into_iter()
+        .filter(|key| found.get(*key) != expected.get(*key))
+        .map(|key| format!("{key} is {} there, {} here", show(found.get(key)), show(expected.get(key))))
+        .collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(StoreError::OtherConfiguration { file: file.to_owned(), differences: differences.join("; ") })
+}
+
+fn file_name(shard: Shard) -> String {
+    if shard == Shard::ALL {
+        "cells.jsonl".to_owned()
+    } else {
+        format!("cells-{}-of-{}.jsonl", shard.index(), shard.of())
+    }
+}
+
+/// So that a file made just now is found after a power failure. Not every system can; then it is not.
+fn sync_directory(directory: &Path) {
+    let _ = File::open(directory).and_then(|directory| directory.sync_all());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cell::tests::cell;
+    use super::*;
+
+    #[test]
+    fn a_line_torn_anywhere_is_removed_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cells.jsonl");
+        let lines = [cell(0.1, 1, 0.5).line(), cell(0.2, 1, 0.6).line()];
+        let last: usize = lines[1].len();
+        for kept in 0..=last {
+            fs::write(&path, format!("{}{}", lines[0], &lines[1][..kept])).unwrap();
+            assert_eq!(read_cells(directory.path()).unwrap().len(), if kept == last { 2 } else { 1 });
+            let mut store = Store::open(directory.path(), Shard::ALL).unwrap();
+            if kept < last {
+                assert_eq!(fs::read_to_string(&path).unwrap(), lines[0], "{kept}");
+                store.append(&cell(0.2, 1, 0.6)).unwrap();
+            }
+            assert_eq!(fs::read_to_string(&path).unwrap(), lines.concat(), "{kept}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_superseded_and_other_contradictions_are_errors() {
+        let path = Path::new("a");
+        let mut cells = Cells::default();
+        let done = cell(0.1, 1, 0.5);
+        let failed = Cell { outcome: CellOutcome::Failed { error: "x".to_owned() }, ..done.clone() };
+        cells.insert(path, failed.clone()).unwrap();
+        cells.insert(path, done.clone()).unwrap();
+        cells.insert(path, failed).unwrap();
+        let mut later = done.clone();
+        later.timing.prune_seconds = 99.0;
+        cells.insert(path, later).unwrap();
+        let conflict = cells.insert(Path::new("b"), cell(0.1, 1, 0.6)).unwrap_err();
+        assert_eq!(
+            conflict.to_string(),
+            "a and b: different results of one cell (ε = inf, sparsity 0.1, seed 1, edge-popup)"
+        );
+        assert_eq!(cells.get(&done.id).unwrap().outcome, done.outcome);
+    }
+
+    #[test]
+    fn cells_of_another_configuration_are_refused_with_what_differs() {
+        let directory = tempfile::tempdir().unwrap();
+        Store::open(directory.path(), Shard::ALL).unwrap().append(&cell(0.1, 1, 0.5)).unwrap();
+        let mut config = cell(0.7, 4, 0.5).config;
+        assert_eq!(known_cells(directory.path(), &config).unwrap().len(), 1);
+        config.run.prune_epochs = 9;
+        config.run.train_images = Some(3);
+        let error = known_cells(directory.path(), &config).unwrap_err().to_string();
+        assert!(
+            error.contains("prune_epochs is 5 there, 9 here; train_images is null there, 3 here"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_damaged_line_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("cells.jsonl"), format!("{}hello\n", cell(0.1, 1, 0.5).line()))
+            .unwrap();
+        for error in [
+            Store::open(directory.path(), Shard::ALL).unwrap_err(),
+            read_cells(directory.path()).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("cells.jsonl, line 2: expected value"), "{error}");
+        }
+    }
+}
