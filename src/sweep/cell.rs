@@ -12,7 +12,7 @@ use crate::training::{Evaluation, PrunedLayer, Scope};
 pub struct CellConfig {
     /// The version of slth: another one may give other bits.
     pub slth_version: String,
-    /// The [`dataset_hash`](super::dataset_hash) of the data.
+    /// The [`dataset_hash`](crate::run::dataset_hash) of the data.
     pub data: String,
     /// The configuration of the run this cell equals.
     #[serde(flatten)]
