@@ -11,7 +11,7 @@
 //! use slth::{data::Dataset, run::{RunConfig, run}, training::NoProgress};
 //!
 //! let config = RunConfig { sparsity: 0.5, ..RunConfig::default() };
-//! let outcome = run(&config, &Dataset::mnist()?, &mut NoProgress)?;
+//! let outcome = run(&config, &Dataset::mnist()?, &NoProgress)?;
 //! println!("dense {:.4}, pruned {:.4}", outcome.pretrain.test.accuracy(), outcome.prune.test.accuracy());
 //! # Ok::<(), slth::Error>(())
 //! ```
@@ -24,6 +24,7 @@
 //! * [`candidates`], [`approximate`]: the theory
 //! * [`bench`](mod@bench): the kernels and the pipeline beside other people's and the machine's limits
 //! * [`plot`]: charts as SVG and PNG
+//! * [`progress`]: what long work tells whoever watches it
 //! * [`random`]: the keyed random streams everything draws from
 //!
 //! The same configuration and seed give the same bits on every instruction set and every number of threads.
@@ -39,13 +40,14 @@ pub mod machine;
 pub mod network;
 pub mod output;
 pub mod plot;
+pub mod progress;
 pub mod random;
 pub mod run;
 pub mod sweep;
 pub mod training;
-pub mod watch;
 
 pub use error::Error;
+pub use run::BITS_REVISION;
 
 /// The examples of the README, tested as they stand.
 #[cfg(doctest)]

@@ -1,4 +1,4 @@
-//! The directory a run writes to.
+//! Directories for results, and files that are written whole or not at all.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -7,13 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
-
-use crate::run::Outcome;
-use crate::run::RunResult;
-use crate::run::Ticket;
-
-const RESULT: &str = "result.json";
-const TICKET: &str = "ticket.safetensors";
 
 /// Held while results are written.
 static WRITING: Mutex<()> = Mutex::new(());
@@ -82,19 +75,11 @@ pub struct OutputDirectory {
 
 impl OutputDirectory {
     /// Makes the directory where it is missing and tries to write to it; with `force`, results in it may be replaced.
-    /// Meant to be called before the work starts.
+    /// `names` are the files that will be written, in their order. Meant to be called before the work starts.
     ///
     /// # Errors
-    /// When it cannot be written to, another process holds it or, without `force`, it holds a result or a ticket.
-    pub fn prepare(path: impl Into<PathBuf>, force: bool) -> Result<Self, OutputError> {
-        Self::prepare_for(path, &[RESULT, TICKET], force)
-    }
-
-    /// The same for results of other `names`.
-    ///
-    /// # Errors
-    /// When it cannot be written to, another process holds it or, without `force`, it holds one of them.
-    pub fn prepare_for(path: impl Into<PathBuf>, names: &[&str], force: bool) -> Result<Self, OutputError> {
+    /// When it cannot be written to, another process holds it or, without `force`, it holds a file of these names.
+    pub fn prepare(path: impl Into<PathBuf>, names: &[&str], force: bool) -> Result<Self, OutputError> {
         let path = path.into();
         let unwritable = |source| OutputError::Unwritable { directory: path.clone(), source };
         fs::create_dir_all(&path).map_err(unwritable)?;
@@ -103,7 +88,8 @@ impl OutputDirectory {
         if let Some(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock) {
             return Err(OutputError::Locked { directory: path });
         }
-        for name in names {
+        // The last one, the sign of a complete result, is the first to be told of.
+        for name in names.iter().rev() {
             let file = path.join(name);
             match file.symlink_metadata() {
                 Ok(found) if found.is_dir() => return Err(OutputError::InTheWay { file }),
@@ -115,21 +101,11 @@ impl OutputDirectory {
         Ok(Self { path, _lock: lock.map(Arc::new) })
     }
 
-    /// Writes `ticket.safetensors`, then `result.json`, which is therefore the sign of a complete result.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn write(&self, outcome: &Outcome) -> Result<(), OutputError> {
-        let ticket = Ticket::bytes(&outcome.config, &outcome.layers);
-        let result = RunResult::new(outcome).to_json().into_bytes();
-        self.write_all(&[(TICKET, ticket), (RESULT, result)])
-    }
-
     /// Writes `files`, as (name, content), one after the other; the last is the sign of a complete result.
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn write_all(&self, files: &[(&str, Vec<u8>)]) -> Result<(), OutputError> {
+    pub fn write(&self, files: &[(&str, Vec<u8>)]) -> Result<(), OutputError> {
         let Some((last, _)) = files.last() else { return Ok(()) };
         let _writing = between_writes();
         let last = self.path.join(last);
@@ -201,15 +177,21 @@ mod tests {
     fn existing_results_are_kept_unless_forced() {
         let directory = tempfile::tempdir().unwrap();
         let inner = directory.path().join("a/b");
-        assert!(OutputDirectory::prepare(&inner, false).is_ok());
+        assert!(OutputDirectory::prepare(&inner, &["result"], false).is_ok());
         assert_eq!(fs::read_dir(&inner).unwrap().count(), 0); // the trial file is gone
-        fs::write(inner.join(TICKET), "old").unwrap();
-        assert!(matches!(OutputDirectory::prepare(&inner, false), Err(OutputError::Exists { .. })));
-        let forced = OutputDirectory::prepare(&inner, true).unwrap();
-        assert_eq!(fs::read_to_string(inner.join(TICKET)).unwrap(), "old");
-        assert!(matches!(OutputDirectory::prepare(&inner, true), Err(OutputError::Locked { .. })));
+        fs::write(inner.join("result"), "old").unwrap();
+        assert!(matches!(
+            OutputDirectory::prepare(&inner, &["result"], false),
+            Err(OutputError::Exists { .. })
+        ));
+        let forced = OutputDirectory::prepare(&inner, &["result"], true).unwrap();
+        assert_eq!(fs::read_to_string(inner.join("result")).unwrap(), "old");
+        assert!(matches!(
+            OutputDirectory::prepare(&inner, &["result"], true),
+            Err(OutputError::Locked { .. })
+        ));
         drop(forced);
-        assert!(OutputDirectory::prepare(&inner, true).is_ok());
+        assert!(OutputDirectory::prepare(&inner, &["result"], true).is_ok());
     }
 
     #[test]

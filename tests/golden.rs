@@ -67,7 +67,7 @@ fn outcome(network: &str, method: PruneMethod, scope: Scope, backend: Backend, t
         backend: Some(backend),
         ..RunConfig::default()
     };
-    let outcome = run(&config, &dataset(), &mut NoProgress).unwrap();
+    let outcome = run(&config, &dataset(), &NoProgress).unwrap();
     let mut text = format!(
         "{network} {method} {scope}: weights {}, masks {}, correct {}",
         short(weights_hash(&outcome.layers)),

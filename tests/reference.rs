@@ -234,7 +234,7 @@ fn pretraining_and_pruning_of_convolutions_are_as_defined() {
 fn check(network: &str) {
     let setting = Setting::new(network);
     let experiment = Experiment::new(&setting.config, &setting.mnist, Engine::detect().unwrap()).unwrap();
-    let (pretrained, dense) = experiment.pretrain(&mut NoProgress).unwrap();
+    let (pretrained, dense) = experiment.pretrain(&NoProgress).unwrap();
     let expected = setting.pretrain();
     for (found, expected) in pretrained.weights.iter().zip(&expected) {
         assert!(largest_difference(found, expected) < 2e-6, "{}", largest_difference(found, expected));
@@ -244,7 +244,7 @@ fn check(network: &str) {
     // From the very weights found, so that only pruning is compared.
     let weights: Weights =
         pretrained.weights.iter().map(|w| w.iter().map(|&w| f64::from(w)).collect()).collect();
-    let (layers, _) = experiment.prune(&pretrained, setting.config.sparsity, &mut NoProgress).unwrap();
+    let (layers, _) = experiment.prune(&pretrained, setting.config.sparsity, &NoProgress).unwrap();
     let (masks, scores) = setting.prune(&weights);
     for ((layer, mask), scores) in layers.iter().zip(&masks).zip(&scores) {
         assert!(

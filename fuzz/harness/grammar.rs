@@ -44,5 +44,5 @@ fn train(network: Architecture, what: u8) {
         ..RunConfig::default()
     };
     // Numbers that leave f32 are an error.
-    let _ = run_experiment(&config, &data, &mut NoProgress);
+    let _ = run_experiment(&config, &data, &NoProgress);
 }

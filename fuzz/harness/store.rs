@@ -12,7 +12,7 @@ pub(super) fn run(data: &[u8]) {
         0 => report(rest),
         2 => recording(rest),
         _ => {
-            // With the ids of their configurations: else nearly every line fails for its id.
+            // With this revision and the ids of their configurations: else nearly every line fails for them.
             let lines = rest.split_inclusive(|&byte| byte == b'\n');
             report(
                 &lines
@@ -25,6 +25,7 @@ pub(super) fn run(data: &[u8]) {
 
 fn identified(line: &[u8]) -> Option<Vec<u8>> {
     let mut cell: Value = serde_json::from_slice(line).ok()?;
+    cell.get_mut("config")?.as_object_mut()?.insert("bits_revision".to_owned(), slth::BITS_REVISION.into());
     let config: CellConfig = from_value(cell.get("config")?.clone()).ok()?;
     let object = cell.as_object_mut()?;
     object.insert("id".to_owned(), config.id().into());

@@ -17,9 +17,9 @@ use super::network::{ApproximateConfig, PIECE};
 use super::target::Target;
 use crate::error::Error;
 use crate::network::{Architecture, Initialisation, LayerShape};
+use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 use crate::training::PrunedLayer;
-use crate::watch::Watch;
 
 /// A random network pruned and perturbed into a target.
 ///
@@ -67,7 +67,7 @@ impl Construction {
         n: usize,
         epsilon: f32,
         config: &ApproximateConfig,
-        watch: &dyn Watch,
+        watch: &dyn Progress,
     ) -> Result<Self, Error> {
         let begin = std::time::Instant::now();
         let hidden = |shape: LayerShape| 2 * n * shape.weights();

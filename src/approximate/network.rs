@@ -16,10 +16,10 @@ use super::target::Target;
 use crate::data::{Dataset, Normalisation, Subset};
 use crate::error::Error;
 use crate::network::LayerShape;
+use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 use crate::run::experiment::start_pool;
 use crate::training::{Evaluation, evaluate_dense, evaluate_pruned};
-use crate::watch::Watch;
 
 /// Which weights share their candidates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -250,7 +250,7 @@ impl<'a> Approximator<'a> {
     ///
     /// # Errors
     /// When ε is negative or not finite.
-    pub fn approximate(&self, epsilon: f32, watch: &dyn Watch) -> Result<Approximation, Error> {
+    pub fn approximate(&self, epsilon: f32, watch: &dyn Progress) -> Result<Approximation, Error> {
         let n = self.config.candidates_per_weight();
         let begin = Instant::now();
         watch.begin(&format!("weights, ε = {epsilon}"), self.target.network.weights());
@@ -293,7 +293,7 @@ impl<'a> Approximator<'a> {
     ///
     /// # Errors
     /// When ε is negative or not finite.
-    pub fn smallest(&self, epsilon: f32, watch: &dyn Watch) -> Result<Option<usize>, Error> {
+    pub fn smallest(&self, epsilon: f32, watch: &dyn Progress) -> Result<Option<usize>, Error> {
         const MOST: usize = BRUTE_FORCE_LIMIT;
         watch.begin(&format!("smallest n, ε = {epsilon}"), self.target.network.weights());
         let search = Search { epsilon, ..Search::default() };
@@ -335,7 +335,7 @@ impl<'a> Approximator<'a> {
     ///
     /// # Panics
     /// When the approximation is another target's.
-    pub fn check(&self, approximation: &Approximation, watch: &dyn Watch) -> Check {
+    pub fn check(&self, approximation: &Approximation, watch: &dyn Progress) -> Check {
         let n = approximation.candidates_per_weight;
         watch.begin("weights checked", self.target.network.weights());
         let layer = |(layer, targets): (usize, &Vec<f32>)| {
@@ -388,7 +388,7 @@ impl<'a> Approximator<'a> {
     ///
     /// # Errors
     /// When it would be too large.
-    pub fn construct(&self, epsilon: f32, watch: &dyn Watch) -> Result<Construction, Error> {
+    pub fn construct(&self, epsilon: f32, watch: &dyn Progress) -> Result<Construction, Error> {
         let n = self.config.candidates_per_weight();
         let engine = self.engine.on_pool(&self.pool);
         watch.begin(&format!("weights built, ε = {epsilon}"), self.target.network.weights());

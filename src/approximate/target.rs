@@ -110,7 +110,7 @@ impl Target {
     pub fn train(
         config: &ApproximateConfig,
         dataset: &Dataset,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<Self, Error> {
         let engine = start(config.backend, config.threads)?;
         let network = Architecture::new(vec![dataset.features(), 500, dataset.classes()])

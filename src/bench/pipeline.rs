@@ -128,7 +128,7 @@ impl Setup {
             seed: 1,
         };
         let (network, weights, mode) = (&self.network, &self.weights, Normalisation::MeanStd);
-        let pruned = edge_popup(engine, network, weights, &settings, self.train(), mode, &mut NoProgress)?;
+        let pruned = edge_popup(engine, network, weights, &settings, self.train(), mode, &NoProgress)?;
         Ok((pruned.layers, Duration::from_secs_f64(pruned.timing.seconds)))
     }
 
@@ -144,7 +144,7 @@ impl Setup {
             seed: 1,
         };
         let (network, weights, mode) = (&self.network, self.weights.clone(), Normalisation::MeanStd);
-        let trained = pretrain(engine, network, weights, &settings, self.train(), mode, &mut NoProgress)?;
+        let trained = pretrain(engine, network, weights, &settings, self.train(), mode, &NoProgress)?;
         Ok((trained.weights, Duration::from_secs_f64(trained.timing.seconds)))
     }
 
@@ -364,17 +364,13 @@ fn cell(machinery: &Machinery, task: &Task, images: usize) -> Result<Vec<Contest
     };
     let (config, mnist) = (Arc::new(config), Arc::new(Dataset::mnist()?));
     let first = Experiment::new(&config, &mnist, Engine::new(machinery.best()))?;
-    let pretrained = Arc::new(first.pretrain(&mut NoProgress)?.0);
+    let pretrained = Arc::new(first.pretrain(&NoProgress)?.0);
     let mut contestants = Vec::new();
     let mut expected = None;
     for &backend in machinery.backends.iter().filter(|&&b| b != Backend::scalar()) {
         let (config, mnist, pretrained) = (config.clone(), mnist.clone(), pretrained.clone());
         let prune = move || {
-            Experiment::new(&config, &mnist, Engine::new(backend))?.prune(
-                &pretrained,
-                sparsity,
-                &mut NoProgress,
-            )
+            Experiment::new(&config, &mnist, Engine::new(backend))?.prune(&pretrained, sparsity, &NoProgress)
         };
         let layers = prune()?.0;
         ensure(*expected.get_or_insert_with(|| layers.clone()) == layers, task, "slth")?;

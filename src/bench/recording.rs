@@ -215,7 +215,7 @@ impl Recording {
         let stem = format!("{}-{}", origin.date, origin.commit);
         let names = [format!("{stem}.jsonl"), format!("{stem}.txt")];
         let directory = results.join(slug(&origin.machine.cpu));
-        Ok((OutputDirectory::prepare_for(directory, &names.each_ref().map(String::as_str), force)?, stem))
+        Ok((OutputDirectory::prepare(directory, &names.each_ref().map(String::as_str), force)?, stem))
     }
 
     /// Writes `<stem>.jsonl` and, for people, `<stem>.txt`.
@@ -227,7 +227,7 @@ impl Recording {
         let names = [format!("{stem}.txt"), format!("{stem}.jsonl")];
         let contents = [text.into_bytes(), self.to_json_lines().into_bytes()];
         let files: Vec<_> = names.iter().map(String::as_str).zip(contents).collect();
-        Ok(directory.write_all(&files)?)
+        Ok(directory.write(&files)?)
     }
 
     /// The newest recording of each CPU below `results`. None where there is no such directory.

@@ -144,8 +144,7 @@ pub fn write(files: Vec<(PathBuf, String)>) -> Result<(), Error> {
     for (path, content) in files {
         let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        OutputDirectory::prepare_for(directory, &[&name], true)?
-            .write_all(&[(&name, content.into_bytes())])?;
+        OutputDirectory::prepare(directory, &[&name], true)?.write(&[(&name, content.into_bytes())])?;
     }
     Ok(())
 }

@@ -18,9 +18,9 @@ use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, Coverage};
 use slth_kernels::{Backend, Engine};
 
 use crate::error::Error;
+use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 use crate::run::experiment::start_pool;
-use crate::watch::Watch;
 
 /// Which targets the candidates must meet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,7 +262,7 @@ pub fn paper_candidates(eta: f64, ratio: f64) -> Option<usize> {
 /// ```
 pub fn required_candidates(
     config: &CandidatesConfig,
-    watch: &dyn Watch,
+    watch: &dyn Progress,
 ) -> Result<RequiredCandidates, Error> {
     config.validate()?;
     let (engine, pool) = start_pool(config.backend, config.threads)?;

@@ -9,12 +9,12 @@ use slth::approximate::{ApproximationResult, ApproximationRow, ConstructionRow, 
 use slth::data::{Dataset, Normalisation};
 use slth::output::OutputDirectory;
 use slth::plot::png;
-use slth::watch::Watch;
+use slth::progress::Progress;
 
 use super::list::List;
 use super::number::number;
-use super::progress::{progress, watch};
-use super::report::numbers;
+use super::progress::progress;
+use super::table::numbers;
 use super::{backend, dataset};
 
 /// Rebuild a trained network from random candidates by subset sums.
@@ -118,11 +118,11 @@ pub(super) fn approximate(arguments: ApproximateArguments) -> Result<String, Err
     let config = configuration(&arguments)?;
     config.validate()?;
     let given = arguments.target.as_ref().map(Target::read).transpose()?;
-    let watch = watch(arguments.quiet);
+    let watch = progress(arguments.quiet);
     let names = file_names(&arguments, &config);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let prepare = || {
-        let prepare = |path: &PathBuf| OutputDirectory::prepare_for(path, &names, arguments.force);
+        let prepare = |path: &PathBuf| OutputDirectory::prepare(path, &names, arguments.force);
         arguments.out.as_ref().map(prepare).transpose()
     };
     let (text, files, out) = if arguments.construction.is_some() {
@@ -146,14 +146,14 @@ pub(super) fn approximate(arguments: ApproximateArguments) -> Result<String, Err
         let out = prepare()?;
         let target = match given {
             Some(target) => target,
-            None => Target::train(&config, &data, progress(arguments.quiet).as_mut())?,
+            None => Target::train(&config, &data, watch.as_ref())?,
         };
         let approximator = Approximator::new(&config, &target)?;
         let (text, files) = rebuild(&config, &target, &approximator, &data, arguments.check, watch.as_ref())?;
         (text, files, out)
     };
     if let Some(out) = out {
-        out.write_all(&files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect::<Vec<_>>())?;
+        out.write(&files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect::<Vec<_>>())?;
     }
     Ok(text)
 }
@@ -189,7 +189,7 @@ fn rebuild(
     approximator: &Approximator<'_>,
     data: &Dataset,
     check: bool,
-    watch: &dyn Watch,
+    watch: &dyn Progress,
 ) -> Result<(String, Vec<File>), Error> {
     let (backend, threads) = approximator.runs_on();
     let mut result = ApproximationResult::new(config, target, backend.name(), threads);
@@ -245,7 +245,7 @@ fn construct(
     target: &Target,
     approximator: &Approximator<'_>,
     data: Option<&Dataset>,
-    watch: &dyn Watch,
+    watch: &dyn Progress,
 ) -> Result<(String, Vec<File>), Error> {
     let (backend, threads) = approximator.runs_on();
     let mut result = ApproximationResult::new(config, target, backend.name(), threads);

@@ -13,7 +13,7 @@ use slth::bench::{
 
 use super::list::List;
 use super::note;
-use super::report::numbers;
+use super::table::numbers;
 use slth::machine::Machine;
 
 /// Measure the kernels and the pipeline, beside other people's and the machine's limits.

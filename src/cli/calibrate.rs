@@ -1,11 +1,10 @@
 //! `slth calibrate`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use slth::Error;
-use slth::sweep::{Grid, Prunings, Trial};
-use slth::sweep::{LineFile, StoreError};
+use slth::sweep::{Grid, Prunings, Trial, TrialLog};
 
 use super::list::List;
 use super::setting::SettingArguments;
@@ -68,42 +67,15 @@ pub(super) fn calibrate(arguments: &CalibrateArguments) -> Result<String, Error>
     let dataset = setting.dataset()?;
     let settings = prunings.settings(&config);
     settings.iter().try_for_each(|setting| setting.check(&dataset))?;
-    let (mut file, text) = LineFile::open(log)?;
-    let known = trials_of(log, &text)?;
-    file.mend()?;
-    let settings: Vec<_> = settings
-        .into_iter()
-        .filter(|setting| {
-            !known.iter().any(|trial| {
-                trial.grid == grid
-                    && serde_json::to_value(&trial.config).ok() == serde_json::to_value(setting).ok()
-            })
-        })
-        .collect();
+    let mut log = TrialLog::open(log)?;
+    let settings: Vec<_> = settings.into_iter().filter(|setting| !log.holds(setting, &grid)).collect();
     let mut trials = Vec::new();
     slth::sweep::calibrate(&settings, &grid, &dataset, |trial| {
-        let line = serde_json::to_string(&trial).expect("no map with keys other than strings") + "\n";
-        trials.push(trial);
-        Ok(file.append(&line)?)
+        trials.push(trial.clone());
+        Ok(log.append(trial)?)
     })?;
     trials.sort_by(|a, b| a.distance.total_cmp(&b.distance));
     Ok(trials.iter().map(line).collect())
-}
-
-/// The trials in `text`, the content of `log`: a last line that a kill tore is left out.
-fn trials_of(log: &Path, text: &[u8]) -> Result<Vec<Trial>, StoreError> {
-    const BEGIN: &[u8] = b"{\"config\":";
-    let problem =
-        |line: usize, problem: String| StoreError::Line { file: log.to_owned(), line: line + 1, problem };
-    let mut trials = Vec::new();
-    for (index, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
-        if line.ends_with(b"\n") {
-            trials.push(serde_json::from_slice(line).map_err(|error| problem(index, error.to_string()))?);
-        } else if !line.starts_with(BEGIN) && !BEGIN.starts_with(line) {
-            return Err(problem(index, "not a line of slth calibrate".to_owned()));
-        }
-    }
-    Ok(trials)
 }
 
 fn line(trial: &Trial) -> String {

@@ -11,8 +11,8 @@ use slth::plot::number;
 
 use super::backend;
 use super::list::List;
-use super::progress::watch;
-use super::report::numbers;
+use super::progress::progress;
+use super::table::numbers;
 
 /// How many random candidates a subset sum needs, beside the paper's plot.
 ///
@@ -75,11 +75,11 @@ pub(super) fn candidates(arguments: CandidatesArguments) -> Result<String, Error
     let backend = Some(backend(arguments.backend.as_deref())?);
     let config = CandidatesConfig { eta, ratio, criterion, trials, seed, threads, backend };
     config.validate()?;
-    let prepare = |path| OutputDirectory::prepare_for(path, &CandidatesResult::FILES, arguments.force);
+    let prepare = |path| OutputDirectory::prepare(path, &CandidatesResult::FILES, arguments.force);
     let out = arguments.out.map(prepare).transpose()?;
-    let found = required_candidates(&config, watch(arguments.quiet).as_ref())?;
+    let found = required_candidates(&config, progress(arguments.quiet).as_ref())?;
     if let Some(out) = out {
-        out.write_all(&CandidatesResult::new(&found).files(&found)?)?;
+        out.write(&CandidatesResult::new(&found).files(&found)?)?;
     }
     Ok(tables(&found))
 }

@@ -20,8 +20,8 @@ mod report;
 mod run;
 mod setting;
 mod status;
-mod study;
 mod sweep;
+mod table;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -29,6 +29,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use slth::Error;
 use slth::data::Dataset;
+use slth::run::RunConfig;
 use slth_kernels::{BACKEND_VARIABLE, Backend};
 
 /// Pretrain-then-prune on a CPU: strong lottery tickets with ε-perturbation.
@@ -49,7 +50,7 @@ enum Command {
     Sweep(sweep::SweepArguments),
     Status(status::StatusArguments),
     Merge(merge::MergeArguments),
-    Report(study::ReportArguments),
+    Report(report::ReportArguments),
     #[command(hide = true)]
     Calibrate(calibrate::CalibrateArguments),
     Evaluate(evaluate::EvaluateArguments),
@@ -78,7 +79,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Sweep(arguments) => sweep::sweep(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Merge(arguments) => merge::merge(&arguments),
-        Command::Report(arguments) => study::report(&arguments),
+        Command::Report(arguments) => report::report(&arguments),
         Command::Calibrate(arguments) => calibrate::calibrate(&arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
         Command::Approximate(arguments) => approximate::approximate(arguments),
@@ -140,6 +141,15 @@ fn say(message: &str) {
 /// A line on standard error, where it can be had.
 fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Says which flags change nothing.
+fn note_without_effect(config: &RunConfig) {
+    let flags: Vec<_> =
+        config.without_effect().iter().map(|field| format!("--{}", field.replace('_', "-"))).collect();
+    if !flags.is_empty() {
+        note(&format!("note: --method {} ignores {}", config.method, flags.join(", ")));
+    }
 }
 
 /// The library's message, a field of the configuration by the name of its flag.

@@ -3,14 +3,18 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use comfy_table::Table;
 use slth::Error;
+use slth::network::LayerShape;
 use slth::output::OutputDirectory;
-use slth::run::RunConfig;
+use slth::run::{Outcome, RunConfig};
+use slth::training::{Evaluation, PruneMethod, Timing};
 
+use super::note_without_effect;
 use super::number::number;
 use super::progress::progress;
-use super::report;
 use super::setting::SettingArguments;
+use super::table::numbers;
 
 /// Pretrain a random network, prune it, report the accuracy before and after.
 ///
@@ -55,11 +59,81 @@ pub(super) fn run(arguments: RunArguments) -> Result<String, Error> {
     config.validate()?;
     let dataset = setting.dataset()?;
     config.check(&dataset)?;
+    note_without_effect(&config);
     // Last, so that no directory is left behind by a run that was not to be.
-    let out = out.map(|path| OutputDirectory::prepare(path, force)).transpose()?;
-    let outcome = slth::run::run(&config, &dataset, progress(quiet).as_mut())?;
+    let out = out.map(|path| OutputDirectory::prepare(path, &Outcome::FILES, force)).transpose()?;
+    let outcome = slth::run::run(&config, &dataset, progress(quiet).as_ref())?;
     if let Some(out) = out {
-        out.write(&outcome)?;
+        out.write(&outcome.files())?;
     }
-    Ok(report::table(&outcome))
+    Ok(table(&outcome))
+}
+
+/// Layers, accuracies, times.
+fn table(outcome: &Outcome) -> String {
+    let Outcome { config, backend, threads, .. } = outcome;
+    format!(
+        "{} {}, ε = {}, sparsity {} (fraction REMOVED), {}seed {}; backend {backend}, threads {threads}\n{}\n{}\n",
+        config.network,
+        config.init,
+        config.epsilon,
+        config.sparsity,
+        if config.method == PruneMethod::EdgePopup { String::new() } else { format!("{}, ", config.method) },
+        config.seed,
+        layers(outcome),
+        accuracies(outcome),
+    )
+}
+
+fn layers(outcome: &Outcome) -> Table {
+    let mut table = numbers(["layer", "shape", "weights", "kept", "removed"]);
+    for (index, layer) in outcome.layers.iter().enumerate() {
+        table.add_row([
+            (index + 1).to_string(),
+            dimensions(layer.shape),
+            layer.mask.len().to_string(),
+            layer.mask.kept().to_string(),
+            layer.mask.removed().to_string(),
+        ]);
+    }
+    let sum = |count: fn(&slth_kernels::PackedMask) -> usize| {
+        outcome.layers.iter().map(|layer| count(&layer.mask)).sum::<usize>().to_string()
+    };
+    table.add_row([
+        "all".to_owned(),
+        String::new(),
+        sum(slth_kernels::PackedMask::len),
+        sum(slth_kernels::PackedMask::kept),
+        sum(slth_kernels::PackedMask::removed),
+    ]);
+    table
+}
+
+/// As 500 × 784.
+fn dimensions(shape: LayerShape) -> String {
+    shape.dimensions().iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
+}
+
+fn accuracies(outcome: &Outcome) -> Table {
+    let mut table = numbers(["network", "validation", "test", "epochs", "seconds", "images/s"]);
+    let (dense, pruned) = (&outcome.pretrain, &outcome.prune);
+    for (name, validation, test, timing) in [
+        ("dense, pretrained", dense.validation, dense.test, dense.timing),
+        ("pruned", pruned.validation, pruned.test, pruned.timing),
+    ] {
+        let Timing { epochs, seconds, images_per_second } = timing;
+        table.add_row([
+            name.to_owned(),
+            validation.map_or_else(|| "-".to_owned(), percent),
+            percent(test),
+            epochs.to_string(),
+            format!("{seconds:.2}"),
+            format!("{images_per_second:.0}"),
+        ]);
+    }
+    table
+}
+
+fn percent(evaluation: Evaluation) -> String {
+    format!("{:.2} %", 100.0 * evaluation.accuracy())
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slth::Error;
-use slth::sweep::{CellOutcome, Plan, read_cells};
+use slth::sweep::{Cell, Plan, read_cells};
 
 use super::grid;
 
@@ -20,13 +20,7 @@ pub(super) struct StatusArguments {
 /// Looks; the text is for standard output.
 pub(super) fn status(arguments: &StatusArguments) -> Result<String, Error> {
     let cells = read_cells(&arguments.directory)?;
-    let failed: Vec<_> = cells
-        .iter()
-        .filter_map(|cell| match &cell.outcome {
-            CellOutcome::Failed { error } => Some(format!("failed: {}: {error}", cell.name())),
-            CellOutcome::Done(_) => None,
-        })
-        .collect();
+    let failed: Vec<_> = cells.iter().filter_map(Cell::failure).collect();
     let mut text = format!("{} cells done, {} failed", cells.len() - failed.len(), failed.len());
     if let Some(plan) = Plan::read(&arguments.directory) {
         let there: HashSet<_> = cells.iter().map(|cell| cell.id.as_str()).collect();
@@ -34,7 +28,7 @@ pub(super) fn status(arguments: &StatusArguments) -> Result<String, Error> {
         let _ = write!(text, ", {missing} of the last sweep's {} missing", plan.grid.cells());
     }
     text.push('\n');
-    failed.iter().for_each(|line| text.extend([line, "\n"]));
+    failed.iter().for_each(|line| text.extend(["failed: ", line, "\n"]));
     if !cells.is_empty() {
         text.push_str(&grid::tables(&cells));
     }

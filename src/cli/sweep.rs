@@ -6,14 +6,13 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use slth::Error;
-use slth::sweep::read_cells;
-use slth::sweep::{Grid, Shard, Sweep};
+use slth::sweep::{Grid, Shard, Sweep, read_cells};
 
 use super::list::List;
 use super::preset::Preset;
-use super::progress::SweepBar;
+use super::progress::progress_by_cell;
 use super::setting::SettingArguments;
-use super::{grid, note};
+use super::{grid, note, note_without_effect};
 
 /// Run a grid of ε by sparsity by seeds: pretrain once per ε and seed, prune at every sparsity.
 ///
@@ -91,9 +90,8 @@ pub(super) fn sweep(arguments: &SweepArguments) -> Result<String, Error> {
     sweep.grid.validate()?;
     let dataset = setting.dataset()?;
     sweep.check(&dataset)?;
-    let progress = SweepBar::new(*quiet);
-    let summary = sweep.run(&dataset, out, &stop_on_signals(), &progress)?;
-    progress.finish();
+    note_without_effect(&sweep.config);
+    let summary = sweep.run(&dataset, out, &stop_on_signals(), progress_by_cell(*quiet).as_ref())?;
     if !summary.is_complete() {
         return Err(Error::Stopped);
     }

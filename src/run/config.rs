@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
 
+use super::infinity::number_or_inf;
 use crate::data::{Dataset, Normalisation, Subset};
 use crate::error::Error;
 use crate::network::{Architecture, Initialisation};
@@ -17,8 +18,7 @@ pub struct RunConfig {
     pub network: Architecture,
     /// The distribution of the initial weights; default Kaiming normal.
     pub init: Initialisation,
-    /// Multiplies the initial weights; in [1e-30, 1e30), so that f32 can hold them; default 1, and then not serialised.
-    #[serde(default = "one", skip_serializing_if = "is_one")]
+    /// Multiplies the initial weights; in [1e-30, 1e30), so that f32 can hold them; default 1.
     pub init_scale: f64,
     /// Multiplies the initial weights by 1/√(1 − sparsity); default no.
     pub scale_by_keep: bool,
@@ -42,8 +42,7 @@ pub struct RunConfig {
     pub batch: usize,
     /// Learning rate of pretraining's first epoch; default 0.1.
     pub pretrain_lr: f32,
-    /// How it changes from epoch to epoch; default constant, and then not serialised.
-    #[serde(default, skip_serializing_if = "is_constant")]
+    /// How it changes from epoch to epoch; default constant.
     pub pretrain_schedule: Schedule,
     /// Momentum of pretraining; default 0, as in the paper.
     pub pretrain_momentum: f32,
@@ -191,6 +190,49 @@ impl RunConfig {
         })
     }
 
+    /// The options that `method` ignores, by their names.
+    pub(crate) fn ignored(&self) -> &'static [&'static str] {
+        match self.method {
+            PruneMethod::EdgePopup => &[],
+            PruneMethod::MagnitudeThenFinetune => &["prune_lr", "momentum", "weight_decay"],
+            PruneMethod::Magnitude | PruneMethod::Random => {
+                &["prune_epochs", "prune_lr", "momentum", "weight_decay"]
+            }
+        }
+    }
+
+    /// The same run: the options that `method` ignores have their defaults.
+    pub(crate) fn canonical(&self) -> Self {
+        let Self { prune_epochs, prune_lr, momentum, weight_decay, .. } = Self::default();
+        match self.method {
+            PruneMethod::EdgePopup => self.clone(),
+            PruneMethod::MagnitudeThenFinetune => Self { prune_lr, momentum, weight_decay, ..self.clone() },
+            PruneMethod::Magnitude | PruneMethod::Random => {
+                Self { prune_epochs, prune_lr, momentum, weight_decay, ..self.clone() }
+            }
+        }
+    }
+
+    /// The options that are set but change nothing, by their names: `method` ignores them.
+    ///
+    /// ```
+    /// use slth::{run::RunConfig, training::PruneMethod};
+    /// let config = RunConfig { momentum: 0.5, ..RunConfig::default() };
+    /// assert!(config.without_effect().is_empty());
+    /// let config = RunConfig { method: PruneMethod::MagnitudeThenFinetune, ..config };
+    /// assert_eq!(config.without_effect(), ["momentum"]);
+    /// ```
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let canonical = self.canonical();
+        let differ = [
+            ("prune_epochs", self.prune_epochs != canonical.prune_epochs),
+            ("prune_lr", self.prune_lr != canonical.prune_lr),
+            ("momentum", self.momentum != canonical.momentum),
+            ("weight_decay", self.weight_decay != canonical.weight_decay),
+        ];
+        differ.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
     /// What the initial weights are multiplied by.
     pub(crate) fn initial_scale(&self) -> f64 {
         let by_keep = if self.scale_by_keep { libm::sqrt(1.0 - self.sparsity) } else { 1.0 };
@@ -245,20 +287,6 @@ impl RunConfig {
     }
 }
 
-fn one() -> f64 {
-    1.0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_one(scale: &f64) -> bool {
-    *scale == 1.0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_constant(schedule: &Schedule) -> bool {
-    *schedule == Schedule::Constant
-}
-
 /// Checks a number of threads.
 pub(crate) fn check_threads(threads: Option<usize>) -> Result<(), Error> {
     match threads {
@@ -290,54 +318,6 @@ pub(crate) fn check_network(network: &Architecture, dataset: &Dataset) -> Result
         return Err(Error::config("network", problem));
     }
     Ok(())
-}
-
-/// ∞, which JSON has no number for, as the string "inf".
-pub(crate) mod number_or_inf {
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-    pub(crate) fn serialize<S: Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
-        if *value == f32::INFINITY {
-            serializer.serialize_str("inf")
-        } else {
-            serializer.serialize_f32(*value)
-        }
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum NumberOrText {
-            Number(f32),
-            Text(String),
-        }
-        match NumberOrText::deserialize(deserializer)? {
-            NumberOrText::Number(value) => Ok(value),
-            NumberOrText::Text(text) if text == "inf" => Ok(f32::INFINITY),
-            NumberOrText::Text(text) => {
-                Err(D::Error::custom(format!("`{text}` is neither a number nor inf")))
-            }
-        }
-    }
-}
-
-/// The same for lists.
-pub(crate) mod numbers_or_inf {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(transparent)]
-    struct Number(#[serde(with = "super::number_or_inf")] f32);
-
-    pub(crate) fn serialize<S: Serializer>(values: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(values.iter().map(|&value| Number(value)))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
-        Ok(Vec::<Number>::deserialize(deserializer)?.into_iter().map(|Number(value)| value).collect())
-    }
 }
 
 #[cfg(test)]

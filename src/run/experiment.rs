@@ -61,11 +61,11 @@ pub struct Outcome {
 /// ```no_run
 /// use slth::{data::Dataset, run::{RunConfig, run}, training::NoProgress};
 /// let config = RunConfig { epsilon: 0.0, prune_epochs: 1, ..RunConfig::default() };
-/// let outcome = run(&config, &Dataset::mnist()?, &mut NoProgress)?;
+/// let outcome = run(&config, &Dataset::mnist()?, &NoProgress)?;
 /// assert_eq!(outcome.pretrain.max_change, 0.0);
 /// # Ok::<(), slth::Error>(())
 /// ```
-pub fn run(config: &RunConfig, dataset: &Dataset, progress: &mut dyn Progress) -> Result<Outcome, Error> {
+pub fn run(config: &RunConfig, dataset: &Dataset, progress: &dyn Progress) -> Result<Outcome, Error> {
     config.validate()?;
     let engine = start(config.backend, config.threads)?;
     let experiment = Experiment::new(config, dataset, engine)?;
@@ -116,9 +116,9 @@ fn serial(backend: Option<Backend>, threads: Option<usize>) -> Result<Engine<'st
 /// };
 /// let mnist = Dataset::mnist()?;
 /// let experiment = Experiment::new(&config, &mnist, Engine::detect()?)?;
-/// let (pretrained, dense) = experiment.pretrain(&mut NoProgress)?;
+/// let (pretrained, dense) = experiment.pretrain(&NoProgress)?;
 /// for sparsity in [0.0, 0.5] {
-///     let (layers, pruned) = experiment.prune(&pretrained, sparsity, &mut NoProgress)?;
+///     let (layers, pruned) = experiment.prune(&pretrained, sparsity, &NoProgress)?;
 ///     assert_eq!(layers[0].mask.removed(), (sparsity * 7840.0) as usize);
 ///     if sparsity == 0.0 {
 ///         assert_eq!(pruned.test, dense.test);
@@ -146,7 +146,7 @@ impl<'a> Experiment<'a> {
     ///
     /// # Errors
     /// When training diverges.
-    pub fn pretrain(&self, progress: &mut dyn Progress) -> Result<(Pretrained, DenseOutcome), Error> {
+    pub fn pretrain(&self, progress: &dyn Progress) -> Result<(Pretrained, DenseOutcome), Error> {
         let Self { config, split, engine } = *self;
         let initial = config.init.network(&config.network, config.initial_scale(), config.seed);
         let pretrained = pretrain(
@@ -177,7 +177,7 @@ impl<'a> Experiment<'a> {
         &self,
         pretrained: &Pretrained,
         sparsity: f64,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<(Vec<PrunedLayer>, PrunedOutcome), Error> {
         let Self { config, split, engine } = *self;
         RunConfig { sparsity, ..config.clone() }.validate()?;

@@ -5,6 +5,10 @@ use sha2::{Digest, Sha256};
 use crate::data::Dataset;
 use crate::training::PrunedLayer;
 
+/// The revision of the bits that a configuration and seed give: the number of entries under "Output bits" in CHANGELOG.md.
+/// Results of another revision may differ, so that a sweep neither continues nor merges them.
+pub const BITS_REVISION: u32 = 3;
+
 /// SHA-256, in hex, over all weights, removed ones too, as little-endian f32, layer by layer: the bytes of the
 /// `layerI.weight` tensors of `ticket.safetensors` one after another.
 pub fn weights_hash(layers: &[PrunedLayer]) -> String {
@@ -50,4 +54,20 @@ pub(crate) fn hex(hash: Sha256) -> String {
 /// The bytes of `numbers`, little-endian.
 pub(crate) fn little_endian(numbers: &[f32]) -> Vec<u8> {
     numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_of_bits_is_a_revision() {
+        let changelog = include_str!("../../CHANGELOG.md");
+        let sections = changelog.split("\n### Output bits\n").skip(1);
+        let entries = sections.map(|section| {
+            let section = section.split("\n#").next().unwrap_or_default();
+            section.lines().filter(|line| line.starts_with("- ")).count()
+        });
+        assert_eq!(entries.sum::<usize>(), BITS_REVISION as usize, "BITS_REVISION counts the entries");
+    }
 }

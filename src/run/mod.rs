@@ -7,7 +7,7 @@
 //! ```
 //! use slth::data::Dataset;
 //! use slth::output::OutputDirectory;
-//! use slth::run::{RunConfig, RunResult, Ticket, mask_hash, run};
+//! use slth::run::{Outcome, RunConfig, RunResult, Ticket, mask_hash, run};
 //! use slth::training::NoProgress;
 //!
 //! let config = RunConfig {
@@ -17,9 +17,9 @@
 //! let mnist = Dataset::mnist()?;
 //! # let directory = tempfile::tempdir()?;
 //! # let directory = directory.path();
-//! let out = OutputDirectory::prepare(directory, false)?; // before the work
-//! let outcome = run(&config, &mnist, &mut NoProgress)?;
-//! out.write(&outcome)?;
+//! let out = OutputDirectory::prepare(directory, &Outcome::FILES, false)?; // before the work
+//! let outcome = run(&config, &mnist, &NoProgress)?;
+//! out.write(&outcome.files())?;
 //! assert!(RunResult::new(&outcome).to_json().contains(&mask_hash(&outcome.layers)));
 //!
 //! let ticket = Ticket::read(directory.join("ticket.safetensors"))?;
@@ -31,13 +31,15 @@
 pub(crate) mod config;
 pub(crate) mod experiment;
 pub(crate) mod hash;
+pub(crate) mod infinity;
 mod result;
 mod ticket;
 
 pub use config::RunConfig;
-pub(crate) use config::{check_network, number_or_inf};
+pub(crate) use config::check_network;
 pub use experiment::{DenseOutcome, Experiment, Outcome, PrunedOutcome, run};
 pub(crate) use experiment::{start, start_pool};
-pub use hash::{dataset_hash, mask_hash, weights_hash};
+pub use hash::{BITS_REVISION, dataset_hash, mask_hash, weights_hash};
+pub(crate) use infinity::{number_or_inf, numbers_or_inf};
 pub use result::RunResult;
 pub use ticket::{Ticket, TicketError, TicketProblem};

@@ -1,11 +1,27 @@
-//! `result.json`.
+//! The files of a run: `result.json`, beside `ticket.safetensors`.
 
 use serde::Serialize;
 
-use super::hash::{mask_hash, weights_hash};
+use super::config::RunConfig;
+use super::experiment::Outcome;
+use super::hash::{BITS_REVISION, mask_hash, weights_hash};
+use super::ticket::Ticket;
 use crate::machine::Machine;
-use crate::run::{Outcome, RunConfig};
 use crate::training::{Evaluation, PrunedLayer};
+
+impl Outcome {
+    /// The names of the files.
+    pub const FILES: [&'static str; 2] = ["ticket.safetensors", "result.json"];
+
+    /// The files, as (name, content). `result.json` is the last, and so the sign of a complete result.
+    pub fn files(&self) -> [(&'static str, Vec<u8>); 2] {
+        let [ticket, result] = Self::FILES;
+        [
+            (ticket, Ticket::bytes(&self.config, &self.layers)),
+            (result, RunResult::new(self).to_json().into_bytes()),
+        ]
+    }
+}
 
 /// The content of `result.json`. Accuracies are fractions in [0, 1]; those for validation are null when nothing is held
 /// out. Epochs are those done, 0 where there was nothing to do; those asked for are in `configuration`.
@@ -13,7 +29,7 @@ use crate::training::{Evaluation, PrunedLayer};
 pub struct RunResult {
     network: String,
     init: String,
-    #[serde(with = "crate::run::number_or_inf")]
+    #[serde(with = "super::infinity::number_or_inf")]
     epsilon: f32,
     sparsity: f64,
     seed: u64,
@@ -25,6 +41,7 @@ pub struct RunResult {
     weights_hash: String,
     mask_hash: String,
     slth_version: String,
+    bits_revision: u32,
     machine: Machine,
     configuration: RunConfig,
 }
@@ -102,6 +119,7 @@ impl RunResult {
             weights_hash: weights_hash(layers),
             mask_hash: mask_hash(layers),
             slth_version: env!("CARGO_PKG_VERSION").to_owned(),
+            bits_revision: BITS_REVISION,
             machine: Machine::current(),
             configuration: config.clone(),
         }

@@ -1,8 +1,9 @@
 //! `ticket.safetensors`: a pruned network with its scores.
 //!
 //! For each layer, I from 1: `layerI.weight` (f32), `layerI.scores` (f32) and `layerI.mask` (u8, 0 removed, 1 kept), each
-//! `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]` in a convolution. The metadata's one entry, `configuration`, is the run's configuration as JSON; a single entry,
-//! because the format's metadata has no order and the same run shall give the same bytes.
+//! `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]` in a convolution. The metadata's one entry,
+//! `configuration`, is the run's configuration as JSON. It has no second entry: the format's metadata has no order, and the
+//! same run gives the same bytes.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,11 +12,12 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use slth_kernels::{Backend, PackedMask};
 
+use super::config::{RunConfig, check_network};
+use super::experiment::start;
 use super::hash::little_endian;
 use crate::data::{Dataset, Subset};
 use crate::error::Error;
 use crate::network::LayerShape;
-use crate::run::{RunConfig, check_network, start};
 use crate::training::{Evaluation, PrunedLayer, evaluate_pruned};
 
 const CONFIGURATION: &str = "configuration";

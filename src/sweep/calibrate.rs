@@ -1,18 +1,21 @@
 //! How near a setting comes to the published table: many ways of pruning, tried on the same pretrained networks.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use slth_kernels::Engine;
 
+use super::error::StoreError;
+use super::grid::Grid;
+use super::lines::LineFile;
 use super::study::{SeedOutcome, Study, key};
 use crate::data::Dataset;
 use crate::error::Error;
-use crate::run::config::RunConfig;
-use crate::run::experiment::Experiment;
-use crate::sweep::schedule::Grid;
-use crate::training::{Evaluation, NoProgress};
+use crate::progress::NoProgress;
+use crate::run::{DenseOutcome, Experiment, PrunedOutcome, RunConfig, start_pool};
+use crate::training::{Evaluation, Pretrained};
 
 /// The values pruning is tried with: every combination.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,11 +69,60 @@ pub struct Trial {
     pub accuracies: Vec<Vec<f64>>,
 }
 
+/// The log of a calibration: a file of trials, one JSON object a line, as safe as a [store](super::Store).
+#[derive(Debug)]
+pub struct TrialLog {
+    file: LineFile,
+    trials: Vec<Trial>,
+}
+
+impl TrialLog {
+    /// Opens `path`, made where it is missing, reads it and removes a last line that a kill tore.
+    ///
+    /// # Errors
+    /// When it cannot be written to, is locked by another process, or holds something else than trials.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        const BEGIN: &[u8] = b"{\"config\":";
+        let (mut file, text) = LineFile::open(path)?;
+        let mut trials = Vec::new();
+        for (index, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            let problem =
+                |problem: String| StoreError::Line { file: path.to_owned(), line: index + 1, problem };
+            if line.ends_with(b"\n") {
+                trials.push(serde_json::from_slice(line).map_err(|error| problem(error.to_string()))?);
+            } else if !line.starts_with(BEGIN) && !BEGIN.starts_with(line) {
+                return Err(problem("not a line of slth calibrate".to_owned()));
+            }
+        }
+        file.mend()?;
+        Ok(Self { file, trials })
+    }
+
+    /// Whether `config` was tried over `grid`.
+    pub fn holds(&self, config: &RunConfig, grid: &Grid) -> bool {
+        // As JSON, which leaves out what changes no result.
+        let json = |config| serde_json::to_value(config).ok();
+        self.trials.iter().any(|trial| trial.grid == *grid && json(&trial.config) == json(config))
+    }
+
+    /// Appends `trial`; when this returns it is on the disk.
+    ///
+    /// # Errors
+    /// When the system refuses; the file is then as it was.
+    pub fn append(&mut self, trial: Trial) -> Result<(), StoreError> {
+        self.file
+            .append(&(serde_json::to_string(&trial).expect("no map with keys other than strings") + "\n"))?;
+        self.trials.push(trial);
+        Ok(())
+    }
+}
+
 /// Pretrains once per ε and seed, prunes under each of `settings` over `grid`, and hands each trial to `done`. Cells are
-/// computed side by side on the pool the caller is in.
+/// computed side by side, on a pool of the first setting's `threads`, where `done` is called too.
 ///
 /// # Errors
-/// When a setting or the grid makes no sense, when settings differ in more than pruning, or what `done` returns.
+/// When a setting or the grid makes no sense, when settings differ in more than pruning, when threads or backend cannot be
+/// had, or what `done` returns.
 ///
 /// ```
 /// use slth::data::Dataset;
@@ -92,28 +144,36 @@ pub fn calibrate(
     settings: &[RunConfig],
     grid: &Grid,
     dataset: &Dataset,
-    mut done: impl FnMut(Trial) -> Result<(), Error>,
+    done: impl FnMut(Trial) -> Result<(), Error> + Send,
 ) -> Result<(), Error> {
     grid.validate()?;
     let Some(first) = settings.first() else { return Ok(()) };
-    let engine = Engine::new(first.backend.map_or_else(slth_kernels::Backend::detect, Ok)?);
+    let (engine, pool) = start_pool(first.backend, first.threads)?;
     for setting in settings {
         setting.check(dataset)?;
         if !setting.pretrains_like(first) {
             return Err(Error::config("pretrain_lr", "the settings differ in more than pruning"));
         }
     }
+    pool.install(|| try_all(settings, grid, dataset, engine, done))
+}
+
+fn try_all(
+    settings: &[RunConfig],
+    grid: &Grid,
+    dataset: &Dataset,
+    engine: Engine,
+    mut done: impl FnMut(Trial) -> Result<(), Error>,
+) -> Result<(), Error> {
     let at = |epsilon, seed, setting: &RunConfig| RunConfig { epsilon, seed, ..setting.clone() };
     let networks: Vec<(f32, u64)> =
         grid.epsilons.iter().flat_map(|&e| grid.seeds.iter().map(move |&seed| (e, seed))).collect();
-    let pretrained = networks
-        .par_iter()
-        .map(|&(epsilon, seed)| {
-            diverged_is_none(
-                Experiment::new(&at(epsilon, seed, first), dataset, engine)?.pretrain(&mut NoProgress),
-            )
-        })
-        .collect::<Result<Vec<_>, Error>>()?;
+    let pretrain = |&(epsilon, seed): &(f32, u64)| {
+        diverged_is_none(
+            Experiment::new(&at(epsilon, seed, &settings[0]), dataset, engine)?.pretrain(&NoProgress),
+        )
+    };
+    let pretrained = networks.par_iter().map(pretrain).collect::<Result<Vec<_>, Error>>()?;
     let cells: Vec<_> = networks
         .iter()
         .zip(&pretrained)
@@ -121,22 +181,23 @@ pub fn calibrate(
         .collect();
     let published = Study::published();
     for setting in settings {
-        let outcomes = cells
-            .par_iter()
-            .map(|&((epsilon, seed), pretrained, sparsity)| {
-                let Some((pretrained, dense)) = pretrained else { return Ok(None) };
+        let failed = |seed| SeedOutcome::failed(seed, setting.network.outputs(), setting.validation > 0);
+        let prune =
+            |&((epsilon, seed), pretrained, sparsity): &(_, &Option<(Pretrained, DenseOutcome)>, _)| {
+                let Some((pretrained, dense)) = pretrained else { return Ok(failed(seed)) };
                 if sparsity == 0.0 {
-                    return Ok(Some(outcome(dense.test, dense.validation)));
+                    return Ok(outcome(seed, dense.test, dense.validation));
                 }
                 let config = at(epsilon, seed, setting);
                 let pruned =
-                    Experiment::new(&config, dataset, engine)?.prune(pretrained, sparsity, &mut NoProgress);
-                Ok(diverged_is_none(pruned)?.map(|(_, pruned)| outcome(pruned.test, pruned.validation)))
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
+                    Experiment::new(&config, dataset, engine)?.prune(pretrained, sparsity, &NoProgress);
+                let done = |(_, pruned): (_, PrunedOutcome)| outcome(seed, pruned.test, pruned.validation);
+                Ok(diverged_is_none(pruned)?.map_or_else(|| failed(seed), done))
+            };
+        let outcomes = cells.par_iter().map(prune).collect::<Result<Vec<_>, Error>>()?;
         let mut by_place: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (&((epsilon, _), _, sparsity), outcome) in cells.iter().zip(outcomes) {
-            by_place.entry(key(epsilon, sparsity)).or_default().push(outcome.unwrap_or(CHANCE));
+            by_place.entry(key(epsilon, sparsity)).or_default().push(outcome);
         }
         let study = Study::of_outcomes("calibration".to_owned(), &by_place);
         let found = study.compare(&published);
@@ -155,12 +216,10 @@ pub fn calibrate(
     Ok(())
 }
 
-/// A network that guesses one of ten classes.
-const CHANCE: SeedOutcome =
-    SeedOutcome { test: 0.1, validation: Some(0.1), loss: Some(core::f64::consts::LN_10) };
-
-fn outcome(test: Evaluation, validation: Option<Evaluation>) -> SeedOutcome {
+fn outcome(seed: u64, test: Evaluation, validation: Option<Evaluation>) -> SeedOutcome {
     SeedOutcome {
+        seed,
+        failed: false,
         test: test.accuracy(),
         validation: validation.map(|validation| validation.accuracy()),
         loss: validation.map(|validation| validation.loss),
@@ -171,5 +230,32 @@ fn diverged_is_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
         Err(Error::Diverged { .. } | Error::NotFinite) => Ok(None),
         other => other.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_takes_the_threads_it_is_given() {
+        let mnist = Dataset::mnist().unwrap();
+        let grid = Grid { epsilons: vec![0.0], sparsities: vec![0.5], seeds: vec![1] };
+        for threads in [1, 3] {
+            let setting = RunConfig {
+                network: "784-10".parse().unwrap(),
+                train_images: Some(100),
+                prune_epochs: 1,
+                threads: Some(threads),
+                ..RunConfig::default()
+            };
+            let mut found = 0;
+            calibrate(&[setting], &grid, &mnist, |_| {
+                found = rayon::current_num_threads();
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(found, threads);
+        }
     }
 }

@@ -3,31 +3,54 @@
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::run::hash::{mask_hash, text_hash, weights_hash};
+use crate::run::hash::{BITS_REVISION, mask_hash, text_hash, weights_hash};
 use crate::run::{PrunedOutcome, RunConfig, number_or_inf};
 use crate::training::{Evaluation, PrunedLayer, Scope};
 
 /// Everything that decides the result of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellConfig {
-    /// The version of slth: another one may give other bits.
+    /// The version of slth that computed it. Not part of the [`id`](Self::id).
     pub slth_version: String,
+    /// The [`BITS_REVISION`] of that version: another one may give other bits.
+    pub bits_revision: u32,
     /// The [`dataset_hash`](crate::run::dataset_hash) of the data.
     pub data: String,
-    /// The configuration of the run this cell equals.
+    /// The configuration of the run this cell equals. Options that its method ignores have their defaults.
     #[serde(flatten)]
     pub run: RunConfig,
 }
 
+/// Options by name, as JSON.
+pub(super) type Setting = serde_json::Map<String, serde_json::Value>;
+
 impl CellConfig {
     /// The cell of `run` on the data of hash `data`, computed by this version.
-    pub fn new(run: RunConfig, data: &str) -> Self {
-        Self { slth_version: env!("CARGO_PKG_VERSION").to_owned(), data: data.to_owned(), run }
+    pub fn new(run: &RunConfig, data: &str) -> Self {
+        Self {
+            slth_version: env!("CARGO_PKG_VERSION").to_owned(),
+            bits_revision: BITS_REVISION,
+            data: data.to_owned(),
+            run: run.canonical(),
+        }
     }
 
-    /// SHA-256, in hex, over the configuration as JSON.
+    /// SHA-256, in hex, over the configuration as JSON, without the version.
     pub fn id(&self) -> String {
-        text_hash(&serde_json::to_string(self).expect("no map with keys other than strings"))
+        text_hash(&self.json())
+    }
+
+    fn json(&self) -> String {
+        #[derive(Serialize)]
+        struct Decisive<'a> {
+            bits_revision: u32,
+            data: &'a str,
+            #[serde(flatten)]
+            run: &'a RunConfig,
+        }
+        let Self { bits_revision, data, run, .. } = self;
+        let decisive = Decisive { bits_revision: *bits_revision, data, run };
+        serde_json::to_string(&decisive).expect("no map with keys other than strings")
     }
 
     /// The method, and its scope where that is not the default.
@@ -38,20 +61,15 @@ impl CellConfig {
         }
     }
 
-    /// What all cells of a store share, as JSON: everything but ε, sparsity and seed, which make its grid, and the methods
-    /// it compares.
-    pub(super) fn setting(&self) -> serde_json::Map<String, serde_json::Value> {
+    /// What all cells of a store share as far as their methods heed it: everything but ε, sparsity and seed, which make its
+    /// grid, and the methods it compares.
+    pub(super) fn setting(&self) -> Setting {
+        const GRID: [&str; 5] = ["epsilon", "sparsity", "seed", "method", "scope"];
         // By way of text: turned into values directly, 0.9_f32 would be shown as 0.8999999761581421.
-        let json = serde_json::to_string(self).expect("no map with keys other than strings");
-        match serde_json::from_str(&json) {
-            Ok(serde_json::Value::Object(mut setting)) => {
-                setting.retain(|key, _| {
-                    !["epsilon", "sparsity", "seed", "method", "scope"].contains(&key.as_str())
-                });
-                setting
-            }
-            other => unreachable!("a struct is an object: {other:?}"),
-        }
+        let mut setting: Setting = serde_json::from_str(&self.json()).expect("a struct is an object");
+        let ignored = self.run.ignored();
+        setting.retain(|key, _| !GRID.contains(&key.as_str()) && !ignored.contains(&key.as_str()));
+        setting
     }
 }
 
@@ -161,6 +179,14 @@ impl Cell {
         }
     }
 
+    /// The name and the error of a cell that failed.
+    pub fn failure(&self) -> Option<String> {
+        match &self.outcome {
+            CellOutcome::Failed { error } => Some(format!("{}: {error}", self.name())),
+            CellOutcome::Done(_) => None,
+        }
+    }
+
     /// ε, sparsity, seed and method in words.
     pub fn name(&self) -> String {
         let Self { epsilon, sparsity, seed, .. } = self;
@@ -172,18 +198,18 @@ impl Cell {
         serde_json::to_string(self).expect("no map with keys other than strings") + "\n"
     }
 
-    /// A line of a store; what is wrong with it if it is none. Cells of other versions are not understood, and said so.
+    /// A line of a store; what is wrong with it if it is none, or a cell of another revision.
     pub(super) fn parse(line: &str) -> Result<Self, String> {
-        const VERSION: &str = env!("CARGO_PKG_VERSION");
         let json: serde_json::Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        match json["config"]["slth_version"].as_str() {
-            Some(VERSION) => {}
+        match json["config"]["bits_revision"].as_u64() {
+            Some(revision) if revision == u64::from(BITS_REVISION) => {}
             Some(other) => {
                 return Err(format!(
-                    "a cell of slth {other}, and this is {VERSION}, which may give other results; choose another directory"
+                    "a cell of bits revision {other}; this slth has {BITS_REVISION}, which may give other results; choose \
+                     another directory"
                 ));
             }
-            None => return Err("not a cell of slth".to_owned()),
+            None => return Err("not a cell of slth: it has no bits_revision".to_owned()),
         }
         let cell: Self = serde_json::from_value(json).map_err(|error| error.to_string())?;
         let RunConfig { epsilon, sparsity, seed, .. } = cell.config.run;
@@ -206,6 +232,7 @@ impl Cell {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::training::PruneMethod;
 
     pub(crate) fn cell(sparsity: f64, seed: u64, test_accuracy: f64) -> Cell {
         let run = RunConfig { sparsity, seed, epsilon: f32::INFINITY, ..RunConfig::default() };
@@ -225,7 +252,7 @@ pub(super) mod tests {
             weights_hash: "w".to_owned(),
             mask_hash: "m".to_owned(),
         };
-        Cell::new(CellConfig::new(run, "data"), CellOutcome::Done(result), timing)
+        Cell::new(CellConfig::new(&run, "data"), CellOutcome::Done(result), timing)
     }
 
     #[test]
@@ -256,13 +283,33 @@ pub(super) mod tests {
         assert_eq!(cell(0.3, 1, 0.5).config.setting()["momentum"].to_string(), "0.9");
     }
 
-    /// Written before `--init-scale` and `--pretrain-schedule` were: options at their defaults leave no trace, so that a store
-    /// goes on.
     #[test]
-    fn a_cell_of_an_older_store_is_read() {
-        let line = include_str!("older_cell.jsonl");
-        let cell = Cell::parse(line.trim_end()).unwrap();
-        assert_eq!(cell.line().trim_end(), line.trim_end());
+    fn options_that_a_method_ignores_make_no_other_cell() {
+        let config = |method, momentum, prune_epochs| {
+            let run = RunConfig { method, momentum, prune_epochs, ..RunConfig::default() };
+            CellConfig::new(&run, "data")
+        };
+        for (method, keys) in [
+            (PruneMethod::EdgePopup, 0),
+            (PruneMethod::MagnitudeThenFinetune, 3),
+            (PruneMethod::Magnitude, 4),
+            (PruneMethod::Random, 4),
+        ] {
+            let [a, b] = [0.3, 0.5].map(|momentum| config(method, momentum, 5));
+            assert_eq!(a.id() == b.id(), keys > 0, "{method}");
+            let [a, b] = [2, 3].map(|epochs| config(method, 0.9, epochs));
+            assert_eq!(a.id() == b.id(), keys == 4, "{method}");
+            let all = config(PruneMethod::EdgePopup, 0.9, 5).setting().len();
+            assert_eq!(a.setting().len(), all - keys);
+        }
+    }
+
+    #[test]
+    fn another_version_of_the_same_revision_is_the_same_cell() {
+        let mut other = cell(0.3, 1, 0.5);
+        other.config.slth_version = "9.9.9".to_owned();
+        assert_eq!(Cell::parse(&other.line()), Ok(other.clone()));
+        assert_eq!(other.config.id(), cell(0.3, 1, 0.5).id);
     }
 
     #[test]
@@ -270,8 +317,8 @@ pub(super) mod tests {
         let line = cell(0.3, 1, 0.5).line();
         for (from, to, problem) in [
             ("\"sparsity\":0.3", "\"sparsity\":0.4", "damaged"),
-            (env!("CARGO_PKG_VERSION"), "0.0.9", "0.0.9"),
-            ("slth_version", "version", "not a cell"),
+            (&format!("\"bits_revision\":{BITS_REVISION}"), "\"bits_revision\":7777", "revision 7777"),
+            ("bits_revision", "revision", "not a cell"),
             ("{\"id\"", "{id", "key"),
             ("prune_epochs", "epochs", "prune_epochs"),
             ("\"test_accuracy\":0.5", "\"test_accuracy\":1.5", "an accuracy of 1.5"),

@@ -4,11 +4,11 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::store::StoreError;
+use super::error::StoreError;
 
 /// A file open for appending lines, locked against other writers.
 #[derive(Debug)]
-pub struct LineFile {
+pub(super) struct LineFile {
     file: File,
     path: PathBuf,
     /// Bytes of whole lines.
@@ -21,21 +21,7 @@ impl LineFile {
     ///
     /// # Errors
     /// When it cannot be written to or is locked by another writer.
-    ///
-    /// ```
-    /// use slth::sweep::{LineFile, StoreError};
-    /// let directory = tempfile::tempdir()?;
-    /// let path = directory.path().join("lines");
-    /// std::fs::write(&path, "one\ntw")?; // the writer was killed
-    /// let (mut file, text) = LineFile::open(&path)?;
-    /// assert_eq!(text, b"one\ntw");
-    /// assert!(matches!(LineFile::open(&path), Err(StoreError::Locked { .. })));
-    /// file.mend()?;
-    /// file.append("two\n")?;
-    /// assert_eq!(std::fs::read_to_string(&path)?, "one\ntwo\n");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn open(path: &Path) -> Result<(Self, Vec<u8>), StoreError> {
+    pub(super) fn open(path: &Path) -> Result<(Self, Vec<u8>), StoreError> {
         let unwritable = |source| StoreError::Unwritable { path: path.to_owned(), source };
         if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
             return Err(unwritable(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
@@ -59,7 +45,7 @@ impl LineFile {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn mend(&mut self) -> Result<(), StoreError> {
+    pub(super) fn mend(&mut self) -> Result<(), StoreError> {
         self.file
             .metadata()
             .and_then(|found| if found.len() > self.length { self.file.set_len(self.length) } else { Ok(()) })
@@ -70,7 +56,7 @@ impl LineFile {
     ///
     /// # Errors
     /// When the system refuses; the file is then as it was.
-    pub fn append(&mut self, line: &str) -> Result<(), StoreError> {
+    pub(super) fn append(&mut self, line: &str) -> Result<(), StoreError> {
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
         if let Err(source) = written {
             // Part of the line may be there. Where even this fails, the next opening removes it.
@@ -82,7 +68,7 @@ impl LineFile {
     }
 
     /// The file.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -97,4 +83,22 @@ fn read(file: &mut File) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(0))?;
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_line_is_mended_and_a_second_writer_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lines");
+        fs::write(&path, "one\ntw").unwrap(); // the writer was killed
+        let (mut file, text) = LineFile::open(&path).unwrap();
+        assert_eq!(text, b"one\ntw");
+        assert!(matches!(LineFile::open(&path), Err(StoreError::Locked { .. })));
+        file.mend().unwrap();
+        file.append("two\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+    }
 }

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::cell::Cell;
+use super::error::StoreError;
 use super::plan::Plan;
-use super::store::{Cells, Store, StoreError};
-use crate::sweep::Shard;
+use super::shard::Shard;
+use super::store::{Cells, Store};
 
 /// Appends to `cells.jsonl` of `out` every cell of the stores in `directories` that it lacks, sorted by ε, sparsity and
 /// seed; returns how many. Merging the same again adds nothing. The plan is taken over where all agree on it.

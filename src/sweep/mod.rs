@@ -5,6 +5,10 @@
 
 mod calibrate;
 mod cell;
+mod comparison;
+mod error;
+mod findings;
+mod grid;
 mod lines;
 mod merge;
 mod plan;
@@ -13,15 +17,19 @@ mod schedule;
 mod shard;
 mod store;
 mod study;
+mod workshop;
 
-pub use calibrate::{Prunings, Trial, calibrate};
+pub use calibrate::{Prunings, Trial, TrialLog, calibrate};
 pub use cell::{Cell, CellConfig, CellOutcome, CellResult, CellTiming};
-pub use lines::LineFile;
+pub use comparison::Comparison;
+pub use error::StoreError;
+pub use findings::Finding;
+pub use grid::Grid;
 pub use merge::merge;
 pub use plan::Plan;
 pub use report::{report, report_texts};
-pub use schedule::{Grid, Sweep, SweepProgress, SweepSummary};
+pub use schedule::Sweep;
 pub use shard::Shard;
-pub(crate) use store::known_cells;
-pub use store::{Store, StoreError, parse_cells, read_cells};
-pub use study::{Comparison, Finding, Study, Summary};
+pub use store::{Store, parse_cells, read_cells};
+pub use study::{Choice, Study, Summary};
+pub use workshop::SweepSummary;

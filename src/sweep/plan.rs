@@ -5,10 +5,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::cell::CellConfig;
-use super::store::StoreError;
+use super::error::StoreError;
+use super::grid::Grid;
 use crate::output::write_atomically;
 use crate::run::RunConfig;
-use crate::sweep::Grid;
 
 const PLAN: &str = "sweep.json";
 

@@ -6,98 +6,16 @@
 //! fit is taken back. So a store only ever holds whole lines of cells that were computed.
 //!
 //! All `cells*.jsonl` of a directory together are what is known there. They must agree: in the configuration, apart from
-//! ε, sparsity, seed, method and scope; and in the result, where a cell stands twice.
+//! ε, sparsity, seed, method, scope and what a method ignores; and in the result, where a cell stands twice.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
-
-use super::cell::{Cell, CellConfig, CellOutcome};
+use super::cell::{Cell, CellConfig, CellOutcome, Setting};
+use super::error::StoreError;
 use super::lines::{LineFile, whole_lines};
-use crate::sweep::Shard;
-
-/// Why a store cannot be used. Each message names the file.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The directory cannot be made or the file not be opened for writing.
-    #[error("{}: cannot write there: {source}", path.display())]
-    Unwritable {
-        /// The directory or file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It cannot be read.
-    #[error("{}: {source}", path.display())]
-    Unreadable {
-        /// The directory or file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Nothing was found.
-    #[error("{}: no cells*.jsonl there; `slth sweep --out` writes them", directory.display())]
-    Missing {
-        /// The directory.
-        directory: PathBuf,
-    },
-    /// Another process is writing.
-    #[error("{}: another process is writing there; wait for it or choose another directory", file.display())]
-    Locked {
-        /// The file.
-        file: PathBuf,
-    },
-    /// A line cannot be understood.
-    #[error("{}, line {line}: {problem}", file.display())]
-    Line {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The cells are of another configuration.
-    #[error("{}: cells of another configuration: {differences}; choose another directory", file.display())]
-    OtherConfiguration {
-        /// The file.
-        file: PathBuf,
-        /// What differs.
-        differences: String,
-    },
-    /// A cell stands there twice with different results.
-    #[error("{} and {}: different results of one cell ({cell})", one.display(), other.display())]
-    Conflict {
-        /// A file.
-        one: PathBuf,
-        /// The other; may be the same.
-        other: PathBuf,
-        /// Which cell.
-        cell: String,
-    },
-    /// `sweep.json` cannot be written.
-    #[error(transparent)]
-    Plan(#[from] crate::output::OutputError),
-    /// Appending failed; the store is as it was before.
-    #[error("{}: cannot write: {source}; what was computed before is kept, the same command continues", file.display())]
-    Write {
-        /// The file.
-        file: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl StoreError {
-    /// Whether the directory should not have been chosen, rather than something broke later.
-    pub fn is_bad_input(&self) -> bool {
-        !matches!(self, Self::Write { .. } | Self::Plan(_))
-    }
-}
+use super::shard::Shard;
 
 /// A store file open for appending, locked against other writers.
 #[derive(Debug)]
@@ -113,8 +31,7 @@ impl Store {
     /// When the file cannot be written to, is locked by another writer, or holds something else than cells.
     ///
     /// ```
-    /// use slth::sweep::Shard;
-    /// use slth::sweep::{Store, StoreError, read_cells};
+    /// use slth::sweep::{Shard, Store, StoreError, read_cells};
     /// let directory = tempfile::tempdir()?;
     /// let store = Store::open(directory.path(), Shard::ALL)?;
     /// assert!(matches!(Store::open(directory.path(), Shard::ALL), Err(StoreError::Locked { .. })));
@@ -171,23 +88,20 @@ pub fn parse_cells(file: &Path, text: &[u8]) -> Result<Vec<Cell>, StoreError> {
     Ok(cells.into_sorted())
 }
 
-/// What `directory` knows; an error when a cell of it is not of the same configuration as `config`, apart from ε,
-/// sparsity, seed, method and scope.
-pub(crate) fn known_cells(directory: &Path, config: &CellConfig) -> Result<Vec<Cell>, StoreError> {
+/// What `directory` knows; an error when a cell of it has another [setting](CellConfig::setting) than `config`.
+pub(super) fn known_cells(directory: &Path, config: &CellConfig) -> Result<Vec<Cell>, StoreError> {
     let cells = Cells::read(directory)?;
-    if let Some((setting, file)) = &cells.setting {
-        same_setting(file, setting, &config.setting())?;
-    }
+    agree(&cells.file, &cells.setting, &config.setting())?;
     Ok(cells.into_sorted())
 }
-
-type Setting = serde_json::Map<String, serde_json::Value>;
 
 /// Cells that agree, each with the file it was first found in.
 #[derive(Debug, Default)]
 pub(super) struct Cells {
     by_id: BTreeMap<String, (Cell, PathBuf)>,
-    setting: Option<(Setting, PathBuf)>,
+    /// Every option that the method of any cell heeds, and the file of the last that brought one.
+    setting: Setting,
+    file: PathBuf,
 }
 
 impl Cells {
@@ -225,9 +139,10 @@ impl Cells {
 
     pub(super) fn insert(&mut self, path: &Path, cell: Cell) -> Result<(), StoreError> {
         let setting = cell.config.setting();
-        match &self.setting {
-            Some((first, _)) => same_setting(path, &setting, first)?,
-            None => self.setting = Some((setting, path.to_owned())),
+        agree(path, &setting, &self.setting)?;
+        if setting.keys().any(|key| !self.setting.contains_key(key)) {
+            self.setting.extend(setting);
+            path.clone_into(&mut self.file);
         }
         if let Some((known, file)) = self.by_id.get(&cell.id) {
             let superseded = known.result().is_none() || cell.result().is_none();
@@ -265,18 +180,15 @@ impl Cells {
     }
 }
 
-/// Says how `found`, the setting in `file`, differs from `expected`.
-fn same_setting(file: &Path, found: &Setting, expected: &Setting) -> Result<(), StoreError> {
-    let show = |value: Option<&serde_json::Value>| {
-        value.map_or("missing".to_owned(), |value| value.to_string().trim_matches('"').to_owned())
-    };
-    let mut keys: Vec<_> = found.keys().chain(expected.keys()).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let differences: Vec<_> = keys
-        .into_iter()
-        .filter(|key| found.get(*key) != expected.get(*key))
-        .map(|key| format!("{key} is {} there, {} here", show(found.get(key)), show(expected.get(key))))
+/// An error that says how `found`, the setting in `file`, differs from `expected` in the options that both have.
+fn agree(file: &Path, found: &Setting, expected: &Setting) -> Result<(), StoreError> {
+    let differences: Vec<_> = found
+        .iter()
+        .filter_map(|(key, there)| {
+            let here = expected.get(key).filter(|&here| here != there)?;
+            let [there, here] = [there, here].map(|value| value.to_string().trim_matches('"').to_owned());
+            Some(format!("{key} is {there} there, {here} here"))
+        })
         .collect();
     if differences.is_empty() {
         return Ok(());

@@ -1,47 +1,101 @@
-//! What a sweep shows: accuracy by ε and sparsity over the seeds, the published table beside it, the paper's findings.
+//! What a sweep shows: accuracies by ε and sparsity over the seeds, and the sparsity that each run chose.
 
 use std::collections::BTreeMap;
 
-use crate::sweep::Cell;
+use super::cell::Cell;
+use super::comparison::{Comparison, mean};
 
-/// Accuracies of one ε and sparsity.
+/// Accuracies of one ε and sparsity. A seed whose cell failed counts as chance: a network that guesses one of its classes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     /// How many seeds they are of.
     pub seeds: usize,
+    /// How many of them failed.
+    pub failed: usize,
+    /// How many runs, one for each seed, chose this sparsity.
+    pub chosen: usize,
     /// Mean test accuracy.
     pub test: f64,
     /// Sample standard deviation of the test accuracy; 0 of one seed.
     pub deviation: f64,
     /// Mean validation accuracy, where images are held out.
     pub validation: Option<f64>,
-    /// Mean validation loss, where images are held out: what the sparsity is chosen by.
+    /// Mean validation loss, where images are held out.
     pub loss: Option<f64>,
+}
+
+/// What the runs of one ε chose. Algorithm 1 of the paper is one run: of the networks that a seed leads to it keeps the one
+/// of least validation loss; where no images are held out, here, the one of the best test accuracy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// The sparsity that each run chose, by its seed.
+    pub sparsities: Vec<f64>,
+    /// Mean test accuracy of the networks chosen.
+    pub test: f64,
+    /// Its sample standard deviation; 0 of one run.
+    pub deviation: f64,
 }
 
 /// How one network did.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SeedOutcome {
+    pub(super) seed: u64,
+    pub(super) failed: bool,
     pub(super) test: f64,
     pub(super) validation: Option<f64>,
     pub(super) loss: Option<f64>,
 }
 
+impl SeedOutcome {
+    /// That of a network that failed, and so counts as one that guesses one of `classes` classes.
+    pub(super) fn failed(seed: u64, classes: usize, held_out: bool) -> Self {
+        let (chance, loss) = (1.0 / classes as f64, libm::log(classes as f64));
+        let [validation, loss] = [chance, loss].map(|value| held_out.then_some(value));
+        Self { seed, failed: true, test: chance, validation, loss }
+    }
+
+    fn of(cell: &Cell) -> Self {
+        let (seed, run) = (cell.seed, &cell.config.run);
+        match cell.result() {
+            Some(result) => Self {
+                seed,
+                failed: false,
+                test: result.test_accuracy,
+                validation: result.validation_accuracy,
+                loss: result.validation_loss,
+            },
+            None => Self::failed(seed, run.network.outputs(), run.validation > 0),
+        }
+    }
+
+    /// What a run chooses the least of. A network that failed is chosen only where all did.
+    fn cost(&self) -> f64 {
+        if self.failed { f64::INFINITY } else { self.loss.unwrap_or(-self.test) }
+    }
+}
+
 impl Summary {
     fn of(seeds: &[SeedOutcome]) -> Self {
-        let test = mean(seeds.iter().map(|seed| seed.test));
-        let squares: f64 = seeds.iter().map(|seed| (seed.test - test) * (seed.test - test)).sum();
+        let [test, deviation] = mean_and_deviation(seeds.iter().map(|seed| seed.test));
         let optional = |value: fn(&SeedOutcome) -> Option<f64>| {
             seeds.iter().map(value).collect::<Option<Vec<_>>>().map(|values| mean(values.into_iter()))
         };
         Self {
             seeds: seeds.len(),
+            failed: seeds.iter().filter(|seed| seed.failed).count(),
+            chosen: 0,
             test,
-            deviation: (squares / seeds.len().saturating_sub(1).max(1) as f64).sqrt(),
+            deviation,
             validation: optional(|seed| seed.validation),
             loss: optional(|seed| seed.loss),
         }
     }
+}
+
+fn mean_and_deviation(values: impl ExactSizeIterator<Item = f64> + Clone) -> [f64; 2] {
+    let (n, middle) = (values.len(), mean(values.clone()));
+    let squares: f64 = values.map(|value| (value - middle) * (value - middle)).sum();
+    [middle, (squares / n.saturating_sub(1).max(1) as f64).sqrt()]
 }
 
 /// ε and sparsity as keys: neither is negative, so their bits are in their order.
@@ -61,32 +115,62 @@ pub struct Study {
     /// Sparsities, the fraction of weights REMOVED, ascending.
     pub sparsities: Vec<f64>,
     cells: BTreeMap<Key, Summary>,
+    /// By the bits of ε.
+    choices: BTreeMap<u32, Choice>,
 }
 
 impl Study {
-    /// A study for each pruning method among `cells`, in their order. Cells that failed are left out.
+    /// A study for each pruning method among `cells`, in their order.
     pub fn of(cells: &[Cell]) -> Vec<Self> {
         let mut methods: Vec<String> = cells.iter().map(|cell| cell.config.method()).collect();
         methods.dedup();
         let study = |name: String| {
-            let mut by_key: BTreeMap<Key, Vec<_>> = BTreeMap::new();
+            let mut outcomes: BTreeMap<Key, Vec<_>> = BTreeMap::new();
             for cell in cells.iter().filter(|cell| cell.config.method() == name) {
-                if let Some(result) = cell.result() {
-                    by_key.entry(key(cell.epsilon, cell.sparsity)).or_default().push(SeedOutcome {
-                        test: result.test_accuracy,
-                        validation: result.validation_accuracy,
-                        loss: result.validation_loss,
-                    });
-                }
+                outcomes.entry(key(cell.epsilon, cell.sparsity)).or_default().push(SeedOutcome::of(cell));
             }
-            Self::of_outcomes(name, &by_key)
+            Self::of_outcomes(name, &outcomes)
         };
         methods.into_iter().map(study).collect()
     }
 
     /// A study of the outcomes of all seeds at each ε and sparsity.
     pub(super) fn of_outcomes(name: String, outcomes: &BTreeMap<Key, Vec<SeedOutcome>>) -> Self {
-        Self::new(name, outcomes.iter().map(|(&key, seeds)| (key, Summary::of(seeds))).collect())
+        // By ε and seed: the least cost so far, its sparsity and test accuracy. Of equal costs the lowest sparsity stays.
+        let mut runs: BTreeMap<(u32, u64), (f64, u64, f64)> = BTreeMap::new();
+        for (&(epsilon, sparsity), seeds) in outcomes {
+            for outcome in seeds {
+                let found = (outcome.cost(), sparsity, outcome.test);
+                let least = runs.entry((epsilon, outcome.seed)).or_insert(found);
+                if found.0 < least.0 {
+                    *least = found;
+                }
+            }
+        }
+        let mut cells: BTreeMap<Key, Summary> =
+            outcomes.iter().map(|(&key, seeds)| (key, Summary::of(seeds))).collect();
+        let mut chosen: BTreeMap<u32, Vec<(f64, f64)>> = BTreeMap::new();
+        for ((epsilon, _), (_, sparsity, test)) in runs {
+            chosen.entry(epsilon).or_default().push((f64::from_bits(sparsity), test));
+            cells.entry((epsilon, sparsity)).and_modify(|summary| summary.chosen += 1);
+        }
+        let choice = |(epsilon, runs): (u32, Vec<(f64, f64)>)| {
+            let [test, deviation] = mean_and_deviation(runs.iter().map(|run| run.1));
+            let sparsities = runs.into_iter().map(|run| run.0).collect();
+            (epsilon, Choice { sparsities, test, deviation })
+        };
+        let mut epsilons: Vec<u32> = cells.keys().map(|key| key.0).collect();
+        let mut sparsities: Vec<u64> = cells.keys().map(|key| key.1).collect();
+        epsilons.dedup();
+        sparsities.sort_unstable();
+        sparsities.dedup();
+        Self {
+            name,
+            epsilons: epsilons.into_iter().map(f32::from_bits).collect(),
+            sparsities: sparsities.into_iter().map(f64::from_bits).collect(),
+            cells,
+            choices: chosen.into_iter().map(choice).collect(),
+        }
     }
 
     /// The published table: Xiong, Liao, Kyrillidis 2023, as printed on the authors' poster.
@@ -102,37 +186,18 @@ impl Study {
         const TABLE: &str = include_str!("published.csv");
         let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(TABLE.as_bytes());
         let number = |text: &str| text.parse::<f64>().expect("the published table holds numbers");
-        let epsilons: Vec<f32> = reader
-            .headers()
-            .expect("it has a header")
-            .iter()
-            .skip(1)
-            .map(|text| text.parse().expect("ε"))
-            .collect();
-        let mut cells = BTreeMap::new();
+        let header = reader.headers().expect("it has a header");
+        let epsilons: Vec<f32> = header.iter().skip(1).map(|text| text.parse().expect("ε")).collect();
+        let mut outcomes = BTreeMap::new();
         for record in reader.records() {
             let record = record.expect("its rows are of one length");
             for (&epsilon, text) in epsilons.iter().zip(record.iter().skip(1)) {
                 let test = number(text);
-                let summary = Summary { seeds: 1, test, deviation: 0.0, validation: None, loss: None };
-                cells.insert(key(epsilon, number(&record[0])), summary);
+                let outcome = SeedOutcome { seed: 0, failed: false, test, validation: None, loss: None };
+                outcomes.insert(key(epsilon, number(&record[0])), vec![outcome]);
             }
         }
-        Self::new("published".to_owned(), cells)
-    }
-
-    fn new(name: String, cells: BTreeMap<Key, Summary>) -> Self {
-        let mut epsilons: Vec<u32> = cells.keys().map(|key| key.0).collect();
-        let mut sparsities: Vec<u64> = cells.keys().map(|key| key.1).collect();
-        epsilons.dedup();
-        sparsities.sort_unstable();
-        sparsities.dedup();
-        Self {
-            name,
-            epsilons: epsilons.into_iter().map(f32::from_bits).collect(),
-            sparsities: sparsities.into_iter().map(f64::from_bits).collect(),
-            cells,
-        }
+        Self::of_outcomes("published".to_owned(), &outcomes)
     }
 
     /// What is known at `epsilon` and `sparsity`.
@@ -150,11 +215,26 @@ impl Study {
         self.sparsities.iter().filter_map(move |&s| Some((s, self.summary(epsilon, s)?)))
     }
 
-    /// The sparsity of least mean validation loss at `epsilon`, of equal ones the lowest: Algorithm 1's choice. Where no
-    /// images are held out, that of the best test accuracy.
-    pub fn chosen(&self, epsilon: f32) -> Option<(f64, &Summary)> {
-        let loss = |summary: &Summary| summary.loss.unwrap_or(-summary.test);
-        self.column(epsilon).min_by(|a, b| loss(a.1).total_cmp(&loss(b.1)))
+    /// What the runs of `epsilon` chose.
+    pub fn chosen(&self, epsilon: f32) -> Option<&Choice> {
+        self.choices.get(&epsilon.to_bits())
+    }
+
+    /// What [`chosen`](Self::chosen) looks at, in words.
+    pub fn criterion(&self) -> &'static str {
+        if self.holds_out() { "validation loss" } else { "test accuracy, as no images are held out" }
+    }
+
+    /// Whether images are held out for validation.
+    pub fn holds_out(&self) -> bool {
+        self.cells.values().all(|summary| summary.loss.is_some())
+    }
+
+    /// The sparsity of the least validation loss at `epsilon`, averaged over the seeds, of equal ones the lowest; where images
+    /// are held out. A single sparsity for all runs, unlike those [chosen](Self::chosen).
+    pub fn of_least_mean_loss(&self, epsilon: f32) -> Option<(f64, &Summary)> {
+        let with_loss = self.column(epsilon).filter_map(|(s, summary)| Some((s, summary, summary.loss?)));
+        with_loss.min_by(|a, b| a.2.total_cmp(&b.2)).map(|(s, summary, _)| (s, summary))
     }
 
     /// The sparsity of the best mean test accuracy at `epsilon`, of equal ones the lowest.
@@ -162,151 +242,24 @@ impl Study {
         self.column(epsilon).min_by(|a, b| b.1.test.total_cmp(&a.1.test))
     }
 
+    /// How many seeds failed, over all cells.
+    pub fn failed(&self) -> usize {
+        self.cells.values().map(|summary| summary.failed).sum()
+    }
+
     /// Compares the cells both have.
     pub fn compare(&self, other: &Self) -> Comparison {
-        let pairs: Vec<[f64; 2]> =
-            self.cells.iter().filter_map(|(key, own)| Some([own.test, other.cells.get(key)?.test])).collect();
-        Comparison {
-            cells: pairs.len(),
-            mean_difference: mean(pairs.iter().map(|[a, b]| a - b)),
-            mean_absolute_difference: mean(pairs.iter().map(|[a, b]| (a - b).abs())),
-            rank_correlation: rank_correlation(&pairs),
-            ahead: pairs.iter().filter(|[a, b]| a > b).count(),
-        }
+        let pair = |(key, own): (&Key, &Summary)| Some([own.test, other.cells.get(key)?.test]);
+        Comparison::of(&self.cells.iter().filter_map(pair).collect::<Vec<_>>())
     }
-
-    /// Whether the paper's findings hold here.
-    pub fn findings(&self) -> Vec<Finding> {
-        [dense_rises(self), pruning_lifts(self), best_rises(self), choice_falls(self), collapses(self)]
-            .into_iter()
-            .zip(CLAIMS)
-            .map(|(found, claim)| Finding {
-                claim,
-                holds: found.as_ref().map(|(holds, _)| *holds),
-                found: found.map_or_else(|| "the grid does not reach there".to_owned(), |(_, found)| found),
-            })
-            .collect()
-    }
-}
-
-/// How two tables differ in the cells both have.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Comparison {
-    /// How many cells that is; without any the numbers are NaN.
-    pub cells: usize,
-    /// Mean of the first's accuracy less the second's.
-    pub mean_difference: f64,
-    /// Mean of its absolute value.
-    pub mean_absolute_difference: f64,
-    /// Spearman's rank correlation of the accuracies, ties at their mean rank.
-    pub rank_correlation: f64,
-    /// In how many the first's is higher.
-    pub ahead: usize,
-}
-
-/// A finding of the paper, and whether a table shows it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Finding {
-    /// What is claimed, precisely.
-    pub claim: &'static str,
-    /// Whether it holds; `None` when the grid cannot tell.
-    pub holds: Option<bool>,
-    /// The numbers it was decided by.
-    pub found: String,
-}
-
-/// By how much an accuracy that rises may fall from one ε to the next: the published table is rounded to 0.01.
-const SLACK: f64 = 0.01 + 1e-9;
-
-const CLAIMS: [&str; 5] = [
-    "(a) Without pruning (s = 0) accuracy rises with ε: it falls nowhere by more than 0.01, and ends higher.",
-    "(b) At ε = 0 pruning lifts an untrained network from chance (below 0.25) to 0.75 or more, best at s from 0.3 to 0.7.",
-    "(c) The best accuracy over s rises with ε: it falls nowhere by more than 0.01, and ends higher.",
-    "(d) The best s falls with ε: 0.3 to 0.7 at ε = 0, at most 0.1 at the largest ε, rank correlation with ε at most -0.5.",
-    "(e) At the largest ε the largest s collapses: at most half of the accuracy without pruning.",
-];
-
-type Found = Option<(bool, String)>;
-
-fn dense_rises(study: &Study) -> Found {
-    rises(study.epsilons.iter().filter_map(|&epsilon| study.accuracy(epsilon, 0.0)))
-}
-
-fn best_rises(study: &Study) -> Found {
-    rises(study.epsilons.iter().filter_map(|&epsilon| Some(study.chosen(epsilon)?.1.test)))
-}
-
-fn rises(accuracies: impl Iterator<Item = f64>) -> Found {
-    let accuracies: Vec<f64> = accuracies.collect();
-    let (first, last) = (accuracies.first()?, accuracies.last()?);
-    let fall = accuracies.windows(2).map(|pair| pair[0] - pair[1]).max_by(f64::total_cmp)?;
-    let found = format!("from {first:.3} to {last:.3}, largest fall {:.3}", fall.max(0.0));
-    Some((fall <= SLACK && last > first, found))
-}
-
-fn pruning_lifts(study: &Study) -> Found {
-    let (dense, (s, best)) = (study.accuracy(0.0, 0.0)?, study.chosen(0.0)?);
-    let holds = dense < 0.25 && best.test >= 0.75 && (0.3..=0.7).contains(&s);
-    Some((holds, format!("from {dense:.3} to {:.3} at s = {s}", best.test)))
-}
-
-fn choice_falls(study: &Study) -> Found {
-    let chosen: Vec<f64> = study.epsilons.iter().filter_map(|&e| Some(study.chosen(e)?.0)).collect();
-    let (first, last) = (*chosen.first()?, *chosen.last()?);
-    let pairs: Vec<_> = chosen.iter().enumerate().map(|(rank, &s)| [rank as f64, s]).collect();
-    if pairs.len() < 2 || study.epsilons[0] != 0.0 {
-        return None;
-    }
-    let correlation = rank_correlation(&pairs);
-    let holds = (0.3..=0.7).contains(&first) && last <= 0.1 && correlation <= -0.5;
-    let list: Vec<String> = chosen.iter().map(f64::to_string).collect();
-    Some((holds, format!("s = {}; rank correlation {correlation:.2}", list.join(", "))))
-}
-
-fn collapses(study: &Study) -> Found {
-    let (&epsilon, &sparsity) = (study.epsilons.last()?, study.sparsities.last()?);
-    let (dense, sparse) = (study.accuracy(epsilon, 0.0)?, study.accuracy(epsilon, sparsity)?);
-    if sparsity == 0.0 {
-        return None;
-    }
-    let found = format!("{dense:.3} at s = 0, {sparse:.3} at s = {sparsity}, ε = {epsilon}");
-    Some((sparse <= 0.5 * dense, found))
-}
-
-fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let n = values.len() as f64;
-    values.sum::<f64>() / n
-}
-
-/// Spearman's rank correlation of pairs; NaN where one side has no spread.
-fn rank_correlation(pairs: &[[f64; 2]]) -> f64 {
-    let ranks = |side: usize| {
-        let rank = |pair: &[f64; 2]| {
-            let below = pairs.iter().filter(|other| other[side] < pair[side]).count();
-            let equal = pairs.iter().filter(|other| other[side] == pair[side]).count();
-            below as f64 + 0.5 * equal as f64
-        };
-        let ranks: Vec<f64> = pairs.iter().map(rank).collect();
-        let middle = mean(ranks.iter().copied());
-        ranks.into_iter().map(|rank| rank - middle).collect::<Vec<_>>()
-    };
-    let (a, b) = (ranks(0), ranks(1));
-    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn rank_correlations_are_spearmans() {
-        assert_eq!(rank_correlation(&[[0.0, 5.0], [1.0, 7.0], [2.0, 100.0]]), 1.0);
-        assert_eq!(rank_correlation(&[[0.0, 5.0], [1.0, 3.0], [2.0, 1.0]]), -1.0);
-        // A tie; computed by hand from the ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4.
-        let tied = rank_correlation(&[[1.0, 1.0], [2.0, 3.0], [2.0, 2.0], [3.0, 4.0]]);
-        assert!((tied - 4.5 / (4.5_f64 * 5.0).sqrt()).abs() < 1e-12, "{tied}");
-        assert!(rank_correlation(&[[1.0, 1.0]]).is_nan() && rank_correlation(&[]).is_nan());
+    fn outcome(seed: u64, test: f64, loss: f64) -> SeedOutcome {
+        SeedOutcome { seed, failed: false, test, validation: Some(test), loss: Some(loss) }
     }
 
     #[test]
@@ -323,8 +276,55 @@ mod tests {
         let mut flat = Study::published();
         flat.cells.values_mut().for_each(|summary| summary.test = 0.5);
         assert!(flat.findings().iter().all(|finding| finding.holds == Some(false)));
-        let empty = Study::new(String::new(), BTreeMap::new());
+        let empty = Study::of_outcomes(String::new(), &BTreeMap::new());
         assert!(empty.findings().iter().all(|finding| finding.holds.is_none()));
         assert!(empty.compare(&flat).mean_difference.is_nan());
+    }
+
+    /// The sparsity of least mean loss is that of no run here.
+    #[test]
+    fn each_run_chooses_for_itself() {
+        let outcomes = BTreeMap::from([
+            (key(0.02, 0.1), vec![outcome(1, 0.90, 0.30), outcome(2, 0.70, 0.90)]),
+            (key(0.02, 0.3), vec![outcome(1, 0.85, 0.40), outcome(2, 0.84, 0.40)]),
+            (key(0.02, 0.5), vec![outcome(1, 0.60, 0.95), outcome(2, 0.88, 0.30)]),
+        ]);
+        let study = Study::of_outcomes(String::new(), &outcomes);
+        let choice = study.chosen(0.02).unwrap();
+        assert_eq!(choice.sparsities, [0.1, 0.5]);
+        assert!((choice.test - 0.89).abs() < 1e-12 && (choice.deviation - 0.02 / 2_f64.sqrt()).abs() < 1e-12);
+        assert_eq!(study.of_least_mean_loss(0.02).unwrap().0, 0.3);
+        assert_eq!(study.best(0.02).unwrap().0, 0.3);
+        assert_eq!(study.column(0.02).map(|(_, summary)| summary.chosen).collect::<Vec<_>>(), [1, 0, 1]);
+        assert_eq!(study.criterion(), "validation loss");
+    }
+
+    #[test]
+    fn a_seed_that_failed_counts_as_chance_and_is_not_chosen() {
+        // A loss above that of guessing, at s = 0.
+        let outcomes = BTreeMap::from([
+            (key(0.3, 0.0), vec![outcome(1, 0.9, 0.3), outcome(2, 0.12, 2.5)]),
+            (key(0.3, 0.8), vec![outcome(1, 0.5, 1.0), SeedOutcome::failed(2, 10, true)]),
+            (key(0.5, 0.0), vec![SeedOutcome::failed(1, 10, true)]),
+        ]);
+        let study = Study::of_outcomes(String::new(), &outcomes);
+        let summary = study.summary(0.3, 0.8).unwrap();
+        assert_eq!((summary.seeds, summary.failed, study.failed()), (2, 1, 2));
+        assert!((summary.test - 0.3).abs() < 1e-12 && summary.loss.unwrap() > 1.0);
+        assert_eq!(study.chosen(0.3).unwrap().sparsities, [0.0, 0.0]);
+        assert_eq!(study.chosen(0.5).unwrap().test, 0.1);
+    }
+
+    #[test]
+    fn without_validation_images_the_test_accuracy_chooses() {
+        let outcome = |seed, test| SeedOutcome { loss: None, validation: None, ..outcome(seed, test, 0.0) };
+        let outcomes = BTreeMap::from([
+            (key(0.0, 0.2), vec![outcome(1, 0.5), outcome(2, 0.9)]),
+            (key(0.0, 0.4), vec![outcome(1, 0.8), outcome(2, 0.7)]),
+        ]);
+        let study = Study::of_outcomes(String::new(), &outcomes);
+        assert_eq!(study.chosen(0.0).unwrap().sparsities, [0.4, 0.2]);
+        assert!(study.of_least_mean_loss(0.0).is_none());
+        assert_eq!(study.criterion(), "test accuracy, as no images are held out");
     }
 }

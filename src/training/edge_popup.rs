@@ -13,13 +13,13 @@ use smallvec::SmallVec;
 use super::check_fits;
 use super::epochs::{Method, Timing, run_epochs};
 use super::one_shot::{Scope, kept_of_all};
-use super::progress::{Phase, Progress};
 use super::schedule::Schedule;
 use crate::data::{Examples, Normalisation, Normaliser, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
 use crate::network::propagation::{MaskedLayer, Propagation};
 use crate::network::{Architecture, LayerShape, Stage};
+use crate::progress::{Phase, Progress};
 use crate::random::{Purpose, Stream};
 
 /// How to prune.
@@ -77,7 +77,7 @@ pub fn edge_popup(
     settings: &EdgePopupSettings,
     images: Subset<'_>,
     normalisation: Normalisation,
-    progress: &mut dyn Progress,
+    progress: &dyn Progress,
 ) -> Result<Pruned, Error> {
     check_fits(network, weights.iter().map(Vec::len), images, settings.batch)?;
     let batch = settings.batch.min(images.len());
@@ -332,7 +332,7 @@ mod tests {
         };
         let images = Subset::new(mnist.train(), 0, 200);
         let engine = Engine::new(Backend::best());
-        let progress = &mut crate::training::NoProgress;
+        let progress = &crate::training::NoProgress;
         let pruned =
             edge_popup(engine, &network, &weights, &settings, images, Normalisation::MeanStd, progress)
                 .unwrap();
@@ -371,7 +371,7 @@ mod tests {
             &settings,
             images,
             Normalisation::Unit,
-            &mut crate::training::NoProgress,
+            &crate::training::NoProgress,
         );
         assert!(matches!(found, Err(Error::Diverged { phase: Phase::Prune, .. })), "{found:?}");
     }

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::progress::{Phase, Progress, Step};
 use crate::data::{Examples, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
+use crate::progress::{Phase, Progress, Step};
 use crate::random::{Purpose, Stream};
 
 /// How long a phase took, evaluation not included.
@@ -38,10 +38,10 @@ pub(super) fn run_epochs<M: Method>(
     epochs: usize,
     batch: usize,
     seed: u64,
-    progress: &mut dyn Progress,
+    progress: &dyn Progress,
 ) -> Result<Timing, Error> {
     let mut order: Vec<u32> = images.indices().collect();
-    progress.begin(M::PHASE, epochs, order.len());
+    progress.begin(M::PHASE.name(), epochs.saturating_mul(order.len()));
     let start = Instant::now();
     for epoch in 0..epochs {
         // From the file's order each time: an epoch's order depends on its key alone.
@@ -59,6 +59,7 @@ pub(super) fn run_epochs<M: Method>(
             seen += indices.len();
             progress.step(&Step {
                 epoch: epoch + 1,
+                epochs,
                 images: indices.len(),
                 loss: sum.loss / seen as f64,
                 accuracy: sum.correct as f64 / seen as f64,
@@ -69,7 +70,7 @@ pub(super) fn run_epochs<M: Method>(
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    progress.end(M::PHASE);
+    progress.end();
     let trained = epochs as f64 * order.len() as f64;
     Ok(Timing { epochs, seconds, images_per_second: if trained > 0.0 { trained / seconds } else { 0.0 } })
 }

@@ -23,14 +23,14 @@
 //! let settings = PretrainSettings {
 //!     epsilon: 0.05, epochs: 2, batch: 50, learning_rate: 0.1, schedule: Schedule::Constant, momentum: 0.0, seed: 7,
 //! };
-//! let dense = pretrain(engine, &network, initial, &settings, train, inputs, &mut NoProgress)?;
+//! let dense = pretrain(engine, &network, initial, &settings, train, inputs, &NoProgress)?;
 //! assert!(dense.max_change <= 0.05);
 //! assert!(evaluate_dense(engine, &network, &dense.weights, test, inputs)?.accuracy() > 0.5);
 //!
 //! let settings = EdgePopupSettings {
 //!     sparsity: 0.3, epochs: 2, batch: 50, learning_rate: 0.1, momentum: 0.9, weight_decay: 1e-4, scope: Scope::PerLayer, seed: 7,
 //! };
-//! let pruned = edge_popup(engine, &network, &dense.weights, &settings, train, inputs, &mut NoProgress)?;
+//! let pruned = edge_popup(engine, &network, &dense.weights, &settings, train, inputs, &NoProgress)?;
 //! assert_eq!(pruned.layers[0].mask.removed(), 2352);
 //! assert!(evaluate_pruned(engine, &network, &pruned.layers, test, inputs)?.accuracy() > 0.5);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -42,20 +42,19 @@ mod evaluate;
 mod n_of_m;
 mod one_shot;
 mod pretrain;
-mod progress;
 mod schedule;
 
 use crate::data::Subset;
 use crate::error::Error;
 use crate::network::Architecture;
 
+pub use crate::progress::{NoProgress, Phase, Progress, Step};
 pub use edge_popup::{EdgePopupSettings, Pruned, PrunedLayer, edge_popup};
 pub use epochs::Timing;
 pub use evaluate::{Evaluation, evaluate_dense, evaluate_pruned};
 pub use n_of_m::{NOfMError, n_of_m};
 pub use one_shot::{PruneMethod, Scope, one_shot};
 pub use pretrain::{PretrainSettings, Pretrained, finetune, pretrain};
-pub use progress::{NoProgress, Phase, Progress, Step};
 pub use schedule::Schedule;
 
 /// Checks that layers of `weights` weights and `images` fit `network`, and that there is something to make batches of.

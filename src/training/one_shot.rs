@@ -10,9 +10,9 @@ use slth_kernels::{Engine, KernelError, PackedMask};
 
 use super::edge_popup::{Pruned, PrunedLayer};
 use super::epochs::Timing;
-use super::progress::Phase;
 use crate::error::Error;
 use crate::network::{Architecture, LayerShape, by_name};
+use crate::progress::Phase;
 use crate::random::{Purpose, Stream};
 
 /// How the weights to remove are found.

@@ -10,13 +10,13 @@ use slth_kernels::{Engine, KernelError, PackedMask, PrepareOptions};
 use super::check_fits;
 use super::edge_popup::{Pruned, PrunedLayer};
 use super::epochs::{Method, Timing, run_epochs};
-use super::progress::{Phase, Progress};
 use super::schedule::Schedule;
 use crate::data::{Examples, Normalisation, Normaliser, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
 use crate::network::propagation::{Propagation, Weights, prepare_filters, rows};
 use crate::network::{Architecture, LayerShape, Stage};
+use crate::progress::{Phase, Progress};
 use crate::random::Purpose;
 
 /// How to pretrain.
@@ -61,7 +61,7 @@ pub fn pretrain(
     settings: &PretrainSettings,
     images: Subset<'_>,
     normalisation: Normalisation,
-    progress: &mut dyn Progress,
+    progress: &dyn Progress,
 ) -> Result<Pretrained, Error> {
     check_fits(network, initial.iter().map(Vec::len), images, settings.batch)?;
     if settings.epsilon == 0.0 || settings.epochs == 0 {
@@ -94,7 +94,7 @@ pub fn finetune(
     settings: &PretrainSettings,
     images: Subset<'_>,
     normalisation: Normalisation,
-    progress: &mut dyn Progress,
+    progress: &dyn Progress,
 ) -> Result<Pruned, Error> {
     if settings.epochs == 0 || pruned.layers.iter().all(|layer| layer.mask.removed() == 0) {
         return Ok(pruned);
@@ -285,7 +285,7 @@ mod tests {
         };
         let (images, inputs) = (Subset::new(mnist.train(), 0, 500), Normalisation::MeanStd);
         let tuned =
-            finetune(engine, &network, pruned.clone(), &settings, images, inputs, &mut NoProgress).unwrap();
+            finetune(engine, &network, pruned.clone(), &settings, images, inputs, &NoProgress).unwrap();
         for (before, after) in pruned.layers.iter().zip(&tuned.layers) {
             assert_eq!((&before.mask, &before.scores), (&after.mask, &after.scores));
             for (index, kept) in before.mask.iter().enumerate() {

@@ -3,38 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command as Process, Stdio};
-use std::time::{Duration, Instant};
 
-use assert_cmd::Command;
 use predicates::prelude::*;
 use slth::sweep::{Cell, read_cells};
 
 use crate::bad_input::refused;
-use crate::fixture::{self, slth, small_run, small_sweep};
-
-fn spawn(command: &Command) -> Child {
-    let mut process = Process::new(assert_cmd::cargo::cargo_bin("slth"));
-    process.args(command.get_args()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-/// Kills `command` at `moments` random moments of the time it takes, looking after each at what is there.
-fn kill(moments: u32, command: impl Fn() -> Command, mut look: impl FnMut()) {
-    let start = Instant::now();
-    command().assert().success();
-    let time = start.elapsed().as_secs_f64();
-    let mut random = u64::from(std::process::id());
-    for moment in 0..moments {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let share = (f64::from(moment) + (random >> 40) as f64 / (1_u64 << 24) as f64) / f64::from(moments);
-        look();
-        let mut process = spawn(&command());
-        std::thread::sleep(Duration::from_secs_f64(time * share));
-        process.kill().unwrap();
-        process.wait().unwrap();
-        look();
-    }
-}
+use crate::fixture::{self, Running, kill_in_the_midst, slth, small_run, small_sweep};
 
 /// Files other than the temporary ones that a killed process leaves.
 fn files(directory: &Path) -> Vec<String> {
@@ -80,14 +54,16 @@ fn a_killed_report_leaves_whole_files() {
         }
         assert_eq!(fs::read(cells.join("cells.jsonl")).unwrap(), store);
     };
-    kill(
-        10,
-        || {
-            let _ = fs::remove_dir_all(&killed);
-            report(&killed)
-        },
-        same,
-    );
+    // After each of the files but the last two: the page takes no time.
+    let names = files(&whole);
+    for there in 1..names.len() - 2 {
+        let _ = fs::remove_dir_all(&killed);
+        let mut process = Running::start(&report(&killed));
+        process.wait_for("its files", || files(&killed).len() >= there);
+        assert!(process.kill(), "killed too late, after {there} files");
+        assert!(files(&killed).len() < names.len());
+        same();
+    }
     report(&killed).assert().success();
     assert_eq!(files(&killed), files(&whole));
     same();
@@ -111,22 +87,14 @@ fn a_killed_merge_keeps_what_it_had_and_continues() {
     let whole = lines(&again);
     assert_eq!(whole.len(), 300);
     let mut before = BTreeSet::new();
-    let start = std::cell::Cell::new(true);
-    kill(
-        10,
-        || {
-            // The first is whole, to take its time.
-            if !start.replace(false) {
-                return merge(&merged);
-            }
-            merge(&directory.path().join("timed"))
-        },
-        || {
-            let now = lines(&merged);
-            assert!(now.is_superset(&before) && now.is_subset(&whole));
-            before = now;
-        },
-    );
+    for _ in 0..10 {
+        let mut process = Running::start(&merge(&merged));
+        process.wait_for("a line", || lines(&merged).len() > before.len());
+        assert!(process.kill(), "killed too late, with {} lines", before.len());
+        let now = lines(&merged);
+        assert!(now.len() < 300 && now.is_superset(&before) && now.is_subset(&whole));
+        before = now;
+    }
     merge(&merged).assert().success();
     assert_eq!(lines(&merged), whole);
     assert_eq!(fs::read_to_string(merged.join("cells.jsonl")).unwrap().lines().count(), 300);
@@ -143,7 +111,7 @@ fn a_killed_run_leaves_whole_files_or_none() {
         command.arg("--force").arg("--out").arg(&killed);
         command
     };
-    kill(10, run, || {
+    kill_in_the_midst(10, run, || {
         let files = files(&killed);
         if files.contains(&"result.json".to_owned()) {
             let json = fs::read(killed.join("result.json")).unwrap();
@@ -168,22 +136,19 @@ fn sweeps_of_one_directory_take_turns_and_shards_run_beside_each_other() {
         command
     };
     // One that does not end holds the store.
-    let mut first = spawn(sweep(&[]).args(["--prune-epochs", "100000000"]));
-    while !out.join("sweep.json").exists() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let mut first = Running::start(sweep(&[]).args(["--prune-epochs", "100000000"]));
+    first.wait_for("sweep.json", || out.join("sweep.json").exists());
     refused(&mut sweep(&[]), &["cells.jsonl", "another process is writing there"]);
     refused(slth().arg("merge").arg(&out).arg(&out), &["cells.jsonl", "another process is writing there"]);
     // Readers need not wait.
     slth().arg("status").arg(&out).assert().success().stdout(predicate::str::contains("cells done"));
-    first.kill().unwrap();
-    first.wait().unwrap();
+    assert!(first.kill());
     // The lock went with its process; another setting goes elsewhere.
     fs::remove_dir_all(&out).unwrap();
 
-    let mut shards = [spawn(&sweep(&["--shard", "1/2"])), spawn(&sweep(&["--shard", "2/2"]))];
+    let mut shards = ["1/2", "2/2"].map(|shard| Running::start(&sweep(&["--shard", shard])));
     for shard in &mut shards {
-        assert!(shard.wait().unwrap().success());
+        assert!(shard.wait().success());
     }
     let cells = read_cells(&out).unwrap();
     assert_eq!(cells.len(), 12);
@@ -199,7 +164,7 @@ fn runs_of_one_directory_do_not_overwrite_each_other() {
         command.args(arguments).arg("--out").arg(&out);
         command
     };
-    let held = slth::output::OutputDirectory::prepare(&out, false).unwrap();
+    let held = slth::output::OutputDirectory::prepare(&out, &slth::run::Outcome::FILES, false).unwrap();
     for arguments in [&[][..], &["--force"]] {
         refused(&mut run(arguments), &["out", "another process will write there"]);
     }

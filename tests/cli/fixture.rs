@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::process::{Child, Command as Process, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use slth::data::Dataset;
@@ -14,8 +16,12 @@ pub(crate) const TRAIN: u32 = 203;
 pub(crate) const TEST: u32 = 61;
 pub(crate) const CLASSES: u8 = 3;
 
+/// The longest that a test waits for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+
 pub(crate) fn slth() -> Command {
     let mut command = Command::cargo_bin("slth").unwrap();
+    command.timeout(PATIENCE);
     // What a developer or a launcher may have set.
     for name in ["SLTH_BACKEND", "SLTH_SHARD", "SLTH_SHARDS"] {
         command.env_remove(name);
@@ -100,4 +106,82 @@ fn small(command: &str, data: &Path) -> Command {
     small.args([command, "--quiet", "--network", "30-8-3", "--validation", "40", "--batch", "32"]);
     small.args(["--prune-epochs", "2", "--data"]).arg(data);
     small
+}
+
+/// Waits until `holds`; fails when that takes too long.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A command that runs; killed when dropped.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn start(command: &Command) -> Self {
+        let mut process = Process::new(assert_cmd::cargo::cargo_bin("slth"));
+        process.args(command.get_args()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(process.spawn().unwrap())
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Waits for `sign`, which shows that work is under way. Fails when the command ends before.
+    pub(crate) fn wait_for(&mut self, what: &str, mut sign: impl FnMut() -> bool) {
+        wait_until(what, || {
+            let ended = self.0.try_wait().unwrap();
+            sign() || ended.is_some_and(|status| panic!("ended before {what}: {status}"))
+        });
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the end of a command", || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Kills it. Whether that came in time: not when it had ended by itself.
+    pub(crate) fn kill(mut self) -> bool {
+        self.0.kill().unwrap();
+        !self.wait().success()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Kills `command` at random moments until `kills` of them came in the midst of its work; calls `look` after each.
+pub(crate) fn kill_in_the_midst(kills: usize, command: impl Fn() -> Command, mut look: impl FnMut()) {
+    let start = Instant::now();
+    command().assert().success();
+    let mut time = start.elapsed();
+    let mut random = u64::from(std::process::id());
+    let (mut killed, mut attempts) = (0, 0);
+    while killed < kills {
+        attempts += 1;
+        assert!(attempts <= 20 * kills, "{killed} of {kills} kills in time");
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let share = (random >> 40) as f64 / (1_u64 << 24) as f64;
+        let process = Running::start(&command());
+        std::thread::sleep(time.mul_f64(share));
+        if process.kill() {
+            killed += 1;
+        } else {
+            time = time.mul_f64(0.9); // the first run was a slow one
+        }
+        look();
+    }
 }

@@ -9,4 +9,5 @@ mod determinism;
 mod faults;
 mod fixture;
 mod output;
+mod report;
 mod sweep;

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use predicates::prelude::*;
 use serde_json::Value;
-use slth::run::RunConfig;
-use slth::run::Ticket;
+use slth::run::{RunConfig, Ticket};
 
 use crate::fixture::{self, slth, small_run};
 
@@ -42,11 +41,13 @@ fn a_run_writes_result_and_ticket() {
         "weights_hash",
         "mask_hash",
         "slth_version",
+        "bits_revision",
         "machine",
         "configuration",
     ];
     expected.sort_unstable();
     assert_eq!(keys, expected);
+    assert_eq!(result["bits_revision"], slth::BITS_REVISION);
     assert_eq!((&result["network"], &result["init"]), (&"30-8-3".into(), &"kaiming-normal".into()));
     assert_eq!((result["epsilon"].as_f64(), result["sparsity"].as_f64()), (Some(0.05), Some(0.29)));
     assert_eq!((&result["pretrain"]["epochs"], &result["prune"]["epochs"]), (&3.into(), &2.into()));

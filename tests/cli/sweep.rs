@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::{Command as Process, Stdio};
-use std::time::Duration;
+use std::process::Command as Process;
 
 use assert_cmd::Command;
 use predicates::prelude::*;
 use serde_json::Value;
 
 use crate::bad_input::refused;
-use crate::fixture::{self, small_sweep};
+use crate::fixture::{self, Running, small_sweep};
 
 /// The lines of all stores in `directory` by id, without `timing`. No id may stand there twice.
 fn lines(directory: &Path) -> BTreeMap<String, Value> {
@@ -116,38 +115,32 @@ fn a_repeated_sweep_computes_nothing_and_a_larger_one_the_rest() {
         .stdout(predicate::str::contains("12 cells done, 0 failed, 0 of the last sweep's 12 missing"));
 }
 
-/// Kills a sweep at ten moments spread over its time, the last of them when it may be through, and continues it.
 #[test]
-#[cfg(unix)]
 fn a_killed_sweep_continues_to_the_same_lines() {
     let (data, directory) = (fixture::dataset(), tempfile::tempdir().unwrap());
     let [whole, killed] = ["whole", "killed"].map(|name| directory.path().join(name));
-    let flags = ["--prune-epochs", "60", "--threads", "2"];
-    let start = std::time::Instant::now();
-    sweep(data.path(), &whole).args(flags).assert().success();
-    let time = start.elapsed();
+    let sweep = |out: &Path| {
+        let mut command = sweep(data.path(), out);
+        command.args(["--seeds", "1,2,3,4", "--prune-epochs", "300", "--threads", "2"]);
+        command
+    };
+    sweep(&whole).assert().success();
     // Whole lines, as they stand.
     let finished = |directory: &Path| -> BTreeSet<String> {
         let text = fs::read_to_string(directory.join("cells.jsonl")).unwrap_or_default();
         text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(str::to_owned).collect()
     };
     let mut before = BTreeSet::new();
-    let mut random = u64::from(std::process::id());
-    for moment in 0..10 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let share = (f64::from(moment) + (random >> 40) as f64 / (1_u64 << 24) as f64) / 10.0;
-        let mut command = Process::new(assert_cmd::cargo::cargo_bin("slth"));
-        command.args(sweep(data.path(), &killed).args(flags).get_args());
-        let mut process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_secs_f64(time.as_secs_f64() * share));
-        process.kill().unwrap();
-        process.wait().unwrap();
+    for _ in 0..5 {
+        let mut process = Running::start(&sweep(&killed));
+        process.wait_for("a cell", || finished(&killed).len() > before.len());
+        assert!(process.kill(), "killed too late, with {} cells", before.len());
         // What was finished stays, its times too: nothing is computed again.
         let now = finished(&killed);
-        assert!(now.is_superset(&before));
+        assert!(now.is_superset(&before) && now.len() < 24, "{} cells", now.len());
         before = now;
     }
-    sweep(data.path(), &killed).args(flags).assert().success();
+    sweep(&killed).assert().success();
     assert!(finished(&killed).is_superset(&before));
     assert_eq!(lines(&killed), lines(&whole));
 }
@@ -157,16 +150,13 @@ fn a_killed_sweep_continues_to_the_same_lines() {
 fn a_signal_ends_it_cleanly() {
     let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
     for signal in ["-TERM", "-USR1", "-INT"] {
-        let mut command = Process::new(assert_cmd::cargo::cargo_bin("slth"));
-        command.args(sweep(data.path(), out.path()).args(["--prune-epochs", "100000000"]).get_args());
-        let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut process =
+            Running::start(sweep(data.path(), out.path()).args(["--prune-epochs", "100000000"]));
         // The plan is written when the signals are caught.
-        while !out.path().join("sweep.json").exists() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        process.wait_for("sweep.json", || out.path().join("sweep.json").exists());
         let id = process.id().to_string();
         assert!(Process::new("kill").args([signal, &id]).status().unwrap().success());
-        assert_eq!(process.wait().unwrap().code(), Some(3), "{signal}");
+        assert_eq!(process.wait().code(), Some(3), "{signal}");
         fs::remove_file(out.path().join("sweep.json")).unwrap();
     }
     // The dense networks may be there.
@@ -318,11 +308,14 @@ fn foreign_stores_are_refused_and_left_alone() {
     refused(&mut sweep(other_data.path(), out), &["cells.jsonl", "data is"]);
     assert_eq!(fs::read_to_string(&file).unwrap(), cells);
 
-    let version = env!("CARGO_PKG_VERSION");
-    let other_version =
-        cells.replace(&format!("\"slth_version\":\"{version}\""), "\"slth_version\":\"0.0.7\"");
+    let revision = format!("\"bits_revision\":{}", slth::BITS_REVISION);
+    let without = cells.replace(&format!("{revision},"), "");
     for (content, words) in [
-        (other_version, vec!["cells.jsonl, line 1", "slth 0.0.7", version]),
+        (
+            cells.replace(&revision, "\"bits_revision\":7777"),
+            vec!["cells.jsonl, line 1", "bits revision 7777"],
+        ),
+        (without, vec!["cells.jsonl, line 1", "not a cell of slth"]),
         (format!("{cells}garbage\n"), vec!["cells.jsonl, line 7"]),
         (
             cells.replacen("\"test_accuracy\":", "\"test_accuracy\":\"x\",\"y\":", 1),
@@ -394,31 +387,28 @@ fn every_method_removes_the_same_share() {
 }
 
 #[test]
-fn a_report_holds_everything_and_nothing_from_elsewhere() {
+fn options_that_a_method_ignores_are_named_and_part_no_cells() {
     let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
-    sweep(data.path(), out.path()).args(["--epsilon", "0,0.05,inf"]).assert().success();
-    sweep(data.path(), out.path()).args(["--method", "random"]).assert().success();
-    let report = out.path().join("report");
-    let mut command = fixture::slth();
-    command.arg("report").arg(out.path()).arg("--out").arg(&report);
-    command.assert().success().stdout(predicate::str::contains("report.html")).stderr("");
-    let read = |name: &str| fs::read_to_string(report.join(name)).unwrap();
-    let (html, csv, table) = (read("report.html"), read("table.csv"), read("table.md"));
-    assert_eq!(csv.lines().count(), 1 + 3 * 3 + 2 * 3);
-    assert_eq!(csv.lines().filter(|line| line.contains(",true,")).count(), 3 + 2, "one s for each ε");
-    assert!(table.contains("## edge-popup") && table.contains("## random") && table.contains("(e) At"));
-    assert_eq!(html.matches("<svg").count(), 4);
-    assert!(html.contains("Is edge-popup worth it here?") && html.contains("Spearman"));
-    for elsewhere in ["href=", "src=", "url(", "@import", "<script"] {
-        assert!(!html.contains(elsewhere), "{elsewhere}");
+    let swept = |arguments: &[&str]| {
+        let mut command = sweep(data.path(), out.path());
+        command.args(["--seeds", "1"]).args(arguments).assert().success()
+    };
+    swept(&[]).stderr("");
+    for method in ["magnitude", "random"] {
+        swept(&["--method", method, "--momentum", "0.5", "--prune-epochs", "3"])
+            .stdout(predicate::str::contains("6 cells: 0 were there, 6 computed"))
+            .stderr(format!("note: --method {method} ignores --prune-epochs, --momentum\n"));
+        swept(&["--method", method]).stdout(predicate::str::contains("6 cells: 6 were there, 0 computed"));
     }
-    for name in ["heatmap", "accuracy-by-epsilon", "sparsity-by-epsilon", "accuracy-by-sparsity"] {
-        assert!(read(&format!("{name}.svg")).contains("</svg>"));
-        assert_eq!(fs::read(report.join(format!("{name}.png"))).unwrap()[1..4], *b"PNG");
-    }
-    // The same cells give the same report.
-    let before = fs::read(report.join("report.html")).unwrap();
-    command.assert().success();
-    assert_eq!(fs::read(report.join("report.html")).unwrap(), before);
-    refused(fixture::slth().arg("report").arg(data.path()), &["no cells*.jsonl"]);
+    swept(&["--method", "magnitude-then-finetune", "--prune-lr", "0.5", "--weight-decay", "0"])
+        .stderr("note: --method magnitude-then-finetune ignores --prune-lr, --weight-decay\n");
+    fixture::small_run(data.path())
+        .args(["--method", "magnitude-then-finetune", "--momentum", "0.3"])
+        .assert()
+        .success()
+        .stderr("note: --method magnitude-then-finetune ignores --momentum\n");
+    // What it heeds must agree.
+    let other = ["--method", "magnitude-then-finetune", "--prune-epochs", "3"];
+    refused(sweep(data.path(), out.path()).args(other), &["prune_epochs is 2 there, 3 here"]);
+    assert_eq!(lines(out.path()).len(), 4 * 6);
 }

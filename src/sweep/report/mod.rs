@@ -6,17 +6,40 @@ mod tables;
 
 use std::path::{Path, PathBuf};
 
+use super::cell::Cell;
+use super::error::StoreError;
+use super::store::read_cells;
+use super::study::Study;
 use crate::error::Error;
 use crate::output::{OutputError, between_writes, write_atomically};
-use crate::sweep::Study;
-use crate::sweep::store::{StoreError, read_cells};
 
 /// What a report is made of.
 struct Content {
-    cells: Vec<super::Cell>,
+    cells: Vec<Cell>,
     /// One for each method, the one in question first.
     studies: Vec<Study>,
     published: Study,
+}
+
+impl Content {
+    /// What the † of a cell means, where there is one.
+    fn remark_on_failures(&self) -> Option<String> {
+        let failed = self.studies.iter().map(Study::failed).sum::<usize>();
+        let chance = 1.0 / self.cells[0].config.run.network.outputs() as f64;
+        (failed > 0).then(|| {
+            format!("†n: n seeds failed. Each counts as a network that guesses, of accuracy {chance:.3}.")
+        })
+    }
+}
+
+/// What is written behind the accuracy of a cell: how many of its seeds failed.
+fn failed_mark(failed: usize) -> String {
+    if failed > 0 { format!("†{failed}") } else { String::new() }
+}
+
+/// Sparsities as a list.
+fn list(sparsities: &[f64]) -> String {
+    sparsities.iter().map(f64::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// Pixels per unit of a plot, in its PNG.
@@ -28,9 +51,11 @@ const SCALE: f32 = 1.5;
 /// # Errors
 /// When the stores cannot be read or hold no cell that is done, or the files cannot be written.
 pub fn report(directory: &Path, out: &Path) -> Result<Vec<PathBuf>, Error> {
-    let texts = report_texts(read_cells(directory)?)?;
+    let cells = read_cells(directory)?;
+    let known = cells.len();
+    let texts = report_texts(cells)?;
     if texts.is_empty() {
-        return Err(StoreError::Missing { directory: directory.to_owned() }.into());
+        return Err(StoreError::NoneDone { directory: directory.to_owned(), cells: known }.into());
     }
     std::fs::create_dir_all(out)
         .map_err(|source| OutputError::Unwritable { directory: out.to_owned(), source })?;
@@ -55,12 +80,11 @@ pub fn report(directory: &Path, out: &Path) -> Result<Vec<PathBuf>, Error> {
 ///
 /// # Errors
 /// When a plot cannot be drawn.
-pub fn report_texts(cells: Vec<super::Cell>) -> Result<Vec<(String, String)>, Error> {
-    let studies: Vec<_> = Study::of(&cells).into_iter().filter(|study| !study.epsilons.is_empty()).collect();
-    if studies.is_empty() {
+pub fn report_texts(cells: Vec<Cell>) -> Result<Vec<(String, String)>, Error> {
+    if cells.iter().all(|cell| cell.result().is_none()) {
         return Ok(Vec::new());
     }
-    let content = Content { cells, studies, published: Study::published() };
+    let content = Content { studies: Study::of(&cells), published: Study::published(), cells };
     let plots = plots::all(&content)?;
     let mut texts = vec![
         ("table.md".to_owned(), tables::markdown(&content)),

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::Content;
 use super::plots::{Plot, dominated, shade};
 use super::tables::holds;
-use crate::sweep::CellOutcome;
-use crate::sweep::Study;
+use super::{Content, failed_mark, list};
+use crate::sweep::cell::Cell;
+use crate::sweep::study::Study;
 
 const STYLE: &str = "
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
@@ -44,10 +44,7 @@ pub(super) fn html(content: &Content, plots: &[Plot]) -> String {
                 p {
                     "A random network is pretrained, no weight moving further than ε, and a fraction s of its weights is then "
                     "REMOVED. " (cells.len()) " cells, " (seeds.len()) " seeds. Network " (cells[0].config.run.network)
-                    ". The s of each ε is chosen by the loss on held-out validation images; test accuracy is only reported."
-                    @if ours.chosen(ours.epsilons[0]).is_some_and(|(_, summary)| summary.loss.is_none()) {
-                        " No images were held out here: s is chosen by test accuracy instead."
-                    }
+                    ". Each run, of one seed, chooses the s of each ε by " (ours.criterion()) "."
                 }
                 h2 { "The paper's findings" }
                 table.text {
@@ -63,12 +60,16 @@ pub(super) fn html(content: &Content, plots: &[Plot]) -> String {
                 }
                 @for study in studies {
                     h2 { "Mean test accuracy, " (study.name) }
-                    (map(study))
+                    (map(study, true))
                 }
                 p {
                     "Red column: ε = 0, the strong lottery ticket. Blue row: s = 0, SGD only. Faded: pruning is dominated by SGD, "
-                    "the network before it is better. Bold: the best of a column. •: the s chosen by validation loss. ±: one "
-                    "standard deviation over the seeds."
+                    "the network before it is better. Bold: the best of a column. •n: n runs chose this s by " (ours.criterion())
+                    ". ±: one standard deviation over the seeds. Below: the s that each run chose, the mean test accuracy of "
+                    "the networks chosen"
+                    @if ours.holds_out() { ", and the s of the least mean validation loss" }
+                    ". "
+                    @if let Some(remark) = content.remark_on_failures() { (remark) }
                 }
                 @if comparison.cells > 0 {
                     h2 { "Beside the published table" }
@@ -79,7 +80,7 @@ pub(super) fn html(content: &Content, plots: &[Plot]) -> String {
                         ", mean difference " (format!("{:+.3}", comparison.mean_difference))
                         ", Spearman rank correlation " b { (format!("{:.3}", comparison.rank_correlation)) } "."
                     }
-                    (map(published))
+                    (map(published, false))
                     h3 { "Difference: " (ours.name) " less published" }
                     (differences(ours, published))
                 }
@@ -103,7 +104,8 @@ fn header(study: &Study) -> Markup {
     html! { tr { th { "s \\ ε" } @for epsilon in &study.epsilons { th { (epsilon) } } } }
 }
 
-fn map(study: &Study) -> Markup {
+/// A study as coloured cells, with what its runs chose.
+fn map(study: &Study, with_choice: bool) -> Markup {
     let cell = |epsilon: f32, s: f64| {
         let Some(summary) = study.summary(epsilon, s) else { return html! { td { "–" } } };
         let (fill, ink) = shade(summary.test);
@@ -121,8 +123,8 @@ fn map(study: &Study) -> Markup {
         }
         html! {
             td class=(class.trim()) style=(format!("background:{fill};color:{ink}")) {
-                (format!("{:.3}", summary.test))
-                @if study.chosen(epsilon).is_some_and(|(chosen, _)| chosen == s) { " •" }
+                (format!("{:.3}{}", summary.test, failed_mark(summary.failed)))
+                @if with_choice && summary.chosen > 0 { (format!(" •{}", summary.chosen)) }
                 @if summary.seeds > 1 { br; small { (format!("±{:.3}", summary.deviation)) } }
             }
         }
@@ -133,7 +135,22 @@ fn map(study: &Study) -> Markup {
             @for &s in &study.sparsities {
                 tr { th { (s) } @for &epsilon in &study.epsilons { (cell(epsilon, s)) } }
             }
+            @if with_choice { (choices(study)) }
         } }
+    }
+}
+
+/// Rows below the cells: what the runs chose, and what their mean would.
+fn choices(study: &Study) -> Markup {
+    let row = |name: &str, cell: &dyn Fn(f32) -> Option<String>| {
+        html! { tr { th { (name) } @for &epsilon in &study.epsilons { td { (cell(epsilon).unwrap_or_default()) } } } }
+    };
+    html! {
+        (row("s chosen", &|epsilon| Some(list(&study.chosen(epsilon)?.sparsities))))
+        (row("accuracy", &|epsilon| Some(format!("{:.3}", study.chosen(epsilon)?.test))))
+        @if study.holds_out() {
+            (row("s, mean loss", &|epsilon| Some(study.of_least_mean_loss(epsilon)?.0.to_string())))
+        }
     }
 }
 
@@ -201,14 +218,7 @@ fn methods(studies: &[Study]) -> Markup {
 }
 
 fn failures(content: &Content) -> Markup {
-    let failed: Vec<_> = content
-        .cells
-        .iter()
-        .filter_map(|cell| match &cell.outcome {
-            CellOutcome::Failed { error } => Some(format!("{}: {error}", cell.name())),
-            CellOutcome::Done(_) => None,
-        })
-        .collect();
+    let failed: Vec<_> = content.cells.iter().filter_map(Cell::failure).collect();
     html! {
         @if !failed.is_empty() {
             h2 { "Failed" }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::Content;
+use super::{Content, failed_mark};
 use crate::plot::{Axis, Chart, GREY, PlotError, Series, Style, number, svg};
-use crate::sweep::Study;
+use crate::sweep::study::Study;
 
 /// A picture and what to say about it.
 pub(super) struct Plot {
@@ -21,9 +21,11 @@ pub(super) fn all(content: &Content) -> Result<Vec<Plot>, PlotError> {
         name: "heatmap",
         caption: format!(
             "Mean test accuracy, {}. Red frame: ε = 0, the strong lottery ticket. Blue frame: s = 0, SGD only. Dimmed \
-             numbers: pruning is dominated by SGD, the network before it is better. Box: the best of a column. Dot: the s \
-             chosen by validation loss.",
-            ours.name
+             numbers: pruning is dominated by SGD, the network before it is better. Box: the best of a column. Dot: an s \
+             that a run chose by {}. {}",
+            ours.name,
+            ours.criterion(),
+            content.remark_on_failures().unwrap_or_default(),
         ),
         svg: heat_map(ours),
     }];
@@ -34,10 +36,10 @@ pub(super) fn all(content: &Content) -> Result<Vec<Plot>, PlotError> {
     let dense = line(ours, &|e| ours.accuracy(e, 0.0));
     let mut series = Vec::new();
     for (index, study) in studies.iter().enumerate() {
-        let chosen = |e| Some(study.chosen(e)?.1.test);
+        let chosen = |e| Some(study.chosen(e)?.test);
         let band = study.epsilons.iter().filter_map(|&e| {
-            let (_, best) = study.chosen(e)?;
-            Some([epsilons.place(e), best.test - best.deviation, best.test + best.deviation])
+            let choice = study.chosen(e)?;
+            Some([epsilons.place(e), choice.test - choice.deviation, choice.test + choice.deviation])
         });
         let name = format!("pruned, {}", study.name);
         series.push(Series::new(name, index, Style::Solid, line(study, &chosen)).with_band(band.collect()));
@@ -53,8 +55,9 @@ pub(super) fn all(content: &Content) -> Result<Vec<Plot>, PlotError> {
     plots.push(Plot {
         name: "accuracy-by-epsilon",
         caption: format!(
-            "Test accuracy after each phase against ε: after pretraining, and after pruning at the s chosen by validation \
-             loss, with one standard deviation over the seeds. {}",
+            "Test accuracy after each phase against ε: after pretraining, and after pruning at the s that each run chose by \
+             {}, with one standard deviation over the runs. {}",
+            ours.criterion(),
             epsilons.remark
         ),
         svg: svg(&[Chart::new("Accuracy after each phase", epsilons.axis(), accuracy(), series)])?,
@@ -64,7 +67,8 @@ pub(super) fn all(content: &Content) -> Result<Vec<Plot>, PlotError> {
         .iter()
         .enumerate()
         .map(|(index, study)| {
-            let points = line(study, &|e| Some(study.chosen(e)?.0));
+            let mean = |s: &[f64]| s.iter().sum::<f64>() / s.len() as f64;
+            let points = line(study, &|e| Some(mean(&study.chosen(e)?.sparsities)));
             Series::new(study.name.clone(), index, Style::Solid, points)
         })
         .collect();
@@ -75,8 +79,12 @@ pub(super) fn all(content: &Content) -> Result<Vec<Plot>, PlotError> {
     let s = || Axis::linear("s, fraction of weights REMOVED");
     plots.push(Plot {
         name: "sparsity-by-epsilon",
-        caption: format!("The s chosen by validation loss against ε. {}", epsilons.remark),
-        svg: svg(&[Chart::new("Best sparsity", epsilons.axis(), s().including(0.0, 0.8), series)])?,
+        caption: format!(
+            "Mean s that the runs chose by {}, against ε. {}",
+            ours.criterion(),
+            epsilons.remark
+        ),
+        svg: svg(&[Chart::new("Sparsity chosen", epsilons.axis(), s().including(0.0, 0.8), series)])?,
     });
 
     let by_sparsity = |study: &Study| {
@@ -180,18 +188,20 @@ fn heat_map(study: &Study) -> String {
         let label = if epsilon.is_infinite() { "∞".to_owned() } else { number(f64::from(epsilon)) };
         let _ = writeln!(text, "<text x=\"{}\" y=\"{}\">{label}</text>", x + CELL[0] / 2, ORIGIN[1] - 10);
         for (row, &s) in study.sparsities.iter().enumerate() {
-            let Some(accuracy) = study.accuracy(epsilon, s) else { continue };
+            let Some(summary) = study.summary(epsilon, s) else { continue };
+            let accuracy = summary.test;
             let y = ORIGIN[1] + row * CELL[1];
             let (fill, ink) = shade(accuracy);
             let opacity = if dominated(study, epsilon, s) { 0.6 } else { 1.0 };
             let _ = writeln!(
                 text,
                 "<rect x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{}\" fill=\"{fill}\" stroke=\"#fff\"/>\n\
-                 <text x=\"{}\" y=\"{}\" fill=\"{ink}\" fill-opacity=\"{opacity}\">{accuracy:.2}</text>",
+                 <text x=\"{}\" y=\"{}\" fill=\"{ink}\" fill-opacity=\"{opacity}\">{accuracy:.2}{}</text>",
                 CELL[0],
                 CELL[1],
                 x + CELL[0] / 2,
                 y + CELL[1] / 2 + 6,
+                failed_mark(summary.failed),
             );
             if study.best(epsilon).is_some_and(|(best, _)| best == s) {
                 let _ = writeln!(
@@ -203,7 +213,7 @@ fn heat_map(study: &Study) -> String {
                     CELL[1] - 16,
                 );
             }
-            if study.chosen(epsilon).is_some_and(|(chosen, _)| chosen == s) {
+            if summary.chosen > 0 {
                 let _ = writeln!(
                     text,
                     "<circle cx=\"{}\" cy=\"{}\" r=\"4\" fill=\"{ink}\"/>",

@@ -2,31 +2,39 @@
 
 use std::fmt::Write;
 
-use super::Content;
-use crate::sweep::{Finding, Study};
+use super::{Content, failed_mark, list};
+use crate::sweep::findings::Finding;
+use crate::sweep::study::Study;
 
 /// The tables with what they show, in Markdown.
 pub(super) fn markdown(content: &Content) -> String {
     let Content { studies, published, .. } = content;
-    let mut text = String::from(
+    let mut text = format!(
         "Mean test accuracy by sparsity s (fraction of weights REMOVED, rows) and ε (columns). **Bold**: the best of a\n\
-         column. \\*: the s chosen by validation loss.\n",
+         column. \\*n: n runs, of one seed each, chose this s by {}. The last rows: the s that each run chose,\n\
+         the mean test accuracy of the networks chosen{}.\n",
+        studies[0].criterion(),
+        if studies[0].holds_out() { ", the s of the least mean validation loss" } else { "" },
     );
+    text.extend(content.remark_on_failures().map(|remark| remark + "\n"));
     for study in studies {
         let _ = write!(text, "\n## {}\n\n", study.name);
         header(&mut text, study);
         for &s in &study.sparsities {
-            let _ = write!(text, "| {s} |");
-            for &epsilon in &study.epsilons {
-                let cell = study.accuracy(epsilon, s).map_or("–".to_owned(), |accuracy| {
-                    let best = study.best(epsilon).is_some_and(|(best, _)| best == s);
-                    let chosen = study.chosen(epsilon).is_some_and(|(chosen, _)| chosen == s);
-                    let bold = if best { "**" } else { "" };
-                    format!("{bold}{accuracy:.3}{bold}{}", if chosen { "\\*" } else { "" })
-                });
-                let _ = write!(text, " {cell} |");
-            }
-            text.push('\n');
+            row(&mut text, study, &s.to_string(), |epsilon| {
+                let summary = study.summary(epsilon, s)?;
+                let best = study.best(epsilon).is_some_and(|(best, _)| best == s);
+                let bold = if best { "**" } else { "" };
+                let chosen =
+                    if summary.chosen > 0 { format!("\\*{}", summary.chosen) } else { String::new() };
+                Some(format!("{bold}{:.3}{bold}{chosen}{}", summary.test, failed_mark(summary.failed)))
+            });
+        }
+        row(&mut text, study, "s chosen", |epsilon| Some(list(&study.chosen(epsilon)?.sparsities)));
+        row(&mut text, study, "accuracy", |epsilon| Some(format!("{:.3}", study.chosen(epsilon)?.test)));
+        if study.holds_out() {
+            let least = |epsilon| Some(study.of_least_mean_loss(epsilon)?.0.to_string());
+            row(&mut text, study, "s, mean loss", least);
         }
     }
     let ours = &studies[0];
@@ -44,13 +52,10 @@ pub(super) fn markdown(content: &Content) -> String {
         );
         header(&mut text, ours);
         for &s in &ours.sparsities {
-            let _ = write!(text, "| {s} |");
-            for &epsilon in &ours.epsilons {
-                let difference =
-                    ours.accuracy(epsilon, s).zip(published.accuracy(epsilon, s)).map(|(a, b)| a - b);
-                let _ = write!(text, " {} |", difference.map_or("–".to_owned(), |d| format!("{d:+.2}")));
-            }
-            text.push('\n');
+            row(&mut text, ours, &s.to_string(), |epsilon| {
+                let (ours, theirs) = ours.accuracy(epsilon, s).zip(published.accuracy(epsilon, s))?;
+                Some(format!("{:+.2}", ours - theirs))
+            });
         }
     }
     text.push_str("\n## The paper's findings\n\n| finding | holds | found |\n|---|---|---|\n");
@@ -70,6 +75,15 @@ fn header(text: &mut String, study: &Study) {
     text.push('\n');
 }
 
+/// A row with a cell for each ε, a dash where there is none.
+fn row(text: &mut String, study: &Study, name: &str, cell: impl Fn(f32) -> Option<String>) {
+    let _ = write!(text, "| {name} |");
+    for &epsilon in &study.epsilons {
+        let _ = write!(text, " {} |", cell(epsilon).unwrap_or_else(|| "–".to_owned()));
+    }
+    text.push('\n');
+}
+
 pub(super) fn holds(finding: &Finding) -> &'static str {
     match finding.holds {
         Some(true) => "true",
@@ -78,11 +92,11 @@ pub(super) fn holds(finding: &Finding) -> &'static str {
     }
 }
 
-/// A row for each method, ε and sparsity.
+/// A row for each method, ε and sparsity. `chosen` is the number of runs that chose this sparsity.
 pub(super) fn csv(content: &Content) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let header = "method,epsilon,sparsity,seeds,test_accuracy,test_accuracy_deviation,validation_accuracy,\
-                  validation_loss,chosen,published_test_accuracy";
+                  validation_loss,chosen,published_test_accuracy,least_mean_loss,failed";
     let mut rows = vec![header.split(',').map(str::to_owned).collect::<Vec<_>>()];
     let optional = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
     for study in &content.studies {
@@ -97,8 +111,10 @@ pub(super) fn csv(content: &Content) -> String {
                     summary.deviation.to_string(),
                     optional(summary.validation),
                     optional(summary.loss),
-                    study.chosen(epsilon).is_some_and(|(chosen, _)| chosen == s).to_string(),
+                    summary.chosen.to_string(),
                     optional(content.published.accuracy(epsilon, s)),
+                    study.of_least_mean_loss(epsilon).is_some_and(|(least, _)| least == s).to_string(),
+                    summary.failed.to_string(),
                 ]);
             }
         }

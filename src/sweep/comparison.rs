@@ -1,0 +1,67 @@
+//! How two tables of accuracies differ.
+
+/// How two tables differ in the cells both have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// How many cells that is; without any the numbers are NaN.
+    pub cells: usize,
+    /// Mean of the first's accuracy less the second's.
+    pub mean_difference: f64,
+    /// Mean of its absolute value.
+    pub mean_absolute_difference: f64,
+    /// Spearman's rank correlation of the accuracies, ties at their mean rank.
+    pub rank_correlation: f64,
+    /// In how many the first's is higher.
+    pub ahead: usize,
+}
+
+impl Comparison {
+    /// Of the pairs of accuracies in the same cells.
+    pub(super) fn of(pairs: &[[f64; 2]]) -> Self {
+        Self {
+            cells: pairs.len(),
+            mean_difference: mean(pairs.iter().map(|[a, b]| a - b)),
+            mean_absolute_difference: mean(pairs.iter().map(|[a, b]| (a - b).abs())),
+            rank_correlation: rank_correlation(pairs),
+            ahead: pairs.iter().filter(|[a, b]| a > b).count(),
+        }
+    }
+}
+
+/// NaN of nothing.
+pub(super) fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = values.len();
+    values.sum::<f64>() / n as f64
+}
+
+/// Spearman's rank correlation of pairs; NaN where one side has no spread.
+pub(super) fn rank_correlation(pairs: &[[f64; 2]]) -> f64 {
+    let ranks = |side: usize| {
+        let rank = |pair: &[f64; 2]| {
+            let below = pairs.iter().filter(|other| other[side] < pair[side]).count();
+            let equal = pairs.iter().filter(|other| other[side] == pair[side]).count();
+            below as f64 + 0.5 * equal as f64
+        };
+        let ranks: Vec<f64> = pairs.iter().map(rank).collect();
+        let middle = mean(ranks.iter().copied());
+        ranks.into_iter().map(|rank| rank - middle).collect::<Vec<_>>()
+    };
+    let (a, b) = (ranks(0), ranks(1));
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rank_correlations_are_spearmans() {
+        assert_eq!(rank_correlation(&[[0.0, 5.0], [1.0, 7.0], [2.0, 100.0]]), 1.0);
+        assert_eq!(rank_correlation(&[[0.0, 5.0], [1.0, 3.0], [2.0, 1.0]]), -1.0);
+        // A tie; computed by hand from the ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4.
+        let tied = rank_correlation(&[[1.0, 1.0], [2.0, 3.0], [2.0, 2.0], [3.0, 4.0]]);
+        assert!((tied - 4.5 / (4.5_f64 * 5.0).sqrt()).abs() < 1e-12, "{tied}");
+        assert!(rank_correlation(&[[1.0, 1.0]]).is_nan() && rank_correlation(&[]).is_nan());
+    }
+}

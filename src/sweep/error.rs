@@ -1,0 +1,96 @@
+//! Why a store of cells cannot be used.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::output::OutputError;
+
+/// Why a store cannot be used. Each message names the file.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The directory cannot be made or the file not be opened for writing.
+    #[error("{}: cannot write there: {source}", path.display())]
+    Unwritable {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nothing was found.
+    #[error("{}: no cells*.jsonl there; `slth sweep --out` writes them", directory.display())]
+    Missing {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// There are stores, but no cell in them is done.
+    #[error("{}: nothing to report: of {cells} cells none is done; see `slth status`", directory.display())]
+    NoneDone {
+        /// The directory.
+        directory: PathBuf,
+        /// How many cells it holds, all of which failed.
+        cells: usize,
+    },
+    /// Another process is writing.
+    #[error("{}: another process is writing there; wait for it or choose another directory", file.display())]
+    Locked {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A line cannot be understood.
+    #[error("{}, line {line}: {problem}", file.display())]
+    Line {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The cells are of another configuration.
+    #[error("{}: cells of another configuration: {differences}; choose another directory", file.display())]
+    OtherConfiguration {
+        /// The file.
+        file: PathBuf,
+        /// What differs.
+        differences: String,
+    },
+    /// A cell stands there twice with different results.
+    #[error("{} and {}: different results of one cell ({cell})", one.display(), other.display())]
+    Conflict {
+        /// A file.
+        one: PathBuf,
+        /// The other; may be the same.
+        other: PathBuf,
+        /// Which cell.
+        cell: String,
+    },
+    /// `sweep.json` cannot be written.
+    #[error(transparent)]
+    Plan(#[from] OutputError),
+    /// Appending failed; the store is as it was before.
+    #[error("{}: cannot write: {source}; what was computed before is kept, the same command continues", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// Whether the directory should not have been chosen, rather than something broke later.
+    pub fn is_bad_input(&self) -> bool {
+        !matches!(self, Self::Write { .. } | Self::Plan(_))
+    }
+}

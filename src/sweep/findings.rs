@@ -1,0 +1,119 @@
+//! The paper's findings, and whether a table of accuracies shows them.
+//!
+//! "Best" is the highest mean test accuracy over s, as in the published table, which has no validation loss.
+
+use super::comparison::rank_correlation;
+use super::study::Study;
+
+/// A finding of the paper, and whether a table shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// What is claimed, precisely.
+    pub claim: &'static str,
+    /// Whether it holds; `None` when the grid cannot tell.
+    pub holds: Option<bool>,
+    /// The numbers it was decided by.
+    pub found: String,
+}
+
+impl Study {
+    /// Whether the paper's findings hold here.
+    pub fn findings(&self) -> Vec<Finding> {
+        [dense_rises(self), pruning_lifts(self), best_rises(self), best_falls(self), collapses(self)]
+            .into_iter()
+            .zip(CLAIMS)
+            .map(|(found, claim)| Finding {
+                claim,
+                holds: found.as_ref().map(|(holds, _)| *holds),
+                found: found.map_or_else(|| "the grid does not reach there".to_owned(), |(_, found)| found),
+            })
+            .collect()
+    }
+}
+
+/// By how much an accuracy that rises may fall from one ε to the next: the published table is rounded to 0.01.
+const SLACK: f64 = 0.01 + 1e-9;
+
+const CLAIMS: [&str; 5] = [
+    "(a) Without pruning (s = 0) accuracy rises with ε: it falls nowhere by more than 0.01, and ends higher.",
+    "(b) At ε = 0 pruning lifts an untrained network from chance (below 0.25) to 0.75 or more, best at s from 0.3 to 0.7.",
+    "(c) The best accuracy over s rises with ε: it falls nowhere by more than 0.01, and ends higher.",
+    "(d) The best s falls with ε: 0.3 to 0.7 at ε = 0, at most 0.1 at the largest ε, rank correlation with ε at most -0.5.",
+    "(e) At the largest ε the largest s collapses: at most half of the accuracy without pruning.",
+];
+
+type Found = Option<(bool, String)>;
+
+fn dense_rises(study: &Study) -> Found {
+    rises(study.epsilons.iter().filter_map(|&epsilon| study.accuracy(epsilon, 0.0)))
+}
+
+fn best_rises(study: &Study) -> Found {
+    rises(study.epsilons.iter().filter_map(|&epsilon| Some(study.best(epsilon)?.1.test)))
+}
+
+fn rises(accuracies: impl Iterator<Item = f64>) -> Found {
+    let accuracies: Vec<f64> = accuracies.collect();
+    let (first, last) = (accuracies.first()?, accuracies.last()?);
+    let fall = accuracies.windows(2).map(|pair| pair[0] - pair[1]).max_by(f64::total_cmp)?;
+    let found = format!("from {first:.3} to {last:.3}, largest fall {:.3}", fall.max(0.0));
+    Some((fall <= SLACK && last > first, found))
+}
+
+fn pruning_lifts(study: &Study) -> Found {
+    let (dense, (s, best)) = (study.accuracy(0.0, 0.0)?, study.best(0.0)?);
+    let holds = dense < 0.25 && best.test >= 0.75 && (0.3..=0.7).contains(&s);
+    Some((holds, format!("from {dense:.3} to {:.3} at s = {s}", best.test)))
+}
+
+fn best_falls(study: &Study) -> Found {
+    let best: Vec<f64> = study.epsilons.iter().filter_map(|&e| Some(study.best(e)?.0)).collect();
+    let (first, last) = (*best.first()?, *best.last()?);
+    let pairs: Vec<_> = best.iter().enumerate().map(|(rank, &s)| [rank as f64, s]).collect();
+    if pairs.len() < 2 || study.epsilons[0] != 0.0 {
+        return None;
+    }
+    let correlation = rank_correlation(&pairs);
+    let holds = (0.3..=0.7).contains(&first) && last <= 0.1 && correlation <= -0.5;
+    let list: Vec<String> = best.iter().map(f64::to_string).collect();
+    Some((holds, format!("s = {}; rank correlation {correlation:.2}", list.join(", "))))
+}
+
+fn collapses(study: &Study) -> Found {
+    let (&epsilon, &sparsity) = (study.epsilons.last()?, study.sparsities.last()?);
+    let (dense, sparse) = (study.accuracy(epsilon, 0.0)?, study.accuracy(epsilon, sparsity)?);
+    if sparsity == 0.0 {
+        return None;
+    }
+    let found = format!("{dense:.3} at s = 0, {sparse:.3} at s = {sparsity}, ε = {epsilon}");
+    Some((sparse <= 0.5 * dense, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::study::{SeedOutcome, key};
+    use super::*;
+
+    /// The paper claims that the best accuracy over s rises, whatever a run chose.
+    #[test]
+    fn findings_are_of_the_best() {
+        let outcome = |test, loss| {
+            vec![SeedOutcome { seed: 1, failed: false, test, validation: None, loss: Some(loss) }]
+        };
+        let outcomes = BTreeMap::from([
+            (key(0.0, 0.0), outcome(0.1, 2.3)),
+            (key(0.0, 0.5), outcome(0.8, 0.5)),
+            // The least loss has not the best accuracy.
+            (key(0.1, 0.0), outcome(0.9, 0.4)),
+            (key(0.1, 0.5), outcome(0.7, 0.3)),
+        ]);
+        let study = Study::of_outcomes(String::new(), &outcomes);
+        assert_eq!((study.chosen(0.1).unwrap().test, study.best(0.1).unwrap().1.test), (0.7, 0.9));
+        let findings = study.findings();
+        assert_eq!(findings[2].holds, Some(true), "{:?}", findings[2]);
+        assert_eq!(findings[2].found, "from 0.800 to 0.900, largest fall 0.000");
+        assert!(findings[3].found.starts_with("s = 0.5, 0;"), "{:?}", findings[3]);
+    }
+}
