@@ -9,7 +9,7 @@ use serde_json::Value;
 use slth_kernels::Backend;
 
 use crate::bad_input::refused;
-use crate::fixture::slth;
+use crate::fixture::{Running, slth};
 
 fn small() -> Command {
     let mut command = slth();
@@ -112,23 +112,14 @@ fn bad_input() {
 #[test]
 #[cfg(unix)]
 fn an_interrupt_leaves_nothing_behind() {
-    use std::process::{Command, Stdio};
-    use std::time::{Duration, Instant};
-
     let parent = tempfile::tempdir().unwrap();
     let out = parent.path().join("out");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_slth"))
-        .args(["candidates", "--eta", "1e-5", "--ratio", "0", "--trials", "1000000", "--out"])
-        .arg(&out)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let begin = Instant::now();
-    while !out.exists() && begin.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    std::thread::sleep(Duration::from_millis(200));
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let endless = ["candidates", "--eta", "1e-5", "--ratio", "0", "--trials", "1000000", "--out"];
+    let mut process = Running::start(slth().args(endless).arg(&out));
+    process.wait_for("the directory", || out.exists());
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let id = process.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert_eq!(process.wait().code(), Some(130));
     assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
 }
