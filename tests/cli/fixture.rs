@@ -163,25 +163,34 @@ impl Drop for Running {
     }
 }
 
-/// Kills `command` at random moments until `kills` of them came in the midst of its work; calls `look` after each.
-pub(crate) fn kill_in_the_midst(kills: usize, command: impl Fn() -> Command, mut look: impl FnMut()) {
+/// Calls `kill`, which tells whether it killed a command in the midst of its work, until `kills` calls did.
+pub(crate) fn kill_in_time(kills: usize, mut kill: impl FnMut() -> bool) {
+    let mut in_time = 0;
+    for _ in 0..20 * kills {
+        in_time += usize::from(kill());
+        if in_time == kills {
+            return;
+        }
+    }
+    panic!("{in_time} of {kills} kills came in time");
+}
+
+/// Kills `command` at `kills` random moments of its work; calls `look` after each.
+pub(crate) fn kill_at_random(kills: usize, command: impl Fn() -> Command, mut look: impl FnMut()) {
     let start = Instant::now();
     command().assert().success();
     let mut time = start.elapsed();
     let mut random = u64::from(std::process::id());
-    let (mut killed, mut attempts) = (0, 0);
-    while killed < kills {
-        attempts += 1;
-        assert!(attempts <= 20 * kills, "{killed} of {kills} kills in time");
+    kill_in_time(kills, || {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let share = (random >> 40) as f64 / (1_u64 << 24) as f64;
         let process = Running::start(&command());
         std::thread::sleep(time.mul_f64(share));
-        if process.kill() {
-            killed += 1;
-        } else {
+        let in_time = process.kill();
+        if !in_time {
             time = time.mul_f64(0.9); // the first run was a slow one
         }
         look();
-    }
+        in_time
+    });
 }
