@@ -270,15 +270,6 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_line_has_the_documented_keys() {
-        let json: serde_json::Value = serde_json::from_str(&cell(0.3, 1, 0.5).line()).unwrap();
-        let keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        let expected = "config epsilon id mask_hash seed sparsity test_accuracy timing validation_accuracy \
-                        validation_loss weights_hash";
-        assert_eq!(keys, expected.split_whitespace().collect::<Vec<_>>());
-    }
-
-    #[test]
     fn a_setting_shows_numbers_as_they_were_given() {
         assert_eq!(cell(0.3, 1, 0.5).config.setting()["momentum"].to_string(), "0.9");
     }

@@ -266,17 +266,4 @@ mod tests {
             "{error}"
         );
     }
-
-    #[test]
-    fn a_damaged_line_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("cells.jsonl"), format!("{}hello\n", cell(0.1, 1, 0.5).line()))
-            .unwrap();
-        for error in [
-            Store::open(directory.path(), Shard::ALL).unwrap_err(),
-            read_cells(directory.path()).unwrap_err(),
-        ] {
-            assert!(error.to_string().contains("cells.jsonl, line 2: expected value"), "{error}");
-        }
-    }
 }

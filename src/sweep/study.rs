@@ -28,8 +28,8 @@ pub struct Summary {
 /// of least validation loss; where no images are held out, here, the one of the best test accuracy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
-    /// The sparsity that each run chose, by its seed.
-    pub sparsities: Vec<f64>,
+    /// The sparsity that each run chose, by its seed; `None` where all its networks failed.
+    pub sparsities: Vec<Option<f64>>,
     /// Mean test accuracy of the networks chosen.
     pub test: f64,
     /// Its sample standard deviation; 0 of one run.
@@ -68,7 +68,7 @@ impl SeedOutcome {
         }
     }
 
-    /// What a run chooses the least of. A network that failed is chosen only where all did.
+    /// What a run chooses the least of. A network that failed is not chosen.
     fn cost(&self) -> f64 {
         if self.failed { f64::INFINITY } else { self.loss.unwrap_or(-self.test) }
     }
@@ -149,12 +149,13 @@ impl Study {
         }
         let mut cells: BTreeMap<Key, Summary> =
             outcomes.iter().map(|(&key, seeds)| (key, Summary::of(seeds))).collect();
-        let mut chosen: BTreeMap<u32, Vec<(f64, f64)>> = BTreeMap::new();
-        for ((epsilon, _), (_, sparsity, test)) in runs {
-            chosen.entry(epsilon).or_default().push((f64::from_bits(sparsity), test));
-            cells.entry((epsilon, sparsity)).and_modify(|summary| summary.chosen += 1);
+        let mut chosen: BTreeMap<u32, Vec<(Option<f64>, f64)>> = BTreeMap::new();
+        for ((epsilon, _), (cost, sparsity, test)) in runs {
+            let done = cost < f64::INFINITY;
+            chosen.entry(epsilon).or_default().push((done.then(|| f64::from_bits(sparsity)), test));
+            cells.entry((epsilon, sparsity)).and_modify(|summary| summary.chosen += usize::from(done));
         }
-        let choice = |(epsilon, runs): (u32, Vec<(f64, f64)>)| {
+        let choice = |(epsilon, runs): (u32, Vec<(Option<f64>, f64)>)| {
             let [test, deviation] = mean_and_deviation(runs.iter().map(|run| run.1));
             let sparsities = runs.into_iter().map(|run| run.0).collect();
             (epsilon, Choice { sparsities, test, deviation })
@@ -233,7 +234,8 @@ impl Study {
     /// The sparsity of the least validation loss at `epsilon`, averaged over the seeds, of equal ones the lowest; where images
     /// are held out. A single sparsity for all runs, unlike those [chosen](Self::chosen).
     pub fn of_least_mean_loss(&self, epsilon: f32) -> Option<(f64, &Summary)> {
-        let with_loss = self.column(epsilon).filter_map(|(s, summary)| Some((s, summary, summary.loss?)));
+        let done = self.column(epsilon).filter(|(_, summary)| summary.failed < summary.seeds);
+        let with_loss = done.filter_map(|(s, summary)| Some((s, summary, summary.loss?)));
         with_loss.min_by(|a, b| a.2.total_cmp(&b.2)).map(|(s, summary, _)| (s, summary))
     }
 
@@ -291,7 +293,7 @@ mod tests {
         ]);
         let study = Study::of_outcomes(String::new(), &outcomes);
         let choice = study.chosen(0.02).unwrap();
-        assert_eq!(choice.sparsities, [0.1, 0.5]);
+        assert_eq!(choice.sparsities, [Some(0.1), Some(0.5)]);
         assert!((choice.test - 0.89).abs() < 1e-12 && (choice.deviation - 0.02 / 2_f64.sqrt()).abs() < 1e-12);
         assert_eq!(study.of_least_mean_loss(0.02).unwrap().0, 0.3);
         assert_eq!(study.best(0.02).unwrap().0, 0.3);
@@ -311,8 +313,10 @@ mod tests {
         let summary = study.summary(0.3, 0.8).unwrap();
         assert_eq!((summary.seeds, summary.failed, study.failed()), (2, 1, 2));
         assert!((summary.test - 0.3).abs() < 1e-12 && summary.loss.unwrap() > 1.0);
-        assert_eq!(study.chosen(0.3).unwrap().sparsities, [0.0, 0.0]);
-        assert_eq!(study.chosen(0.5).unwrap().test, 0.1);
+        assert_eq!(study.chosen(0.3).unwrap().sparsities, [Some(0.0), Some(0.0)]);
+        let Choice { sparsities, test, .. } = study.chosen(0.5).unwrap();
+        assert_eq!((&sparsities[..], *test), (&[None][..], 0.1));
+        assert!(study.of_least_mean_loss(0.5).is_none());
     }
 
     #[test]
@@ -323,7 +327,7 @@ mod tests {
             (key(0.0, 0.4), vec![outcome(1, 0.8), outcome(2, 0.7)]),
         ]);
         let study = Study::of_outcomes(String::new(), &outcomes);
-        assert_eq!(study.chosen(0.0).unwrap().sparsities, [0.4, 0.2]);
+        assert_eq!(study.chosen(0.0).unwrap().sparsities, [Some(0.4), Some(0.2)]);
         assert!(study.of_least_mean_loss(0.0).is_none());
         assert_eq!(study.criterion(), "test accuracy, as no images are held out");
     }

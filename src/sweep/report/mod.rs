@@ -37,9 +37,10 @@ fn failed_mark(failed: usize) -> String {
     if failed > 0 { format!("†{failed}") } else { String::new() }
 }
 
-/// Sparsities as a list.
-fn list(sparsities: &[f64]) -> String {
-    sparsities.iter().map(f64::to_string).collect::<Vec<_>>().join(" ")
+/// Sparsities as a list, a dash where there is none.
+fn list(sparsities: &[Option<f64>]) -> String {
+    let text = |s: &Option<f64>| s.map_or_else(|| "–".to_owned(), |s| s.to_string());
+    sparsities.iter().map(text).collect::<Vec<_>>().join(" ")
 }
 
 /// Pixels per unit of a plot, in its PNG.

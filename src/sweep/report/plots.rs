@@ -67,8 +67,11 @@ pub(super) fn all(content: &Content) -> Result<Vec<Plot>, PlotError> {
         .iter()
         .enumerate()
         .map(|(index, study)| {
-            let mean = |s: &[f64]| s.iter().sum::<f64>() / s.len() as f64;
-            let points = line(study, &|e| Some(mean(&study.chosen(e)?.sparsities)));
+            let mean = |e| {
+                let chosen: Vec<f64> = study.chosen(e)?.sparsities.iter().copied().flatten().collect();
+                (!chosen.is_empty()).then(|| chosen.iter().sum::<f64>() / chosen.len() as f64)
+            };
+            let points = line(study, &mean);
             Series::new(study.name.clone(), index, Style::Solid, points)
         })
         .collect();
