@@ -120,7 +120,7 @@ impl OutputDirectory {
     /// # Errors
     /// When the system refuses.
     pub fn write(&self, outcome: &Outcome) -> Result<(), OutputError> {
-        let ticket = Ticket::bytes(&outcome.config, &outcome.layers);
+        let ticket = Ticket::bytes(&outcome.config, outcome.normalisation, &outcome.layers);
         let result = RunResult::new(outcome).to_json().into_bytes();
         self.write_all(&[(TICKET, ticket), (RESULT, result)])
     }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::hash::{mask_hash, weights_hash};
+use crate::data::Normalisation;
 use crate::machine::Machine;
 use crate::run::{Outcome, RunConfig};
 use crate::training::{Evaluation, PrunedLayer};
@@ -19,6 +20,8 @@ pub struct RunResult {
     seed: u64,
     backend: String,
     threads: usize,
+    /// The constants by which pixels became inputs.
+    normalization: Normalisation,
     pretrain: PretrainResult,
     prune: PruneResult,
     layers: Vec<LayerResult>,
@@ -72,7 +75,7 @@ impl LayerResult {
 impl RunResult {
     /// Summarises `outcome`, on this machine.
     pub fn new(outcome: &Outcome) -> Self {
-        let Outcome { config, backend, threads, pretrain, prune, layers } = outcome;
+        let Outcome { config, backend, threads, normalisation, pretrain, prune, layers } = outcome;
         let accuracy = |evaluation: &Option<Evaluation>| evaluation.as_ref().map(Evaluation::accuracy);
         Self {
             network: config.network.to_string(),
@@ -82,6 +85,7 @@ impl RunResult {
             seed: config.seed,
             backend: backend.name().to_owned(),
             threads: *threads,
+            normalization: *normalisation,
             pretrain: PretrainResult {
                 epochs: pretrain.timing.epochs,
                 seconds: pretrain.timing.seconds,

@@ -13,13 +13,20 @@ pub enum Phase {
     Finetune,
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Phase {
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Pretrain => "pretraining",
             Self::Prune => "pruning",
             Self::Finetune => "finetuning",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
