@@ -51,9 +51,9 @@ pub(super) struct SettingArguments {
     #[arg(long, value_name = "F", help_heading = "Network", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = RunConfig::default().init_scale)]
     init_scale: f64,
 
-    /// Multiply the initial weights by 1/sqrt(keep), where keep = 1 - sparsity: the kept weights of a neuron then have the
-    /// variance that all had. Edge-popup's published code has `scale_fan` instead, which multiplies by 1/sqrt(1 - keep), the
-    /// same at sparsity 0.5 only
+    /// Multiply the initial weights by 1/sqrt(keep), where keep = 1 - sparsity, so that a neuron's input has the same variance
+    /// under a random mask. `scale_fan` of edge-popup's published code multiplies by 1/sqrt(1 - keep) instead: the same at
+    /// sparsity 0.5 only
     #[arg(long, help_heading = "Network")]
     scale_by_keep: bool,
 

@@ -39,7 +39,7 @@ impl Dataset {
     /// MNIST, built in: 60,000 training and 10,000 test images of 28 × 28, 10 classes.
     ///
     /// # Errors
-    /// None that could be provoked: the files are part of the program.
+    /// None: the files are part of the program.
     ///
     /// ```
     /// let mnist = slth::data::Dataset::mnist()?;
@@ -65,7 +65,7 @@ impl Dataset {
         Self::read(directory.display().to_string(), train_images?, train_labels?, test_images?, test_labels?)
     }
 
-    /// Reads the four files wherever they are; `source` is what messages call the whole.
+    /// Reads the four files from any source; messages name the data set `source`.
     ///
     /// # Errors
     /// As [`load`](Self::load).

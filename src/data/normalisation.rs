@@ -152,8 +152,8 @@ impl Normaliser {
         Self { table: std::array::from_fn(|pixel| normalisation.apply(pixel as u8)) }
     }
 
-    /// Writes the images `indices` of `examples` to `x`, `[features, indices.len()]`, feature-major. The features are shared
-    /// among the engine's threads.
+    /// Writes the images `indices` of `examples` to `x`, `[features, indices.len()]`, feature-major. The engine's threads share
+    /// the features.
     pub(crate) fn gather(&self, engine: Engine, examples: &Examples, indices: &[u32], x: &mut [f32]) {
         let batch = indices.len();
         let features = examples.features();
@@ -161,7 +161,7 @@ impl Normaliser {
         let block = |(index, x): (usize, &mut [f32])| {
             let first = index * FEATURES;
             let width = (x.len() / batch).min(FEATURES);
-            // Through a tile of fixed size: its indices need no checks, which saves a quarter of the time.
+            // A tile of fixed size needs no index checks, which saves a quarter of the time.
             let mut tile = [[0; FEATURES]; IMAGES];
             for (group, images) in indices.chunks(IMAGES).enumerate() {
                 for (row, &image) in tile.iter_mut().zip(images) {

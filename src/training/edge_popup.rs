@@ -27,7 +27,7 @@ use crate::random::{Purpose, Stream};
 pub struct EdgePopupSettings {
     /// s, the fraction of weights REMOVED, in [0, 1).
     pub sparsity: f64,
-    /// Of each layer's weights, or of all.
+    /// What the sparsity is a fraction of.
     pub scope: Scope,
     /// Times through the training images; with 0 the random initial scores decide.
     pub epochs: usize,
@@ -99,7 +99,7 @@ struct ScoredLayer<'a> {
     mask: PackedMask,
     masked: MaskedLayer,
     selector: Selector,
-    /// Where the scores were cut in the last step: not far from there they are cut in the next.
+    /// The threshold of the last step, near which the next is searched.
     threshold: Option<Threshold>,
 }
 
@@ -113,10 +113,10 @@ impl ScoredLayer<'_> {
     }
 }
 
-/// The cut through the scores of all layers together.
+/// The selection among all layers' scores together.
 struct Joint {
     keep: usize,
-    /// Those of the step before, to be written over.
+    /// Masks of the step before, whose memory is used again.
     masks: Vec<PackedMask>,
     selector: Selector,
     threshold: Option<Threshold>,
@@ -126,7 +126,7 @@ impl Joint {
     fn select(&mut self, engine: Engine, layers: &mut [ScoredLayer<'_>]) -> Result<(), KernelError> {
         let largest = Selection::largest(self.keep, Order::Magnitude);
         let selection = self.threshold.map_or(largest, |threshold| largest.near(threshold));
-        // A step is to allocate nothing.
+        // Steps must not allocate.
         let scores: SmallVec<[&[f32]; 32]> = layers.iter().map(|layer| layer.scores.as_slice()).collect();
         self.threshold = Some(self.selector.select(engine, &scores, selection, &mut self.masks)?);
         drop(scores);
@@ -143,7 +143,7 @@ struct EdgePopup<'a> {
     step: ScoreStep,
     epoch: usize,
     layers: Vec<ScoredLayer<'a>>,
-    /// Where the layers are ranked together.
+    /// Only if the layers are ranked together.
     joint: Option<Joint>,
     propagation: Propagation<'a>,
     /// The weight gradient of one layer at a time.
@@ -164,7 +164,7 @@ impl<'a> EdgePopup<'a> {
             let bound = (1.0 / libm::sqrt(shape.inputs as f64)) as f32;
             let mut stream = Stream::new(settings.seed, Purpose::Scores, index, 0);
             let mask = PackedMask::all_kept(n);
-            // Nothing before the first layer asks for its gradient.
+            // The first layer needs no input gradient.
             let options = options.input_gradient(index > 0);
             Ok(ScoredLayer {
                 shape,
@@ -204,7 +204,7 @@ impl<'a> EdgePopup<'a> {
 }
 
 impl EdgePopup<'_> {
-    /// Whether nothing is to be removed.
+    /// Whether nothing is removed.
     fn keeps_all(&self) -> bool {
         match &self.joint {
             None => self.layers.iter().all(|layer| layer.keep == layer.weights.len()),
@@ -212,7 +212,7 @@ impl EdgePopup<'_> {
         }
     }
 
-    /// Cuts the scores of all layers.
+    /// Selects the kept weights of all layers.
     fn select(&mut self) -> Result<(), KernelError> {
         match &mut self.joint {
             None => self.layers.iter_mut().try_for_each(|layer| layer.select(self.engine)),

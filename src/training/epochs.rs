@@ -31,7 +31,7 @@ pub(super) trait Method {
     fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error>;
 }
 
-/// Trains for `epochs` over `images`, in batches of `batch`, the last of an epoch shorter where they do not divide.
+/// Trains for `epochs` over `images`, in batches of `batch`; the last batch of an epoch may be smaller.
 pub(super) fn run_epochs<M: Method>(
     method: &mut M,
     images: &Subset<'_>,
@@ -44,7 +44,7 @@ pub(super) fn run_epochs<M: Method>(
     progress.begin(M::PHASE, epochs, order.len());
     let start = Instant::now();
     for epoch in 0..epochs {
-        // From the file's order each time: an epoch's order depends on its key alone.
+        // From the file's order each time, so that an epoch's order depends on its key alone.
         order.copy_from_slice(images.indices());
         Stream::new(seed, M::ORDER, 0, epoch).shuffle(&mut order);
         method.begin_epoch(epoch);

@@ -1,4 +1,4 @@
-//! Loss and accuracy of a network on images it does not learn from.
+//! Loss and accuracy of a network.
 
 use slth_kernels::{PrepareOptions, Strategy};
 
@@ -8,19 +8,19 @@ use crate::error::Error;
 use crate::network::Architecture;
 use crate::network::propagation::{MaskedLayer, Propagation, Weights, prepare_filters};
 
-/// How a network did on a set of images.
+/// The loss and accuracy of a network on a set of images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Evaluation {
     /// Number of images, at least 1.
     pub images: usize,
-    /// How many of them it got right.
+    /// How many of them were classified correctly.
     pub correct: usize,
     /// Mean cross-entropy.
     pub loss: f64,
 }
 
 impl Evaluation {
-    /// The fraction it got right.
+    /// The fraction classified correctly.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.images as f64
     }

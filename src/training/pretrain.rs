@@ -170,7 +170,7 @@ impl<'a> ProjectedSgd<'a> {
         Ok(loss)
     }
 
-    /// An error when a weight is infinite or NaN. The velocities tell too: the projection makes ±ε of a NaN.
+    /// An error when a weight is infinite or NaN. Velocities are checked too: the projection turns a NaN into ±ε.
     pub(super) fn check(&self, phase: Phase, epoch: usize) -> Result<(), Error> {
         let mut numbers =
             self.layers.iter().flat_map(|l| l.weights.iter().chain(&l.change).chain(&l.velocity));
