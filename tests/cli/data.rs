@@ -9,7 +9,7 @@ use crate::fixture::{slth, write_part_of_mnist};
 
 const TRAIN: &str = "train-images-idx3-ubyte";
 
-/// Training images and labels of MNIST, sorted by label.
+/// A part of MNIST, its training images sorted by label.
 fn write_sorted(directory: &Path) {
     write_part_of_mnist(directory, 3000, 1000);
     let [images, labels] = [TRAIN, "train-labels-idx1-ubyte"].map(|name| directory.join(name));
@@ -46,7 +46,9 @@ fn data_sorted_by_label_validates_as_it_tests() {
     let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_sorted(data.path());
     for images in [&[][..], &["--train-images", "1000"]] {
-        let flags = [&["--sparsity", "0", "--epsilon", "inf", "--pretrain-epochs", "4"], images].concat();
+        let unbounded =
+            ["--sparsity", "0", "--epsilon", "inf", "--pretrain-epochs", "4", "--normalize", "unit"];
+        let flags = [&unbounded, images].concat();
         let result = run(data.path(), out.path(), &flags);
         let [validation, test] =
             ["validation_accuracy", "test_accuracy"].map(|key| result["prune"][key].as_f64().unwrap());
