@@ -16,7 +16,7 @@ impl Examples {
         self.labels.len()
     }
 
-    /// Whether there are no images; those of a [`Dataset`] are never empty.
+    /// Whether there are no images; those of a [`Dataset`](super::Dataset) are never empty.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }

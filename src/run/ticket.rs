@@ -1,9 +1,10 @@
 //! `ticket.safetensors`: a pruned network with its scores.
 //!
 //! For each layer, I from 1: `layerI.weight` (f32), `layerI.scores` (f32) and `layerI.mask` (u8, 0 removed, 1 kept), each
-//! `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]` in a convolution. The metadata's one entry, `configuration`, is the run's configuration as JSON; a single entry,
-//! because the format's metadata has no order and the same run shall give the same bytes. Its `normalize` has the constants
-//! found in the data that was trained on, so that other images are evaluated with those.
+//! `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]` in a convolution. The metadata's one entry,
+//! `configuration`, is the run's configuration as JSON; a single entry, because the format's metadata has no order and the
+//! same run shall give the same bytes. Its `normalize` has the constants found in the training data, which are applied to
+//! any data that the ticket is evaluated on.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;

@@ -48,7 +48,7 @@ impl Trainer<'_> {
         )
     }
 
-    /// Evaluates a pruned network on the images, walking its kept weights only.
+    /// Evaluates a pruned network on the images, multiplying by its kept weights only.
     ///
     /// # Errors
     /// When layers or images do not fit the network, there are no images, or the network's outputs are infinite or NaN.
