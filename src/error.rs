@@ -60,7 +60,7 @@ pub enum Error {
     )]
     Diverged {
         /// The phase.
-        phase: crate::progress::Phase,
+        phase: &'static str,
         /// The epoch, from 1.
         epoch: usize,
         /// What is infinite or NaN.

@@ -20,6 +20,8 @@ pub enum Purpose {
     PretrainOrder = 3,
     /// The order of the training images in an epoch of pruning.
     PruneOrder = 4,
+    /// Which training images are held out and which are trained on; the layer's place is that of the class.
+    Split = 5,
     /// Candidates of a subset sum; the layer's place is that of the matrix, the epoch's that of the row, weight or trial.
     Candidates = 16,
     /// The target of a subset sum, one per trial.

@@ -98,10 +98,10 @@ fn outcome(network: &str, method: PruneMethod, scope: Scope, backend: Backend, t
 }
 
 const GOLDEN: [&str; 4] = [
-    "144-20-3 edge-popup per-layer: weights 3bf8859d717d7073, masks 3aabe1618a12748c, correct 30, per-row a7f228f7bbe9b7b1, per-weight d618d6cd5ce1834e",
-    "144-9-3 magnitude-then-finetune global: weights c5d2c9ef22daff65, masks ac429d0e92ee895b, correct 30, per-row e5b3c16a74bd42d9, per-weight fca39f9a1d6b81d4",
-    "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup per-layer: weights 58ad6d10597effa2, masks 3539d286acdb73fb, correct 15",
-    "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup global: weights 58ad6d10597effa2, masks bfa9198d14d9800b, correct 20",
+    "144-20-3 edge-popup per-layer: weights 11a4c972ad9de5b0, masks a479011924a39b84, correct 30, per-row 24e7bd4cebcf3d20, per-weight 4f8246306078a966",
+    "144-9-3 magnitude-then-finetune global: weights acb6883d0eb3c1b7, masks 186b8cd5857beb79, correct 30, per-row d412303d217fbc2c, per-weight 7c8bcbb93039b9fd",
+    "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup per-layer: weights 1368ca3591d59538, masks 6e55b42e8481462c, correct 25",
+    "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup global: weights 1368ca3591d59538, masks 2b8f78d4301ade3a, correct 28",
 ];
 
 #[test]

@@ -1,6 +1,6 @@
 //! Both trainings against plain loops in f64, written from the definitions.
 
-use slth::data::Dataset;
+use slth::data::{Dataset, Subset};
 use slth::network::{LayerShape, Pool, Stage};
 use slth::random::{Purpose, Stream};
 use slth::run::{Experiment, RunConfig};
@@ -105,7 +105,8 @@ struct Setting {
     mnist: Dataset,
     stages: Vec<Stage>,
     shapes: Vec<LayerShape>,
-    train: usize,
+    /// The training images, ascending.
+    train: Vec<usize>,
 }
 
 impl Setting {
@@ -126,7 +127,10 @@ impl Setting {
         };
         let shapes = config.network.layers().collect();
         let stages = config.network.stages().to_vec();
-        Self { config, mnist: Dataset::mnist().unwrap(), stages, shapes, train: 100 }
+        let mnist = Dataset::mnist().unwrap();
+        let [_, train] = Subset::stratified(mnist.train(), [50, 100], config.seed);
+        let train = train.indices().iter().map(|&index| index as usize).collect();
+        Self { config, mnist, stages, shapes, train }
     }
 
     fn initial(&self) -> Weights {
@@ -136,12 +140,16 @@ impl Setting {
 
     /// The batches of an epoch.
     fn batches(&self, purpose: Purpose, epoch: usize) -> Vec<Vec<(Vec<f64>, usize)>> {
-        let mut order: Vec<usize> = (0..self.train).collect();
+        let mut order = self.train.clone();
         Stream::new(self.config.seed, purpose, 0, epoch).shuffle(&mut order);
         let examples = self.mnist.train();
+        let pixels = || examples.pixels().iter().map(|&p| f64::from(p) / 255.0);
+        let n = examples.pixels().len() as f64;
+        let mean = pixels().sum::<f64>() / n;
+        let std = (pixels().map(|p| (p - mean).powi(2)).sum::<f64>() / n).sqrt();
         let image = |&i: &usize| {
             let pixels = &examples.pixels()[i * 784..(i + 1) * 784];
-            let x = pixels.iter().map(|&p| (f64::from(p) / 255.0 - 0.1307) / 0.3081).collect();
+            let x = pixels.iter().map(|&p| (f64::from(p) / 255.0 - mean) / std).collect();
             (x, usize::from(examples.labels()[i]))
         };
         order.chunks(self.config.batch).map(|batch| batch.iter().map(image).collect()).collect()

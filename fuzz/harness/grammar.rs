@@ -2,11 +2,11 @@
 
 use slth::approximate::Draw;
 use slth::candidates::Criterion;
-use slth::data::Normalisation;
-use slth::network::{Architecture, Initialisation};
+use slth::data::NormalisationRule;
+use slth::network::Architecture;
 use slth::run::{RunConfig, run as run_experiment};
 use slth::sweep::Shard;
-use slth::training::{NoProgress, PruneMethod, Schedule, Scope};
+use slth::training::{NoProgress, Scope};
 
 pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };
@@ -15,9 +15,13 @@ pub(super) fn run(data: &[u8]) {
         assert_eq!(shard.to_string().parse::<Shard>().ok(), Some(shard));
         assert!((1..=shard.of()).contains(&shard.index()));
     }
-    let _ = (text.parse::<Normalisation>(), text.parse::<Initialisation>(), text.parse::<Criterion>());
-    let _ =
-        (text.parse::<PruneMethod>(), text.parse::<Scope>(), text.parse::<Draw>(), text.parse::<Schedule>());
+    let _ = (text.parse::<Criterion>(), text.parse::<Draw>());
+    if let Ok(rule) = text.parse::<NormalisationRule>() {
+        assert_eq!(rule.to_string().parse(), Ok(rule));
+        if let NormalisationRule::Given(normalisation) = rule {
+            assert!((0..=255).all(|pixel| normalisation.apply(pixel).is_finite()));
+        }
+    }
     if let Ok(network) = text.parse::<Architecture>() {
         assert_eq!(network.to_string().parse::<Architecture>().as_ref(), Ok(&network));
         assert!(network.weights() <= Architecture::MAX_WEIGHTS);

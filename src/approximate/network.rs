@@ -13,13 +13,13 @@ use slth_kernels::{Backend, Engine};
 use super::check::Check;
 use super::construction::Construction;
 use super::target::Target;
-use crate::data::{Dataset, Normalisation, Subset};
+use crate::data::{Dataset, NormalisationRule, Subset};
 use crate::error::Error;
-use crate::network::LayerShape;
+use crate::network::{Architecture, LayerShape};
 use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 use crate::run::experiment::start_pool;
-use crate::training::{Evaluation, evaluate_dense, evaluate_pruned};
+use crate::training::{Evaluation, Trainer};
 
 /// Which weights share their candidates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ pub struct ApproximateConfig {
     /// How far each chosen candidate may be moved: one approximation for each; default 0.
     pub epsilon: Vec<f32>,
     /// How pixels become inputs; default unit.
-    pub normalize: Normalisation,
+    pub normalize: NormalisationRule,
     /// Keys all random numbers; default 1.
     pub seed: u64,
     /// Number of threads; default all cores.
@@ -92,7 +92,7 @@ impl Default for ApproximateConfig {
             candidates: None,
             draw: Draw::default(),
             epsilon: vec![0.0],
-            normalize: Normalisation::Unit,
+            normalize: NormalisationRule::Unit,
             seed: 1,
             threads: None,
             backend: None,
@@ -368,9 +368,7 @@ impl<'a> Approximator<'a> {
     /// When the target does not fit the data.
     pub fn evaluate(&self, weights: &[Vec<f32>], dataset: &Dataset) -> Result<Evaluation, Error> {
         self.fits(dataset)?;
-        let images = Subset::all(dataset.test());
-        let engine = self.engine.on_pool(&self.pool);
-        evaluate_dense(engine, &self.target.network, weights, images, self.config.normalize)
+        self.trainer(&self.target.network, &Subset::all(dataset.test()), dataset).evaluate_dense(weights)
     }
 
     /// Checks that the target takes the images of `dataset` and tells its classes apart.
@@ -407,9 +405,17 @@ impl<'a> Approximator<'a> {
         dataset: &Dataset,
     ) -> Result<Evaluation, Error> {
         self.fits(dataset)?;
-        let images = Subset::all(dataset.test());
+        self.trainer(&built.network, &Subset::all(dataset.test()), dataset).evaluate_pruned(&built.layers)
+    }
+
+    fn trainer<'t>(
+        &'t self,
+        network: &'t Architecture,
+        images: &'t Subset<'t>,
+        dataset: &Dataset,
+    ) -> Trainer<'t> {
         let engine = self.engine.on_pool(&self.pool);
-        evaluate_pruned(engine, &built.network, &built.layers, images, self.config.normalize)
+        Trainer { engine, network, images, normalisation: dataset.normalisation(self.config.normalize) }
     }
 
     /// Weights of a piece of work: those that share candidates.

@@ -20,13 +20,13 @@ use super::case::{Case, Contestant, Kernel, Machinery, Scale, fma_peak};
 use super::check::ensure;
 use super::conv2d;
 use super::measurement::{Role, Task, Unit};
-use crate::data::{Dataset, Normalisation, Subset};
+use crate::data::{Dataset, NormalisationRule, Subset};
 use crate::error::Error;
 use crate::network::{Architecture, Initialisation, LayerShape, Stage};
 use crate::random::{Purpose, Stream};
 use crate::run::{Experiment, RunConfig};
 use crate::training::{
-    EdgePopupSettings, NoProgress, PretrainSettings, PrunedLayer, Schedule, Scope, edge_popup, pretrain,
+    EdgePopupSettings, NoProgress, PretrainSettings, PrunedLayer, Schedule, Scope, Trainer,
 };
 
 const BATCH: usize = 128;
@@ -111,8 +111,11 @@ impl Setup {
         }
     }
 
-    fn train(&self) -> Subset<'_> {
-        Subset::new(self.mnist.train(), 0, self.images.min(self.mnist.train().len()))
+    /// Calls `train` with a trainer on the images.
+    fn with_trainer<T>(&self, engine: Engine, train: impl FnOnce(Trainer<'_>) -> T) -> T {
+        let images = Subset::first(self.mnist.train(), self.images);
+        let normalisation = self.mnist.normalisation(NormalisationRule::MeanStd);
+        train(Trainer { engine, network: &self.network, images: &images, normalisation })
     }
 
     /// An epoch, and how long it took once the buffers were made.
@@ -127,8 +130,8 @@ impl Setup {
             weight_decay: 1e-4,
             seed: 1,
         };
-        let (network, weights, mode) = (&self.network, &self.weights, Normalisation::MeanStd);
-        let pruned = edge_popup(engine, network, weights, &settings, self.train(), mode, &NoProgress)?;
+        let pruned =
+            self.with_trainer(engine, |trainer| trainer.edge_popup(&self.weights, &settings, &NoProgress))?;
         Ok((pruned.layers, Duration::from_secs_f64(pruned.timing.seconds)))
     }
 
@@ -143,8 +146,8 @@ impl Setup {
             momentum: 0.0,
             seed: 1,
         };
-        let (network, weights, mode) = (&self.network, self.weights.clone(), Normalisation::MeanStd);
-        let trained = pretrain(engine, network, weights, &settings, self.train(), mode, &NoProgress)?;
+        let trained = self
+            .with_trainer(engine, |trainer| trainer.pretrain(self.weights.clone(), &settings, &NoProgress))?;
         Ok((trained.weights, Duration::from_secs_f64(trained.timing.seconds)))
     }
 
@@ -356,7 +359,7 @@ fn cell(machinery: &Machinery, task: &Task, images: usize) -> Result<Vec<Contest
     let config = RunConfig {
         network: Architecture::new(task.shape.clone())
             .map_err(|problem| Error::config("network", problem))?,
-        normalize: Normalisation::Unit,
+        normalize: NormalisationRule::Unit,
         batch: 64,
         prune_epochs: 1,
         train_images: (images < 1000).then_some(images),

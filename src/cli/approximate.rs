@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use slth::Error;
 use slth::approximate::{ApproximateConfig, Approximator, Draw, Target};
 use slth::approximate::{ApproximationResult, ApproximationRow, ConstructionRow, SmallestRow};
-use slth::data::{Dataset, Normalisation};
+use slth::data::{Dataset, NormalisationRule};
 use slth::output::OutputDirectory;
 use slth::plot::png;
 use slth::progress::Progress;
@@ -34,9 +34,9 @@ pub(super) struct ApproximateArguments {
     #[arg(long, value_name = "DIR", help_heading = "Target")]
     data: Option<PathBuf>,
 
-    /// How a pixel x becomes an input: mean-std is (x/255 - 0.1307)/0.3081, unit is x/255
-    #[arg(long, value_name = "KIND", help_heading = "Target", default_value_t = ApproximateConfig::default().normalize)]
-    normalize: Normalisation,
+    /// How a pixel x becomes an input: mean-std, unit or MEAN,STD, as for `slth run`
+    #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Target", default_value_t = ApproximateConfig::default().normalize)]
+    normalize: NormalisationRule,
 
     /// The tolerance: a weight further from its subset has failed
     #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = ApproximateConfig::default().eta)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slth::Error;
-use slth::data::{Dataset, Normalisation};
+use slth::data::{Dataset, NormalisationRule};
 use slth::network::{Architecture, Initialisation};
 use slth::run::RunConfig;
 use slth::training::{PruneMethod, Schedule, Scope};
@@ -19,17 +19,18 @@ pub(super) struct SettingArguments {
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     data: Option<PathBuf>,
 
-    /// Train on the first N training images only [default: all that are not held out]
+    /// Train on N training images only, drawn at random by the seed, stratified by class [default: all that are not held out]
     #[arg(long, value_name = "N", help_heading = "Data", allow_negative_numbers = true)]
     train_images: Option<usize>,
 
-    /// Hold out the last N training images for validation
+    /// Hold out N training images for validation, drawn at random by the seed, stratified by class
     #[arg(long, value_name = "N", help_heading = "Data", allow_negative_numbers = true, default_value_t = RunConfig::default().validation)]
     validation: usize,
 
-    /// How a pixel x becomes an input: mean-std is (x/255 - 0.1307)/0.3081, unit is x/255
-    #[arg(long, value_name = "KIND", help_heading = "Data", default_value_t)]
-    normalize: Normalisation,
+    /// How a pixel x becomes an input: mean-std gives the training images mean 0 and standard deviation 1, unit is x/255,
+    /// and numbers as in 0.1307,0.3081 are (x/255 - MEAN)/STD
+    #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Data", default_value_t)]
+    normalize: NormalisationRule,
 
     /// The network, without biases: widths, input first, lenet5, or convolutions and pooling between an image and widths:
     /// lenet5 is 28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10 (filters @ kernel, s stride, p padding)
@@ -42,8 +43,7 @@ pub(super) struct SettingArguments {
     )]
     network: Architecture,
 
-    /// Distribution of the initial weights: kaiming-normal (deviation sqrt(2/fan-in)), kaiming-uniform (within
-    /// 1/sqrt(fan-in)), signed-constant (+-sqrt(2/fan-in)) or uniform (within 1)
+    /// Distribution of the initial weights
     #[arg(long, value_name = "KIND", help_heading = "Network", default_value_t)]
     init: Initialisation,
 
@@ -51,7 +51,9 @@ pub(super) struct SettingArguments {
     #[arg(long, value_name = "F", help_heading = "Network", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = RunConfig::default().init_scale)]
     init_scale: f64,
 
-    /// Multiply the initial weights by 1/sqrt(keep), where keep = 1 - sparsity
+    /// Multiply the initial weights by 1/sqrt(keep), where keep = 1 - sparsity, so that a neuron's input has the same variance
+    /// under a random mask. `scale_fan` of edge-popup's published code multiplies by 1/sqrt(1 - keep) instead: the same at
+    /// sparsity 0.5 only
     #[arg(long, help_heading = "Network")]
     scale_by_keep: bool,
 
@@ -63,7 +65,7 @@ pub(super) struct SettingArguments {
     #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = RunConfig::default().pretrain_lr)]
     pretrain_lr: f32,
 
-    /// How that changes from epoch to epoch: constant, or falling on a cosine
+    /// Learning-rate schedule of pretraining
     #[arg(long, value_name = "KIND", help_heading = "Pretraining", default_value_t)]
     pretrain_schedule: Schedule,
 
@@ -71,12 +73,11 @@ pub(super) struct SettingArguments {
     #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = RunConfig::default().pretrain_momentum)]
     pretrain_momentum: f32,
 
-    /// How the weights to remove are found: edge-popup trains a score per weight; magnitude removes the smallest weights,
-    /// random any; magnitude-then-finetune trains the kept weights further, as pretraining would, without a bound
+    /// How the weights to remove are found
     #[arg(long, value_name = "NAME", help_heading = "Pruning", default_value_t)]
     method: PruneMethod,
 
-    /// What the sparsity is a fraction of: per-layer or global, all layers ranked together
+    /// What the sparsity is a fraction of
     #[arg(long, value_name = "NAME", help_heading = "Pruning", default_value_t)]
     scope: Scope,
 

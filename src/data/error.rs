@@ -20,7 +20,7 @@ pub enum DatasetError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The compressed data is damaged, or is none.
+    /// The file is damaged, or not gzipped.
     #[error("{file}: not valid gzip data: {reason}")]
     Gzip {
         /// The file.
@@ -33,7 +33,7 @@ pub enum DatasetError {
     Magic {
         /// The file.
         file: String,
-        /// What should have been in it.
+        /// The kind of content expected.
         what: &'static str,
         /// Its magic number.
         expected: u32,
@@ -52,7 +52,7 @@ pub enum DatasetError {
         /// Bytes there.
         found: u64,
     },
-    /// The file goes on after what its header promises.
+    /// The file has more bytes than its header promises.
     #[error("{file}: too long: data after the {expected} bytes its header promises")]
     TooLong {
         /// The file.
@@ -72,7 +72,7 @@ pub enum DatasetError {
         /// Columns promised.
         columns: u32,
     },
-    /// A gzipped file promises more than is unzipped.
+    /// The header of a gzipped file promises more bytes than are unzipped.
     #[error(
         "{file}: its header promises {expected} bytes of {what}; at most {} are unzipped: unzip the file first",
         super::idx::MAX_UNZIPPED
@@ -85,7 +85,7 @@ pub enum DatasetError {
         /// Bytes promised.
         expected: u64,
     },
-    /// There is nothing in it.
+    /// The file has no images, or images without pixels.
     #[error("{file}: no pixels: {count} images of {rows} × {columns}")]
     Empty {
         /// The file.
@@ -97,7 +97,7 @@ pub enum DatasetError {
         /// Columns of each.
         columns: usize,
     },
-    /// Images and labels are not of the same number.
+    /// The numbers of images and labels differ.
     #[error("{labels_file}: {labels} labels for the {images} images of {images_file}")]
     CountsDiffer {
         /// The images' file.

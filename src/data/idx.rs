@@ -1,8 +1,8 @@
 //! The IDX format of MNIST, plain or gzipped.
 //!
 //! Big-endian: a magic number (0x803 images, 0x801 labels: unsigned bytes in 3 or 1 dimensions), one u32 per dimension,
-//! then the bytes. A header is only a promise: memory is taken as bytes arrive, never for what is promised, and no more
-//! is decompressed than is promised, nor than [`MAX_UNZIPPED`].
+//! then the bytes. The header is not trusted: memory grows as bytes arrive, and decompression stops at the size that the
+//! header gives, or at [`MAX_UNZIPPED`].
 
 use std::io::{self, ErrorKind, Read};
 
@@ -13,8 +13,8 @@ use super::DatasetError;
 const IMAGES_MAGIC: u32 = 0x0803;
 const LABELS_MAGIC: u32 = 0x0801;
 
-/// The most bytes of pixels or labels that are unzipped, 2 GiB: what a gzipped file takes in memory may be a thousand times
-/// its own size. A plain file takes no more than that.
+/// The most bytes of pixels or labels that are unzipped, 2 GiB: a gzipped file may become a thousand times its size. A plain
+/// file takes no more memory than its size.
 pub const MAX_UNZIPPED: u64 = 1 << 31;
 
 /// The content of an IDX file of images.
@@ -30,7 +30,7 @@ pub struct IdxImages {
     pub pixels: Vec<u8>,
 }
 
-/// Reads one IDX file; `file` is what its errors call it.
+/// Reads one IDX file; its errors name it `file`.
 ///
 /// ```
 /// use slth::data::idx::IdxReader;
@@ -58,17 +58,17 @@ impl<R: Read> Read for Input<R> {
 }
 
 impl<R: Read> IdxReader<R> {
-    /// Of uncompressed bytes.
+    /// A reader of uncompressed bytes.
     pub fn plain(file: String, reader: R) -> Self {
         Self { file, input: Input::Plain(reader) }
     }
 
-    /// Of gzipped bytes.
+    /// A reader of gzipped bytes.
     pub fn gzip(file: String, reader: R) -> Self {
         Self { file, input: Input::Gzip(Box::new(MultiGzDecoder::new(reader))) }
     }
 
-    /// What errors call the file.
+    /// The name of the file in errors.
     pub fn file(&self) -> &str {
         &self.file
     }
@@ -76,7 +76,7 @@ impl<R: Read> IdxReader<R> {
     /// Reads the file as images.
     ///
     /// # Errors
-    /// When it is none, or is cut off, too long or damaged.
+    /// When the file is no IDX file of images, or is truncated, too long or damaged.
     pub fn images(mut self) -> Result<IdxImages, DatasetError> {
         let [count, rows, columns] = self.header::<3>("images", IMAGES_MAGIC)?;
         let bytes = [count, rows, columns].iter().try_fold(1_u64, |n, &d| n.checked_mul(u64::from(d)));
@@ -90,7 +90,7 @@ impl<R: Read> IdxReader<R> {
     /// Reads the file as labels.
     ///
     /// # Errors
-    /// When it is none, or is cut off, too long or damaged.
+    /// When the file is no IDX file of labels, or is truncated, too long or damaged.
     pub fn labels(mut self) -> Result<Vec<u8>, DatasetError> {
         let [count] = self.header::<1>("labels", LABELS_MAGIC)?;
         self.body("labels", u64::from(count))

@@ -5,111 +5,32 @@
 //! many others come in the same form. MNIST itself is built in: [`Dataset::mnist`].
 
 mod error;
+mod examples;
 pub mod idx;
 mod mnist;
-mod normalise;
+mod normalisation;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 pub use error::DatasetError;
-pub use normalise::Normalisation;
-pub(crate) use normalise::Normaliser;
+pub use examples::{Examples, Subset};
+pub(crate) use normalisation::Normaliser;
+pub use normalisation::{Normalisation, NormalisationRule};
 
 use idx::{IdxImages, IdxReader};
 
-/// Grey images with their labels, in the order of their file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Examples {
-    pixels: Vec<u8>,
-    labels: Vec<u8>,
-    features: usize,
-}
-
-impl Examples {
-    /// Number of images.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there are no images; those of a [`Dataset`] are never empty.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// Pixels per image.
-    pub fn features(&self) -> usize {
-        self.features
-    }
-
-    /// All pixels, `[images, features]`, row-major: image after image, row after row.
-    pub fn pixels(&self) -> &[u8] {
-        &self.pixels
-    }
-
-    /// The label of each image.
-    pub fn labels(&self) -> &[u8] {
-        &self.labels
-    }
-}
-
-/// Consecutive examples: the training, validation or test images of a run.
-#[derive(Clone, Copy, Debug)]
-pub struct Subset<'a> {
-    examples: &'a Examples,
-    first: usize,
-    len: usize,
-}
-
-impl<'a> Subset<'a> {
-    /// `len` examples from `first` on.
-    ///
-    /// # Panics
-    /// When there are not that many.
-    pub fn new(examples: &'a Examples, first: usize, len: usize) -> Self {
-        assert!(
-            first.checked_add(len).is_some_and(|end| end <= examples.len()),
-            "{len} examples from {first} on, of {}",
-            examples.len()
-        );
-        Self { examples, first, len }
-    }
-
-    /// All of them.
-    pub fn all(examples: &'a Examples) -> Self {
-        Self::new(examples, 0, examples.len())
-    }
-
-    /// The examples this is a part of.
-    pub fn examples(self) -> &'a Examples {
-        self.examples
-    }
-
-    /// Number of examples in it.
-    pub fn len(self) -> usize {
-        self.len
-    }
-
-    /// Whether there are none in it.
-    pub fn is_empty(self) -> bool {
-        self.len == 0
-    }
-
-    /// Where they are in [`examples`](Self::examples), ascending. A file holds at most `u32::MAX` examples.
-    pub(crate) fn indices(self) -> impl Iterator<Item = u32> {
-        self.first as u32..(self.first + self.len) as u32
-    }
-}
-
 /// A training and a test set of equal image size.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     train: Examples,
     test: Examples,
     rows: usize,
     columns: usize,
     classes: usize,
+    /// Of all training pixels.
+    standardisation: Normalisation,
     source: String,
     labels_file: String,
 }
@@ -118,7 +39,7 @@ impl Dataset {
     /// MNIST, built in: 60,000 training and 10,000 test images of 28 × 28, 10 classes.
     ///
     /// # Errors
-    /// None that could be provoked: the files are part of the program.
+    /// None: the files are part of the program.
     ///
     /// ```
     /// let mnist = slth::data::Dataset::mnist()?;
@@ -144,7 +65,7 @@ impl Dataset {
         Self::read(directory.display().to_string(), train_images?, train_labels?, test_images?, test_labels?)
     }
 
-    /// Reads the four files wherever they are; `source` is what messages call the whole.
+    /// Reads the four files from any source; messages name the data set `source`.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -168,10 +89,12 @@ impl Dataset {
             let label = test.labels[index];
             return Err(DatasetError::Label { file: test_labels_file, index, label, classes });
         }
-        Ok(Self { train, test, rows: size.0, columns: size.1, classes, source, labels_file })
+        let standardisation = Normalisation::standardising(train.pixels());
+        let (rows, columns) = size;
+        Ok(Self { train, test, rows, columns, classes, standardisation, source, labels_file })
     }
 
-    /// The training images, those that will be held out for validation among them.
+    /// All training images, including those a run will hold out for validation.
     pub fn train(&self) -> &Examples {
         &self.train
     }
@@ -199,6 +122,24 @@ impl Dataset {
     /// Number of classes: one more than the largest training label.
     pub fn classes(&self) -> usize {
         self.classes
+    }
+
+    /// The normalisation that `rule` finds for networks trained on this data set.
+    ///
+    /// ```
+    /// use slth::data::{Dataset, Normalisation, NormalisationRule};
+    /// let mnist = Dataset::mnist()?;
+    /// let found = mnist.normalisation(NormalisationRule::MeanStd);
+    /// assert_eq!(found, "0.13066047,0.30810779".parse().unwrap());
+    /// assert_eq!(mnist.normalisation(NormalisationRule::Unit), Normalisation::UNIT);
+    /// # Ok::<(), slth::data::DatasetError>(())
+    /// ```
+    pub fn normalisation(&self, rule: NormalisationRule) -> Normalisation {
+        match rule {
+            NormalisationRule::MeanStd => self.standardisation,
+            NormalisationRule::Unit => Normalisation::UNIT,
+            NormalisationRule::Given(normalisation) => normalisation,
+        }
     }
 
     /// The largest training label, in words: which image has it first, in which file.

@@ -1,11 +1,11 @@
 //! Softmax cross-entropy.
 
-/// Sums over the images of a batch, or of many.
+/// Sums over the images of one or more batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct LossSum {
     /// Sum of the images' cross-entropies, in f64, ascending.
     pub(crate) loss: f64,
-    /// How many images the network got right.
+    /// How many images were classified correctly.
     pub(crate) correct: usize,
 }
 

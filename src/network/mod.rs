@@ -6,9 +6,11 @@ mod initialisation;
 pub(crate) mod loss;
 mod pooling;
 pub(crate) mod propagation;
+mod stage;
 
-pub use architecture::{Architecture, LayerShape, Pool, Stage};
+pub use architecture::Architecture;
 pub use initialisation::Initialisation;
+pub use stage::{LayerShape, Pool, Stage};
 
 /// Finds the value whose name is `name` in `all`.
 pub(crate) fn by_name<T: Copy>(all: &[T], name_of: fn(T) -> &'static str, name: &str) -> Result<T, String> {

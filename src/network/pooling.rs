@@ -2,7 +2,7 @@
 
 use slth_kernels::Engine;
 
-use super::architecture::Pool;
+use super::stage::Pool;
 
 impl Pool {
     /// The largest of each window: x `[channels, height, width, batch]` → y `[channels, out height, out width, batch]`. The

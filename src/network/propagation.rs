@@ -6,8 +6,9 @@ use slth_kernels::{
     Engine, ImagesMut, ImagesRef, KernelError, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions,
 };
 
-use super::architecture::{Architecture, Stage};
+use super::architecture::Architecture;
 use super::loss::{LossSum, cross_entropy};
+use super::stage::Stage;
 use crate::data::{Examples, Normaliser};
 
 /// What a layer multiplies by.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
 
 use super::infinity::number_or_inf;
-use crate::data::{Dataset, Normalisation, Subset};
+use crate::data::{Dataset, NormalisationRule, Subset};
 use crate::error::Error;
 use crate::network::{Architecture, Initialisation};
 use crate::training::{EdgePopupSettings, PretrainSettings, PruneMethod, Schedule, Scope};
@@ -22,8 +22,8 @@ pub struct RunConfig {
     pub init_scale: f64,
     /// Multiplies the initial weights by 1/√(1 − sparsity); default no.
     pub scale_by_keep: bool,
-    /// How pixels become inputs; default mean-std.
-    pub normalize: Normalisation,
+    /// How pixels become inputs; default mean-std. A ticket has the constants that were found.
+    pub normalize: NormalisationRule,
     /// ε, the largest change pretraining may make to a weight, in [0, ∞]; default 0.02.
     #[serde(with = "number_or_inf")]
     pub epsilon: f32,
@@ -52,9 +52,10 @@ pub struct RunConfig {
     pub momentum: f32,
     /// Weight decay of edge-popup; default 1e-4.
     pub weight_decay: f32,
-    /// How many of the last training images are held out for validation; default 5000.
+    /// How many of the training images are held out for validation, drawn at random by `seed` and stratified by class;
+    /// default 5000.
     pub validation: usize,
-    /// Trains on the first so many training images only; default all that are not held out.
+    /// Trains on so many of the others only, drawn likewise; default all of them.
     pub train_images: Option<usize>,
     /// Keys all random numbers; default 1.
     pub seed: u64,
@@ -73,7 +74,7 @@ impl Default for RunConfig {
             init: Initialisation::default(),
             init_scale: 1.0,
             scale_by_keep: false,
-            normalize: Normalisation::default(),
+            normalize: NormalisationRule::default(),
             epsilon: 0.02,
             sparsity: 0.5,
             method: PruneMethod::default(),
@@ -97,7 +98,7 @@ impl Default for RunConfig {
 }
 
 /// The images of a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Split<'a> {
     pub(crate) train: Subset<'a>,
     pub(crate) validation: Subset<'a>,
@@ -107,9 +108,6 @@ pub(crate) struct Split<'a> {
 impl RunConfig {
     /// The most threads that make sense on any machine; more is taken for a slip.
     pub const MAX_THREADS: usize = 1024;
-
-    /// The most activations a batch may have in all layers: 2³⁰, 4 GiB.
-    pub const MAX_ACTIVATIONS: usize = 1 << 30;
 
     /// Checks everything that can be checked without the data.
     ///
@@ -159,11 +157,17 @@ impl RunConfig {
     /// # Errors
     /// [`Error::Config`] for the first field that makes no sense, by itself or for `dataset`.
     pub fn check(&self, dataset: &Dataset) -> Result<(), Error> {
-        self.split(dataset).map(drop)
+        self.sizes(dataset).map(drop)
     }
 
     /// Checks the configuration against the data and splits it.
     pub(crate) fn split<'a>(&self, dataset: &'a Dataset) -> Result<Split<'a>, Error> {
+        let [validation, train] = Subset::stratified(dataset.train(), self.sizes(dataset)?, self.seed);
+        Ok(Split { train, validation, test: Subset::all(dataset.test()) })
+    }
+
+    /// How many images are held out and how many trained on, after all checks.
+    fn sizes(&self, dataset: &Dataset) -> Result<[usize; 2], Error> {
         self.validate()?;
         let available = dataset.train().len();
         let Some(others @ 1..) = available.checked_sub(self.validation) else {
@@ -179,15 +183,13 @@ impl RunConfig {
             return Err(Error::config("train_images", problem));
         }
         check_network(&self.network, dataset)?;
-        if self.batch.min(available).saturating_mul(self.network.activations()) > Self::MAX_ACTIVATIONS {
+        if self.batch.min(available).saturating_mul(self.network.activations())
+            > Architecture::MAX_ACTIVATIONS
+        {
             let problem = format!("{} images of {} need too much memory", self.batch, self.network);
             return Err(Error::config("batch", problem));
         }
-        Ok(Split {
-            train: Subset::new(dataset.train(), 0, train),
-            validation: Subset::new(dataset.train(), others, self.validation),
-            test: Subset::all(dataset.test()),
-        })
+        Ok([self.validation, train])
     }
 
     /// The options that `method` ignores, by their names.

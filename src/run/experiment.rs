@@ -4,11 +4,10 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use slth_kernels::{Backend, Engine};
 
 use super::config::{RunConfig, Split, check_threads};
-use crate::data::{Dataset, Subset};
+use crate::data::{Dataset, Normalisation, Subset};
 use crate::error::Error;
 use crate::training::{
-    Evaluation, Pretrained, Progress, PruneMethod, PrunedLayer, Timing, edge_popup, evaluate_dense,
-    evaluate_pruned, finetune, one_shot, pretrain,
+    Evaluation, Pretrained, Progress, PruneMethod, PrunedLayer, Timing, Trainer, one_shot,
 };
 
 /// The network after pretraining, all weights in place.
@@ -44,6 +43,8 @@ pub struct Outcome {
     pub backend: Backend,
     /// The threads it ran on.
     pub threads: usize,
+    /// How pixels became inputs.
+    pub normalisation: Normalisation,
     /// The pretrained network.
     pub pretrain: DenseOutcome,
     /// The pruned network.
@@ -75,6 +76,7 @@ pub fn run(config: &RunConfig, dataset: &Dataset, progress: &dyn Progress) -> Re
         config: config.clone(),
         backend: engine.backend(),
         threads: engine.threads(),
+        normalisation: experiment.normalisation,
         pretrain: dense,
         prune: pruned,
         layers,
@@ -126,10 +128,11 @@ fn serial(backend: Option<Backend>, threads: Option<usize>) -> Result<Engine<'st
 /// }
 /// # Ok::<(), slth::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Experiment<'a> {
     config: &'a RunConfig,
     split: Split<'a>,
+    normalisation: Normalisation,
     engine: Engine<'a>,
 }
 
@@ -139,7 +142,17 @@ impl<'a> Experiment<'a> {
     /// # Errors
     /// [`Error::Config`] when they do not fit.
     pub fn new(config: &'a RunConfig, dataset: &'a Dataset, engine: Engine<'a>) -> Result<Self, Error> {
-        Ok(Self { config, split: config.split(dataset)?, engine })
+        let normalisation = dataset.normalisation(config.normalize);
+        Ok(Self { config, split: config.split(dataset)?, normalisation, engine })
+    }
+
+    fn trainer(&self) -> Trainer<'_> {
+        Trainer {
+            engine: self.engine,
+            network: &self.config.network,
+            images: &self.split.train,
+            normalisation: self.normalisation,
+        }
     }
 
     /// Draws the weights and pretrains them. With `scale_by_keep` their scale is that of the configuration's sparsity.
@@ -147,24 +160,16 @@ impl<'a> Experiment<'a> {
     /// # Errors
     /// When training diverges.
     pub fn pretrain(&self, progress: &dyn Progress) -> Result<(Pretrained, DenseOutcome), Error> {
-        let Self { config, split, engine } = *self;
+        let Self { config, split, .. } = self;
+        let trainer = self.trainer();
         let initial = config.init.network(&config.network, config.initial_scale(), config.seed);
-        let pretrained = pretrain(
-            engine,
-            &config.network,
-            initial,
-            &config.pretrain_settings(),
-            split.train,
-            config.normalize,
-            progress,
-        )?;
-        let evaluate =
-            |images| evaluate_dense(engine, &config.network, &pretrained.weights, images, config.normalize);
+        let pretrained = trainer.pretrain(initial, &config.pretrain_settings(), progress)?;
+        let evaluate = |images| trainer.on(images).evaluate_dense(&pretrained.weights);
         let outcome = DenseOutcome {
             max_change: pretrained.max_change,
             timing: pretrained.timing,
-            validation: if_any(split.validation, evaluate)?,
-            test: evaluate(split.test)?,
+            validation: if_any(&split.validation, evaluate)?,
+            test: evaluate(&split.test)?,
         };
         Ok((pretrained, outcome))
     }
@@ -179,37 +184,34 @@ impl<'a> Experiment<'a> {
         sparsity: f64,
         progress: &dyn Progress,
     ) -> Result<(Vec<PrunedLayer>, PrunedOutcome), Error> {
-        let Self { config, split, engine } = *self;
+        let Self { config, split, engine, .. } = self;
+        let config = *config;
         RunConfig { sparsity, ..config.clone() }.validate()?;
-        let (network, weights, images, inputs) =
-            (&config.network, &pretrained.weights, split.train, config.normalize);
-        let one_shot = |random| one_shot(engine, network, weights, sparsity, config.scope, random);
+        let (trainer, weights) = (self.trainer(), &pretrained.weights);
+        let one_shot = |random| one_shot(*engine, &config.network, weights, sparsity, config.scope, random);
         let pruned = match config.method {
             PruneMethod::EdgePopup => {
-                let settings = config.edge_popup_settings(sparsity);
-                edge_popup(engine, network, weights, &settings, images, inputs, progress)?
+                trainer.edge_popup(weights, &config.edge_popup_settings(sparsity), progress)?
             }
             PruneMethod::Magnitude => one_shot(None)?,
             PruneMethod::Random => one_shot(Some(config.seed))?,
             PruneMethod::MagnitudeThenFinetune => {
-                let settings = config.finetune_settings();
-                finetune(engine, network, one_shot(None)?, &settings, images, inputs, progress)?
+                trainer.finetune(one_shot(None)?, &config.finetune_settings(), progress)?
             }
         };
-        let evaluate =
-            |images| evaluate_pruned(engine, &config.network, &pruned.layers, images, config.normalize);
+        let evaluate = |images| trainer.on(images).evaluate_pruned(&pruned.layers);
         let outcome = PrunedOutcome {
             timing: pruned.timing,
-            validation: if_any(split.validation, evaluate)?,
-            test: evaluate(split.test)?,
+            validation: if_any(&split.validation, evaluate)?,
+            test: evaluate(&split.test)?,
         };
         Ok((pruned.layers, outcome))
     }
 }
 
 fn if_any<'a>(
-    images: Subset<'a>,
-    evaluate: impl FnOnce(Subset<'a>) -> Result<Evaluation, Error>,
+    images: &'a Subset<'a>,
+    evaluate: impl FnOnce(&'a Subset<'a>) -> Result<Evaluation, Error>,
 ) -> Result<Option<Evaluation>, Error> {
     if images.is_empty() { Ok(None) } else { evaluate(images).map(Some) }
 }

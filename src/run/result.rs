@@ -6,6 +6,7 @@ use super::config::RunConfig;
 use super::experiment::Outcome;
 use super::hash::{BITS_REVISION, mask_hash, weights_hash};
 use super::ticket::Ticket;
+use crate::data::Normalisation;
 use crate::machine::Machine;
 use crate::training::{Evaluation, PrunedLayer};
 
@@ -17,7 +18,7 @@ impl Outcome {
     pub fn files(&self) -> [(&'static str, Vec<u8>); 2] {
         let [ticket, result] = Self::FILES;
         [
-            (ticket, Ticket::bytes(&self.config, &self.layers)),
+            (ticket, Ticket::bytes(&self.config, self.normalisation, &self.layers)),
             (result, RunResult::new(self).to_json().into_bytes()),
         ]
     }
@@ -35,6 +36,8 @@ pub struct RunResult {
     seed: u64,
     backend: String,
     threads: usize,
+    /// The constants by which pixels became inputs.
+    normalization: Normalisation,
     pretrain: PretrainResult,
     prune: PruneResult,
     layers: Vec<LayerResult>,
@@ -89,7 +92,7 @@ impl LayerResult {
 impl RunResult {
     /// Summarises `outcome`, on this machine.
     pub fn new(outcome: &Outcome) -> Self {
-        let Outcome { config, backend, threads, pretrain, prune, layers } = outcome;
+        let Outcome { config, backend, threads, normalisation, pretrain, prune, layers } = outcome;
         let accuracy = |evaluation: &Option<Evaluation>| evaluation.as_ref().map(Evaluation::accuracy);
         Self {
             network: config.network.to_string(),
@@ -99,6 +102,7 @@ impl RunResult {
             seed: config.seed,
             backend: backend.name().to_owned(),
             threads: *threads,
+            normalization: *normalisation,
             pretrain: PretrainResult {
                 epochs: pretrain.timing.epochs,
                 seconds: pretrain.timing.seconds,

@@ -3,7 +3,8 @@
 //! For each layer, I from 1: `layerI.weight` (f32), `layerI.scores` (f32) and `layerI.mask` (u8, 0 removed, 1 kept), each
 //! `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]` in a convolution. The metadata's one entry,
 //! `configuration`, is the run's configuration as JSON. It has no second entry: the format's metadata has no order, and the
-//! same run gives the same bytes.
+//! same run gives the same bytes. Its `normalize` has the constants found in the training data, which are applied to any
+//! data that the ticket is evaluated on.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -15,10 +16,10 @@ use slth_kernels::{Backend, PackedMask};
 use super::config::{RunConfig, check_network};
 use super::experiment::start;
 use super::hash::little_endian;
-use crate::data::{Dataset, Subset};
+use crate::data::{Dataset, Normalisation, NormalisationRule, Subset};
 use crate::error::Error;
 use crate::network::LayerShape;
-use crate::training::{Evaluation, PrunedLayer, evaluate_pruned};
+use crate::training::{Evaluation, PrunedLayer, Trainer};
 
 const CONFIGURATION: &str = "configuration";
 
@@ -89,7 +90,7 @@ pub enum TicketProblem {
 /// A saved pruned network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ticket {
-    /// The configuration of its run, without threads and backend.
+    /// The configuration of its run, without threads and backend, with the constants of its normalisation.
     pub config: RunConfig,
     /// Its layers, first to last.
     pub layers: Vec<PrunedLayer>,
@@ -128,11 +129,14 @@ impl Ticket {
             other => other,
         })?;
         let engine = start(backend, threads)?;
-        evaluate_pruned(engine, &config.network, layers, Subset::all(dataset.test()), config.normalize)
+        let images = Subset::all(dataset.test());
+        let normalisation = dataset.normalisation(config.normalize);
+        Trainer { engine, network: &config.network, images: &images, normalisation }.evaluate_pruned(layers)
     }
 
     /// The bytes of the file.
-    pub(crate) fn bytes(config: &RunConfig, layers: &[PrunedLayer]) -> Vec<u8> {
+    pub(crate) fn bytes(config: &RunConfig, normalisation: Normalisation, layers: &[PrunedLayer]) -> Vec<u8> {
+        let config = RunConfig { normalize: NormalisationRule::Given(normalisation), ..config.clone() };
         let bytes: Vec<[(String, Dtype, Vec<u8>); 3]> = layers
             .iter()
             .enumerate()
@@ -152,7 +156,7 @@ impl Ticket {
                 (name.as_str(), view.expect("as many bytes as the shape asks for"))
             })
         });
-        let json = serde_json::to_string(config).expect("no map with keys other than strings");
+        let json = serde_json::to_string(&config).expect("no map with keys other than strings");
         let metadata = HashMap::from([(CONFIGURATION.to_owned(), json)]);
         safetensors::serialize(tensors, Some(metadata)).expect("well-formed tensors of distinct names")
     }
@@ -237,7 +241,8 @@ mod tests {
     use super::*;
 
     fn ticket() -> Ticket {
-        let config = RunConfig { network: "3-2-2".parse().unwrap(), ..RunConfig::default() };
+        let normalize = NormalisationRule::Given(Normalisation::new(0.25, 0.5).unwrap());
+        let config = RunConfig { network: "3-2-2".parse().unwrap(), normalize, ..RunConfig::default() };
         let layer = |shape: LayerShape| PrunedLayer {
             shape,
             weights: (0..shape.weights()).map(|i| i as f32 - 1.5).collect(),
@@ -248,22 +253,26 @@ mod tests {
         Ticket { config, layers }
     }
 
+    fn bytes(ticket: &Ticket) -> Vec<u8> {
+        let NormalisationRule::Given(normalisation) = ticket.config.normalize else { unreachable!() };
+        Ticket::bytes(&ticket.config, normalisation, &ticket.layers)
+    }
+
     fn parse(change: impl FnOnce(&mut Ticket)) -> Result<Ticket, TicketProblem> {
         let mut ticket = ticket();
         change(&mut ticket);
-        Ticket::parse(&Ticket::bytes(&ticket.config, &ticket.layers))
+        Ticket::parse(&bytes(&ticket))
     }
 
     #[test]
     fn bytes_lead_back() {
         assert_eq!(parse(|_| ()).unwrap(), ticket());
-        let bytes = || Ticket::bytes(&ticket().config, &ticket().layers);
-        assert_eq!(bytes(), bytes());
+        assert_eq!(bytes(&ticket()), bytes(&ticket()));
     }
 
     #[test]
     fn every_cut_and_flip_is_an_error_or_harmless() {
-        let bytes = Ticket::bytes(&ticket().config, &ticket().layers);
+        let bytes = bytes(&ticket());
         for cut in 0..bytes.len() {
             assert!(Ticket::parse(&bytes[..cut]).is_err(), "{cut}");
         }

@@ -10,15 +10,15 @@ use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
 use slth_kernels::{Engine, KernelError, MaskReuse, PackedMask, PrepareOptions};
 use smallvec::SmallVec;
 
-use super::check_fits;
 use super::epochs::{Method, Timing, run_epochs};
-use super::one_shot::{Scope, kept_of_all};
+use super::pruning::{Pruned, PrunedLayer, Scope, check_sparsity, kept_of_all};
 use super::schedule::Schedule;
-use crate::data::{Examples, Normalisation, Normaliser, Subset};
+use super::trainer::Trainer;
+use crate::data::Examples;
 use crate::error::Error;
 use crate::network::loss::LossSum;
 use crate::network::propagation::{MaskedLayer, Propagation};
-use crate::network::{Architecture, LayerShape, Stage};
+use crate::network::{LayerShape, Stage};
 use crate::progress::{Phase, Progress};
 use crate::random::{Purpose, Stream};
 
@@ -27,7 +27,7 @@ use crate::random::{Purpose, Stream};
 pub struct EdgePopupSettings {
     /// s, the fraction of weights REMOVED, in [0, 1).
     pub sparsity: f64,
-    /// Of each layer's weights, or of all.
+    /// What the sparsity is a fraction of.
     pub scope: Scope,
     /// Times through the training images; with 0 the random initial scores decide.
     pub epochs: usize,
@@ -43,66 +43,43 @@ pub struct EdgePopupSettings {
     pub seed: u64,
 }
 
-/// A pruned layer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PrunedLayer {
-    /// Its sizes.
-    pub shape: LayerShape,
-    /// All weights `[outputs, inputs]`, the removed ones not zeroed.
-    pub weights: Vec<f32>,
-    /// The trained scores `[outputs, inputs]`.
-    pub scores: Vec<f32>,
-    /// Which weights are kept.
-    pub mask: PackedMask,
-}
-
-/// A pruned network.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pruned {
-    /// Its layers, first to last.
-    pub layers: Vec<PrunedLayer>,
-    /// How long it took.
-    pub timing: Timing,
-}
-
-/// Prunes `network` with the frozen `weights`. Where nothing is to be removed (s = 0) the scores have no effect: they
-/// keep their initial values, and no epoch is counted.
-///
-/// # Errors
-/// When the loss or a score becomes infinite or NaN, or `weights`, images or batch do not fit `network`.
-pub fn edge_popup(
-    engine: Engine,
-    network: &Architecture,
-    weights: &[Vec<f32>],
-    settings: &EdgePopupSettings,
-    images: Subset<'_>,
-    normalisation: Normalisation,
-    progress: &dyn Progress,
-) -> Result<Pruned, Error> {
-    check_fits(network, weights.iter().map(Vec::len), images, settings.batch)?;
-    let batch = settings.batch.min(images.len());
-    let normaliser = Normaliser::new(normalisation);
-    let mut method = EdgePopup::new(engine, network, weights, settings, normaliser, batch)?;
-    let nothing_to_do = settings.epochs == 0 || method.keeps_all();
-    let timing = if nothing_to_do {
-        Timing::default()
-    } else {
-        run_epochs(&mut method, images, settings.epochs, batch, settings.seed, progress)?
-    };
-    method.select().map_err(|error| not_a_number(error, settings.epochs))?;
-    let mut layers = Vec::with_capacity(method.layers.len());
-    for layer in method.layers {
-        if !layer.scores.iter().all(|score| score.is_finite()) {
-            return Err(diverged(settings.epochs));
+impl Trainer<'_> {
+    /// Prunes a network with the frozen `weights`, each layer's `[outputs, inputs]`. Where nothing is to be removed (s = 0) the
+    /// scores have no effect: they keep their initial values, and no epoch is counted.
+    ///
+    /// # Errors
+    /// When the loss or a score becomes infinite or NaN, weights or images do not fit the network, the sparsity is outside
+    /// [0, 1), or the batch is 0.
+    pub fn edge_popup(
+        &self,
+        weights: &[Vec<f32>],
+        settings: &EdgePopupSettings,
+        progress: &dyn Progress,
+    ) -> Result<Pruned, Error> {
+        let batch = self.check(weights.iter().map(Vec::len), settings.batch)?;
+        check_sparsity(settings.sparsity)?;
+        let mut method = EdgePopup::new(self, weights, settings, batch)?;
+        let nothing_to_do = settings.epochs == 0 || method.keeps_all();
+        let timing = if nothing_to_do {
+            Timing::default()
+        } else {
+            run_epochs(&mut method, self.images, settings.epochs, batch, settings.seed, progress)?
+        };
+        method.select().map_err(|error| not_a_number(error, settings.epochs))?;
+        let mut layers = Vec::with_capacity(method.layers.len());
+        for layer in method.layers {
+            if !layer.scores.iter().all(|score| score.is_finite()) {
+                return Err(diverged(settings.epochs));
+            }
+            let ScoredLayer { shape, weights, scores, mask, .. } = layer;
+            layers.push(PrunedLayer { shape, weights: weights.to_vec(), scores, mask });
         }
-        let ScoredLayer { shape, weights, scores, mask, .. } = layer;
-        layers.push(PrunedLayer { shape, weights: weights.to_vec(), scores, mask });
+        Ok(Pruned { layers, timing })
     }
-    Ok(Pruned { layers, timing })
 }
 
 fn diverged(epoch: usize) -> Error {
-    Error::Diverged { phase: Phase::Prune, epoch, what: "a score" }
+    Error::Diverged { phase: Phase::Prune.name(), epoch, what: "a score" }
 }
 
 fn not_a_number(error: KernelError, epoch: usize) -> Error {
@@ -122,7 +99,7 @@ struct ScoredLayer<'a> {
     mask: PackedMask,
     masked: MaskedLayer,
     selector: Selector,
-    /// Where the scores were cut in the last step: not far from there they are cut in the next.
+    /// The threshold of the last step, near which the next is searched.
     threshold: Option<Threshold>,
 }
 
@@ -136,10 +113,10 @@ impl ScoredLayer<'_> {
     }
 }
 
-/// The cut through the scores of all layers together.
+/// The selection among all layers' scores together.
 struct Joint {
     keep: usize,
-    /// Those of the step before, to be written over.
+    /// Masks of the step before, whose memory is used again.
     masks: Vec<PackedMask>,
     selector: Selector,
     threshold: Option<Threshold>,
@@ -149,7 +126,7 @@ impl Joint {
     fn select(&mut self, engine: Engine, layers: &mut [ScoredLayer<'_>]) -> Result<(), KernelError> {
         let largest = Selection::largest(self.keep, Order::Magnitude);
         let selection = self.threshold.map_or(largest, |threshold| largest.near(threshold));
-        // A step is to allocate nothing.
+        // Steps must not allocate.
         let scores: SmallVec<[&[f32]; 32]> = layers.iter().map(|layer| layer.scores.as_slice()).collect();
         self.threshold = Some(self.selector.select(engine, &scores, selection, &mut self.masks)?);
         drop(scores);
@@ -166,7 +143,7 @@ struct EdgePopup<'a> {
     step: ScoreStep,
     epoch: usize,
     layers: Vec<ScoredLayer<'a>>,
-    /// Where the layers are ranked together.
+    /// Only if the layers are ranked together.
     joint: Option<Joint>,
     propagation: Propagation<'a>,
     /// The weight gradient of one layer at a time.
@@ -175,20 +152,19 @@ struct EdgePopup<'a> {
 
 impl<'a> EdgePopup<'a> {
     fn new(
-        engine: Engine<'a>,
-        network: &Architecture,
+        trainer: &Trainer<'a>,
         weights: &'a [Vec<f32>],
         settings: &EdgePopupSettings,
-        normaliser: Normaliser,
         batch: usize,
     ) -> Result<Self, Error> {
+        let Trainer { engine, network, .. } = *trainer;
         let options = PrepareOptions::default().max_batch(batch).reuse(MaskReuse::Once);
         let layer = |(index, ((shape, stage), weights)): (usize, ((LayerShape, Stage), &'a Vec<f32>))| {
             let n = weights.len();
             let bound = (1.0 / libm::sqrt(shape.inputs as f64)) as f32;
             let mut stream = Stream::new(settings.seed, Purpose::Scores, index, 0);
             let mask = PackedMask::all_kept(n);
-            // Nothing before the first layer asks for its gradient.
+            // The first layer needs no input gradient.
             let options = options.input_gradient(index > 0);
             Ok(ScoredLayer {
                 shape,
@@ -221,14 +197,14 @@ impl<'a> EdgePopup<'a> {
             epoch: 0,
             layers,
             joint,
-            propagation: Propagation::new(engine, network, normaliser, batch, true),
+            propagation: Propagation::new(engine, network, trainer.normaliser(), batch, true),
             gradient: vec![0.0; network.layers().map(LayerShape::weights).max().unwrap_or(0)],
         })
     }
 }
 
 impl EdgePopup<'_> {
-    /// Whether nothing is to be removed.
+    /// Whether nothing is removed.
     fn keeps_all(&self) -> bool {
         match &self.joint {
             None => self.layers.iter().all(|layer| layer.keep == layer.weights.len()),
@@ -236,7 +212,7 @@ impl EdgePopup<'_> {
         }
     }
 
-    /// Cuts the scores of all layers.
+    /// Selects the kept weights of all layers.
     fn select(&mut self) -> Result<(), KernelError> {
         match &mut self.joint {
             None => self.layers.iter_mut().try_for_each(|layer| layer.select(self.engine)),
@@ -277,102 +253,95 @@ mod tests {
     use slth_kernels::Backend;
 
     use super::*;
-    use crate::data::Dataset;
+    use crate::data::{Dataset, NormalisationRule, Subset};
     use crate::network::Initialisation;
     use crate::network::propagation::Weights;
+    use crate::training::NoProgress;
+
+    const SETTINGS: EdgePopupSettings = EdgePopupSettings {
+        sparsity: 0.5,
+        scope: Scope::PerLayer,
+        epochs: 2,
+        batch: 33,
+        learning_rate: 0.1,
+        momentum: 0.9,
+        weight_decay: 1e-4,
+        seed: 1,
+    };
+
+    /// Calls `test` with a trainer of `network` on 200 images, and weights.
+    fn with_trainer(network: &str, test: impl FnOnce(Trainer<'_>, &[Vec<f32>])) {
+        let mnist = Dataset::mnist().unwrap();
+        let network = network.parse().unwrap();
+        let trainer = Trainer {
+            engine: Engine::new(Backend::best()),
+            network: &network,
+            images: &Subset::first(mnist.train(), 200),
+            normalisation: mnist.normalisation(NormalisationRule::MeanStd),
+        };
+        test(trainer, &Initialisation::KaimingNormal.network(&network, 1.0, 3));
+    }
 
     #[test]
     fn exactly_the_share_is_removed_at_every_step() {
-        let mnist = Dataset::mnist().unwrap();
-        let network: Architecture = "784-37-11-10".parse().unwrap();
-        let weights = Initialisation::KaimingNormal.network(&network, 1.0, 3);
-        let images: Vec<u32> = (0..200).collect();
-        for sparsity in [0.0, 0.1, 0.29, 0.5, 0.9, 0.999] {
-            let settings = EdgePopupSettings {
-                sparsity,
-                scope: Scope::PerLayer,
-                epochs: 2,
-                batch: 33,
-                learning_rate: 0.1,
-                momentum: 0.9,
-                weight_decay: 1e-4,
-                seed: 1,
-            };
-            let engine = Engine::new(Backend::best());
-            let normaliser = Normaliser::new(Normalisation::MeanStd);
-            let mut method = EdgePopup::new(engine, &network, &weights, &settings, normaliser, 33).unwrap();
-            for epoch in 0..settings.epochs {
-                method.begin_epoch(epoch);
-                for indices in images.chunks(settings.batch) {
-                    method.step(mnist.train(), indices).unwrap();
-                    for (layer, n) in method.layers.iter().zip([784 * 37, 37 * 11, 11 * 10]) {
-                        let removed = (sparsity * n as f64) as usize;
-                        let Weights::Packed(masked) = layer.masked.weights() else { unreachable!() };
-                        assert_eq!((layer.mask.removed(), masked.kept()), (removed, n - removed));
+        with_trainer("784-37-11-10", |trainer, weights| {
+            for sparsity in [0.0, 0.1, 0.29, 0.5, 0.9, 0.999] {
+                let settings = EdgePopupSettings { sparsity, ..SETTINGS };
+                let mut method = EdgePopup::new(&trainer, weights, &settings, 33).unwrap();
+                for epoch in 0..settings.epochs {
+                    method.begin_epoch(epoch);
+                    for indices in trainer.images.indices().chunks(settings.batch) {
+                        method.step(trainer.images.examples(), indices).unwrap();
+                        for (layer, n) in method.layers.iter().zip([784 * 37, 37 * 11, 11 * 10]) {
+                            let removed = (sparsity * n as f64) as usize;
+                            let Weights::Packed(masked) = layer.masked.weights() else { unreachable!() };
+                            assert_eq!((layer.mask.removed(), masked.kept()), (removed, n - removed));
+                        }
                     }
                 }
             }
-        }
+        });
     }
 
     #[test]
     fn together_the_share_is_removed_of_all() {
-        let mnist = Dataset::mnist().unwrap();
-        let network: Architecture = "784-37-11-10".parse().unwrap();
-        let weights = Initialisation::KaimingNormal.network(&network, 1.0, 3);
-        let settings = EdgePopupSettings {
-            sparsity: 0.29,
-            scope: Scope::Global,
-            epochs: 2,
-            batch: 33,
-            learning_rate: 0.1,
-            momentum: 0.9,
-            weight_decay: 1e-4,
-            seed: 1,
-        };
-        let images = Subset::new(mnist.train(), 0, 200);
-        let engine = Engine::new(Backend::best());
-        let progress = &crate::training::NoProgress;
-        let pruned =
-            edge_popup(engine, &network, &weights, &settings, images, Normalisation::MeanStd, progress)
-                .unwrap();
-        let removed = pruned.layers.iter().map(|layer| layer.mask.removed()).sum::<usize>();
-        assert_eq!(removed, (0.29 * network.weights() as f64) as usize);
-        let removed_scores = pruned.layers.iter().flat_map(|layer| {
-            layer.mask.iter().zip(&layer.scores).filter(|(kept, _)| !kept).map(|(_, score)| score.abs())
+        with_trainer("784-37-11-10", |trainer, weights| {
+            let settings = EdgePopupSettings { sparsity: 0.29, scope: Scope::Global, ..SETTINGS };
+            let pruned = trainer.edge_popup(weights, &settings, &NoProgress).unwrap();
+            let removed = pruned.layers.iter().map(|layer| layer.mask.removed()).sum::<usize>();
+            assert_eq!(removed, (0.29 * trainer.network.weights() as f64) as usize);
+            let removed_scores = pruned.layers.iter().flat_map(|layer| {
+                layer.mask.iter().zip(&layer.scores).filter(|(kept, _)| !kept).map(|(_, score)| score.abs())
+            });
+            let largest = removed_scores.fold(0.0, f32::max);
+            for layer in &pruned.layers {
+                assert!(layer.mask.iter().zip(&layer.scores).all(|(kept, s)| !kept || s.abs() >= largest));
+            }
         });
-        let largest = removed_scores.fold(0.0, f32::max);
-        for layer in &pruned.layers {
-            assert!(layer.mask.iter().zip(&layer.scores).all(|(kept, s)| !kept || s.abs() >= largest));
-        }
     }
 
     #[test]
     fn a_rate_beyond_reason_is_an_error() {
-        let mnist = Dataset::mnist().unwrap();
-        let network: Architecture = "784-10".parse().unwrap();
-        let weights = Initialisation::Uniform.network(&network, 1.0, 3);
-        let settings = EdgePopupSettings {
-            sparsity: 0.5,
-            scope: Scope::PerLayer,
-            epochs: 3,
-            batch: 10,
-            learning_rate: f32::MAX,
-            momentum: 0.9,
-            weight_decay: 1e-4,
-            seed: 1,
-        };
-        let images = Subset::new(mnist.train(), 0, 50);
-        let engine = Engine::new(Backend::best());
-        let found = edge_popup(
-            engine,
-            &network,
-            &weights,
-            &settings,
-            images,
-            Normalisation::Unit,
-            &crate::training::NoProgress,
-        );
-        assert!(matches!(found, Err(Error::Diverged { phase: Phase::Prune, .. })), "{found:?}");
+        with_trainer("784-10", |trainer, weights| {
+            let settings = EdgePopupSettings { learning_rate: f32::MAX, ..SETTINGS };
+            let found = trainer.edge_popup(weights, &settings, &NoProgress);
+            assert!(matches!(found, Err(Error::Diverged { phase: "pruning", .. })), "{found:?}");
+        });
+    }
+
+    #[test]
+    fn senseless_settings_are_errors() {
+        with_trainer("784-10", |trainer, weights| {
+            let no_images = Subset::first(trainer.images.examples(), 0);
+            for (trainer, weights, settings) in [
+                (trainer, weights, EdgePopupSettings { batch: 0, ..SETTINGS }),
+                (trainer, weights, EdgePopupSettings { sparsity: 1.0, ..SETTINGS }),
+                (trainer, &[][..], SETTINGS),
+                (trainer.on(&no_images), weights, SETTINGS),
+            ] {
+                let found = trainer.edge_popup(weights, &settings, &NoProgress);
+                assert!(matches!(found, Err(Error::Config { .. })), "{found:?}");
+            }
+        });
     }
 }

@@ -1,4 +1,4 @@
-//! The loop both trainings share: epochs of shuffled batches.
+//! The loop all trainings share: epochs of shuffled batches.
 
 use std::time::Instant;
 
@@ -31,28 +31,28 @@ pub(super) trait Method {
     fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error>;
 }
 
-/// Trains for `epochs` over `images`, in batches of `batch`, the last of an epoch shorter where they do not divide.
+/// Trains for `epochs` over `images`, in batches of `batch`; the last batch of an epoch may be smaller.
 pub(super) fn run_epochs<M: Method>(
     method: &mut M,
-    images: Subset<'_>,
+    images: &Subset<'_>,
     epochs: usize,
     batch: usize,
     seed: u64,
     progress: &dyn Progress,
 ) -> Result<Timing, Error> {
-    let mut order: Vec<u32> = images.indices().collect();
+    let mut order = images.indices().to_vec();
     progress.begin(M::PHASE.name(), epochs.saturating_mul(order.len()));
     let start = Instant::now();
     for epoch in 0..epochs {
-        // From the file's order each time: an epoch's order depends on its key alone.
-        order.iter_mut().zip(images.indices()).for_each(|(slot, index)| *slot = index);
+        // From the file's order each time, so that an epoch's order depends on its key alone.
+        order.copy_from_slice(images.indices());
         Stream::new(seed, M::ORDER, 0, epoch).shuffle(&mut order);
         method.begin_epoch(epoch);
         let (mut sum, mut seen) = (LossSum::default(), 0);
         for indices in order.chunks(batch) {
             let LossSum { loss, correct } = method.step(images.examples(), indices)?;
             if !loss.is_finite() {
-                return Err(Error::Diverged { phase: M::PHASE, epoch: epoch + 1, what: "the loss" });
+                return Err(Error::Diverged { phase: M::PHASE.name(), epoch: epoch + 1, what: "the loss" });
             }
             sum.loss += loss;
             sum.correct += correct;

@@ -3,7 +3,7 @@
 use slth_kernels::PackedMask;
 use thiserror::Error;
 
-/// Why groups of scores cannot be thinned out.
+/// Why an N:M mask cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NOfMError {
@@ -34,7 +34,7 @@ pub enum NOfMError {
 /// The mask that keeps, of each `group` consecutive scores (from index 0 on), the `keep` of largest |score|. Of equal magnitudes
 /// the lower index is removed first. 2:4 sparsity is `keep` = 2, `group` = 4.
 ///
-/// No kernel profits from such a mask; it serves comparisons of accuracy. Time grows with scores · log(group).
+/// For comparisons of accuracy: no kernel is faster with such a mask. O(scores · log(group)).
 ///
 /// ```
 /// use slth::training::n_of_m;

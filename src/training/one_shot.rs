@@ -1,106 +1,21 @@
 //! Pruning without training, to compare edge-popup with: by magnitude (S. Han et al. 2015, "Learning both Weights and
 //! Connections for Efficient Neural Networks") or at random.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
 use slth_kernels::top_k::{Order, Selection, Selector};
 use slth_kernels::{Engine, KernelError, PackedMask};
 
-use super::edge_popup::{Pruned, PrunedLayer};
 use super::epochs::Timing;
+use super::pruning::{Pruned, PrunedLayer, Scope, check_sparsity, check_weights, kept_of_all};
 use crate::error::Error;
-use crate::network::{Architecture, LayerShape, by_name};
+use crate::network::{Architecture, LayerShape};
 use crate::progress::Phase;
 use crate::random::{Purpose, Stream};
 
-/// How the weights to remove are found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PruneMethod {
-    /// By trained scores, the weights frozen: [`edge_popup`](super::edge_popup()).
-    #[default]
-    EdgePopup,
-    /// The smallest weights go: [`one_shot`].
-    Magnitude,
-    /// Any weights go: [`one_shot`].
-    Random,
-    /// The smallest weights go, the others are trained further: [`one_shot`], then [`finetune`](super::finetune()).
-    MagnitudeThenFinetune,
-}
-
-impl PruneMethod {
-    /// Every method, in the order of the help text.
-    pub const ALL: [Self; 4] = [Self::EdgePopup, Self::Magnitude, Self::Random, Self::MagnitudeThenFinetune];
-
-    /// The name on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::EdgePopup => "edge-popup",
-            Self::Magnitude => "magnitude",
-            Self::Random => "random",
-            Self::MagnitudeThenFinetune => "magnitude-then-finetune",
-        }
-    }
-}
-
-/// What the fraction of removed weights is a fraction of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scope {
-    /// Each layer loses its share.
-    #[default]
-    PerLayer,
-    /// All layers are ranked together; some may lose more than others, and even everything.
-    Global,
-}
-
-impl Scope {
-    /// Both, in the order of the help text.
-    pub const ALL: [Self; 2] = [Self::PerLayer, Self::Global];
-
-    /// The name on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PerLayer => "per-layer",
-            Self::Global => "global",
-        }
-    }
-}
-
-macro_rules! named {
-    ($kind:ty) => {
-        impl fmt::Display for $kind {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.name())
-            }
-        }
-
-        impl FromStr for $kind {
-            type Err = String;
-
-            fn from_str(name: &str) -> Result<Self, String> {
-                by_name(&Self::ALL, Self::name, name)
-            }
-        }
-    };
-}
-named!(PruneMethod);
-named!(Scope);
-
-/// How many of all weights of `network` are kept at `sparsity` when its layers are ranked together: all but int(s·n),
-/// truncated in f64.
-pub(super) fn kept_of_all(network: &Architecture, sparsity: f64) -> usize {
-    let n = network.weights();
-    n.saturating_sub((sparsity * n as f64) as usize)
-}
-
-/// Removes weights by their magnitude, or with `random` by scores drawn uniformly; of equal ones the lower index goes
+/// Removes weights by their magnitude, or with a seed in `random` by scores drawn uniformly; of equal ones the lower index goes
 /// first. The scores are |w|, or those drawn. O(n).
 ///
 /// # Errors
-/// When a weight is NaN, or `weights` do not fit `network`.
+/// When a weight is NaN, `weights` do not fit `network`, or `sparsity` is outside [0, 1).
 ///
 /// ```
 /// use slth::network::Architecture;
@@ -124,6 +39,8 @@ pub fn one_shot(
     scope: Scope,
     random: Option<u64>,
 ) -> Result<Pruned, Error> {
+    check_weights(network, weights.iter().map(Vec::len))?;
+    check_sparsity(sparsity)?;
     let start = std::time::Instant::now();
     let score = |(index, weights): (usize, &Vec<f32>)| match random {
         None => weights.iter().map(|w| w.abs()).collect(),
@@ -168,7 +85,7 @@ pub fn one_shot(
 fn not_a_number(error: KernelError) -> Error {
     match error {
         KernelError::NotANumber { .. } => {
-            Error::Diverged { phase: Phase::Pretrain, epoch: 0, what: "a weight" }
+            Error::Diverged { phase: Phase::Pretrain.name(), epoch: 0, what: "a weight" }
         }
         other => unreachable!("scores, masks and keep are of one network: {other}"),
     }
@@ -179,15 +96,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lead_back() {
-        for method in PruneMethod::ALL {
-            assert_eq!(method.name().parse(), Ok(method));
-            assert_eq!(serde_json::to_string(&method).unwrap(), format!("\"{method}\""));
+    fn misfits_are_errors() {
+        let network: Architecture = "3-2-1".parse().unwrap();
+        let engine = Engine::detect().unwrap();
+        let refused = |weights: &[usize], sparsity| {
+            let weights: Vec<_> = weights.iter().map(|&n| vec![0.5; n]).collect();
+            for scope in [Scope::PerLayer, Scope::Global] {
+                match one_shot(engine, &network, &weights, sparsity, scope, None) {
+                    Err(Error::Config { .. }) => {}
+                    other => panic!("{weights:?}, {sparsity}: {other:?}"),
+                }
+            }
+        };
+        for weights in [&[][..], &[6], &[6, 1], &[5, 2], &[6, 2, 1]] {
+            refused(weights, 0.5);
         }
-        for scope in Scope::ALL {
-            assert_eq!(scope.name().parse(), Ok(scope));
-            assert_eq!(serde_json::to_string(&scope).unwrap(), format!("\"{scope}\""));
+        for sparsity in [-0.5, 1.0, f64::NAN, f64::INFINITY] {
+            refused(&[6, 2], sparsity);
         }
+        let nan = one_shot(engine, &network, &[vec![f32::NAN; 6], vec![0.0; 2]], 0.5, Scope::Global, None);
+        assert!(matches!(nan, Err(Error::Diverged { what: "a weight", .. })), "{nan:?}");
     }
 
     #[test]

@@ -5,17 +5,16 @@
 
 use slth_kernels::conv2d::PackedConv2d;
 use slth_kernels::optimizer::ProjectedStep;
-use slth_kernels::{Engine, KernelError, PackedMask, PrepareOptions};
+use slth_kernels::{Engine, KernelError, PrepareOptions};
 
-use super::check_fits;
-use super::edge_popup::{Pruned, PrunedLayer};
 use super::epochs::{Method, Timing, run_epochs};
 use super::schedule::Schedule;
-use crate::data::{Examples, Normalisation, Normaliser, Subset};
+use super::trainer::Trainer;
+use crate::data::Examples;
 use crate::error::Error;
 use crate::network::loss::LossSum;
 use crate::network::propagation::{Propagation, Weights, prepare_filters, rows};
-use crate::network::{Architecture, LayerShape, Stage};
+use crate::network::{LayerShape, Stage};
 use crate::progress::{Phase, Progress};
 use crate::random::Purpose;
 
@@ -49,72 +48,29 @@ pub struct Pretrained {
     pub timing: Timing,
 }
 
-/// Pretrains `network` from the weights `initial`. With ε = 0 or no epochs there is nothing to do, and no epoch is
-/// counted.
-///
-/// # Errors
-/// When the loss or a weight becomes infinite or NaN, or `initial`, images or batch do not fit `network`.
-pub fn pretrain(
-    engine: Engine,
-    network: &Architecture,
-    initial: Vec<Vec<f32>>,
-    settings: &PretrainSettings,
-    images: Subset<'_>,
-    normalisation: Normalisation,
-    progress: &dyn Progress,
-) -> Result<Pretrained, Error> {
-    check_fits(network, initial.iter().map(Vec::len), images, settings.batch)?;
-    if settings.epsilon == 0.0 || settings.epochs == 0 {
-        return Ok(Pretrained { weights: initial, max_change: 0.0, timing: Timing::default() });
+impl Trainer<'_> {
+    /// Pretrains from the weights `initial`, each layer's `[outputs, inputs]`. With ε = 0 or no epochs there is nothing to do, and
+    /// no epoch is counted.
+    ///
+    /// # Errors
+    /// When the loss or a weight becomes infinite or NaN, weights or images do not fit the network, or the batch is 0.
+    pub fn pretrain(
+        &self,
+        initial: Vec<Vec<f32>>,
+        settings: &PretrainSettings,
+        progress: &dyn Progress,
+    ) -> Result<Pretrained, Error> {
+        let batch = self.check(initial.iter().map(Vec::len), settings.batch)?;
+        if settings.epsilon == 0.0 || settings.epochs == 0 {
+            return Ok(Pretrained { weights: initial, max_change: 0.0, timing: Timing::default() });
+        }
+        let mut method = ProjectedSgd::new(self, initial, settings, batch)?;
+        let timing = run_epochs(&mut method, self.images, settings.epochs, batch, settings.seed, progress)?;
+        method.check(Phase::Pretrain, settings.epochs)?;
+        let changes = method.layers.iter().flat_map(|layer| &layer.change);
+        let max_change = changes.fold(0.0, |largest: f32, change| largest.max(change.abs()));
+        Ok(Pretrained { max_change, weights: method.into_weights().collect(), timing })
     }
-    let batch = settings.batch.min(images.len());
-    let normaliser = Normaliser::new(normalisation);
-    let mut method = ProjectedSgd::new(engine, network, initial, settings, normaliser, batch)?;
-    let timing = run_epochs(&mut method, images, settings.epochs, batch, settings.seed, progress)?;
-    method.check(Phase::Pretrain, settings.epochs)?;
-    let changes = method.layers.iter().flat_map(|layer| &layer.change);
-    let max_change = changes.fold(0.0, |largest: f32, change| largest.max(change.abs()));
-    Ok(Pretrained {
-        max_change,
-        weights: method.layers.into_iter().map(|layer| layer.weights).collect(),
-        timing,
-    })
-}
-
-/// Trains the kept weights of a pruned network further by SGD, the removed ones staying away; of `settings` ε bounds their
-/// change from where they are. The removed weights are as before in the result. Where there is nothing removed, or no
-/// epoch, there is nothing to do, and no epoch is counted.
-///
-/// # Errors
-/// When the loss or a weight becomes infinite or NaN, or `pruned` does not fit `network`.
-pub fn finetune(
-    engine: Engine,
-    network: &Architecture,
-    mut pruned: Pruned,
-    settings: &PretrainSettings,
-    images: Subset<'_>,
-    normalisation: Normalisation,
-    progress: &dyn Progress,
-) -> Result<Pruned, Error> {
-    if settings.epochs == 0 || pruned.layers.iter().all(|layer| layer.mask.removed() == 0) {
-        return Ok(pruned);
-    }
-    let batch = settings.batch.min(images.len());
-    let normaliser = Normaliser::new(normalisation);
-    let kept = |layer: &PrunedLayer| {
-        let mut weights = layer.weights.clone();
-        layer.mask.apply(&mut weights).map(|()| weights)
-    };
-    let initial = pruned.layers.iter().map(kept).collect::<Result<_, _>>()?;
-    let sgd = ProjectedSgd::new(engine, network, initial, settings, normaliser, batch)?;
-    let masks = pruned.layers.iter().map(|layer| layer.mask.clone()).collect();
-    let mut method = Finetuning { sgd, masks };
-    pruned.timing = run_epochs(&mut method, images, settings.epochs, batch, settings.seed, progress)?;
-    method.sgd.check(Phase::Finetune, settings.epochs)?;
-    for (layer, trained) in pruned.layers.iter_mut().zip(method.sgd.layers) {
-        layer.mask.kept_indices().for_each(|index| layer.weights[index] = trained.weights[index]);
-    }
-    Ok(pruned)
 }
 
 struct ProjectedLayer {
@@ -151,7 +107,7 @@ impl ProjectedLayer {
     }
 }
 
-struct ProjectedSgd<'a> {
+pub(super) struct ProjectedSgd<'a> {
     engine: Engine<'a>,
     /// Of the current epoch.
     step: ProjectedStep,
@@ -163,14 +119,13 @@ struct ProjectedSgd<'a> {
 }
 
 impl<'a> ProjectedSgd<'a> {
-    fn new(
-        engine: Engine<'a>,
-        network: &Architecture,
+    pub(super) fn new(
+        trainer: &Trainer<'a>,
         initial: Vec<Vec<f32>>,
         settings: &PretrainSettings,
-        normaliser: Normaliser,
         batch: usize,
     ) -> Result<Self, KernelError> {
+        let Trainer { engine, network, .. } = *trainer;
         let options = PrepareOptions::default().max_batch(batch);
         let layer = |(index, ((stage, shape), initial)): (usize, ((Stage, LayerShape), Vec<f32>))| {
             ProjectedLayer::new(engine, stage, shape, initial, &options.input_gradient(index > 0))
@@ -185,13 +140,13 @@ impl<'a> ProjectedSgd<'a> {
                 epsilon: settings.epsilon,
             },
             layers: shapes.zip(initial).enumerate().map(layer).collect::<Result<_, _>>()?,
-            propagation: Propagation::new(engine, network, normaliser, batch, true),
+            propagation: Propagation::new(engine, network, trainer.normaliser(), batch, true),
             gradient: vec![0.0; network.layers().map(LayerShape::weights).max().unwrap_or(0)],
         })
     }
 
     /// A step; `edit` may change the gradient of each layer before it is applied.
-    fn learn(
+    pub(super) fn learn(
         &mut self,
         examples: &Examples,
         indices: &[u32],
@@ -215,14 +170,19 @@ impl<'a> ProjectedSgd<'a> {
         Ok(loss)
     }
 
-    /// An error when a weight is infinite or NaN. The velocities tell too: the projection makes ±ε of a NaN.
-    fn check(&self, phase: Phase, epoch: usize) -> Result<(), Error> {
+    /// An error when a weight is infinite or NaN. Velocities are checked too: the projection turns a NaN into ±ε.
+    pub(super) fn check(&self, phase: Phase, epoch: usize) -> Result<(), Error> {
         let mut numbers =
             self.layers.iter().flat_map(|l| l.weights.iter().chain(&l.change).chain(&l.velocity));
         if numbers.all(|x| x.is_finite()) {
             return Ok(());
         }
-        Err(Error::Diverged { phase, epoch, what: "a weight" })
+        Err(Error::Diverged { phase: phase.name(), epoch, what: "a weight" })
+    }
+
+    /// Each layer's trained weights.
+    pub(super) fn into_weights(self) -> impl Iterator<Item = Vec<f32>> {
+        self.layers.into_iter().map(|layer| layer.weights)
     }
 }
 
@@ -237,66 +197,5 @@ impl Method for ProjectedSgd<'_> {
 
     fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error> {
         self.learn(examples, indices, |_, _| Ok(()))
-    }
-}
-
-/// The same for the weights that the masks keep; the removed ones have no gradient.
-struct Finetuning<'a> {
-    sgd: ProjectedSgd<'a>,
-    masks: Vec<PackedMask>,
-}
-
-impl Method for Finetuning<'_> {
-    const PHASE: Phase = Phase::Finetune;
-    const ORDER: Purpose = Purpose::PruneOrder;
-
-    fn begin_epoch(&mut self, epoch: usize) {
-        self.sgd.begin_epoch(epoch);
-    }
-
-    fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error> {
-        let masks = &self.masks;
-        self.sgd.learn(examples, indices, |index, gradient| masks[index].apply(gradient))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::Dataset;
-    use crate::network::Initialisation;
-    use crate::training::{NoProgress, Scope, evaluate_pruned, one_shot};
-
-    #[test]
-    fn finetuning_moves_the_kept_weights_only_and_helps() {
-        let mnist = Dataset::mnist().unwrap();
-        let network: Architecture = "784-20-10".parse().unwrap();
-        let weights = Initialisation::KaimingNormal.network(&network, 1.0, 3);
-        let engine = Engine::detect().unwrap();
-        let pruned = one_shot(engine, &network, &weights, 0.8, Scope::PerLayer, None).unwrap();
-        let settings = PretrainSettings {
-            epsilon: f32::INFINITY,
-            epochs: 2,
-            batch: 32,
-            learning_rate: 0.1,
-            schedule: Schedule::Constant,
-            momentum: 0.5,
-            seed: 1,
-        };
-        let (images, inputs) = (Subset::new(mnist.train(), 0, 500), Normalisation::MeanStd);
-        let tuned =
-            finetune(engine, &network, pruned.clone(), &settings, images, inputs, &NoProgress).unwrap();
-        for (before, after) in pruned.layers.iter().zip(&tuned.layers) {
-            assert_eq!((&before.mask, &before.scores), (&after.mask, &after.scores));
-            for (index, kept) in before.mask.iter().enumerate() {
-                assert!(kept || before.weights[index] == after.weights[index]);
-            }
-            assert_ne!(before.weights, after.weights);
-        }
-        let accuracy = |pruned: &Pruned| {
-            evaluate_pruned(engine, &network, &pruned.layers, images, inputs).unwrap().accuracy()
-        };
-        assert!(accuracy(&tuned) > accuracy(&pruned) + 0.3);
-        assert_eq!(tuned.timing.epochs, 2);
     }
 }

@@ -1,35 +1,22 @@
 //! How a learning rate changes from epoch to epoch.
 
 use std::fmt;
-use std::str::FromStr;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::network::by_name;
-
 /// How the learning rate of a training changes from epoch to epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// Not at all, as the paper's pretraining has it.
+    /// The same in every epoch, as in the paper's pretraining
     #[default]
     Constant,
-    /// Falls on half a cosine, as edge-popup's does: lr · ½(1 + cos(π · epoch / epochs)), the first epoch being 0.
+    /// Half a cosine: lr * (1 + cos(pi * epoch / epochs)) / 2, the first epoch being 0
     Cosine,
 }
 
 impl Schedule {
-    /// Every kind, in the order of the help text.
-    pub const ALL: [Self; 2] = [Self::Constant, Self::Cosine];
-
-    /// The name on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Constant => "constant",
-            Self::Cosine => "cosine",
-        }
-    }
-
     /// The learning rate of epoch `epoch`, from 0, of `epochs`.
     ///
     /// ```
@@ -50,15 +37,7 @@ impl Schedule {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Schedule {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        by_name(&Self::ALL, Self::name, name)
+        self.serialize(f)
     }
 }
 
@@ -73,14 +52,5 @@ mod tests {
         assert_eq!(cosine(2, 4), 0.05);
         assert!((1..5).all(|epoch| cosine(epoch, 5) < cosine(epoch - 1, 5)));
         assert!(cosine(4, 5) > 0.0);
-    }
-
-    #[test]
-    fn names_lead_back() {
-        for kind in Schedule::ALL {
-            assert_eq!(kind.name().parse(), Ok(kind));
-            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
-        }
-        assert!("step".parse::<Schedule>().is_err());
     }
 }

@@ -46,6 +46,8 @@ fn flags() {
         (vec!["--backend", "sse9"], vec!["--backend", "sse9", "scalar"]),
         (vec!["--init", "xavier"], vec!["--init", "kaiming-normal"]),
         (vec!["--normalize", "max"], vec!["--normalize", "unit"]),
+        (vec!["--normalize", "0.5,0"], vec!["--normalize", "standard deviation"]),
+        (vec!["--normalize", "nan,1"], vec!["--normalize", "mean"]),
         (vec!["--train-images", "0"], vec!["--train-images"]),
         (vec!["--train-images", "204"], vec!["--train-images", "163"]),
         (vec!["--train-images", "164"], vec!["--train-images", "163"]),

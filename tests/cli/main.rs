@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod calibrate;
 mod candidates;
+mod data;
 mod determinism;
 mod faults;
 mod fixture;

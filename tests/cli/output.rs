@@ -5,6 +5,7 @@ use std::path::Path;
 
 use predicates::prelude::*;
 use serde_json::Value;
+use slth::data::NormalisationRule;
 use slth::run::{RunConfig, Ticket};
 
 use crate::fixture::{self, slth, small_run};
@@ -35,6 +36,7 @@ fn a_run_writes_result_and_ticket() {
         "seed",
         "backend",
         "threads",
+        "normalization",
         "pretrain",
         "prune",
         "layers",
@@ -70,7 +72,9 @@ fn a_run_writes_result_and_ticket() {
     let ticket = Ticket::read(out.join("ticket.safetensors")).unwrap();
     assert_eq!(slth::run::weights_hash(&ticket.layers), result["weights_hash"].as_str().unwrap());
     assert_eq!(slth::run::mask_hash(&ticket.layers), result["mask_hash"].as_str().unwrap());
-    let config: RunConfig = serde_json::from_value(result["configuration"].clone()).unwrap();
+    let mut config: RunConfig = serde_json::from_value(result["configuration"].clone()).unwrap();
+    assert_eq!(config.normalize, NormalisationRule::MeanStd);
+    config.normalize = serde_json::from_value(result["normalization"].clone()).unwrap();
     assert_eq!(ticket.config, config);
     let accuracy = format!("test accuracy {} (", result["prune"]["test_accuracy"]);
     for arguments in [["--backend", "scalar"], ["--threads", "2"]] {
@@ -174,6 +178,7 @@ fn every_kind_of_run_works() {
     let data = fixture::dataset();
     for arguments in [
         vec!["--init", "kaiming-uniform", "--scale-by-keep"],
+        vec!["--init", "pytorch-default", "--normalize=-0.5,2"],
         vec!["--init", "signed-constant", "--normalize", "unit"],
         vec!["--init", "uniform", "--sparsity", "0.99"],
         vec!["--init-scale", "0.5", "--scale-by-keep"],

@@ -1,0 +1,109 @@
+//! What all ways of pruning share.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use slth_kernels::PackedMask;
+
+use super::epochs::Timing;
+use crate::error::Error;
+use crate::network::{Architecture, LayerShape};
+
+/// How the weights to remove are found: by [`Trainer::edge_popup`](super::Trainer::edge_popup) or
+/// [`one_shot`](super::one_shot()), then perhaps [`Trainer::finetune`](super::Trainer::finetune).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum PruneMethod {
+    /// Trains a score per weight, the weights frozen, and removes the lowest
+    #[default]
+    EdgePopup,
+    /// Removes the smallest weights
+    Magnitude,
+    /// Removes random weights
+    Random,
+    /// Removes the smallest weights, then trains the others as pretraining does, without a bound on their change
+    MagnitudeThenFinetune,
+}
+
+impl fmt::Display for PruneMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// What the sparsity is a fraction of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Of each layer's weights
+    #[default]
+    PerLayer,
+    /// Of all weights, ranked together: a layer may lose everything
+    Global,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// A pruned layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrunedLayer {
+    /// Its sizes.
+    pub shape: LayerShape,
+    /// All weights `[outputs, inputs]`, the removed ones not zeroed.
+    pub weights: Vec<f32>,
+    /// The scores that the mask was cut from, `[outputs, inputs]`.
+    pub scores: Vec<f32>,
+    /// Which weights are kept.
+    pub mask: PackedMask,
+}
+
+/// A pruned network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pruned {
+    /// Its layers, first to last.
+    pub layers: Vec<PrunedLayer>,
+    /// How long it took.
+    pub timing: Timing,
+}
+
+/// How many of all weights of `network` are kept at `sparsity` when its layers are ranked together: all but int(s·n),
+/// truncated in f64.
+pub(super) fn kept_of_all(network: &Architecture, sparsity: f64) -> usize {
+    let n = network.weights();
+    n.saturating_sub((sparsity * n as f64) as usize)
+}
+
+/// Checks that layers of so many `weights` are those of `network`.
+pub(super) fn check_weights(
+    network: &Architecture,
+    weights: impl ExactSizeIterator<Item = usize>,
+) -> Result<(), Error> {
+    let (expected, found) = (network.layers().len(), weights.len());
+    if expected != found {
+        return Err(Error::config(
+            "network",
+            format!("{network} has {expected} layers, the weights {found}"),
+        ));
+    }
+    for ((layer, index), found) in network.layers().zip(1..).zip(weights) {
+        if layer.weights() != found {
+            let expected = layer.weights();
+            let problem = format!("layer {index} of {network} has {expected} weights, but {found} are given");
+            return Err(Error::config("network", problem));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that `sparsity` lies in [0, 1).
+pub(super) fn check_sparsity(sparsity: f64) -> Result<(), Error> {
+    if (0.0..1.0).contains(&sparsity) {
+        return Ok(());
+    }
+    Err(Error::config("sparsity", format!("must lie in [0, 1), but is {sparsity}")))
+}
