@@ -71,6 +71,12 @@ impl OutputError {
     }
 }
 
+impl From<OutputError> for crate::Error {
+    fn from(error: OutputError) -> Self {
+        if error.is_bad_input() { Self::input(error) } else { Self::failed(error) }
+    }
+}
+
 /// A directory that was found writable and free of results, or may be overwritten; locked against other processes that
 /// want to write results there.
 #[derive(Clone, Debug)]
@@ -81,13 +87,16 @@ pub struct OutputDirectory {
 }
 
 impl OutputDirectory {
+    /// The files of a run, the sign of a complete result last.
+    pub const RUN_FILES: [&str; 2] = [TICKET, RESULT];
+
     /// Makes the directory where it is missing and tries to write to it; with `force`, results in it may be replaced.
     /// Meant to be called before the work starts.
     ///
     /// # Errors
     /// When it cannot be written to, another process holds it or, without `force`, it holds a result or a ticket.
     pub fn prepare(path: impl Into<PathBuf>, force: bool) -> Result<Self, OutputError> {
-        Self::prepare_for(path, &[RESULT, TICKET], force)
+        Self::prepare_for(path, &Self::RUN_FILES, force)
     }
 
     /// The same for results of other `names`.

@@ -99,6 +99,12 @@ impl StoreError {
     }
 }
 
+impl From<StoreError> for crate::Error {
+    fn from(error: StoreError) -> Self {
+        if error.is_bad_input() { Self::input(error) } else { Self::failed(error) }
+    }
+}
+
 /// A store file open for appending, locked against other writers.
 #[derive(Debug)]
 pub struct Store {

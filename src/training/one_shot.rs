@@ -168,7 +168,7 @@ pub fn one_shot(
 fn not_a_number(error: KernelError) -> Error {
     match error {
         KernelError::NotANumber { .. } => {
-            Error::Diverged { phase: Phase::Pretrain, epoch: 0, what: "a weight" }
+            Error::Diverged { phase: Phase::Pretrain.to_string(), epoch: 0, what: "a weight" }
         }
         other => unreachable!("scores, masks and keep are of one network: {other}"),
     }

@@ -222,7 +222,7 @@ impl<'a> ProjectedSgd<'a> {
         if numbers.all(|x| x.is_finite()) {
             return Ok(());
         }
-        Err(Error::Diverged { phase, epoch, what: "a weight" })
+        Err(Error::Diverged { phase: phase.to_string(), epoch, what: "a weight" })
     }
 }
 
