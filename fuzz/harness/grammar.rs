@@ -1,7 +1,5 @@
 //! Networks as they are written, shards, and the names of everything that has some; networks that are small are trained.
 
-use slth::approximate::Draw;
-use slth::candidates::Criterion;
 use slth::data::Normalisation;
 use slth::network::{Architecture, Initialisation};
 use slth::run::{RunConfig, run as run_experiment};
@@ -15,9 +13,8 @@ pub(super) fn run(data: &[u8]) {
         assert_eq!(shard.to_string().parse::<Shard>().ok(), Some(shard));
         assert!((1..=shard.of()).contains(&shard.index()));
     }
-    let _ = (text.parse::<Normalisation>(), text.parse::<Initialisation>(), text.parse::<Criterion>());
-    let _ =
-        (text.parse::<PruneMethod>(), text.parse::<Scope>(), text.parse::<Draw>(), text.parse::<Schedule>());
+    let _ = (text.parse::<Normalisation>(), text.parse::<Initialisation>());
+    let _ = (text.parse::<PruneMethod>(), text.parse::<Scope>(), text.parse::<Schedule>());
     if let Ok(network) = text.parse::<Architecture>() {
         assert_eq!(network.to_string().parse::<Architecture>().as_ref(), Ok(&network));
         assert!(network.weights() <= Architecture::MAX_WEIGHTS);
