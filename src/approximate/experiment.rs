@@ -56,7 +56,11 @@ impl Approximator<'_> {
     ///
     /// # Errors
     /// When the target does not fit `data`, or the network would be too large.
-    pub fn construct_all(&self, data: Option<&Dataset>, watch: &dyn Watch) -> Result<ApproximateOutcome, Error> {
+    pub fn construct_all(
+        &self,
+        data: Option<&Dataset>,
+        watch: &dyn Watch,
+    ) -> Result<ApproximateOutcome, Error> {
         let mut outcome = self.outcome();
         let before = data.map(|data| self.evaluate(&self.target.weights, data)).transpose()?;
         for &epsilon in &self.config.epsilon {
@@ -81,7 +85,8 @@ impl Approximator<'_> {
 impl ApproximateOutcome {
     /// The names of all files, the sign of a complete result last. `construction`: those of the theorem's network.
     pub fn file_names(config: &ApproximateConfig, construction: bool) -> Vec<String> {
-        let networks = config.epsilon.iter().map(|&epsilon| ApproximationResult::network_file(config, epsilon));
+        let networks =
+            config.epsilon.iter().map(|&epsilon| ApproximationResult::network_file(config, epsilon));
         let figure = ApproximationResult::PLOT.map(str::to_owned);
         let drawn = config.epsilon.len() > 1 && !construction;
         let result = ApproximationResult::FILE.to_owned();

@@ -171,9 +171,11 @@ impl<'a> Approximator<'a> {
                 let failing: Vec<f32> = left.iter().map(|&i| targets[i]).collect();
                 let candidates: Vec<f32> = match self.config.draw {
                     Draw::PerRow => all[..n].to_vec(),
-                    Draw::PerWeight => {
-                        left.iter().flat_map(|&i| &self.config.draw.own(&all, MOST, i)[..n]).copied().collect()
-                    }
+                    Draw::PerWeight => left
+                        .iter()
+                        .flat_map(|&i| &self.config.draw.own(&all, MOST, i)[..n])
+                        .copied()
+                        .collect(),
                 };
                 let mut found = vec![Chosen::default(); left.len()];
                 self.search(search, &candidates, n, &failing, &mut found)?;
@@ -210,14 +212,8 @@ impl<'a> Approximator<'a> {
             let pieces = targets.par_chunks(length).zip(approximation.subsets[layer].par_chunks(length));
             let check_piece = |(piece, (targets, subsets)): (usize, (&[f32], &[Chosen]))| {
                 let candidates = self.candidates(layer, piece, targets.len(), n);
-                let checked = check(
-                    approximation.epsilon,
-                    n,
-                    &candidates,
-                    self.config.draw,
-                    targets,
-                    subsets,
-                );
+                let checked =
+                    check(approximation.epsilon, n, &candidates, self.config.draw, targets, subsets);
                 watch.advance(targets.len());
                 checked
             };

@@ -22,13 +22,14 @@ fn by_ratio(found: &RequiredCandidates) -> Chart {
     // The paper's points come last, on top.
     let (mut series, mut published) = (Vec::new(), Vec::new());
     for (colour, &eta) in found.config.eta.iter().enumerate() {
-        let points = |y: &dyn Fn(&Needed) -> Option<usize>| points(found, &|needed| needed.eta == eta, ratio, y);
+        let points =
+            |y: &dyn Fn(&Needed) -> Option<usize>| points(found, &|needed| needed.eta == eta, ratio, y);
         let colour = colour % GREY;
         published.push(Series::new("", colour, Style::Dashed, points(&Needed::paper)));
         let [low, ours, high] = [0.5, 0.9, 0.99].map(|q| points(&|needed| needed.quantile(q)));
-        let band = low.iter().filter_map(|&[x, low]| {
-            high.iter().find(|high| high[0] == x).map(|&[_, high]| [x, low, high])
-        });
+        let band = low
+            .iter()
+            .filter_map(|&[x, low]| high.iter().find(|high| high[0] == x).map(|&[_, high]| [x, low, high]));
         let name = format!("η = {}", number(eta));
         series.push(Series::new(name, colour, Style::Solid, ours).with_band(band.collect()));
     }

@@ -115,8 +115,12 @@ impl CandidatesResult {
     /// When the picture cannot be made.
     pub fn files(&self, found: &RequiredCandidates) -> Result<Vec<(&'static str, Vec<u8>)>, PlotError> {
         let figure = figure(found);
-        let contents =
-            [self.to_csv().into_bytes(), figure.svg()?.into_bytes(), figure.png(2.0)?, self.to_json().into_bytes()];
+        let contents = [
+            self.to_csv().into_bytes(),
+            figure.svg()?.into_bytes(),
+            figure.png(2.0)?,
+            self.to_json().into_bytes(),
+        ];
         Ok(Self::FILES.into_iter().zip(contents).collect())
     }
 }

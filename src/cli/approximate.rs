@@ -104,8 +104,7 @@ pub(super) fn approximate(arguments: ApproximateArguments) -> Result<String, Err
     let prepare = || output.prepare(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let (outcome, out, text) = if construction.is_some() {
         let data = data.given().transpose()?;
-        let target = given
-            .unwrap_or_else(|| Target::draw("16-8-4".parse().expect("a network"), config.seed));
+        let target = given.unwrap_or_else(|| Target::draw("16-8-4".parse().expect("a network"), config.seed));
         let approximator = Approximator::new(&config, &target)?;
         data.as_ref().map_or(Ok(()), |data| approximator.fits(data))?;
         let out = prepare()?;

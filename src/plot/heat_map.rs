@@ -95,8 +95,9 @@ impl HeatMap {
         for cell in &self.cells {
             let [fill, ink] = ramp(cell.value).map(|[r, g, b]| RGBColor(r, g, b));
             let (x, y) = corner(cell.column, cell.row);
-            let rectangle =
-                |inset: [i32; 2]| [(x + inset[0], y + inset[1]), (x + CELL[0] - inset[0], y + CELL[1] - inset[1])];
+            let rectangle = |inset: [i32; 2]| {
+                [(x + inset[0], y + inset[1]), (x + CELL[0] - inset[0], y + CELL[1] - inset[1])]
+            };
             area.draw(&Rectangle::new(rectangle([0, 0]), fill.filled()))?;
             area.draw(&Rectangle::new(rectangle([0, 0]), WHITE.stroke_width(1)))?;
             let number = format!("{:.2}", cell.value);
@@ -131,7 +132,8 @@ mod tests {
 
     #[test]
     fn cells_are_drawn() {
-        let cell = |column, value| HeatCell { column, row: 0, value, dimmed: true, boxed: true, dotted: true };
+        let cell =
+            |column, value| HeatCell { column, row: 0, value, dimmed: true, boxed: true, dotted: true };
         let map = HeatMap {
             x_label: "a < b".to_owned(),
             y_label: "s".to_owned(),

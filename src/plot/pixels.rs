@@ -4,7 +4,8 @@ use std::convert::Infallible;
 
 use plotters_backend::text_anchor::{HPos, VPos};
 use plotters_backend::{
-    BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind, FontTransform,
+    BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind,
+    FontTransform,
 };
 use tiny_skia::{
     Color, FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Rect, Stroke, Transform,
@@ -120,7 +121,11 @@ impl DrawingBackend for Pixels<'_> {
         let corner = |(x, y): BackendCoord| (x as f32, y as f32);
         let ((left, top), (right, bottom)) = (corner(from), corner(to));
         let path = Rect::from_ltrb(left, top, right, bottom).map(PathBuilder::from_rect);
-        if fill { self.fill(path, style.color(), self.transform()) } else { self.stroke(path, style) }
+        if fill {
+            self.fill(path, style.color(), self.transform())
+        } else {
+            self.stroke(path, style)
+        }
         Ok(())
     }
 
@@ -141,7 +146,11 @@ impl DrawingBackend for Pixels<'_> {
         fill: bool,
     ) -> Drawn {
         let path = PathBuilder::from_circle(x as f32, y as f32, radius as f32);
-        if fill { self.fill(path, style.color(), self.transform()) } else { self.stroke(path, style) }
+        if fill {
+            self.fill(path, style.color(), self.transform())
+        } else {
+            self.stroke(path, style)
+        }
         Ok(())
     }
 

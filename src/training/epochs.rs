@@ -52,7 +52,11 @@ pub(super) fn run_epochs<M: Method>(
         for indices in order.chunks(batch) {
             let LossSum { loss, correct } = method.step(images.examples(), indices)?;
             if !loss.is_finite() {
-                return Err(Error::Diverged { phase: M::PHASE.to_string(), epoch: epoch + 1, what: "the loss" });
+                return Err(Error::Diverged {
+                    phase: M::PHASE.to_string(),
+                    epoch: epoch + 1,
+                    what: "the loss",
+                });
             }
             sum.loss += loss;
             sum.correct += correct;

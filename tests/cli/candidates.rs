@@ -108,27 +108,59 @@ fn bad_input() {
     refused(small().arg("--out").arg(file.path()), &["cannot write", file.path().to_str().unwrap()]);
 }
 
-/// An interrupt in the middle of long work leaves the directory as it was.
+/// A signal in the middle of long work leaves the directory as it was; one that nohup has the command ignore does not end it.
 #[test]
 #[cfg(unix)]
-fn an_interrupt_leaves_nothing_behind() {
-    use std::process::{Command, Stdio};
+fn a_signal_leaves_nothing_behind() {
+    use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
 
-    let parent = tempfile::tempdir().unwrap();
-    let out = parent.path().join("out");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_slth"))
-        .args(["candidates", "--eta", "1e-5", "--ratio", "0", "--trials", "1000000", "--out"])
-        .arg(&out)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let begin = Instant::now();
-    while !out.exists() && begin.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(20));
+    /// Kills it where the test fails.
+    struct Running(Child);
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+        }
     }
-    std::thread::sleep(Duration::from_millis(200));
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+
+    let until = |what: &str, mut holds: Box<dyn FnMut() -> bool + '_>| {
+        let begin = Instant::now();
+        while !holds() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    for (through, signals) in [("env", vec!["-INT"]), ("env", vec!["-TERM"]), ("nohup", vec!["-HUP", "-INT"])]
+    {
+        let parent = tempfile::tempdir().unwrap();
+        let out = parent.path().join("out");
+        let mut running = Running(
+            Command::new(through)
+                .arg(env!("CARGO_BIN_EXE_slth"))
+                .args(["candidates", "--eta", "1e-5", "--ratio", "0", "--trials", "1000000", "--out"])
+                .arg(&out)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        until("no directory", Box::new(|| out.exists()));
+        for signal in signals {
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(running.0.try_wait().unwrap().is_none(), "it has ended before {signal}");
+            let id = running.0.id().to_string();
+            assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        }
+        let mut ended = None;
+        until(
+            "it goes on",
+            Box::new(|| {
+                ended = running.0.try_wait().unwrap();
+                ended.is_some()
+            }),
+        );
+        assert_eq!(ended.unwrap().code(), Some(130), "{through}");
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+    }
 }

@@ -8,5 +8,6 @@ mod candidates;
 mod determinism;
 mod faults;
 mod fixture;
+mod help;
 mod output;
 mod sweep;

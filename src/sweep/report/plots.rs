@@ -74,7 +74,12 @@ pub(super) fn all(content: &Content) -> Vec<Plot> {
     plots.push(Plot {
         name: "sparsity-by-epsilon",
         caption: format!("The s chosen by validation loss against ε. {}", epsilons.remark),
-        picture: Picture::Charts(vec![Chart::new("Best sparsity", epsilons.axis(), s().including(0.0, 0.8), series)]),
+        picture: Picture::Charts(vec![Chart::new(
+            "Best sparsity",
+            epsilons.axis(),
+            s().including(0.0, 0.8),
+            series,
+        )]),
     });
 
     let by_sparsity = |study: &Study| {
@@ -161,7 +166,8 @@ fn heat_map(study: &Study) -> HeatMap {
             });
         }
     }
-    let name = |&epsilon: &f32| if epsilon.is_infinite() { "∞".to_owned() } else { number(f64::from(epsilon)) };
+    let name =
+        |&epsilon: &f32| if epsilon.is_infinite() { "∞".to_owned() } else { number(f64::from(epsilon)) };
     HeatMap {
         x_label: "ε, the largest change pretraining may make".to_owned(),
         y_label: "s REMOVED".to_owned(),
