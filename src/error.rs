@@ -1,56 +1,42 @@
 //! What can go wrong in a run.
+//!
+//! A room with errors of its own converts them by `From`, into [`Error::Input`] or [`Error::Failed`]: this module imports no
+//! room.
+
+use std::error::Error as StdError;
 
 use slth_kernels::KernelError;
 use thiserror::Error;
 
-use crate::approximate::TargetError;
-use crate::bench::{RecordingError, WrongResult};
-use crate::data::DatasetError;
-use crate::output::OutputError;
-use crate::plot::PlotError;
-use crate::run::TicketError;
-use crate::sweep::StoreError;
-
 /// Why a run, or part of one, failed.
+///
+/// ```
+/// use slth::{Error, data::{Dataset, DatasetError}};
+/// let error = Error::from(Dataset::load("/nowhere").unwrap_err());
+/// assert!(error.is_bad_input());
+/// // The room's own error is inside.
+/// assert!(matches!(&error, Error::Input(inner) if inner.is::<DatasetError>()));
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A value of the configuration makes no sense, by itself or for this data set.
     #[error("{field}: {problem}")]
     Config {
-        /// The field of [`RunConfig`](crate::run::RunConfig); the command line's flag is called the same.
+        /// The field of the configuration; the command line's flag is called the same.
         field: &'static str,
         /// What is wrong, with the value found.
         problem: String,
     },
-    /// The data cannot be read.
-    #[error(transparent)]
-    Dataset(#[from] DatasetError),
     /// The instruction set asked for is not to be had.
     #[error("backend: {0}")]
     Backend(KernelError),
-    /// A saved ticket cannot be read.
+    /// A file or directory that the caller named cannot be used: data, a ticket, a store.
     #[error(transparent)]
-    Ticket(#[from] TicketError),
-    /// A network to approximate cannot be read.
+    Input(Box<dyn StdError + Send + Sync>),
+    /// Something broke that is not the caller's fault: the disk is full, a check failed.
     #[error(transparent)]
-    Target(#[from] TargetError),
-    /// Subsets are further from the optimum than they may be.
-    #[error("{beyond} of {subsets} subsets are not optimal in f64, the worst by {max_excess:e}")]
-    NotOptimal {
-        /// How many.
-        beyond: usize,
-        /// Of how many.
-        subsets: usize,
-        /// The largest residual beyond the optimum.
-        max_excess: f64,
-    },
-    /// The results cannot be written.
-    #[error(transparent)]
-    Output(#[from] OutputError),
-    /// The store of a sweep cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    Failed(Box<dyn StdError + Send + Sync>),
     /// Whoever watched the training asked for its end.
     #[error("stopped before the end")]
     Stopped,
@@ -77,15 +63,6 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
-    /// What was to be measured computes something wrong.
-    #[error(transparent)]
-    WrongResult(#[from] WrongResult),
-    /// Recorded measurements cannot be used.
-    #[error(transparent)]
-    Recording(#[from] RecordingError),
-    /// A picture cannot be made.
-    #[error(transparent)]
-    Plot(#[from] PlotError),
     /// A kernel refuses its arguments.
     #[error(transparent)]
     Kernel(KernelError),
@@ -108,24 +85,19 @@ impl Error {
         Self::Config { field, problem: problem.into() }
     }
 
+    /// An error of a room that is the caller's fault.
+    pub fn input(error: impl StdError + Send + Sync + 'static) -> Self {
+        Self::Input(Box::new(error))
+    }
+
+    /// Another error of a room.
+    pub fn failed(error: impl StdError + Send + Sync + 'static) -> Self {
+        Self::Failed(Box::new(error))
+    }
+
     /// Whether the caller's input is at fault (configuration, data, ticket, a place that cannot be written to) rather
     /// than the run itself.
     pub fn is_bad_input(&self) -> bool {
-        match self {
-            Self::Config { .. } | Self::Dataset(_) | Self::Backend(_) | Self::Ticket(_) | Self::Target(_) => {
-                true
-            }
-            Self::Recording(error) => !matches!(error, RecordingError::OutOfStep { .. }),
-            Self::Output(error) => error.is_bad_input(),
-            Self::Store(error) => error.is_bad_input(),
-            Self::Plot(_)
-            | Self::Stopped
-            | Self::Diverged { .. }
-            | Self::NotFinite
-            | Self::Threads { .. }
-            | Self::NotOptimal { .. }
-            | Self::WrongResult(_)
-            | Self::Kernel(_) => false,
-        }
+        matches!(self, Self::Config { .. } | Self::Backend(_) | Self::Input(_))
     }
 }

@@ -64,6 +64,12 @@ impl OutputError {
     }
 }
 
+impl From<OutputError> for crate::Error {
+    fn from(error: OutputError) -> Self {
+        if error.is_bad_input() { Self::input(error) } else { Self::failed(error) }
+    }
+}
+
 /// A directory that was found writable and free of results, or may be overwritten; locked against other processes that
 /// want to write results there.
 #[derive(Clone, Debug)]

@@ -1,7 +1,5 @@
 //! Networks as they are written, shards, and the names of everything that has some; networks that are small are trained.
 
-use slth::approximate::Draw;
-use slth::candidates::Criterion;
 use slth::data::NormalisationRule;
 use slth::network::Architecture;
 use slth::run::{RunConfig, run as run_experiment};
@@ -15,7 +13,6 @@ pub(super) fn run(data: &[u8]) {
         assert_eq!(shard.to_string().parse::<Shard>().ok(), Some(shard));
         assert!((1..=shard.of()).contains(&shard.index()));
     }
-    let _ = (text.parse::<Criterion>(), text.parse::<Draw>());
     if let Ok(rule) = text.parse::<NormalisationRule>() {
         assert_eq!(rule.to_string().parse(), Ok(rule));
         if let NormalisationRule::Given(normalisation) = rule {

@@ -2,7 +2,8 @@
 
 use slth_kernels::subset_sum::Subset as Chosen;
 
-use super::network::{Draw, own};
+use super::config::Draw;
+use crate::error::Error;
 
 /// How far the subsets are from the true optima.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -15,7 +16,24 @@ pub struct Check {
     pub beyond: usize,
 }
 
+/// Subsets are further from the optimum than they may be.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("{} of {} subsets are not optimal in f64, the worst by {:e}", .0.beyond, .0.subsets, .0.max_excess)]
+pub struct NotOptimal(pub Check);
+
+impl From<NotOptimal> for Error {
+    fn from(error: NotOptimal) -> Self {
+        Self::failed(error)
+    }
+}
+
 impl Check {
+    /// # Errors
+    /// When a subset is not optimal.
+    pub fn passed(self) -> Result<Self, NotOptimal> {
+        if self.beyond == 0 { Ok(self) } else { Err(NotOptimal(self)) }
+    }
+
     pub(super) fn and(self, other: Self) -> Self {
         Self {
             subsets: self.subsets + other.subsets,
@@ -37,7 +55,7 @@ pub(super) fn check(
     let mut halves = None;
     let mut check = Check { subsets: targets.len(), ..Check::default() };
     for (i, (&target, subset)) in targets.iter().zip(subsets).enumerate() {
-        let own = own(draw, candidates, n, i);
+        let own = draw.own(candidates, n, i);
         if draw == Draw::PerWeight {
             halves = None;
         }

@@ -13,7 +13,7 @@ use slth_kernels::matmul::{Activation, Epilogue, Workspace, forward};
 use slth_kernels::subset_sum::{Search, Subset as Chosen};
 use slth_kernels::{Engine, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions};
 
-use super::network::{ApproximateConfig, PIECE};
+use super::config::{ApproximateConfig, PIECE};
 use super::target::Target;
 use crate::error::Error;
 use crate::network::{Architecture, Initialisation, LayerShape};

@@ -9,14 +9,19 @@
 //! [`Construction`] builds the theorem's network itself.
 
 mod check;
+mod config;
 mod construction;
+mod experiment;
 mod network;
+mod report;
 mod result;
 mod target;
 
-pub use check::Check;
+pub use check::{Check, NotOptimal};
+pub use config::{ApproximateConfig, Draw};
 pub use construction::Construction;
-pub use network::{ApproximateConfig, Approximation, Approximator, Draw};
+pub use experiment::ApproximateOutcome;
+pub use network::{Approximation, Approximator};
 pub use result::{ApproximationResult, ApproximationRow, ConstructionRow, SmallestRow};
 pub use target::{Target, TargetError, TargetProblem};
 

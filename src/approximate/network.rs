@@ -1,153 +1,23 @@
 //! A network approximated weight by weight.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Instant;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, MEET_IN_THE_MIDDLE_LIMIT, Search, Subset as Chosen};
+use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, Search, Subset as Chosen};
 use slth_kernels::{Backend, Engine};
 
-use super::check::Check;
+use super::check::{Check, check};
+use super::config::{ApproximateConfig, Draw, PIECE};
 use super::construction::Construction;
 use super::target::Target;
-use crate::data::{Dataset, NormalisationRule, Subset};
+use crate::data::{Dataset, Subset};
 use crate::error::Error;
 use crate::network::{Architecture, LayerShape};
 use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 use crate::run::experiment::start_pool;
 use crate::training::{Evaluation, Trainer};
-
-/// Which weights share their candidates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Draw {
-    /// All weights of a matrix row, each with a mask of its own, as in the published code.
-    #[default]
-    PerRow,
-    /// None, as in the published text.
-    PerWeight,
-}
-
-impl Draw {
-    /// Every kind, in the order of the help text.
-    pub const ALL: [Self; 2] = [Self::PerRow, Self::PerWeight];
-
-    /// The name on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PerRow => "per-row",
-            Self::PerWeight => "per-weight",
-        }
-    }
-}
-
-impl fmt::Display for Draw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Draw {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        crate::network::by_name(&Self::ALL, Self::name, name)
-    }
-}
-
-/// How to approximate, and where it is computed. The command line's flags are called like the fields.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ApproximateConfig {
-    /// The tolerance η, in [1e-6, 1); default 0.01.
-    pub eta: f64,
-    /// n = int(c · round(log₂(1/η))); default 3.
-    pub c: f64,
-    /// n, in place of what `c` and `eta` give.
-    pub candidates: Option<usize>,
-    /// Which weights share their candidates; default per row.
-    pub draw: Draw,
-    /// How far each chosen candidate may be moved: one approximation for each; default 0.
-    pub epsilon: Vec<f32>,
-    /// How pixels become inputs; default unit.
-    pub normalize: NormalisationRule,
-    /// Keys all random numbers; default 1.
-    pub seed: u64,
-    /// Number of threads; default all cores.
-    #[serde(skip)]
-    pub threads: Option<usize>,
-    /// The instruction set; default what the environment variable `SLTH_BACKEND` names, else the best.
-    #[serde(skip)]
-    pub backend: Option<Backend>,
-}
-
-impl Default for ApproximateConfig {
-    fn default() -> Self {
-        Self {
-            eta: 0.01,
-            c: 3.0,
-            candidates: None,
-            draw: Draw::default(),
-            epsilon: vec![0.0],
-            normalize: NormalisationRule::Unit,
-            seed: 1,
-            threads: None,
-            backend: None,
-        }
-    }
-}
-
-impl ApproximateConfig {
-    /// n: candidates per weight.
-    ///
-    /// ```
-    /// use slth::approximate::ApproximateConfig;
-    /// assert_eq!(ApproximateConfig::default().candidates_per_weight(), 21);
-    /// ```
-    pub fn candidates_per_weight(&self) -> usize {
-        // The cast saturates; NaN becomes 0.
-        self.candidates.unwrap_or_else(|| (self.c * libm::rint(-libm::log2(self.eta))) as usize)
-    }
-
-    /// Checks everything that can be checked before the work starts.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for the first field that makes no sense.
-    pub fn validate(&self) -> Result<(), Error> {
-        // Below that the search's rounding, 2⁻²³ Σ|x|, would decide.
-        if !(1e-6..1.0).contains(&self.eta) {
-            return Err(Error::config("eta", format!("must lie in [1e-6, 1), but is {}", self.eta)));
-        }
-        if !(self.c > 0.0 && self.c.is_finite()) {
-            return Err(Error::config("c", format!("must be positive and finite, but is {}", self.c)));
-        }
-        let n = self.candidates_per_weight();
-        if !(1..=MEET_IN_THE_MIDDLE_LIMIT).contains(&n) {
-            let field = if self.candidates.is_some() { "candidates" } else { "c" };
-            let problem =
-                format!("candidates per weight must lie in 1 to {MEET_IN_THE_MIDDLE_LIMIT}, but are {n}");
-            return Err(Error::config(field, problem));
-        }
-        if self.epsilon.is_empty() {
-            return Err(Error::config("epsilon", "no value is given"));
-        }
-        if let Some(epsilon) = self.epsilon.iter().find(|&&epsilon| !(epsilon >= 0.0 && epsilon.is_finite()))
-        {
-            let problem = format!("must be finite and not negative, but is {epsilon}");
-            return Err(Error::config("epsilon", problem));
-        }
-        let mut sorted = self.epsilon.clone();
-        sorted.sort_by(f32::total_cmp);
-        // −0 is 0.
-        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::config("epsilon", format!("{} is listed twice", pair[1])));
-        }
-        crate::run::config::check_threads(self.threads)
-    }
-}
 
 /// A network approximated.
 #[derive(Clone, Debug, PartialEq)]
@@ -218,16 +88,13 @@ impl Approximation {
 /// ```
 #[derive(Debug)]
 pub struct Approximator<'a> {
-    config: &'a ApproximateConfig,
-    target: &'a Target,
+    pub(super) config: &'a ApproximateConfig,
+    pub(super) target: &'a Target,
     engine: Engine<'static>,
     pool: ThreadPool,
     /// Of the candidates: least and largest weight.
     range: [f32; 2],
 }
-
-/// Weights of one piece of work where each has its own candidates.
-pub(super) const PIECE: usize = 960;
 
 impl<'a> Approximator<'a> {
     /// Checks the configuration and starts the threads.
@@ -265,7 +132,7 @@ impl<'a> Approximator<'a> {
                     let candidates = self.candidates(layer, piece, targets.len(), n);
                     self.search(search, &candidates, n, targets, subsets)?;
                     for (i, weight) in weights.iter_mut().enumerate() {
-                        let own = self.own(&candidates, n, i);
+                        let own = self.config.draw.own(&candidates, n, i);
                         *weight = perturbed_sum(subsets[i], own, targets[i], epsilon) as f32;
                     }
                     watch.advance(targets.len());
@@ -304,9 +171,11 @@ impl<'a> Approximator<'a> {
                 let failing: Vec<f32> = left.iter().map(|&i| targets[i]).collect();
                 let candidates: Vec<f32> = match self.config.draw {
                     Draw::PerRow => all[..n].to_vec(),
-                    Draw::PerWeight => {
-                        left.iter().flat_map(|&i| &self.own(&all, MOST, i)[..n]).copied().collect()
-                    }
+                    Draw::PerWeight => left
+                        .iter()
+                        .flat_map(|&i| &self.config.draw.own(&all, MOST, i)[..n])
+                        .copied()
+                        .collect(),
                 };
                 let mut found = vec![Chosen::default(); left.len()];
                 self.search(search, &candidates, n, &failing, &mut found)?;
@@ -341,20 +210,14 @@ impl<'a> Approximator<'a> {
         let layer = |(layer, targets): (usize, &Vec<f32>)| {
             let length = self.piece(layer);
             let pieces = targets.par_chunks(length).zip(approximation.subsets[layer].par_chunks(length));
-            let check = |(piece, (targets, subsets)): (usize, (&[f32], &[Chosen]))| {
+            let check_piece = |(piece, (targets, subsets)): (usize, (&[f32], &[Chosen]))| {
                 let candidates = self.candidates(layer, piece, targets.len(), n);
-                let check = super::check::check(
-                    approximation.epsilon,
-                    n,
-                    &candidates,
-                    self.config.draw,
-                    targets,
-                    subsets,
-                );
+                let checked =
+                    check(approximation.epsilon, n, &candidates, self.config.draw, targets, subsets);
                 watch.advance(targets.len());
-                check
+                checked
             };
-            pieces.enumerate().map(check).reduce(Check::default, Check::and)
+            pieces.enumerate().map(check_piece).reduce(Check::default, Check::and)
         };
         let layers = self.target.weights.iter().enumerate();
         let checked = self.pool.install(|| layers.map(layer).fold(Check::default(), Check::and));
@@ -442,11 +305,6 @@ impl<'a> Approximator<'a> {
         .collect()
     }
 
-    /// Of a piece's candidates, those of its weight `i`.
-    fn own<'c>(&self, candidates: &'c [f32], n: usize, i: usize) -> &'c [f32] {
-        own(self.config.draw, candidates, n, i)
-    }
-
     fn search(
         &self,
         search: Search,
@@ -460,13 +318,6 @@ impl<'a> Approximator<'a> {
             Draw::PerWeight => search.nearest_each(self.engine, candidates, n, targets, subsets)?,
         }
         Ok(())
-    }
-}
-
-pub(super) fn own(draw: Draw, candidates: &[f32], n: usize, i: usize) -> &[f32] {
-    match draw {
-        Draw::PerRow => candidates,
-        Draw::PerWeight => &candidates[i * n..][..n],
     }
 }
 

@@ -1,4 +1,4 @@
-//! `approximation.json`, the approximated networks, and the plot of the smallest n.
+//! `approximation.json` and the approximated networks.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,13 @@ use safetensors::tensor::TensorView;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::approximate::{ApproximateConfig, Approximation, Check, Construction, Target};
+use super::check::Check;
+use super::config::ApproximateConfig;
+use super::construction::Construction;
+use super::network::Approximation;
+use super::target::Target;
 use crate::machine::Machine;
 use crate::network::LayerShape;
-use crate::plot::{Axis, Chart, PlotError, Series, Style, number, svg};
 use crate::run::hash::{hex, little_endian};
 use crate::training::{Evaluation, PrunedLayer};
 
@@ -202,32 +205,6 @@ impl ApproximationResult {
     /// As indented JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("no map with keys other than strings") + "\n"
-    }
-
-    /// The smallest n for each ε, as SVG.
-    ///
-    /// # Errors
-    /// When the picture cannot be made.
-    pub fn plot(&self) -> Result<String, PlotError> {
-        let config = &self.configuration;
-        let mut smallest = self.smallest.clone();
-        smallest.sort_by(|a, b| a.epsilon.total_cmp(&b.epsilon));
-        smallest.dedup();
-        let point =
-            |(index, row): (usize, &SmallestRow)| Some([index as f64, row.candidates_per_weight? as f64]);
-        let points = smallest.iter().enumerate().filter_map(point).collect();
-        let names = smallest.iter().map(|row| number(f64::from(row.epsilon))).collect();
-        svg(&[Chart::new(
-            format!(
-                "{}: all {} weights within η = {}",
-                self.network,
-                self.results.first().map_or(0, |row| row.weights),
-                number(config.eta)
-            ),
-            Axis::named("ε", names),
-            Axis::whole(format!("smallest n, candidates drawn {}", config.draw)),
-            vec![Series::new("", 0, Style::Solid, points)],
-        )])
     }
 }
 

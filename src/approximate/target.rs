@@ -5,7 +5,7 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
-use super::ApproximateConfig;
+use super::config::ApproximateConfig;
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::network::{Architecture, Initialisation, LayerShape};
@@ -31,6 +31,12 @@ pub struct TargetError {
     pub file: String,
     /// What is wrong.
     pub problem: TargetProblem,
+}
+
+impl From<TargetError> for crate::Error {
+    fn from(error: TargetError) -> Self {
+        Self::input(error)
+    }
 }
 
 /// What is wrong with a target.

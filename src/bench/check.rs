@@ -15,6 +15,12 @@ pub struct WrongResult {
     pub who: String,
 }
 
+impl From<WrongResult> for crate::Error {
+    fn from(error: WrongResult) -> Self {
+        Self::failed(error)
+    }
+}
+
 /// An error unless `right`.
 pub(super) fn ensure(right: bool, task: &Task, who: &str) -> Result<(), WrongResult> {
     if right { Ok(()) } else { Err(WrongResult { task: task.to_string(), who: who.to_owned() }) }

@@ -1,7 +1,7 @@
 //! Pictures of recordings.
 
 use super::{Kernel, Measurement, Role};
-use crate::plot::{Axis, Chart, GREY, PlotError, Series, Style, svg};
+use crate::plot::{Axis, Chart, GREY, Picture, PlotError, Series, Style};
 
 /// A picture and what to say about it.
 pub(super) struct Plot {
@@ -25,7 +25,7 @@ pub(super) fn plots(kernel: Kernel, rows: &[&Measurement]) -> Result<Vec<Plot>, 
     if chart.series.iter().all(|series| series.points.is_empty()) {
         return Ok(Vec::new());
     }
-    Ok(vec![Plot { name: name.to_owned(), caption, svg: svg(&[chart])? }])
+    Ok(vec![Plot { name: name.to_owned(), caption, svg: Picture::Charts(vec![chart]).svg()? }])
 }
 
 /// The time of the fastest dense product of anyone over ours, one thread, against sparsity: for each shape of the forward

@@ -67,6 +67,15 @@ pub enum RecordingError {
     },
 }
 
+impl From<RecordingError> for Error {
+    fn from(error: RecordingError) -> Self {
+        match error {
+            RecordingError::OutOfStep { .. } => Self::failed(error),
+            _ => Self::input(error),
+        }
+    }
+}
+
 /// Where measurements are from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {

@@ -8,133 +8,18 @@
 //! A trial's candidates are the same for every η and every ε/η. More tolerance or more perturbation can therefore only
 //! lower its n*: the quantiles are monotone by construction, and differences between them are those of the same draws.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Instant;
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, Coverage};
 use slth_kernels::{Backend, Engine};
 
+use super::config::{CandidatesConfig, Criterion};
+use super::published::paper_candidates;
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 use crate::run::experiment::start_pool;
-
-/// Which targets the candidates must meet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Criterion {
-    /// Every target of [−1/2, 1/2].
-    #[default]
-    Every,
-    /// One target, uniform on [−1/2, 1/2), drawn per trial.
-    One,
-}
-
-impl Criterion {
-    /// Every kind, in the order of the help text.
-    pub const ALL: [Self; 2] = [Self::Every, Self::One];
-
-    /// The name on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Every => "every",
-            Self::One => "one",
-        }
-    }
-}
-
-impl fmt::Display for Criterion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Criterion {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        crate::network::by_name(&Self::ALL, Self::name, name)
-    }
-}
-
-/// What is measured, and where it is computed. The command line's flags are called like the fields, in the singular.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CandidatesConfig {
-    /// The tolerances η, each in [1e-6, 1]; default 1e-2 … 1e-5.
-    pub eta: Vec<f64>,
-    /// ε/η, each at least 0, ε at most 1; default the paper's.
-    pub ratio: Vec<f64>,
-    /// Which targets count.
-    pub criterion: Criterion,
-    /// Random candidate sets per η and ε/η; default 200.
-    pub trials: usize,
-    /// Keys all random numbers; default 1.
-    pub seed: u64,
-    /// Number of threads; default all cores.
-    #[serde(skip)]
-    pub threads: Option<usize>,
-    /// The instruction set; default what the environment variable `SLTH_BACKEND` names, else the best.
-    #[serde(skip)]
-    pub backend: Option<Backend>,
-}
-
-impl Default for CandidatesConfig {
-    fn default() -> Self {
-        Self {
-            eta: vec![1e-2, 1e-3, 1e-4, 1e-5],
-            ratio: vec![0.0, 0.1, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0],
-            criterion: Criterion::default(),
-            trials: 200,
-            seed: 1,
-            threads: None,
-            backend: None,
-        }
-    }
-}
-
-impl CandidatesConfig {
-    /// The most searches, trials · η · ε/η, that make sense; more is taken for a slip.
-    pub const MAX_SEARCHES: usize = 10_000_000;
-
-    /// Checks everything that can be checked before the work starts.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for the first field that makes no sense.
-    pub fn validate(&self) -> Result<(), Error> {
-        for (field, values) in [("eta", &self.eta), ("ratio", &self.ratio)] {
-            if values.is_empty() {
-                return Err(Error::config(field, "no value is given"));
-            }
-        }
-        if let Some(eta) = self.eta.iter().find(|&eta| !(1e-6..=1.0).contains(eta)) {
-            return Err(Error::config("eta", format!("must lie in [1e-6, 1], but is {eta}")));
-        }
-        for &ratio in &self.ratio {
-            if !(ratio >= 0.0 && ratio.is_finite()) {
-                let problem = format!("epsilon/eta must be finite and not negative, but is {ratio}");
-                return Err(Error::config("ratio", problem));
-            }
-            if let Some(eta) = self.eta.iter().find(|&eta| eta * ratio > 1.0) {
-                let problem =
-                    format!("epsilon must be at most 1, but {ratio} times eta {eta} is {}", eta * ratio);
-                return Err(Error::config("ratio", problem));
-            }
-        }
-        let searches = self.trials.checked_mul(self.eta.len() * self.ratio.len());
-        if self.trials == 0 || searches.is_none_or(|searches| searches > Self::MAX_SEARCHES) {
-            let problem = format!(
-                "must be at least 1 and, times the etas and ratios, at most {}, but is {}",
-                Self::MAX_SEARCHES,
-                self.trials
-            );
-            return Err(Error::config("trials", problem));
-        }
-        crate::run::config::check_threads(self.threads)
-    }
-}
 
 /// What one η and one ε/η need.
 #[derive(Clone, Debug, PartialEq)]
@@ -225,22 +110,6 @@ fn fit(points: &[[f64; 2]]) -> Option<[f64; 2]> {
         (over + (p[0] - x) * (p[1] - y), under + (p[0] - x) * (p[0] - x))
     });
     (under > 0.0).then(|| [over / under, y - x * over / under])
-}
-
-/// The paper's number of candidates at η and ε/η (90 % of candidate sets succeed), read off its authors' plot.
-///
-/// ```
-/// use slth::candidates::paper_candidates;
-/// assert_eq!(paper_candidates(1e-3, 10.0), Some(17));
-/// assert_eq!(paper_candidates(0.5, 10.0), None);
-/// ```
-pub fn paper_candidates(eta: f64, ratio: f64) -> Option<usize> {
-    let table = include_str!("published.csv").lines().filter(|line| !line.starts_with('#'));
-    let mut rows = table.map(|line| line.split(','));
-    let number = |text: &str| text.parse::<f64>().ok();
-    let column = rows.next()?.position(|text| number(text) == Some(ratio))?;
-    let mut row = rows.find(|row| row.clone().next().and_then(number) == Some(eta))?;
-    row.nth(column)?.parse().ok()
 }
 
 /// Measures on a pool of its own of `config.threads` threads. The result depends on neither threads nor backend.
@@ -363,21 +232,21 @@ mod tests {
 
     #[test]
     fn counts_are_those_of_the_definition() {
-        for criterion in Criterion::ALL {
+        for criterion in [Criterion::Every, Criterion::One] {
             let config = CandidatesConfig { criterion, trials: 12, ..small() };
             let found = required_candidates(&config, &NoProgress).unwrap();
             for needed in &found.needed {
                 let mut expected: Vec<_> =
                     (0..12).map(|trial| Some(oracle(&config, trial, needed.eta, needed.ratio))).collect();
                 expected.sort_unstable();
-                assert_eq!(needed.counts, expected, "{criterion} {} {}", needed.eta, needed.ratio);
+                assert_eq!(needed.counts, expected, "{criterion:?} {} {}", needed.eta, needed.ratio);
             }
         }
     }
 
     #[test]
     fn threads_and_backends_do_not_matter_and_more_tolerance_never_costs() {
-        for criterion in Criterion::ALL {
+        for criterion in [Criterion::Every, Criterion::One] {
             let config = CandidatesConfig { criterion, ..small() };
             let first = required_candidates(&config, &NoProgress).unwrap().needed;
             for (&backend, threads) in Backend::available().iter().zip([3, 1, 2, 7]) {
@@ -433,29 +302,5 @@ mod tests {
         // No perturbation, hardly any tolerance, one trial: beyond 30 candidates is not searched.
         let needed = Needed { eta: 1e-6, ratio: 0.0, counts: vec![Some(30), None] };
         assert_eq!((needed.quantile(0.5), needed.quantile(0.9)), (Some(30), None));
-    }
-
-    #[test]
-    fn senseless_values_are_refused() {
-        let refused = |field: &str, change: fn(&mut CandidatesConfig)| {
-            let mut config = small();
-            change(&mut config);
-            match required_candidates(&config, &NoProgress) {
-                Err(Error::Config { field: found, .. }) => assert_eq!(found, field),
-                other => panic!("{field}: {other:?}"),
-            }
-        };
-        refused("eta", |c| c.eta = vec![]);
-        for eta in [0.0, -1.0, 9e-7, 1.5, f64::NAN, f64::INFINITY] {
-            let config = CandidatesConfig { eta: vec![0.1, eta], ..small() };
-            assert!(config.validate().is_err(), "{eta}");
-        }
-        refused("ratio", |c| c.ratio = vec![]);
-        refused("ratio", |c| c.ratio = vec![-0.1]);
-        refused("ratio", |c| c.ratio = vec![f64::NAN]);
-        refused("ratio", |c| c.ratio = vec![1e9]);
-        refused("trials", |c| c.trials = 0);
-        refused("trials", |c| c.trials = usize::MAX);
-        refused("threads", |c| c.threads = Some(0));
     }
 }

@@ -1,17 +1,15 @@
 //! `slth candidates`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use slth::Error;
-use slth::candidates::CandidatesResult;
-use slth::candidates::{CandidatesConfig, Criterion, RequiredCandidates, required_candidates};
-use slth::output::OutputDirectory;
+use slth::candidates::{
+    CandidatesConfig, CandidatesResult, Criterion, RequiredCandidates, required_candidates,
+};
 use slth::plot::number;
 
-use super::backend;
 use super::list::List;
 use super::progress::progress;
+use super::shared::{MachineArguments, OutputArguments, SeedArguments};
 use super::table::numbers;
 
 /// How many random candidates a subset sum needs, beside the paper's plot.
@@ -35,49 +33,39 @@ pub(super) struct CandidatesArguments {
     )]
     ratio: List<f64>,
 
-    /// Which targets must be met: every one in [-1/2, 1/2], or one drawn per trial
-    #[arg(long, value_name = "every|one", default_value_t)]
+    /// Which targets must be met
+    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
     criterion: Criterion,
 
     /// Random candidate sets
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = CandidatesConfig::default().trials)]
     trials: usize,
 
-    /// Keys all random numbers
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = CandidatesConfig::default().seed)]
-    seed: u64,
+    #[command(flatten)]
+    seed: SeedArguments,
 
-    /// Directory for candidates.json, candidates.csv, candidates.svg and candidates.png
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArguments,
 
-    /// Replace results in --out
-    #[arg(long)]
-    force: bool,
-
-    /// Number of threads; does not change the result [default: all cores]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    threads: Option<usize>,
-
-    /// Instruction set, as listed by `slth info`; does not change the result [default: $SLTH_BACKEND, else the best]
-    #[arg(long, value_name = "NAME")]
-    backend: Option<String>,
-
-    /// Show no progress
-    #[arg(long)]
-    quiet: bool,
+    #[command(flatten)]
+    machine: MachineArguments,
 }
 
 /// Measures; the text is the tables for standard output.
 pub(super) fn candidates(arguments: CandidatesArguments) -> Result<String, Error> {
-    let CandidatesArguments { eta: List(eta), ratio: List(ratio), criterion, trials, seed, threads, .. } =
-        arguments;
-    let backend = Some(backend(arguments.backend.as_deref())?);
-    let config = CandidatesConfig { eta, ratio, criterion, trials, seed, threads, backend };
+    let CandidatesArguments { eta, ratio, criterion, trials, seed, output, machine } = arguments;
+    let config = CandidatesConfig {
+        eta: eta.0,
+        ratio: ratio.0,
+        criterion,
+        trials,
+        seed: seed.seed,
+        threads: machine.threads,
+        backend: Some(machine.backend()?),
+    };
     config.validate()?;
-    let prepare = |path| OutputDirectory::prepare(path, &CandidatesResult::FILES, arguments.force);
-    let out = arguments.out.map(prepare).transpose()?;
-    let found = required_candidates(&config, progress(arguments.quiet).as_ref())?;
+    let out = output.prepare(&CandidatesResult::FILES)?;
+    let found = required_candidates(&config, progress(output.quiet).as_ref())?;
     if let Some(out) = out {
         out.write(&CandidatesResult::new(&found).files(&found)?)?;
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use slth::Error;
 use slth::run::Ticket;
 
-use super::{backend, dataset};
+use super::shared::{DataArguments, MachineArguments};
 
 /// Test accuracy of a saved ticket.
 ///
@@ -18,24 +18,18 @@ pub(super) struct EvaluateArguments {
     #[arg(long, value_name = "FILE")]
     ticket: PathBuf,
 
-    /// Directory with the IDX files, as for `slth run` [default: the built-in MNIST]
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArguments,
 
-    /// Instruction set, as listed by `slth info`; does not change the result [default: $SLTH_BACKEND, else the best]
-    #[arg(long, value_name = "NAME")]
-    backend: Option<String>,
-
-    /// Number of threads; does not change the result [default: all cores]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    machine: MachineArguments,
 }
 
 /// Evaluates; the text is one line for standard output.
 pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<String, Error> {
-    let backend = backend(arguments.backend.as_deref())?;
-    let ticket = Ticket::read(&arguments.ticket)?;
-    let dataset = dataset(arguments.data.as_deref())?;
-    let found = ticket.evaluate(&dataset, Some(backend), arguments.threads)?;
+    let EvaluateArguments { ticket, data, machine } = arguments;
+    let backend = machine.backend()?;
+    let ticket = Ticket::read(ticket)?;
+    let found = ticket.evaluate(&data.dataset()?, Some(backend), machine.threads)?;
     Ok(format!("test accuracy {:?} ({} of {} images)\n", found.accuracy(), found.correct, found.images))
 }

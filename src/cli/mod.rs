@@ -8,6 +8,7 @@ mod approximate;
 mod bench;
 mod calibrate;
 mod candidates;
+mod completions;
 mod evaluate;
 mod grid;
 mod info;
@@ -19,6 +20,7 @@ mod progress;
 mod report;
 mod run;
 mod setting;
+mod shared;
 mod status;
 mod sweep;
 mod table;
@@ -28,9 +30,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use slth::Error;
-use slth::data::Dataset;
 use slth::run::RunConfig;
-use slth_kernels::{BACKEND_VARIABLE, Backend};
+use slth_kernels::BACKEND_VARIABLE;
 
 /// Pretrain-then-prune on a CPU: strong lottery tickets with ε-perturbation.
 ///
@@ -58,6 +59,7 @@ enum Command {
     Candidates(candidates::CandidatesArguments),
     Bench(bench::BenchArguments),
     Info(info::InfoArguments),
+    Completions(completions::CompletionsArguments),
 }
 
 /// Parses the arguments and does what they say.
@@ -66,13 +68,9 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    // A sweep stops in its own way. Without a handler (there is one already, or the system has none) an interrupt ends the
-    // process as it always did.
+    // A sweep stops in its own way.
     if !matches!(cli.command, Command::Sweep(_)) {
-        let _ = ctrlc::set_handler(|| {
-            let _whole = slth::output::between_writes();
-            std::process::exit(130);
-        });
+        end_between_writes();
     }
     let done = match cli.command {
         Command::Run(arguments) => run::run(arguments),
@@ -86,6 +84,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Candidates(arguments) => candidates::candidates(arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Info(arguments) => info::info(&arguments),
+        Command::Completions(arguments) => completions::completions(&arguments),
     };
     match done {
         Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
@@ -104,6 +103,23 @@ pub(crate) fn main() -> ExitCode {
                 _ => 1,
             })
         }
+    }
+}
+
+/// An interrupt ends the process with code 130 once the results that are being written are whole. SIGHUP keeps what the shell
+/// made of it, so that nohup works. Where no handler can be had an interrupt ends the process as the system does.
+fn end_between_writes() {
+    #[cfg(unix)]
+    {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else { return };
+        let wait = move || {
+            if signals.forever().next().is_some() {
+                let _whole = slth::output::between_writes();
+                std::process::exit(130);
+            }
+        };
+        let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(wait);
     }
 }
 
@@ -162,17 +178,4 @@ fn describe(error: &Error) -> String {
         }
         other => other.to_string(),
     }
-}
-
-/// The data of `--data`: a directory, else the embedded MNIST.
-fn dataset(directory: Option<&std::path::Path>) -> Result<Dataset, Error> {
-    Ok(match directory {
-        Some(directory) => Dataset::load(directory)?,
-        None => Dataset::mnist()?,
-    })
-}
-
-/// The backend of `--backend`; where the flag was not given, that of the environment or the best.
-fn backend(name: Option<&str>) -> Result<Backend, Error> {
-    Ok(name.map_or_else(Backend::detect, Backend::named)?)
 }

@@ -1,12 +1,9 @@
 //! `slth run`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use comfy_table::Table;
 use slth::Error;
 use slth::network::LayerShape;
-use slth::output::OutputDirectory;
 use slth::run::{Outcome, RunConfig};
 use slth::training::{Evaluation, PruneMethod, Timing};
 
@@ -14,11 +11,13 @@ use super::note_without_effect;
 use super::number::number;
 use super::progress::progress;
 use super::setting::SettingArguments;
+use super::shared::{OutputArguments, SeedArguments};
 use super::table::numbers;
 
 /// Pretrain a random network, prune it, report the accuracy before and after.
 ///
-/// Everything is checked before the work starts. A table goes to standard output, progress to standard error. Exit code 2:
+/// Everything is checked before the work starts. A table goes to standard output, progress to standard error, with --out also
+/// result.json and ticket.safetensors into that directory. Exit code 2:
 /// bad flags, data or output directory; 1: the run itself failed. Of a flag given twice the last counts.
 #[derive(Args)]
 #[command(args_override_self = true)]
@@ -32,37 +31,26 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = RunConfig::default().sparsity)]
     sparsity: f64,
 
-    /// Decides all random numbers
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = RunConfig::default().seed)]
-    seed: u64,
+    #[command(flatten)]
+    seed: SeedArguments,
 
     #[command(flatten)]
     setting: SettingArguments,
 
-    /// Write result.json and ticket.safetensors into this directory
-    #[arg(long, value_name = "DIR", help_heading = "Output")]
-    out: Option<PathBuf>,
-
-    /// Overwrite results in --out
-    #[arg(long, help_heading = "Output")]
-    force: bool,
-
-    /// Show no progress
-    #[arg(long, help_heading = "Output")]
-    quiet: bool,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 /// Runs; the text is the table for standard output.
 pub(super) fn run(arguments: RunArguments) -> Result<String, Error> {
-    let RunArguments { epsilon, sparsity, seed, setting, out, force, quiet } = arguments;
-    let config = RunConfig { epsilon, sparsity, seed, ..setting.config()? };
+    let RunArguments { epsilon, sparsity, seed, setting, output } = arguments;
+    let config = RunConfig { epsilon, sparsity, seed: seed.seed, ..setting.config()? };
     config.validate()?;
     let dataset = setting.dataset()?;
     config.check(&dataset)?;
     note_without_effect(&config);
-    // Last, so that no directory is left behind by a run that was not to be.
-    let out = out.map(|path| OutputDirectory::prepare(path, &Outcome::FILES, force)).transpose()?;
-    let outcome = slth::run::run(&config, &dataset, progress(quiet).as_ref())?;
+    let out = output.prepare(&Outcome::FILES)?;
+    let outcome = slth::run::run(&config, &dataset, progress(output.quiet).as_ref())?;
     if let Some(out) = out {
         out.write(&outcome.files())?;
     }

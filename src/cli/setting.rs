@@ -1,7 +1,5 @@
 //! The flags that `slth run` and `slth sweep` share.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use slth::Error;
 use slth::data::{Dataset, NormalisationRule};
@@ -10,14 +8,13 @@ use slth::run::RunConfig;
 use slth::training::{PruneMethod, Schedule, Scope};
 
 use super::number::number;
+use super::shared::{DataArguments, MachineArguments};
 
 /// Everything that decides a run but ε, sparsity and seed.
 #[derive(Args)]
 pub(super) struct SettingArguments {
-    /// Directory with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte,
-    /// plain or .gz [default: the built-in MNIST]
-    #[arg(long, value_name = "DIR", help_heading = "Data")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArguments,
 
     /// Train on N training images only, drawn at random by the seed, stratified by class [default: all that are not held out]
     #[arg(long, value_name = "N", help_heading = "Data", allow_negative_numbers = true)]
@@ -101,19 +98,14 @@ pub(super) struct SettingArguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = RunConfig::default().batch)]
     batch: usize,
 
-    /// Number of threads; changes no result [default: all cores]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    threads: Option<usize>,
-
-    /// Instruction set, as listed by `slth info`; changes no result [default: $SLTH_BACKEND, else the best]
-    #[arg(long, value_name = "NAME")]
-    backend: Option<String>,
+    #[command(flatten)]
+    machine: MachineArguments,
 }
 
 impl SettingArguments {
     /// The data of `--data`.
     pub(super) fn dataset(&self) -> Result<Dataset, Error> {
-        super::dataset(self.data.as_deref())
+        self.data.dataset()
     }
 
     /// The configuration with these flags; ε, sparsity and seed are still the defaults.
@@ -137,8 +129,8 @@ impl SettingArguments {
             weight_decay: self.weight_decay,
             validation: self.validation,
             train_images: self.train_images,
-            threads: self.threads,
-            backend: Some(super::backend(self.backend.as_deref())?),
+            threads: self.machine.threads,
+            backend: Some(self.machine.backend()?),
             ..RunConfig::default()
         })
     }

@@ -132,3 +132,9 @@ pub enum DatasetError {
         classes: usize,
     },
 }
+
+impl From<DatasetError> for crate::Error {
+    fn from(error: DatasetError) -> Self {
+        Self::input(error)
+    }
+}

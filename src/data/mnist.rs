@@ -1,17 +1,11 @@
 //! The embedded MNIST files.
 
-macro_rules! embedded {
-    ($name:literal) => {
-        ($name, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/data/mnist/", $name)).as_slice())
-    };
-}
-
 /// Name and content: training images and labels, test images and labels.
-pub(super) const FILES: [(&str, &[u8]); 4] = [
-    embedded!("train-images-idx3-ubyte.gz"),
-    embedded!("train-labels-idx1-ubyte.gz"),
-    embedded!("t10k-images-idx3-ubyte.gz"),
-    embedded!("t10k-labels-idx1-ubyte.gz"),
+pub(super) static FILES: [(&str, &[u8]); 4] = [
+    ("train-images-idx3-ubyte.gz", slth_mnist_train::IMAGES),
+    ("train-labels-idx1-ubyte.gz", slth_mnist_train::LABELS),
+    ("t10k-images-idx3-ubyte.gz", slth_mnist_test::IMAGES),
+    ("t10k-labels-idx1-ubyte.gz", slth_mnist_test::LABELS),
 ];
 
 #[cfg(test)]

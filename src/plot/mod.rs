@@ -1,30 +1,83 @@
-//! Charts of lines and points as SVG, and any SVG as PNG.
+//! Charts of lines and points and heat maps, as SVG and as PNG.
 //!
 //! The pictures are the same everywhere: text is set in the embedded DejaVu Sans where it becomes pixels, no font of the
 //! system is looked for.
 //!
 //! ```
-//! use slth::plot::{Axis, Chart, Series, Style, png, svg};
+//! use slth::plot::{Axis, Chart, Picture, Series, Style};
 //! let series = Series::new("measured", 0, Style::Solid, vec![[1e-3, 16.0], [1e-2, 13.0], [1e-1, 7.0]]);
 //! let chart = Chart::new("Candidates", Axis::log("η"), Axis::linear("n"), vec![series]);
-//! let picture = svg(&[chart])?;
-//! assert!(picture.contains("measured"));
-//! assert_eq!(png(&picture, 1.0)?[1..4], *b"PNG");
+//! let picture = Picture::Charts(vec![chart]);
+//! assert!(picture.svg()?.contains("measured"));
+//! assert_eq!(picture.png(1.0)?[1..4], *b"PNG");
 //! # Ok::<(), slth::plot::PlotError>(())
 //! ```
 
 mod axis;
-mod draw;
-mod png;
+mod chart;
+mod heat_map;
+mod pixels;
+
+use plotters::prelude::{DrawingBackend, IntoDrawingArea, SVGBackend, WHITE};
 
 pub use axis::{Axis, number};
-pub use draw::svg;
-pub use png::png;
+pub use heat_map::{HeatCell, HeatMap, ramp};
+
+/// What can be drawn, on white.
+#[derive(Clone, Debug)]
+pub enum Picture {
+    /// Charts side by side, each with its legend at its right.
+    Charts(Vec<Chart>),
+    /// A table of coloured cells.
+    HeatMap(HeatMap),
+}
+
+impl Picture {
+    /// As SVG.
+    ///
+    /// # Errors
+    /// When plotters refuses, for which no reason is known.
+    pub fn svg(&self) -> Result<String, PlotError> {
+        let mut text = String::new();
+        self.draw(SVGBackend::with_string(&mut text, self.size()))?;
+        Ok(text)
+    }
+
+    /// As PNG, `scale` pixels per unit of the SVG.
+    ///
+    /// # Errors
+    /// When the picture would be empty or have more than 2²⁶ pixels.
+    pub fn png(&self, scale: f32) -> Result<Vec<u8>, PlotError> {
+        pixels::png(self.size(), scale, |pixels| self.draw(pixels))
+    }
+
+    fn size(&self) -> (u32, u32) {
+        match self {
+            Self::Charts(charts) => chart::size(charts),
+            Self::HeatMap(map) => map.size(),
+        }
+    }
+
+    fn draw<B: DrawingBackend>(&self, backend: B) -> Result<(), PlotError> {
+        let area = backend.into_drawing_area();
+        let drawn = area.fill(&WHITE).and_then(|()| match self {
+            Self::Charts(charts) => chart::draw(&area, charts),
+            Self::HeatMap(map) => map.draw(&area),
+        });
+        drawn.and_then(|()| area.present()).map_err(|error| PlotError(error.to_string()))
+    }
+}
 
 /// Why a picture cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("plot: {0}")]
-pub struct PlotError(pub(crate) String);
+pub struct PlotError(String);
+
+impl From<PlotError> for crate::Error {
+    fn from(error: PlotError) -> Self {
+        Self::failed(error)
+    }
+}
 
 /// One pair of axes with what is drawn on them, and a legend.
 #[derive(Clone, Debug)]

@@ -33,6 +33,12 @@ pub struct TicketError {
     pub problem: TicketProblem,
 }
 
+impl From<TicketError> for crate::Error {
+    fn from(error: TicketError) -> Self {
+        Self::input(error)
+    }
+}
+
 /// What is wrong with a ticket.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

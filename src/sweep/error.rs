@@ -94,3 +94,9 @@ impl StoreError {
         !matches!(self, Self::Write { .. } | Self::Plan(_))
     }
 }
+
+impl From<StoreError> for crate::Error {
+    fn from(error: StoreError) -> Self {
+        if error.is_bad_input() { Self::input(error) } else { Self::failed(error) }
+    }
+}

@@ -9,7 +9,7 @@ use serde_json::Value;
 use slth_kernels::Backend;
 
 use crate::bad_input::refused;
-use crate::fixture::{Running, slth};
+use crate::fixture::slth;
 
 fn small() -> Command {
     let mut command = slth();
@@ -108,18 +108,59 @@ fn bad_input() {
     refused(small().arg("--out").arg(file.path()), &["cannot write", file.path().to_str().unwrap()]);
 }
 
-/// An interrupt in the middle of long work leaves the directory as it was.
+/// A signal in the middle of long work leaves the directory as it was; one that nohup has the command ignore does not end it.
 #[test]
 #[cfg(unix)]
-fn an_interrupt_leaves_nothing_behind() {
-    let parent = tempfile::tempdir().unwrap();
-    let out = parent.path().join("out");
-    let endless = ["candidates", "--eta", "1e-5", "--ratio", "0", "--trials", "1000000", "--out"];
-    let mut process = Running::start(slth().args(endless).arg(&out));
-    process.wait_for("the directory", || out.exists());
-    std::thread::sleep(std::time::Duration::from_millis(200));
-    let id = process.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    assert_eq!(process.wait().code(), Some(130));
-    assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+fn a_signal_leaves_nothing_behind() {
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    /// Kills it where the test fails.
+    struct Running(Child);
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+        }
+    }
+
+    let until = |what: &str, mut holds: Box<dyn FnMut() -> bool + '_>| {
+        let begin = Instant::now();
+        while !holds() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    for (through, signals) in [("env", vec!["-INT"]), ("env", vec!["-TERM"]), ("nohup", vec!["-HUP", "-INT"])]
+    {
+        let parent = tempfile::tempdir().unwrap();
+        let out = parent.path().join("out");
+        let mut running = Running(
+            Command::new(through)
+                .arg(env!("CARGO_BIN_EXE_slth"))
+                .args(["candidates", "--eta", "1e-5", "--ratio", "0", "--trials", "1000000", "--out"])
+                .arg(&out)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        until("no directory", Box::new(|| out.exists()));
+        for signal in signals {
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(running.0.try_wait().unwrap().is_none(), "it has ended before {signal}");
+            let id = running.0.id().to_string();
+            assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        }
+        let mut ended = None;
+        until(
+            "it goes on",
+            Box::new(|| {
+                ended = running.0.try_wait().unwrap();
+                ended.is_some()
+            }),
+        );
+        assert_eq!(ended.unwrap().code(), Some(130), "{through}");
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+    }
 }

@@ -9,6 +9,7 @@ mod data;
 mod determinism;
 mod faults;
 mod fixture;
+mod help;
 mod output;
 mod report;
 mod sweep;

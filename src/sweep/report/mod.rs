@@ -6,6 +6,8 @@ mod tables;
 
 use std::path::{Path, PathBuf};
 
+use plots::Plot;
+
 use super::cell::Cell;
 use super::error::StoreError;
 use super::store::read_cells;
@@ -54,10 +56,10 @@ const SCALE: f32 = 1.5;
 pub fn report(directory: &Path, out: &Path) -> Result<Vec<PathBuf>, Error> {
     let cells = read_cells(directory)?;
     let known = cells.len();
-    let texts = report_texts(cells)?;
-    if texts.is_empty() {
+    let Some((content, plots)) = content(cells) else {
         return Err(StoreError::NoneDone { directory: directory.to_owned(), cells: known }.into());
-    }
+    };
+    let texts = texts(&content, &plots)?;
     std::fs::create_dir_all(out)
         .map_err(|source| OutputError::Unwritable { directory: out.to_owned(), source })?;
     let mut files = Vec::new();
@@ -70,8 +72,8 @@ pub fn report(directory: &Path, out: &Path) -> Result<Vec<PathBuf>, Error> {
     };
     for (name, text) in &texts {
         write(name, text.as_bytes())?;
-        if let Some(plot) = name.strip_suffix(".svg") {
-            write(&format!("{plot}.png"), &crate::plot::png(text, SCALE)?)?;
+        if let Some(plot) = plots.iter().find(|plot| name.strip_suffix(".svg") == Some(plot.name)) {
+            write(&format!("{}.png", plot.name), &plot.picture.png(SCALE)?)?;
         }
     }
     Ok(files)
@@ -82,16 +84,28 @@ pub fn report(directory: &Path, out: &Path) -> Result<Vec<PathBuf>, Error> {
 /// # Errors
 /// When a plot cannot be drawn.
 pub fn report_texts(cells: Vec<Cell>) -> Result<Vec<(String, String)>, Error> {
+    content(cells).map_or_else(|| Ok(Vec::new()), |(content, plots)| texts(&content, &plots))
+}
+
+/// What a report of `cells` is made of; nothing where no cell is done.
+fn content(cells: Vec<Cell>) -> Option<(Content, Vec<Plot>)> {
     if cells.iter().all(|cell| cell.result().is_none()) {
-        return Ok(Vec::new());
+        return None;
     }
     let content = Content { studies: Study::of(&cells), published: Study::published(), cells };
-    let plots = plots::all(&content)?;
+    let plots = plots::all(&content);
+    Some((content, plots))
+}
+
+fn texts(content: &Content, plots: &[Plot]) -> Result<Vec<(String, String)>, Error> {
+    let svgs = plots.iter().map(|plot| plot.picture.svg()).collect::<Result<Vec<_>, _>>()?;
     let mut texts = vec![
-        ("table.md".to_owned(), tables::markdown(&content)),
-        ("table.csv".to_owned(), tables::csv(&content)),
+        ("table.md".to_owned(), tables::markdown(content)),
+        ("table.csv".to_owned(), tables::csv(content)),
     ];
-    texts.extend(plots.iter().map(|plot| (format!("{}.svg", plot.name), plot.svg.clone())));
-    texts.push(("report.html".to_owned(), page::html(&content, &plots)));
+    texts.push(("report.html".to_owned(), page::html(content, plots, &svgs)));
+    let last = texts.len() - 1;
+    let named = plots.iter().map(|plot| format!("{}.svg", plot.name)).zip(svgs);
+    texts.splice(last..last, named);
     Ok(texts)
 }

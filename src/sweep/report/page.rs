@@ -25,7 +25,7 @@ figcaption { color: #555; } .true, .false, th { white-space: nowrap; } .true { c
 ";
 
 /// The page.
-pub(super) fn html(content: &Content, plots: &[Plot]) -> String {
+pub(super) fn html(content: &Content, plots: &[Plot], svgs: &[String]) -> String {
     let Content { cells, studies, published } = content;
     let ours = &studies[0];
     let seeds: std::collections::BTreeSet<_> = cells.iter().map(|cell| cell.seed).collect();
@@ -86,8 +86,8 @@ pub(super) fn html(content: &Content, plots: &[Plot]) -> String {
                 }
                 @if studies.len() > 1 { (methods(studies)) }
                 h2 { "Plots" }
-                @for plot in plots {
-                    figure { (PreEscaped(&plot.svg)) figcaption { (plot.caption) } }
+                @for (plot, svg) in plots.iter().zip(svgs) {
+                    figure { (PreEscaped(svg)) figcaption { (plot.caption) } }
                 }
                 (failures(content))
                 h2 { "Configuration" }
@@ -108,7 +108,7 @@ fn header(study: &Study) -> Markup {
 fn map(study: &Study, with_choice: bool) -> Markup {
     let cell = |epsilon: f32, s: f64| {
         let Some(summary) = study.summary(epsilon, s) else { return html! { td { "–" } } };
-        let (fill, ink) = shade(summary.test);
+        let [fill, ink] = shade(summary.test);
         let mut class = String::new();
         for (name, holds) in [
             ("lth", epsilon == 0.0),

@@ -1,20 +1,18 @@
 //! The plots.
 
-use std::fmt::Write;
-
 use super::{Content, failed_mark};
-use crate::plot::{Axis, Chart, GREY, PlotError, Series, Style, number, svg};
+use crate::plot::{Axis, Chart, GREY, HeatCell, HeatMap, Picture, Series, Style, number, ramp};
 use crate::sweep::study::Study;
 
 /// A picture and what to say about it.
 pub(super) struct Plot {
     pub(super) name: &'static str,
     pub(super) caption: String,
-    pub(super) svg: String,
+    pub(super) picture: Picture,
 }
 
 /// Every plot of the report.
-pub(super) fn all(content: &Content) -> Result<Vec<Plot>, PlotError> {
+pub(super) fn all(content: &Content) -> Vec<Plot> {
     let Content { studies, published, .. } = content;
     let ours = &studies[0];
     let mut plots = vec![Plot {
@@ -27,7 +25,7 @@ pub(super) fn all(content: &Content) -> Result<Vec<Plot>, PlotError> {
             ours.criterion(),
             content.remark_on_failures().unwrap_or_default(),
         ),
-        svg: heat_map(ours),
+        picture: Picture::HeatMap(heat_map(ours)),
     }];
     let epsilons = Epsilons::of(content);
     let line = |study: &Study, of: &dyn Fn(f32) -> Option<f64>| {
@@ -60,7 +58,7 @@ pub(super) fn all(content: &Content) -> Result<Vec<Plot>, PlotError> {
             ours.criterion(),
             epsilons.remark
         ),
-        svg: svg(&[Chart::new("Accuracy after each phase", epsilons.axis(), accuracy(), series)])?,
+        picture: Picture::Charts(vec![Chart::new("Accuracy after each phase", epsilons.axis(), accuracy(), series)]),
     });
 
     let mut series: Vec<_> = studies
@@ -87,7 +85,12 @@ pub(super) fn all(content: &Content) -> Result<Vec<Plot>, PlotError> {
             ours.criterion(),
             epsilons.remark
         ),
-        svg: svg(&[Chart::new("Sparsity chosen", epsilons.axis(), s().including(0.0, 0.8), series)])?,
+        picture: Picture::Charts(vec![Chart::new(
+            "Sparsity chosen",
+            epsilons.axis(),
+            s().including(0.0, 0.8),
+            series,
+        )]),
     });
 
     let by_sparsity = |study: &Study| {
@@ -105,9 +108,9 @@ pub(super) fn all(content: &Content) -> Result<Vec<Plot>, PlotError> {
         name: "accuracy-by-sparsity",
         caption: "Test accuracy against s for each ε; shaded: one standard deviation over the seeds."
             .to_owned(),
-        svg: svg(&both)?,
+        picture: Picture::Charts(both),
     });
-    Ok(plots)
+    plots
 }
 
 fn accuracy() -> Axis {
@@ -147,22 +150,9 @@ impl Epsilons {
     }
 }
 
-/// The colour of an accuracy: a ramp that also rises in lightness, and the colour of text on it.
-pub(super) fn shade(accuracy: f64) -> (String, &'static str) {
-    const RAMP: [[f64; 3]; 5] = [
-        [68.0, 1.0, 84.0],
-        [59.0, 82.0, 139.0],
-        [33.0, 145.0, 140.0],
-        [94.0, 201.0, 98.0],
-        [253.0, 231.0, 37.0],
-    ];
-    let at = accuracy.clamp(0.0, 1.0) * 4.0;
-    let index = (at as usize).min(3);
-    let mix = |channel: usize| {
-        let (a, b) = (RAMP[index][channel], RAMP[index + 1][channel]);
-        (a + (b - a) * (at - index as f64)).round() as u8
-    };
-    (format!("#{:02x}{:02x}{:02x}", mix(0), mix(1), mix(2)), if accuracy < 0.6 { "#fff" } else { "#000" })
+/// The colour of an accuracy, and the colour of text on it.
+pub(super) fn shade(accuracy: f64) -> [String; 2] {
+    ramp(accuracy).map(|[r, g, b]| format!("#{r:02x}{g:02x}{b:02x}"))
 }
 
 /// Whether the network was better before it was pruned.
@@ -172,76 +162,31 @@ pub(super) fn dominated(study: &Study, epsilon: f32, s: f64) -> bool {
 }
 
 /// The table as coloured cells; rows are sparsities, columns ε.
-fn heat_map(study: &Study) -> String {
-    const CELL: [usize; 2] = [70, 44];
-    const ORIGIN: [usize; 2] = [90, 56];
-    let (columns, rows) = (study.epsilons.len(), study.sparsities.len());
-    let [width, height] = [ORIGIN[0] + columns * CELL[0] + 16, ORIGIN[1] + rows * CELL[1] + 16];
-    let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"17\" text-anchor=\"middle\">\n\
-         <rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n\
-         <text x=\"{}\" y=\"20\">ε, the largest change pretraining may make</text>\n\
-         <text x=\"20\" y=\"{}\" transform=\"rotate(-90 20 {1})\">s REMOVED</text>\n",
-        ORIGIN[0] + columns * CELL[0] / 2,
-        ORIGIN[1] + rows * CELL[1] / 2,
-    );
+fn heat_map(study: &Study) -> HeatMap {
+    let mut cells = Vec::new();
     for (column, &epsilon) in study.epsilons.iter().enumerate() {
-        let x = ORIGIN[0] + column * CELL[0];
-        let label = if epsilon.is_infinite() { "∞".to_owned() } else { number(f64::from(epsilon)) };
-        let _ = writeln!(text, "<text x=\"{}\" y=\"{}\">{label}</text>", x + CELL[0] / 2, ORIGIN[1] - 10);
         for (row, &s) in study.sparsities.iter().enumerate() {
             let Some(summary) = study.summary(epsilon, s) else { continue };
-            let accuracy = summary.test;
-            let y = ORIGIN[1] + row * CELL[1];
-            let (fill, ink) = shade(accuracy);
-            let opacity = if dominated(study, epsilon, s) { 0.6 } else { 1.0 };
-            let _ = writeln!(
-                text,
-                "<rect x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{}\" fill=\"{fill}\" stroke=\"#fff\"/>\n\
-                 <text x=\"{}\" y=\"{}\" fill=\"{ink}\" fill-opacity=\"{opacity}\">{accuracy:.2}{}</text>",
-                CELL[0],
-                CELL[1],
-                x + CELL[0] / 2,
-                y + CELL[1] / 2 + 6,
-                failed_mark(summary.failed),
-            );
-            if study.best(epsilon).is_some_and(|(best, _)| best == s) {
-                let _ = writeln!(
-                    text,
-                    "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"{ink}\" stroke-width=\"2\"/>",
-                    x + 10,
-                    y + 8,
-                    CELL[0] - 20,
-                    CELL[1] - 16,
-                );
-            }
-            if summary.chosen > 0 {
-                let _ = writeln!(
-                    text,
-                    "<circle cx=\"{}\" cy=\"{}\" r=\"4\" fill=\"{ink}\"/>",
-                    x + CELL[0] - 9,
-                    y + 9
-                );
-            }
+            cells.push(HeatCell {
+                column,
+                row,
+                value: summary.test,
+                mark: failed_mark(summary.failed),
+                dimmed: dominated(study, epsilon, s),
+                boxed: study.best(epsilon).is_some_and(|(best, _)| best == s),
+                dotted: summary.chosen > 0,
+            });
         }
     }
-    for (row, s) in study.sparsities.iter().enumerate() {
-        let y = ORIGIN[1] + row * CELL[1] + CELL[1] / 2 + 6;
-        let _ = writeln!(text, "<text x=\"{}\" y=\"{y}\" text-anchor=\"end\">{s}</text>", ORIGIN[0] - 10);
+    let name =
+        |&epsilon: &f32| if epsilon.is_infinite() { "∞".to_owned() } else { number(f64::from(epsilon)) };
+    HeatMap {
+        x_label: "ε, the largest change pretraining may make".to_owned(),
+        y_label: "s REMOVED".to_owned(),
+        columns: study.epsilons.iter().map(name).collect(),
+        rows: study.sparsities.iter().map(f64::to_string).collect(),
+        cells,
+        first_row_framed: study.sparsities.first() == Some(&0.0),
+        first_column_framed: study.epsilons.first() == Some(&0.0),
     }
-    let mut frame = |x: usize, y: usize, width: usize, height: usize, colour: &str| {
-        let _ = writeln!(
-            text,
-            "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"4\"/>"
-        );
-    };
-    if study.sparsities.first() == Some(&0.0) {
-        frame(ORIGIN[0], ORIGIN[1], columns * CELL[0], CELL[1], "#1f5fd0");
-    }
-    if study.epsilons.first() == Some(&0.0) {
-        frame(ORIGIN[0], ORIGIN[1], CELL[0], rows * CELL[1], "#d0201f");
-    }
-    text.push_str("</svg>\n");
-    text
 }

@@ -1,11 +1,11 @@
-//! Charts to SVG, element by element with plotters.
+//! Charts, element by element with plotters.
 
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{COLOURS, Chart, PlotError, Series, Style};
+use super::{COLOURS, Chart, Series, Style};
 
 /// Of a chart without its legend, in pixels.
 const SIZE: [i32; 2] = [780, 600];
@@ -20,30 +20,26 @@ const LINE: i32 = 30;
 const KEY: i32 = 56;
 const DOT: i32 = 5;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+/// A part of a picture; `B` makes SVG or pixels of what is drawn there.
+pub(super) type Area<B> = DrawingArea<B, Shift>;
+pub(super) type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
-/// The charts side by side, each with its legend at its right.
-///
-/// # Errors
-/// When plotters refuses, for which no reason is known.
-pub fn svg(charts: &[Chart]) -> Result<String, PlotError> {
-    let widths: Vec<i32> = charts.iter().map(|chart| SIZE[0] + legend_width(chart)).collect();
-    let mut text = String::new();
-    let size = (widths.iter().sum::<i32>().max(1) as u32, SIZE[1] as u32);
-    let all = SVGBackend::with_string(&mut text, size).into_drawing_area();
-    let draw_all = || {
-        all.fill(&WHITE)?;
-        let mut left = 0;
-        for (chart, &width) in charts.iter().zip(&widths) {
-            draw(&all.clone().shrink((left, 0), (width, SIZE[1])), chart)?;
-            left += width;
-        }
-        all.present()
-    };
-    draw_all().map_err(|error: DrawingAreaErrorKind<_>| PlotError(error.to_string()))?;
-    drop(all);
-    Ok(text)
+/// Width and height of the charts side by side, each with its legend at its right.
+pub(super) fn size(charts: &[Chart]) -> (u32, u32) {
+    (charts.iter().map(width).sum::<i32>().max(1) as u32, SIZE[1] as u32)
+}
+
+pub(super) fn draw<B: DrawingBackend>(all: &Area<B>, charts: &[Chart]) -> Drawn<B> {
+    let mut left = 0;
+    for chart in charts {
+        draw_chart(&all.clone().shrink((left, 0), (width(chart), SIZE[1])), chart)?;
+        left += width(chart);
+    }
+    Ok(())
+}
+
+fn width(chart: &Chart) -> i32 {
+    SIZE[0] + legend_width(chart)
 }
 
 fn named(chart: &Chart) -> impl Iterator<Item = &Series> {
@@ -56,7 +52,7 @@ fn legend_width(chart: &Chart) -> i32 {
     longest.map_or(0, |letters| KEY + letters as i32 * SMALL * 11 / 20 + 16)
 }
 
-fn draw(area: &Area<'_>, chart: &Chart) -> Drawn {
+fn draw_chart<B: DrawingBackend>(area: &Area<B>, chart: &Chart) -> Drawn<B> {
     let Chart { title, x, y, series } = chart;
     let points = || series.iter().flat_map(|series| &series.points);
     let bands = || series.iter().flat_map(|series| &series.band);
@@ -72,25 +68,25 @@ fn draw(area: &Area<'_>, chart: &Chart) -> Drawn {
         let (a, b) = (x.place(a), y.place(b));
         (!a.is_nan() && !b.is_nan()).then(|| (across(a), up(b)))
     };
+    let label = |words: &str, at, size, anchor| text(area, words, at, size, anchor, false, BLACK.mix(1.0));
     let grid = BLACK.mix(0.12).stroke_width(1);
     for &tick in &x_ticks {
         let at = across(tick);
         area.draw(&PathElement::new([(at, top), (at, bottom)], grid))?;
-        text(area, &x.tick(tick), (at, bottom + 10), SMALL, HPos::Center, VPos::Top)?;
+        label(&x.tick(tick), (at, bottom + 10), SMALL, (HPos::Center, VPos::Top))?;
     }
     for &tick in &y_ticks {
         let at = up(tick);
         area.draw(&PathElement::new([(left, at), (right, at)], grid))?;
-        text(area, &y.tick(tick), (left - 10, at), SMALL, HPos::Right, VPos::Center)?;
+        label(&y.tick(tick), (left - 10, at), SMALL, (HPos::Right, VPos::Center))?;
     }
     let frame = [(left, top), (left, bottom), (right, bottom)];
     area.draw(&PathElement::new(frame, BLACK.stroke_width(1)))?;
     let middle = (left + right) / 2;
-    text(area, title, (middle, 14), TITLE, HPos::Center, VPos::Top)?;
-    text(area, x.label(), (middle, SIZE[1] - 40), LABEL, HPos::Center, VPos::Top)?;
-    let upwards = ("sans-serif", LABEL).into_font().transform(FontTransform::Rotate270);
-    let upwards = upwards.color(&BLACK).pos(Pos::new(HPos::Center, VPos::Top));
-    area.draw(&Text::new(y.label().to_owned(), (16, (top + bottom) / 2), upwards))?;
+    label(title, (middle, 14), TITLE, (HPos::Center, VPos::Top))?;
+    label(x.label(), (middle, SIZE[1] - 40), LABEL, (HPos::Center, VPos::Top))?;
+    let beside = (16, (top + bottom) / 2);
+    text(area, y.label(), beside, LABEL, (HPos::Center, VPos::Top), true, BLACK.mix(1.0))?;
 
     for series in series {
         let edge = |edge: usize| series.band.iter().filter_map(move |b| pixel([b[0], b[edge]]));
@@ -111,7 +107,7 @@ fn draw(area: &Area<'_>, chart: &Chart) -> Drawn {
         }
         let [start, middle, end] = [0, (KEY - 16) / 2, KEY - 16].map(|x| (from + x, at));
         marks(area, series, &[start, end], &[middle])?;
-        text(area, &series.name, (from + KEY - 4, at), SMALL, HPos::Left, VPos::Center)?;
+        label(&series.name, (from + KEY - 4, at), SMALL, (HPos::Left, VPos::Center))?;
     }
     Ok(())
 }
@@ -121,13 +117,28 @@ fn colour(series: &Series) -> RGBColor {
     RGBColor(r, g, b)
 }
 
-fn text(area: &Area<'_>, text: &str, at: (i32, i32), size: i32, h: HPos, v: VPos) -> Drawn {
-    let style = ("sans-serif", size).into_font().color(&BLACK).pos(Pos::new(h, v));
-    area.draw(&Text::new(text.to_owned(), at, style))
+/// Text at a point, `turned` to be read from below to above.
+pub(super) fn text<B: DrawingBackend>(
+    area: &Area<B>,
+    text: &str,
+    at: (i32, i32),
+    size: i32,
+    (h, v): (HPos, VPos),
+    turned: bool,
+    colour: RGBAColor,
+) -> Drawn<B> {
+    let font = ("sans-serif", size).into_font();
+    let font = if turned { font.transform(FontTransform::Rotate270) } else { font };
+    area.draw(&Text::new(text.to_owned(), at, font.color(&colour).pos(Pos::new(h, v))))
 }
 
 /// A series' line through `line` and its dots, in pixels.
-fn marks(area: &Area<'_>, series: &Series, line: &[(i32, i32)], dots: &[(i32, i32)]) -> Drawn {
+fn marks<B: DrawingBackend>(
+    area: &Area<B>,
+    series: &Series,
+    line: &[(i32, i32)],
+    dots: &[(i32, i32)],
+) -> Drawn<B> {
     let colour = colour(series);
     match series.style {
         Style::Solid | Style::Line => area.draw(&PathElement::new(line.to_vec(), colour.stroke_width(3)))?,
@@ -151,7 +162,7 @@ fn marks(area: &Area<'_>, series: &Series, line: &[(i32, i32)], dots: &[(i32, i3
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Axis, png};
+    use super::super::{Axis, Picture};
     use super::*;
 
     #[test]
@@ -169,10 +180,12 @@ mod tests {
         let chart = Chart::new("a < b", Axis::log("η"), Axis::linear("n"), series.collect());
         let empty = Chart::new("", Axis::log(""), Axis::log(""), vec![]);
         for charts in [vec![], vec![empty.clone()], vec![chart.clone(), empty, chart]] {
-            let picture = svg(&charts).unwrap();
-            assert!(png(&picture, 0.5).is_ok() || charts.is_empty());
-            assert_eq!(picture.matches("&lt;Band&gt; &amp; more").count(), charts.len() / 3 * 2);
-            assert_eq!(picture, svg(&charts).unwrap());
+            let named = charts.len() / 3 * 2;
+            let picture = Picture::Charts(charts);
+            let svg = picture.svg().unwrap();
+            assert_eq!(svg.matches("&lt;Band&gt; &amp; more").count(), named);
+            assert_eq!(svg, picture.svg().unwrap());
+            assert_eq!(picture.png(0.5).unwrap(), picture.png(0.5).unwrap());
         }
     }
 }

@@ -1,0 +1,123 @@
+//! What is measured: tolerances, perturbations, targets.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use slth_kernels::Backend;
+
+use crate::error::Error;
+
+/// Which targets the candidates must meet. The variants' names on the command line and in files are `every` and `one`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Criterion {
+    /// Every target of [−1/2, 1/2]
+    #[default]
+    Every,
+    /// One target, uniform on [−1/2, 1/2), drawn per trial
+    One,
+}
+
+/// What is measured, and where it is computed. The command line's flags are called like the fields, in the singular.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CandidatesConfig {
+    /// The tolerances η, each in [1e-6, 1]; default 1e-2 … 1e-5.
+    pub eta: Vec<f64>,
+    /// ε/η, each at least 0, ε at most 1; default the paper's.
+    pub ratio: Vec<f64>,
+    /// Which targets count.
+    pub criterion: Criterion,
+    /// Random candidate sets per η and ε/η; default 200.
+    pub trials: usize,
+    /// Keys all random numbers; default 1.
+    pub seed: u64,
+    /// Number of threads; default all cores.
+    #[serde(skip)]
+    pub threads: Option<usize>,
+    /// The instruction set; default what the environment variable `SLTH_BACKEND` names, else the best.
+    #[serde(skip)]
+    pub backend: Option<Backend>,
+}
+
+impl Default for CandidatesConfig {
+    fn default() -> Self {
+        Self {
+            eta: vec![1e-2, 1e-3, 1e-4, 1e-5],
+            ratio: vec![0.0, 0.1, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0],
+            criterion: Criterion::default(),
+            trials: 200,
+            seed: 1,
+            threads: None,
+            backend: None,
+        }
+    }
+}
+
+impl CandidatesConfig {
+    /// The most searches, trials · η · ε/η, that make sense; more is taken for a slip.
+    pub const MAX_SEARCHES: usize = 10_000_000;
+
+    /// Checks everything that can be checked before the work starts.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for the first field that makes no sense.
+    pub fn validate(&self) -> Result<(), Error> {
+        for (field, values) in [("eta", &self.eta), ("ratio", &self.ratio)] {
+            if values.is_empty() {
+                return Err(Error::config(field, "no value is given"));
+            }
+        }
+        if let Some(eta) = self.eta.iter().find(|&eta| !(1e-6..=1.0).contains(eta)) {
+            return Err(Error::config("eta", format!("must lie in [1e-6, 1], but is {eta}")));
+        }
+        for &ratio in &self.ratio {
+            if !(ratio >= 0.0 && ratio.is_finite()) {
+                let problem = format!("epsilon/eta must be finite and not negative, but is {ratio}");
+                return Err(Error::config("ratio", problem));
+            }
+            if let Some(eta) = self.eta.iter().find(|&eta| eta * ratio > 1.0) {
+                let problem =
+                    format!("epsilon must be at most 1, but {ratio} times eta {eta} is {}", eta * ratio);
+                return Err(Error::config("ratio", problem));
+            }
+        }
+        let searches = self.trials.checked_mul(self.eta.len() * self.ratio.len());
+        if self.trials == 0 || searches.is_none_or(|searches| searches > Self::MAX_SEARCHES) {
+            let problem = format!(
+                "must be at least 1 and, times the etas and ratios, at most {}, but is {}",
+                Self::MAX_SEARCHES,
+                self.trials
+            );
+            return Err(Error::config("trials", problem));
+        }
+        crate::run::config::check_threads(self.threads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn senseless_values_are_refused() {
+        let refused = |field: &str, change: fn(&mut CandidatesConfig)| {
+            let mut config = CandidatesConfig::default();
+            change(&mut config);
+            match config.validate() {
+                Err(Error::Config { field: found, .. }) => assert_eq!(found, field),
+                other => panic!("{field}: {other:?}"),
+            }
+        };
+        refused("eta", |c| c.eta = vec![]);
+        for eta in [0.0, -1.0, 9e-7, 1.5, f64::NAN, f64::INFINITY] {
+            let config = CandidatesConfig { eta: vec![0.1, eta], ..CandidatesConfig::default() };
+            assert!(config.validate().is_err(), "{eta}");
+        }
+        refused("ratio", |c| c.ratio = vec![]);
+        refused("ratio", |c| c.ratio = vec![-0.1]);
+        refused("ratio", |c| c.ratio = vec![f64::NAN]);
+        refused("ratio", |c| c.ratio = vec![1e9]);
+        refused("trials", |c| c.trials = 0);
+        refused("trials", |c| c.trials = usize::MAX);
+        refused("threads", |c| c.threads = Some(0));
+    }
+}

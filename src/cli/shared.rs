@@ -1,0 +1,83 @@
+//! Groups of flags that commands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use slth::Error;
+use slth::data::Dataset;
+use slth::output::OutputDirectory;
+use slth::run::RunConfig;
+use slth_kernels::Backend;
+
+/// Where the images come from.
+#[derive(Args)]
+pub(super) struct DataArguments {
+    /// Directory with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte,
+    /// plain or .gz [default: the built-in MNIST]
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    data: Option<PathBuf>,
+}
+
+impl DataArguments {
+    /// The data of `--data`, else the built-in MNIST.
+    pub(super) fn dataset(&self) -> Result<Dataset, Error> {
+        self.given().unwrap_or_else(|| Ok(Dataset::mnist()?))
+    }
+
+    /// The data of `--data`, where it was given.
+    pub(super) fn given(&self) -> Option<Result<Dataset, Error>> {
+        Some(Dataset::load(self.data.as_ref()?).map_err(Error::from))
+    }
+}
+
+/// What decides all random numbers.
+#[derive(Args)]
+pub(super) struct SeedArguments {
+    /// Seed of all random numbers
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = RunConfig::default().seed)]
+    pub(super) seed: u64,
+}
+
+/// Where the work is done; none of it changes a result.
+#[derive(Args)]
+pub(super) struct MachineArguments {
+    /// Number of threads; does not change the result [default: all cores]
+    #[arg(long, value_name = "N", help_heading = "Machine", allow_negative_numbers = true)]
+    pub(super) threads: Option<usize>,
+
+    /// Instruction set, as listed by `slth info`; does not change the result [default: $SLTH_BACKEND, else the best]
+    #[arg(long, value_name = "NAME", help_heading = "Machine")]
+    backend: Option<String>,
+}
+
+impl MachineArguments {
+    /// The backend of `--backend`; where the flag was not given, that of the environment or the best.
+    pub(super) fn backend(&self) -> Result<Backend, Error> {
+        Ok(self.backend.as_deref().map_or_else(Backend::detect, Backend::named)?)
+    }
+}
+
+/// Where results go, and what is told meanwhile.
+#[derive(Args)]
+pub(super) struct OutputArguments {
+    /// Write the results into this directory
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    out: Option<PathBuf>,
+
+    /// Replace results in --out
+    #[arg(long, help_heading = "Output")]
+    force: bool,
+
+    /// Show no progress
+    #[arg(long, help_heading = "Output")]
+    pub(super) quiet: bool,
+}
+
+impl OutputArguments {
+    /// The directory of `--out`, where it was given, for files of these `names`. To be called when everything else has been
+    /// checked: no directory is left behind by work that was not to be.
+    pub(super) fn prepare(&self, names: &[&str]) -> Result<Option<OutputDirectory>, Error> {
+        let prepare = |path| OutputDirectory::prepare(path, names, self.force);
+        Ok(self.out.as_ref().map(prepare).transpose()?)
+    }
+}
