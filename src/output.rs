@@ -87,8 +87,8 @@ pub struct OutputDirectory {
 }
 
 impl OutputDirectory {
-    /// The files of a run, the sign of a complete result last.
-    pub const RUN_FILES: [&str; 2] = [TICKET, RESULT];
+    /// The files of a run.
+    pub const RUN_FILES: [&str; 2] = [RESULT, TICKET];
 
     /// Makes the directory where it is missing and tries to write to it; with `force`, results in it may be replaced.
     /// Meant to be called before the work starts.
