@@ -180,8 +180,8 @@ impl DrawingBackend for Pixels<'_> {
             HPos::Right => -outline.x,
         };
         // The font does not tell its x-height.
-        let x = self.font.glyph_index('x').and_then(|x| self.font.glyph_bounding_box(x));
-        let x_height = x.map_or(0.0, |bounds| f32::from(bounds.y_max));
+        let letter = self.font.glyph_index('x').and_then(|glyph| self.font.glyph_bounding_box(glyph));
+        let x_height = letter.map_or(0.0, |bounds| f32::from(bounds.y_max));
         let below = match anchor.v_pos {
             VPos::Top => 0.76 * em,
             VPos::Center => 0.5 * x_height,
