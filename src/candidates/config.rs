@@ -10,10 +10,10 @@ use crate::error::Error;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Criterion {
-    /// Every target of [−1/2, 1/2]
+    /// Every target of [-1/2, 1/2]
     #[default]
     Every,
-    /// One target, uniform on [−1/2, 1/2), drawn per trial
+    /// One target, uniform on [-1/2, 1/2), drawn per trial
     One,
 }
 

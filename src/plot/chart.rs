@@ -185,7 +185,7 @@ mod tests {
             let svg = picture.svg().unwrap();
             assert_eq!(svg.matches("&lt;Band&gt; &amp; more").count(), named);
             assert_eq!(svg, picture.svg().unwrap());
-            assert_eq!(picture.png(0.5).unwrap(), picture.png(0.5).unwrap());
+            assert_eq!(picture.png(1.0).unwrap(), picture.png(1.0).unwrap());
         }
     }
 }

@@ -179,7 +179,9 @@ impl DrawingBackend for Pixels<'_> {
             HPos::Center => -outline.x / 2.0,
             HPos::Right => -outline.x,
         };
-        let x_height = f32::from(self.font.x_height().unwrap_or(0));
+        // The font does not tell its x-height.
+        let letter = self.font.glyph_index('x').and_then(|glyph| self.font.glyph_bounding_box(glyph));
+        let x_height = letter.map_or(0.0, |bounds| f32::from(bounds.y_max));
         let below = match anchor.v_pos {
             VPos::Top => 0.76 * em,
             VPos::Center => 0.5 * x_height,
