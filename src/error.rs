@@ -4,7 +4,6 @@ use slth_kernels::KernelError;
 use thiserror::Error;
 
 use crate::approximate::TargetError;
-use crate::bench::{RecordingError, WrongResult};
 use crate::data::DatasetError;
 use crate::output::OutputError;
 use crate::plot::PlotError;
@@ -77,12 +76,6 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
-    /// What was to be measured computes something wrong.
-    #[error(transparent)]
-    WrongResult(#[from] WrongResult),
-    /// Recorded measurements cannot be used.
-    #[error(transparent)]
-    Recording(#[from] RecordingError),
     /// A picture cannot be made.
     #[error(transparent)]
     Plot(#[from] PlotError),
@@ -115,7 +108,6 @@ impl Error {
             Self::Config { .. } | Self::Dataset(_) | Self::Backend(_) | Self::Ticket(_) | Self::Target(_) => {
                 true
             }
-            Self::Recording(error) => !matches!(error, RecordingError::OutOfStep { .. }),
             Self::Output(error) => error.is_bad_input(),
             Self::Store(error) => error.is_bad_input(),
             Self::Plot(_)
@@ -124,7 +116,6 @@ impl Error {
             | Self::NotFinite
             | Self::Threads { .. }
             | Self::NotOptimal { .. }
-            | Self::WrongResult(_)
             | Self::Kernel(_) => false,
         }
     }

@@ -5,7 +5,6 @@
 //! file; 1 whatever else failed.
 
 mod approximate;
-mod bench;
 mod calibrate;
 mod candidates;
 mod evaluate;
@@ -55,7 +54,6 @@ enum Command {
     Evaluate(evaluate::EvaluateArguments),
     Approximate(approximate::ApproximateArguments),
     Candidates(candidates::CandidatesArguments),
-    Bench(bench::BenchArguments),
     Info(info::InfoArguments),
 }
 
@@ -83,7 +81,6 @@ pub(crate) fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
         Command::Approximate(arguments) => approximate::approximate(arguments),
         Command::Candidates(arguments) => candidates::candidates(arguments),
-        Command::Bench(arguments) => bench::bench(&arguments),
         Command::Info(arguments) => info::info(&arguments),
     };
     match done {

@@ -36,8 +36,8 @@ mod ticket;
 
 pub use config::RunConfig;
 pub(crate) use config::{check_network, number_or_inf};
+pub(crate) use experiment::start;
 pub use experiment::{DenseOutcome, Experiment, Outcome, PrunedOutcome, run};
-pub(crate) use experiment::{start, start_pool};
 pub use hash::{dataset_hash, mask_hash, weights_hash};
 pub use result::RunResult;
 pub use ticket::{Ticket, TicketError, TicketProblem};

@@ -6,6 +6,51 @@ use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use sprs::CsMatI;
 
+/// A library, as it is measured here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Library {
+    /// The crate's name.
+    pub name: &'static str,
+    /// Its version, as the lock file says.
+    pub version: String,
+    /// The features that make it fast, and what else was chosen.
+    pub features: &'static str,
+    /// The instruction set it takes on this machine.
+    pub isa: &'static str,
+}
+
+/// All of them.
+pub fn libraries() -> Vec<Library> {
+    let of = |(name, features)| Library { name, version: version(name), features, isa: isa() };
+    let all = [
+        ("gemm", "x86-v4, rayon"),
+        ("faer", "rayon"),
+        ("matrixmultiply", "avx512; one thread"),
+        ("sprs", "compiled for the instruction set; one thread"),
+    ];
+    all.into_iter().map(of).collect()
+}
+
+fn version(name: &str) -> String {
+    const LOCK: &str = include_str!("../../../Cargo.lock");
+    let (_, rest) = LOCK.split_once(&format!("name = \"{name}\"\nversion = \"")).unwrap_or_default();
+    rest.split('"').next().unwrap_or_default().to_owned()
+}
+
+/// What each of them chooses at run time, in this order.
+fn isa() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            return "avx512";
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return "avx2";
+        }
+    }
+    if cfg!(target_arch = "aarch64") { "neon" } else { "baseline" }
+}
+
 /// A row-major matrix, or the transpose of one.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
@@ -144,13 +189,42 @@ impl Sprs {
         y.fill(0.0);
         let x = ArrayView2::from_shape((self.0.cols(), n), x).expect("length of X");
         let y = ArrayViewMut2::from_shape((self.0.rows(), n), y).expect("length of Y");
-        sprs::prod::csr_mulacc_dense_rowmaj(self.0.view(), x, y);
+        match isa() {
+            // SAFETY: the CPU has AVX-512 F.
+            #[cfg(target_arch = "x86_64")]
+            "avx512" => unsafe { sprs_avx512(&self.0, x, y) },
+            // SAFETY: the CPU has AVX2 and FMA.
+            #[cfg(target_arch = "x86_64")]
+            "avx2" => unsafe { sprs_avx2(&self.0, x, y) },
+            _ => sprs::prod::csr_mulacc_dense_rowmaj(self.0.view(), x, y),
+        }
     }
+}
+
+/// `sprs` leaves vectorising its loop to the compiler, which takes what the function that it is inlined in may use.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn sprs_avx512(w: &CsMatI<f32, u32>, x: ArrayView2<'_, f32>, y: ArrayViewMut2<'_, f32>) {
+    sprs::prod::csr_mulacc_dense_rowmaj(w.view(), x, y);
+}
+
+/// Likewise.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn sprs_avx2(w: &CsMatI<f32, u32>, x: ArrayView2<'_, f32>, y: ArrayViewMut2<'_, f32>) {
+    sprs::prod::csr_mulacc_dense_rowmaj(w.view(), x, y);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_those_of_the_lock_file() {
+        let all = libraries();
+        assert!(Dense::ALL.iter().all(|dense| all.iter().any(|library| library.name == dense.name())));
+        assert!(all.iter().all(|library| library.version.split('.').count() == 3), "{all:?}");
+    }
 
     #[test]
     fn all_compute_the_same() {

@@ -1,72 +1,63 @@
 //! Convolutions with masked weights: forward, input gradient, weight gradient.
 //!
-//! The peer is a dense product with the matrix of all windows ("im2col"), whose making is not counted. Useful operations are
-//! 2 · batch · the terms of kept weights; those that fall on the padding are none.
+//! Peers multiply densely by the matrix of all windows ("im2col"), which is made beforehand. Useful operations are 2 · batch · the
+//! terms of kept weights; those that fall on the padding do not count.
 
 use std::sync::Arc;
 
+use slth::random::{Purpose, Stream};
 use slth_kernels::conv2d::{PackedConv2d, Shape, Workspace, forward, input_gradient, weight_gradient};
-use slth_kernels::{
-    Backend, Engine, Epilogue, ImagesMut, ImagesRef, KernelError, MatMut, MatRef, PackedMask, PrepareOptions,
-};
+use slth_kernels::{Engine, Epilogue, ImagesMut, ImagesRef, MatMut, MatRef, PackedMask, PrepareOptions};
 
-use super::aligned::Aligned;
-use super::case::{Case, Contestant, Kernel, Machinery, Scale, fma_peak};
-use super::check::{Expected, ensure};
-use super::measurement::{Role, Task, Unit};
+use crate::aligned::Aligned;
+use crate::case::{Case, Contestant, Products, Scale};
+use crate::check::Expected;
 use crate::error::Error;
-use crate::random::{Purpose, Stream};
+use crate::limits::multiply_adds;
+use crate::machinery::Machinery;
+use crate::row::{Unit, Who};
+use crate::task::LayerOperation::{self, Forward, InputGradient, WeightGradient};
+use crate::task::{Convolution, Task};
 
 const fn shape(
     [channels, height, width]: [usize; 3],
     outputs: usize,
-    kernel: usize,
+    window: usize,
     padding: usize,
 ) -> Shape {
-    Shape { channels, height, width, outputs, kernel: [kernel, kernel], stride: 1, padding }
+    Shape { channels, height, width, outputs, kernel: [window, window], stride: 1, padding }
 }
 
 /// The two of LeNet-5, and one of a larger network.
-const FIRST: (&str, Shape) = ("6@5x5p2", shape([1, 28, 28], 6, 5, 2));
-const SECOND: (&str, Shape) = ("16@5x5", shape([6, 14, 14], 16, 5, 0));
-const LARGE: (&str, Shape) = ("64@3x3p1", shape([64, 14, 14], 64, 3, 1));
-const TINY: (&str, Shape) = ("3@3x3p1s2", Shape { stride: 2, ..shape([2, 6, 7], 3, 3, 1) });
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Convolution {
-    Forward,
-    InputGradient,
-    WeightGradient,
-}
+const FIRST: Shape = shape([1, 28, 28], 6, 5, 2);
+const SECOND: Shape = shape([6, 14, 14], 16, 5, 0);
+const LARGE: Shape = shape([64, 14, 14], 64, 3, 1);
+const TINY: Shape = Shape { stride: 2, ..shape([2, 6, 7], 3, 3, 1) };
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
-    use Convolution::{Forward, InputGradient, WeightGradient};
-    let (shapes, batch, sparsities): (&[_], _, &'static [f64]) = match scale {
+    let (shapes, batch, sparsities): (&[Shape], _, &[f64]) = match scale {
         Scale::Smoke => (&[TINY], 5, &[0.5]),
         Scale::Quick => (&[FIRST, SECOND], 128, &[0.5]),
         Scale::Full => (&[FIRST, SECOND, LARGE], 128, &[0.0, 0.5, 0.8, 0.9]),
     };
     let mut cases = Vec::new();
-    for (name, convolution) in
-        [("forward", Forward), ("input gradient", InputGradient), ("weight gradient", WeightGradient)]
-    {
-        for &(layer, shape) in shapes {
-            let dense = convolution == WeightGradient;
+    for operation in [Forward, InputGradient, WeightGradient] {
+        for &shape in shapes {
+            let dense = operation == WeightGradient;
             for &sparsity in if dense { &[0.0] } else { sparsities } {
-                let task = Task {
-                    kernel: Kernel::Conv2d,
-                    operation: format!("{name}, {layer}"),
-                    shape: vec![batch, shape.channels, shape.height, shape.width],
-                    sparsity: (!dense).then_some(sparsity),
-                    epsilon: None,
-                };
+                let task = Task::Conv2d(convolution(operation, shape, batch, (!dense).then_some(sparsity)));
                 cases.push(Case::new(task, move |machinery, task| {
-                    contestants(machinery, task, convolution, &Arc::new(Inputs::new(shape, batch, sparsity)))
+                    contestants(machinery, task, operation, &Arc::new(Inputs::new(shape, batch, sparsity)))
                 }));
             }
         }
     }
     cases
+}
+
+fn convolution(operation: LayerOperation, shape: Shape, batch: usize, sparsity: Option<f64>) -> Convolution {
+    let Shape { channels, height, width, outputs, kernel: [window, _], stride, padding } = shape;
+    Convolution { operation, batch, channels, height, width, outputs, window, stride, padding, sparsity }
 }
 
 struct Inputs {
@@ -103,8 +94,7 @@ impl Inputs {
         Self { shape, batch, weights: array(0, n), mask, x, dy }
     }
 
-    fn filters(&self) -> Result<PackedConv2d, Error> {
-        let engine = Engine::new(Backend::best());
+    fn filters(&self, engine: Engine) -> Result<PackedConv2d, Error> {
         let Shape { outputs, .. } = self.shape;
         let weights = MatRef::row_major(&self.weights, outputs, self.weights.len() / outputs)?;
         let options = PrepareOptions::default().max_batch(self.batch).input_gradient(true);
@@ -115,30 +105,31 @@ impl Inputs {
     fn compute(
         &self,
         engine: Engine,
-        convolution: Convolution,
+        operation: LayerOperation,
         filters: &PackedConv2d,
         out: &mut [f32],
         workspace: &mut Workspace,
-    ) -> Result<(), KernelError> {
+    ) -> Result<(), Error> {
         let Self { ref shape, batch, ref x, ref dy, .. } = *self;
         let Shape { channels, height, width, outputs, .. } = *shape;
         let [out_height, out_width] = [shape.out_height(), shape.out_width()];
         let x = ImagesRef::batch_innermost(x, batch, channels, height, width)?;
         let dy = ImagesRef::batch_innermost(dy, batch, outputs, out_height, out_width)?;
-        match convolution {
-            Convolution::Forward => {
-                let y = ImagesMut::batch_innermost(out, batch, outputs, out_height, out_width)?;
-                forward(engine, filters, x, &Epilogue::default(), y, workspace)
-            }
-            Convolution::InputGradient => {
+        match operation {
+            InputGradient => {
                 let dx = ImagesMut::batch_innermost(out, batch, channels, height, width)?;
-                input_gradient(engine, filters, dy, None, dx, workspace)
+                input_gradient(engine, filters, dy, None, dx, workspace)?;
             }
-            Convolution::WeightGradient => {
+            WeightGradient => {
                 let dw = MatMut::row_major(out, outputs, self.weights.len() / outputs)?;
-                weight_gradient(engine, shape, dy, x, dw, workspace)
+                weight_gradient(engine, shape, dy, x, dw, workspace)?;
+            }
+            _ => {
+                let y = ImagesMut::batch_innermost(out, batch, outputs, out_height, out_width)?;
+                forward(engine, filters, x, &Epilogue::default(), y, workspace)?;
             }
         }
+        Ok(())
     }
 
     /// The weight, 0 where it is removed.
@@ -160,19 +151,13 @@ impl Inputs {
     }
 
     /// The terms of an element of the result, by the definition.
-    fn terms(&self, convolution: Convolution, at: usize) -> Vec<f64> {
+    fn terms(&self, operation: LayerOperation, at: usize) -> Vec<f64> {
         let Shape { height, width, .. } = self.shape;
         let [out_height, out_width] = [self.shape.out_height(), self.shape.out_width()];
         let places = || (0..out_height * out_width).map(|at| [at / out_width, at % out_width]);
         let (b, plane) = (at % self.batch, at / self.batch);
-        match convolution {
-            Convolution::Forward => {
-                let (o, at) = (plane / (out_height * out_width), plane % (out_height * out_width));
-                let place = [at / out_width, at % out_width];
-                let weights = weights(&self.shape).filter(|weight| weight[0] == o);
-                weights.filter_map(|w| Some(self.weight(w) * self.met(w, place, b)?)).collect()
-            }
-            Convolution::InputGradient => {
+        match operation {
+            InputGradient => {
                 let (c, at) = (plane / (height * width), plane % (height * width));
                 let here = [at / width, at % width];
                 let weights = weights(&self.shape).filter(|weight| weight[1] == c);
@@ -183,12 +168,18 @@ impl Inputs {
                 };
                 weights.flat_map(of_weight).collect()
             }
-            Convolution::WeightGradient => {
+            WeightGradient => {
                 let weight = weights(&self.shape).nth(at).unwrap_or_default();
                 let images = (0..self.batch).flat_map(|b| places().map(move |place| (b, place)));
                 let term =
                     |(b, place)| Some(self.gradient(weight[0], place, b) * self.met(weight, place, b)?);
                 images.filter_map(term).collect()
+            }
+            _ => {
+                let (o, at) = (plane / (out_height * out_width), plane % (out_height * out_width));
+                let place = [at / out_width, at % out_width];
+                let weights = weights(&self.shape).filter(|weight| weight[0] == o);
+                weights.filter_map(|w| Some(self.weight(w) * self.met(w, place, b)?)).collect()
             }
         }
     }
@@ -248,68 +239,53 @@ fn windows(inputs: &Inputs) -> Aligned {
 fn contestants(
     machinery: &Machinery,
     task: &Task,
-    convolution: Convolution,
+    operation: LayerOperation,
     inputs: &Arc<Inputs>,
 ) -> Result<Vec<Contestant>, Error> {
-    let batch = inputs.batch;
-    let len = match convolution {
-        Convolution::Forward => inputs.dy.len(),
-        Convolution::InputGradient => inputs.x.len(),
-        Convolution::WeightGradient => inputs.weights.len(),
+    let len = match operation {
+        InputGradient => inputs.x.len(),
+        WeightGradient => inputs.weights.len(),
+        _ => inputs.dy.len(),
     };
-    let expected = Expected::new(len, |at| inputs.terms(convolution, at));
-    let flops = 2.0 * (terms(&inputs.shape, |at| inputs.mask.get(at)) * batch) as f64;
-    let mut all = fma_peak(machinery);
-    let mut add = |who: &str, role, backend: Option<Backend>, threads, mut run: Run| -> Result<(), Error> {
-        let mut out = Aligned::filled(len, f32::NAN);
-        machinery.on(role, threads, || run(&mut out));
-        ensure(expected.is(&out), task, who)?;
-        let contestant = Contestant::new(who, role, Unit::Flop, flops, move || run(&mut out));
-        let contestant = contestant.with_threads(machinery, threads);
-        all.push(match backend {
-            Some(backend) => contestant.on(backend),
-            None => contestant,
-        });
-        Ok(())
-    };
-    let filters = Arc::new(inputs.filters()?);
-    for (engine, threads) in machinery.engines() {
-        if engine.backend() == Backend::scalar() && flops > 1e8 {
-            continue;
-        }
+    let expected = Expected::new(len, |at| inputs.terms(operation, at));
+    let flops = 2.0 * (terms(&inputs.shape, |at| inputs.mask.get(at)) * inputs.batch) as f64;
+    let contestants = multiply_adds(machinery, Unit::Flop, 1.0);
+    let mut all = Products { machinery, task, expected, len, flops, contestants };
+    let filters = Arc::new(inputs.filters(machinery.best())?);
+    for engine in machinery.engines(flops < 1e8) {
         let (inputs, filters, mut workspace) = (inputs.clone(), filters.clone(), Workspace::default());
-        // A refusal would leave the result as it is, and would not pass the check.
-        let run = move |out: &mut [f32]| {
-            let _ = inputs.compute(engine, convolution, &filters, out, &mut workspace);
-        };
-        add("slth", Role::Ours, Some(engine.backend()), threads, Box::new(run))?;
+        all.add(Who::ours(engine), move |out| {
+            inputs.compute(engine, operation, &filters, out, &mut workspace)
+        })?;
     }
     #[cfg(feature = "peers")]
-    if convolution != Convolution::InputGradient {
-        use slth_peers::{Dense, Matrix};
-        let (Shape { outputs, .. }, n) = (inputs.shape, inputs.weights.len());
-        let masked =
-            inputs.weights.iter().zip(inputs.mask.iter()).map(|(&w, keep)| if keep { w } else { 0.0 });
-        let effective: Arc<Vec<f32>> = Arc::new(masked.collect());
-        let windows = Arc::new(windows(inputs));
-        for peer in [Dense::Gemm, Dense::Faer] {
-            for threads in machinery.one_and_all() {
-                let (inputs, effective, windows) = (inputs.clone(), effective.clone(), windows.clone());
-                let run = move |out: &mut [f32]| {
-                    let (columns, places) = (n / outputs, inputs.dy.len() / outputs);
-                    let windows = Matrix::new(&windows, columns, places);
-                    let (a, b) = match convolution {
-                        Convolution::Forward => (Matrix::new(&effective, outputs, columns), windows),
-                        _ => (Matrix::new(&inputs.dy, outputs, places), windows.transpose()),
-                    };
-                    peer.multiply(a, b, out, threads > 1);
-                };
-                add(&format!("{}, windows given", peer.name()), Role::Peer, None, threads, Box::new(run))?;
-            }
-        }
+    if operation != InputGradient {
+        peers(&mut all, inputs, operation)?;
     }
-    Ok(all)
+    Ok(all.contestants)
 }
 
-/// Computes a result.
-type Run = Box<dyn FnMut(&mut [f32]) + Send>;
+#[cfg(feature = "peers")]
+fn peers(all: &mut Products, inputs: &Arc<Inputs>, operation: LayerOperation) -> Result<(), Error> {
+    use slth_peers::{Dense, Matrix};
+    let (Shape { outputs, .. }, n) = (inputs.shape, inputs.weights.len());
+    let masked = inputs.weights.iter().zip(inputs.mask.iter()).map(|(&w, keep)| if keep { w } else { 0.0 });
+    let effective: Arc<Vec<f32>> = Arc::new(masked.collect());
+    let windows = Arc::new(windows(inputs));
+    for peer in [Dense::Gemm, Dense::Faer] {
+        for threads in all.machinery.one_and_all() {
+            let (inputs, effective, windows) = (inputs.clone(), effective.clone(), windows.clone());
+            all.add(Who::peer(peer.name(), threads).variant("windows given"), move |out| {
+                let (columns, places) = (n / outputs, inputs.dy.len() / outputs);
+                let windows = Matrix::new(&windows, columns, places);
+                let (a, b) = match operation {
+                    Forward => (Matrix::new(&effective, outputs, columns), windows),
+                    _ => (Matrix::new(&inputs.dy, outputs, places), windows.transpose()),
+                };
+                peer.multiply(a, b, out, threads > 1);
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}

@@ -1,34 +1,25 @@
 //! Results are checked before they are timed.
 
-use thiserror::Error;
+use slth::random::{Purpose, Stream};
 
-use super::measurement::Task;
-use crate::random::{Purpose, Stream};
-
-/// A contestant does not do what it is timed for.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{task}: the result of {who} is wrong")]
-pub struct WrongResult {
-    /// The task.
-    pub task: String,
-    /// Whose result.
-    pub who: String,
-}
+use crate::error::Error;
+use crate::row::Who;
+use crate::task::Task;
 
 /// An error unless `right`.
-pub(super) fn ensure(right: bool, task: &Task, who: &str) -> Result<(), WrongResult> {
-    if right { Ok(()) } else { Err(WrongResult { task: task.to_string(), who: who.to_owned() }) }
+pub(crate) fn ensure(right: bool, task: &Task, who: &Who) -> Result<(), Error> {
+    if right { Ok(()) } else { Err(Error::WrongResult { task: task.to_string(), who: who.label() }) }
 }
 
 /// Some elements of a result, in f64.
-pub(super) struct Expected {
+pub(crate) struct Expected {
     /// Index, value, the sum of the terms' magnitudes.
     elements: Vec<(usize, f64, f64)>,
 }
 
 impl Expected {
     /// Of `len` elements, each the sum of its terms.
-    pub(super) fn new<I: IntoIterator<Item = f64>>(len: usize, terms: impl Fn(usize) -> I) -> Self {
+    pub(crate) fn new<I: IntoIterator<Item = f64>>(len: usize, terms: impl Fn(usize) -> I) -> Self {
         let mut random = Stream::new(1, Purpose::Benchmark, 99, 0);
         let element = |_| {
             let at = random.below(len as u32) as usize;
@@ -40,7 +31,7 @@ impl Expected {
     }
 
     /// Whether `found` has them, as far as `f32` goes.
-    pub(super) fn is(&self, found: &[f32]) -> bool {
+    pub(crate) fn is(&self, found: &[f32]) -> bool {
         self.elements.iter().all(|&(at, sum, size)| (f64::from(found[at]) - sum).abs() <= 1e-5 * size + 1e-30)
     }
 }

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 /// Floats that begin on a cache line, for all contestants. Where an allocation begins otherwise differs from run to run, and
 /// with it how many loads straddle two lines: a tenth of some kernels' time.
 #[derive(Debug)]
-pub(super) struct Aligned {
+pub(crate) struct Aligned {
     memory: Vec<f32>,
     start: usize,
     len: usize,
@@ -14,7 +14,7 @@ pub(super) struct Aligned {
 const LINE: usize = 64;
 
 impl Aligned {
-    pub(super) fn filled(len: usize, value: f32) -> Self {
+    pub(crate) fn filled(len: usize, value: f32) -> Self {
         (0..len).map(|_| value).collect()
     }
 }

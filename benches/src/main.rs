@@ -1,0 +1,365 @@
+//! The command `slth-bench`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+use std::time::Instant;
+
+use clap::{Args, Parser, Subcommand};
+use slth_bench::{
+    Case, Comparison, Error, Kernel, Machinery, Origin, Recording, Role, Row, Sampling, Scale, TOLERANCE,
+    Turns, cases, fastest, json, measure, nearest, pin, plots, tables, write,
+};
+
+/// Measure the kernels and the pipeline beside other libraries and the machine's limits.
+///
+/// Every result is checked, then all contestants of a case are measured in interleaved rounds: ours on every backend, peers and limits. Tables
+/// give the median, the least time, half the interquartile range in percent of the median, the rate, and its ratios to the limit and
+/// to the best peer on as many threads. Peers beyond the standard library need a build with `--features peers`. Benchmarks that run at
+/// once take turns, round by round.
+#[derive(Parser)]
+#[command(name = "slth-bench", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    measure: MeasureArguments,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compare two recordings: the ratio of speeds, B over A, and whether it is beyond noise
+    Compare {
+        /// The first recording
+        a: PathBuf,
+        /// The second recording
+        b: PathBuf,
+    },
+    /// Write the tables of the newest recordings: chosen rows into --page, all of them as tables.md beside each recording
+    Tables {
+        /// The page that has a place for a table
+        #[arg(long, value_name = "FILE", default_value = "README.md")]
+        page: PathBuf,
+        #[command(flatten)]
+        generate: GenerateArguments,
+    },
+    /// Draw the charts of the newest recordings, beside each
+    Plots {
+        #[command(flatten)]
+        generate: GenerateArguments,
+    },
+}
+
+#[derive(Args)]
+struct GenerateArguments {
+    /// Directory of the recordings
+    #[arg(long, value_name = "DIR", default_value = "bench-results")]
+    results: PathBuf,
+
+    /// Write nothing, but fail when a file is not what the recordings give
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Args)]
+#[command(args_override_self = true)]
+struct MeasureArguments {
+    /// Measure the more important cases only, in about a minute
+    #[arg(long)]
+    quick: bool,
+
+    /// What to measure [default: all]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    kernel: Vec<Kernel>,
+
+    /// Measure the case of this name, or cases whose name contains this, as "forward 512x784x500"
+    #[arg(long, value_name = "TEXT")]
+    case: Option<String>,
+
+    /// Seconds that a case may take [default: 5, or 0.5 with --quick]
+    #[arg(long, value_name = "F")]
+    seconds: Option<f64>,
+
+    /// Take so many samples of each contestant [default: as the time allows, 3 to 200]
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+
+    /// Threads for those that can use more than one [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+
+    /// Print rows as JSON lines instead of tables
+    #[arg(long)]
+    json: bool,
+
+    /// Measure peers outside Rust too, by the scripts of benches/peers and this interpreter
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
+
+    /// Record as <cpu>/<day>-<commit>.jsonl in --results
+    #[arg(long)]
+    save: bool,
+
+    /// Replace a recording of the same commit
+    #[arg(long, requires = "save")]
+    force: bool,
+
+    /// Directory of the recordings
+    #[arg(long, value_name = "DIR", default_value = "bench-results")]
+    results: PathBuf,
+}
+
+/// The scripts for peers outside Rust, and the kernels that each measures.
+const SCRIPTS: [(&str, &[Kernel]); 3] = [
+    ("products.py", &[Kernel::MaskedMatmul, Kernel::Conv2d]),
+    ("selection.py", &[Kernel::TopK]),
+    ("epoch.py", &[Kernel::Pipeline]),
+];
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        None => run(&cli.measure),
+        Some(Command::Compare { a, b }) => Comparison::of(&a, &b).map(|found| print(&comparison(&found))),
+        Some(Command::Tables { page, generate }) => {
+            tables(&generate.results, &page).and_then(|files| finish(files, generate.check, "tables"))
+        }
+        Some(Command::Plots { generate }) => {
+            charts(&generate.results).and_then(|files| finish(files, generate.check, "plots"))
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if error.is_bad_input() { 2 } else { 1 })
+        }
+    }
+}
+
+fn note(text: &str) {
+    eprintln!("slth-bench: {text}");
+}
+
+/// A reader that closed the pipe early has read what it wanted.
+fn print(text: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+}
+
+fn charts(results: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
+    let mut files = Vec::new();
+    for (folder, recording) in Recording::newest(results)? {
+        let named = |(name, svg)| (results.join(&folder).join(format!("{name}.svg")), svg);
+        files.extend(plots(&recording.rows)?.into_iter().map(named));
+    }
+    Ok(files)
+}
+
+/// Writes files, or checks that they are as they would be written.
+fn finish(files: Vec<(PathBuf, String)>, check: bool, command: &'static str) -> Result<(), Error> {
+    for (file, content) in files {
+        if !check {
+            write(&file, &content)?;
+            print(&format!("{}\n", file.display()));
+        } else if std::fs::read_to_string(&file).ok().as_ref() != Some(&content) {
+            return Err(Error::OutOfStep { file, command });
+        }
+    }
+    Ok(())
+}
+
+/// The cases that the flags choose.
+fn chosen(arguments: &MeasureArguments) -> Result<Vec<Case>, Error> {
+    let MeasureArguments { quick, kernel, case, .. } = arguments;
+    let kernels = if kernel.is_empty() { <Kernel as clap::ValueEnum>::value_variants() } else { kernel };
+    let scale = if *quick { Scale::Quick } else { Scale::Full };
+    let mut all: Vec<Case> = kernels.iter().flat_map(|&kernel| cases(kernel, scale)).collect();
+    if let Some(text) = case {
+        let is = |case: &Case| case.task.name() == *text || case.task.to_string() == *text;
+        let exact = all.iter().any(is);
+        all.retain(|case| if exact { is(case) } else { case.task.to_string().contains(text) });
+    }
+    if all.is_empty() {
+        let problem = "no case has a name that contains it; without it, all are measured".to_owned();
+        return Err(Error::Flag { flag: "case", problem });
+    }
+    Ok(all)
+}
+
+fn sampling(arguments: &MeasureArguments) -> Result<Sampling, Error> {
+    let MeasureArguments { quick, seconds, rounds, .. } = *arguments;
+    let bad = |flag, problem: &str| Err(Error::Flag { flag, problem: problem.to_owned() });
+    if rounds == Some(0) {
+        return bad("rounds", "must be at least 1");
+    }
+    let seconds = seconds.unwrap_or(if quick { 0.5 } else { 5.0 });
+    if !(seconds > 0.0 && seconds.is_finite()) {
+        return bad("seconds", "must be positive");
+    }
+    Ok(Sampling { seconds, least: if quick { 1 } else { 3 }, rounds })
+}
+
+fn run(arguments: &MeasureArguments) -> Result<(), Error> {
+    let (cases, sampling) = (chosen(arguments)?, sampling(arguments)?);
+    let cores = available_parallelism().map_or(1, usize::from);
+    let machinery = Machinery::new(arguments.threads)?;
+    let core = pin();
+    if core.is_none() {
+        note("cannot pin the thread to a core: the figures will spread more");
+    }
+    if cfg!(debug_assertions) {
+        note("built without optimisation, the figures mean nothing: use cargo run --release -p slth-bench");
+    }
+    if !cfg!(feature = "peers") {
+        note("built without peers: use cargo run --release -p slth-bench --features peers");
+    }
+    let turns = Turns::new(&std::env::temp_dir());
+    if turns.is_none() {
+        note("no lock in the directory for temporary files: run no other benchmark at the same time");
+    }
+    let mut recording = Recording { origin: Origin::here(cores, core), rows: Vec::new() };
+    let file =
+        arguments.save.then(|| Recording::place(&recording.origin, &arguments.results, arguments.force));
+    let file = file.transpose()?;
+    if !arguments.json {
+        recording.origin.peers.iter().for_each(|peer| print(&format!("{peer}\n")));
+    }
+    let (watch, mut told) = (Instant::now(), false);
+    for (at, case) in cases.iter().enumerate() {
+        let rows = measure(case, &machinery, sampling, turns.as_ref())?;
+        show(&rows, arguments.json);
+        recording.rows.extend(rows);
+        if turns.as_ref().is_some_and(Turns::waited) && !std::mem::replace(&mut told, true) {
+            note("another benchmark runs on this machine: taking turns with it");
+        }
+        if file.is_some() {
+            note(&format!("case {} of {}, {} s", at + 1, cases.len(), watch.elapsed().as_secs()));
+        }
+    }
+    if let Some(python) = &arguments.python {
+        let kernels: Vec<Kernel> = cases.iter().map(|case| case.task.kernel()).collect();
+        for (script, _) in SCRIPTS.iter().filter(|(_, of)| of.iter().any(|kernel| kernels.contains(kernel))) {
+            note(&format!("{script}, {} s", watch.elapsed().as_secs()));
+            let _turn = turns.as_ref().map(Turns::take);
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(script);
+            let before = recording.origin.peers.len();
+            let rows = recording.add_script(python, &path, arguments.case.as_deref())?;
+            if !arguments.json {
+                recording.origin.peers[before..].iter().for_each(|peer| print(&format!("{peer}\n")));
+            }
+            rows.chunk_by(|a, b| a.task == b.task).for_each(|rows| show(rows, arguments.json));
+        }
+    }
+    if let Some(file) = file {
+        recording.save(&file)?;
+        note(&format!("recorded as {}", file.display()));
+    }
+    Ok(())
+}
+
+/// Prints the rows of a case.
+fn show(rows: &[Row], as_json: bool) {
+    let Some(first) = rows.first() else { return };
+    let text = if as_json {
+        rows.iter().map(json).collect()
+    } else {
+        format!("{}\n{}\n\n", first.task, table(rows))
+    };
+    print(&text);
+}
+
+/// A table whose columns from the third on are numbers.
+fn columns<const N: usize>(names: [&str; N]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY).set_header(names);
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(comfy_table::CellAlignment::Right);
+    }
+    table
+}
+
+fn table(rows: &[Row]) -> comfy_table::Table {
+    let mut table = columns([
+        "who",
+        "backend",
+        "threads",
+        "median",
+        "min",
+        "±",
+        "samples",
+        "rate",
+        "of limit",
+        "x best peer",
+    ]);
+    for row in rows {
+        let beside = |role: Role| {
+            rows.iter().filter(move |other| {
+                other.who.role == role && other.who.threads == row.who.threads && other.unit == row.unit
+            })
+        };
+        let over = |other: Option<&Row>| {
+            other.map_or_else(String::new, |other| format!("{:.2}", row.rate() / other.rate()))
+        };
+        let [limit, peer] = [nearest(beside(Role::Limit)), fastest(beside(Role::Peer))];
+        let role = if row.who.role == Role::Part { " (part)" } else { "" };
+        table.add_row([
+            row.who.label() + role,
+            row.who.backend.clone().unwrap_or_default(),
+            row.who.threads.to_string(),
+            duration(row.median),
+            duration(row.min),
+            format!("{:.1} %", 100.0 * row.spread),
+            row.samples.to_string(),
+            format!("{} {}", row.figure(), row.unit.symbol()),
+            over(limit.filter(|_| row.who.role != Role::Limit)),
+            over(peer.filter(|_| row.who.role == Role::Ours)),
+        ]);
+    }
+    table
+}
+
+fn comparison(comparison: &Comparison) -> String {
+    let Comparison { same_commit, pairs, alone: [one, other] } = comparison;
+    let mut table = columns(["task", "who", "backend", "threads", "A", "B", "B/A", ""]);
+    for pair in pairs {
+        let [a, b] = &pair.0;
+        let mark = match (pair.is_change(), pair.agrees(), pair.ratio() > 1.0) {
+            (true, _, true) => "faster",
+            (true, _, false) => "SLOWER",
+            (_, false, _) => "noisy",
+            _ => "",
+        };
+        table.add_row([
+            a.task.to_string(),
+            a.who.label(),
+            a.who.backend.clone().unwrap_or_default(),
+            a.who.threads.to_string(),
+            format!("{} {}", a.figure(), a.unit.symbol()),
+            b.figure(),
+            format!("{:.3}", pair.ratio()),
+            mark.to_owned(),
+        ]);
+    }
+    let (all, agreeing, changes) = (pairs.len(), comparison.agreeing(), comparison.changes());
+    let (share, percent) = (100.0 * agreeing as f64 / all as f64, 100.0 * TOLERANCE);
+    let verdict = match (same_commit, share >= 90.0) {
+        (false, _) => format!("{changes} changed by more than {percent} % and both spreads"),
+        (true, true) => "one commit: the recordings can be relied on".to_owned(),
+        (true, false) => {
+            "one commit, yet less than 90 % agree: the machine was disturbed, measure again".to_owned()
+        }
+    };
+    format!(
+        "{table}\n{agreeing} of {all} rows ({share:.1} %) agree within {percent} %; {verdict}\nonly in A: {one}, only in B: {other}\n"
+    )
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-6 => format!("{:.1} ns", s * 1e9),
+        s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}
