@@ -56,8 +56,7 @@ impl Comparison {
         };
         let pairs: Vec<Pair> = a.rows.iter().filter_map(pair).collect();
         if pairs.is_empty() {
-            let [one, other] = [one, other].map(Path::to_owned);
-            return Err(Error::NothingInCommon { one, other });
+            return Err(Error::file(other, format!("has nothing in common with {}", one.display())));
         }
         let alone = [&a, &b].map(|recording| recording.rows.len().saturating_sub(pairs.len()));
         Ok(Self { same_commit: a.origin.commit == b.origin.commit, pairs, alone })

@@ -30,13 +30,11 @@ impl Machinery {
     /// When the threads cannot be started, or `threads` is not between 1 and 1024.
     pub fn new(threads: Option<usize>) -> Result<Self, Error> {
         if let Some(threads) = threads.filter(|threads| !(1..=1024).contains(threads)) {
-            let problem = format!("must be between 1 and 1024, not {threads}");
-            return Err(Error::Flag { flag: "threads", problem });
+            return Err(Error::flag("threads", format!("must be between 1 and 1024, not {threads}")));
         }
         let engine = Engine::new(Backend::detect()?).with_threads(threads.unwrap_or(0));
         let threads = engine.threads();
-        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-        let pool = pool.map_err(|error| Error::Threads { threads, reason: error.to_string() })?;
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
         pool.broadcast(|thread| {
             pin_to(|cores| cores.get(thread.index()).copied().filter(|_| threads <= cores.len()))
         });

@@ -181,21 +181,23 @@ fn chosen(arguments: &MeasureArguments) -> Result<Vec<Case>, Error> {
         all.retain(|case| if exact { is(case) } else { case.task.to_string().contains(text) });
     }
     if all.is_empty() {
-        let problem = "no case has a name that contains it; without it, all are measured".to_owned();
-        return Err(Error::Flag { flag: "case", problem });
+        return Err(bad("case", "no case has a name that contains it; without it, all are measured"));
     }
     Ok(all)
 }
 
+fn bad(flag: &'static str, problem: &str) -> Error {
+    Error::Flag { flag, problem: problem.to_owned() }
+}
+
 fn sampling(arguments: &MeasureArguments) -> Result<Sampling, Error> {
     let MeasureArguments { quick, seconds, rounds, .. } = *arguments;
-    let bad = |flag, problem: &str| Err(Error::Flag { flag, problem: problem.to_owned() });
     if rounds == Some(0) {
-        return bad("rounds", "must be at least 1");
+        return Err(bad("rounds", "must be at least 1"));
     }
     let seconds = seconds.unwrap_or(if quick { 0.5 } else { 5.0 });
     if !(seconds > 0.0 && seconds.is_finite()) {
-        return bad("seconds", "must be positive");
+        return Err(bad("seconds", "must be positive"));
     }
     Ok(Sampling { seconds, least: if quick { 1 } else { 3 }, rounds })
 }

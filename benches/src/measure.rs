@@ -104,7 +104,7 @@ mod tests {
         let plan = of(8e-3, None);
         assert_eq!((plan.repeats, plan.warm_up), (1, 1));
         assert_eq!((0..200).filter(|&round| plan.is_in(round, 200)).count(), 12);
-        let plan = of(1e-6, None);
-        assert_eq!((plan.repeats, plan.warm_up), (500, 125));
+        let plan = of(0.9e-6, None);
+        assert_eq!((plan.repeats, plan.warm_up), (556, 139));
     }
 }

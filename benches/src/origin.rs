@@ -164,19 +164,18 @@ impl fmt::Display for Origin {
 }
 
 /// The peers that are compiled in.
-#[cfg(feature = "peers")]
 fn peers() -> Vec<Peer> {
-    let of = |library: slth_peers::Library| Peer {
-        peer: library.name.to_owned(),
-        version: library.version,
-        features: library.features.to_owned(),
-        isa: library.isa.to_owned(),
-    };
-    slth_peers::libraries().into_iter().map(of).collect()
-}
-
-#[cfg(not(feature = "peers"))]
-fn peers() -> Vec<Peer> {
+    #[cfg(feature = "peers")]
+    return slth_peers::libraries()
+        .into_iter()
+        .map(|slth_peers::Library { name, version, features, isa }| Peer {
+            peer: name.to_owned(),
+            version,
+            features: features.to_owned(),
+            isa: isa.to_owned(),
+        })
+        .collect();
+    #[cfg(not(feature = "peers"))]
     Vec::new()
 }
 

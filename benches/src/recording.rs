@@ -1,8 +1,8 @@
 //! Recordings: one JSON object a line, the first of them telling where they are from.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -21,45 +21,44 @@ pub struct Recording {
     pub rows: Vec<Row>,
 }
 
-/// What a script for peers outside Rust prints.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Line {
-    Row(Box<Row>),
-    Peer(Peer),
-}
-
 impl Recording {
     /// Reads a file.
     ///
     /// # Errors
     /// When it cannot be read, its first line is no origin, another is no row, or there is no row.
     pub fn read(file: &Path) -> Result<Self, Error> {
-        if !fs::metadata(file).map_err(Error::of(file))?.is_file() {
-            return Err(Error::of(file)(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+        let bad = |problem: String| Error::file(file, problem);
+        if !fs::metadata(file).map_err(|error| bad(error.to_string()))?.is_file() {
+            return Err(bad("not a regular file".to_owned()));
         }
-        let text = fs::read_to_string(file).map_err(Error::of(file))?;
-        let bad = |line, problem: String| Error::Line { file: file.to_owned(), line, problem };
-        let mut lines = text.lines().enumerate();
-        let Some((_, first)) = lines.next() else { return Err(Error::Empty { file: file.to_owned() }) };
-        let origin = serde_json::from_str(first).map_err(|error| bad(1, error.to_string()))?;
-        let row = |(at, text): (usize, &str)| parse(text).map_err(|problem| bad(at + 1, problem));
-        let rows: Vec<Row> = lines.map(row).collect::<Result<_, _>>()?;
-        if rows.is_empty() {
-            return Err(Error::Empty { file: file.to_owned() });
-        }
-        Ok(Self { origin, rows })
+        let text = fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
+        let first = serde_json::from_str(text.lines().next().unwrap_or_default());
+        let origin = first.map_err(|error| bad(format!("line 1: {error}")))?;
+        let row = |(at, text): (usize, &str)| {
+            let row: Row =
+                serde_json::from_str(text).map_err(|error| bad(format!("line {}: {error}", at + 1)))?;
+            let positive = [row.min, row.median, row.work].iter().all(|x| *x > 0.0 && x.is_finite());
+            if positive {
+                Ok(row)
+            } else {
+                Err(bad(format!("line {}: times and work must be positive", at + 1)))
+            }
+        };
+        let rows = text.lines().enumerate().skip(1).map(row).collect::<Result<Vec<_>, _>>()?;
+        if rows.is_empty() { Err(bad("no measurements in it".to_owned())) } else { Ok(Self { origin, rows }) }
     }
 
     /// Where one of `origin` is saved below `results`: `<cpu>/<day>-<commit>.jsonl`.
     ///
     /// # Errors
-    /// When there is one already, unless `force`, or the folder cannot be made.
+    /// When there is one already, unless `force`.
     pub fn place(origin: &Origin, results: &Path, force: bool) -> Result<PathBuf, Error> {
-        let folder = results.join(origin.cpu.folder());
-        fs::create_dir_all(&folder).map_err(Error::of(&folder))?;
-        let file = folder.join(format!("{}.jsonl", origin.stem()));
-        if file.exists() && !force { Err(Error::Exists { file }) } else { Ok(file) }
+        let file = results.join(origin.cpu.folder()).join(format!("{}.jsonl", origin.stem()));
+        if file.exists() && !force {
+            Err(Error::file(&file, "exists already; --force replaces it"))
+        } else {
+            Ok(file)
+        }
     }
 
     /// Writes `file`.
@@ -68,25 +67,25 @@ impl Recording {
     /// When the system refuses.
     pub fn save(&self, file: &Path) -> Result<(), Error> {
         let rows = self.rows.iter().map(json);
-        let text: String = std::iter::once(json(&self.origin)).chain(rows).collect();
-        write(file, &text)
+        write(file, &std::iter::once(json(&self.origin)).chain(rows).collect::<String>())
     }
 
-    /// The newest recording of each CPU below `results`, with the name of its folder; none where there is no such directory.
+    /// The newest recording of each CPU below `results` by the time of its commit, with the name of its folder; none where there is
+    /// no such directory.
     ///
     /// # Errors
     /// When one cannot be read.
     pub fn newest(results: &Path) -> Result<Vec<(String, Self)>, Error> {
         let mut found = Vec::new();
         for folder in list(results)?.into_iter().filter(|path| path.is_dir()) {
-            // Other results may live below `results` too.
-            let files = list(&folder)?;
-            let origin = |file: &Path| serde_json::from_str::<Origin>(first_line(file)?.as_str()).ok();
-            let origins = files
-                .into_iter()
-                .filter(|file| file.extension() == Some(OsStr::new("jsonl")))
-                .filter_map(|file| Some((origin(&file)?.commit_time, file)));
-            if let Some((_, file)) = origins.max() {
+            // Other results may live below `results` too: their first line is no origin.
+            let time = |file: &Path| {
+                let text = fs::read_to_string(file).ok()?;
+                Some(serde_json::from_str::<Origin>(text.lines().next()?).ok()?.commit_time)
+            };
+            let files =
+                list(&folder)?.into_iter().filter(|file| file.extension() == Some(OsStr::new("jsonl")));
+            if let Some((_, file)) = files.filter_map(|file| Some((time(&file)?, file))).max() {
                 let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 found.push((name, Self::read(&file)?));
             }
@@ -94,26 +93,33 @@ impl Recording {
         Ok(found)
     }
 
-    /// Runs a script for peers outside Rust and takes what it prints.
+    /// Runs a script for peers outside Rust, adds the rows and peers that it prints, and returns the rows.
     ///
     /// # Errors
-    /// When it fails, or prints what is neither row nor peer.
+    /// When it fails, or prints anything else.
     pub fn add_script(
         &mut self,
         python: &Path,
         script: &Path,
         case: Option<&str>,
     ) -> Result<Vec<Row>, Error> {
-        let failed = |problem: String| Error::Script { script: script.display().to_string(), problem };
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Line {
+            Row(Box<Row>),
+            Peer(Peer),
+        }
         let mut command = Command::new(python);
         command.arg(script).args(case.iter().flat_map(|case| ["--case", case])).stderr(Stdio::inherit());
-        let out = command.output().map_err(Error::of(python))?;
+        let out = command.output().map_err(|error| Error::file(python, error))?;
         if !out.status.success() {
-            return Err(failed(out.status.to_string()));
+            return Err(Error::file(script, out.status));
         }
         let mut rows = Vec::new();
         for text in String::from_utf8_lossy(&out.stdout).lines() {
-            match serde_json::from_str(text).map_err(|error| failed(format!("{error}: {text}")))? {
+            let line = serde_json::from_str(text)
+                .map_err(|error| Error::file(script, format!("{error}: {text}")))?;
+            match line {
                 Line::Row(row) => rows.push(*row),
                 Line::Peer(peer) if self.origin.peers.contains(&peer) => {}
                 Line::Peer(peer) => self.origin.peers.push(peer),
@@ -129,37 +135,27 @@ pub fn json(line: &impl Serialize) -> String {
     serde_json::to_string(line).unwrap_or_default() + "\n"
 }
 
-fn parse(text: &str) -> Result<Row, String> {
-    let row: Row = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let positive = [row.min, row.median, row.work].iter().all(|x| *x > 0.0 && x.is_finite());
-    if positive { Ok(row) } else { Err("times and work must be positive".to_owned()) }
-}
-
-fn first_line(file: &Path) -> Option<String> {
-    let mut line = String::new();
-    io::BufRead::read_line(&mut io::BufReader::new(File::open(file).ok()?), &mut line).ok()?;
-    Some(line)
-}
-
-/// Writes `file` whole or not at all.
+/// Writes `file` whole or not at all, and makes its folder.
 ///
 /// # Errors
 /// When the system refuses.
 pub fn write(file: &Path, text: &str) -> Result<(), Error> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(Error::of(folder))?;
     let new = file.with_extension("new");
-    fs::write(&new, text).and_then(|()| fs::rename(&new, file)).map_err(Error::of(file))
+    let made = file.parent().map_or(Ok(()), fs::create_dir_all);
+    made.and_then(|()| fs::write(&new, text))
+        .and_then(|()| fs::rename(&new, file))
+        .map_err(|error| Error::file(file, error))
 }
 
 /// What is in a directory, sorted; nothing where it is not there.
 fn list(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(Error::of(directory))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => {
+            entries.and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>())
+        }
     };
-    let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, io::Error>>();
-    let mut paths = paths.map_err(Error::of(directory))?;
+    let mut paths = entries.map_err(|error| Error::file(directory, error))?;
     paths.sort();
     Ok(paths)
 }

@@ -5,12 +5,10 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
-
 use crate::error::Error;
 use crate::plots::crossovers;
 use crate::recording::Recording;
-use crate::row::{Role, Row, Unit, fastest, nearest};
+use crate::row::{Role, Row};
 use crate::task::{
     Convolution, Kernel, LayerOperation, Matmul, Phase, Scores, Search, Selection, SubsetSum, Task, Training,
 };
@@ -73,8 +71,8 @@ fn chosen() -> Vec<(Task, &'static str)> {
 /// When a recording cannot be read, or `page` has no place for the table or wants that of a CPU without a recording.
 pub fn tables(results: &Path, page: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
     let recordings = Recording::newest(results)?;
-    let wrong = |problem: String| Error::Page { file: page.to_owned(), problem };
-    let mut text = fs::read_to_string(page).map_err(Error::of(page))?;
+    let wrong = |problem: String| Error::file(page, problem);
+    let mut text = fs::read_to_string(page).map_err(|error| wrong(error.to_string()))?;
     let (place, cpu) = place(&text).map_err(wrong)?;
     let recording = recordings.iter().find(|(folder, _)| *folder == cpu);
     let (_, recording) =
@@ -108,191 +106,109 @@ fn place(text: &str) -> Result<(Range<usize>, String), String> {
 
 /// One way of ours to do a task on so many threads, on each backend, and those beside it.
 struct Line<'a> {
-    task: &'a Task,
-    variant: &'a str,
-    threads: usize,
-    unit: Unit,
+    first: &'a Row,
     /// All of this task, in this unit and on as many threads.
     beside: Vec<&'a Row>,
-    /// The speed over that of one thread, the best backend of each.
-    over_one_thread: Option<f64>,
 }
 
+const ALL: &str = "| `--case` | threads | slth | ± | peers | × best | limit | of it |\n|---|---:|---:|---:|---|---:|---:|---:|\n";
+const CHOSEN: &str = "| `--case` | slth | best peer | × | limit | of it |\n|---|---:|---:|---:|---:|---:|\n";
+
 impl<'a> Line<'a> {
-    fn all(rows: &[&'a Row]) -> Vec<Self> {
+    /// In the order of the rows; limits without anything of ours have lines of their own.
+    fn all(rows: &'a [Row]) -> Vec<Self> {
         let mut lines: Vec<Self> = Vec::new();
-        for row in rows.iter().filter(|row| row.who.role == Role::Ours) {
-            let (task, variant, threads, unit) = (&row.task, &row.who.variant, row.who.threads, row.unit);
-            let is = |l: &Self| l.task == task && l.variant == variant && l.threads == threads;
-            if lines.iter().any(is) {
-                continue;
+        let same = |a: &Row, b: &Row| a.task == b.task && a.unit == b.unit && a.who.threads == b.who.threads;
+        for row in rows.iter().filter(|r| r.who.role == Role::Ours || r.task.kernel() == Kernel::Roofline) {
+            if !lines.iter().any(|line| same(line.first, row) && line.first.who.variant == row.who.variant) {
+                lines.push(Self {
+                    first: row,
+                    beside: rows.iter().filter(|other| same(other, row)).collect(),
+                });
             }
-            let same = rows.iter().copied().filter(|r| &r.task == task && r.unit == unit);
-            let on = |threads| {
-                let mine = same.clone().filter(move |r| r.who.role == Role::Ours && r.who.threads == threads);
-                fastest(mine.filter(|r| r.who.variant == *variant)).map(Row::rate)
-            };
-            let over_one_thread = on(threads).zip(on(1)).map(|(all, one)| all / one).filter(|_| threads > 1);
-            let beside = same.clone().filter(|r| r.who.threads == threads).collect();
-            lines.push(Self { task, variant, threads, unit, beside, over_one_thread });
         }
         lines
     }
 
-    fn of(&self, role: Role) -> impl Iterator<Item = &'a Row> + '_ {
-        self.beside.iter().filter(move |row| row.who.role == role).copied()
+    /// Fastest first.
+    fn of(&self, role: Role) -> Vec<&'a Row> {
+        let mut rows: Vec<_> = self.beside.iter().filter(|row| row.who.role == role).copied().collect();
+        rows.sort_by(|a, b| b.rate().total_cmp(&a.rate()));
+        rows
     }
 
-    fn ours(&self) -> impl Iterator<Item = &'a Row> + '_ {
-        self.of(Role::Ours).filter(|row| row.who.variant == self.variant)
+    /// A line of a table: all backends and peers, or the best of each.
+    fn text(&self, all: bool) -> String {
+        let Row { task, who, unit, .. } = self.first;
+        let variant = if who.variant.is_empty() { String::new() } else { format!(", {}", who.variant) };
+        let mut ours = self.of(Role::Ours);
+        ours.retain(|row| row.who.variant == who.variant);
+        let (peers, limits) = (self.of(Role::Peer), self.of(Role::Limit));
+        let list = |rows: &[&Row], name: fn(&Row) -> String| {
+            let shown = rows.iter().take(if all { rows.len() } else { 1 });
+            shown.map(|row| format!("{} {}", row.figure(), name(row))).collect::<Vec<_>>().join(", ")
+        };
+        let over = |other: Option<&&Row>| {
+            let both = ours.first().zip(other);
+            both.map_or_else(String::new, |(ours, other)| format!("{:.2}", ours.rate() / other.rate()))
+        };
+        let mut cells = vec![format!("`\"{}\"`{variant}", task.name())];
+        let backends = list(&ours, |row| row.who.backend.clone().unwrap_or_default());
+        if all {
+            let spread = ours.first().map_or_else(String::new, |row| format!("{:.1} %", 100.0 * row.spread));
+            cells.extend([who.threads.to_string(), backends, spread]);
+        } else {
+            cells.push(format!("{backends}, {}", unit.symbol()));
+        }
+        let nearest =
+            limits.last().map_or_else(String::new, |row| format!("{} {}", row.figure(), row.who.label()));
+        cells.extend([
+            list(&peers, |row| row.who.label()),
+            over(peers.first()),
+            nearest,
+            over(limits.last()),
+        ]);
+        format!("| {} |\n", cells.join(" | "))
     }
 
-    /// The best of ours over a row.
-    fn over(&self, other: Option<&Row>) -> String {
-        let both = fastest(self.ours()).zip(other);
-        both.map_or_else(String::new, |(ours, other)| format!("{:.2}", ours.rate() / other.rate()))
+    /// What fraction of its time each part takes.
+    fn parts(&self) -> String {
+        let (parts, ours) = (self.of(Role::Part), self.of(Role::Ours));
+        let Some(whole) = ours.first().filter(|_| self.first.who.variant.is_empty() && !parts.is_empty())
+        else {
+            return String::new();
+        };
+        let share = |row: &&Row| format!("{} {:.0} %", row.who.variant, 100.0 * row.each() / whole.each());
+        let shares = parts.iter().map(share).collect::<Vec<_>>().join(", ");
+        format!("\nOf the time of `{}`: {shares}.\n", self.first.task.name())
     }
 }
 
 fn of_chosen(rows: &[Row]) -> String {
-    let mut text =
-        "| `--case` | slth | fastest peer | × | limit | of it |\n|---|---:|---:|---:|---:|---:|\n".to_owned();
-    let rows: Vec<&Row> = rows.iter().filter(|row| row.who.threads == 1).collect();
-    let lines = Line::all(&rows);
-    for (task, variant) in chosen() {
-        let Some(line) = lines.iter().find(|line| *line.task == task && line.variant == variant) else {
-            continue;
-        };
-        let [peer, limit] = [fastest(line.of(Role::Peer)), nearest(line.of(Role::Limit))];
-        let ours = fastest(line.ours()).map_or_else(String::new, |row| {
-            let backend = row.who.backend.as_deref().unwrap_or_default();
-            format!("{} {} ({backend})", row.figure(), row.unit.symbol())
-        });
-        let named = |row: Option<&Row>| {
-            row.map_or_else(String::new, |row| format!("{} {}", row.who.label(), row.figure()))
-        };
-        let variant = if variant.is_empty() { String::new() } else { format!(", {variant}") };
-        let _ = writeln!(
-            text,
-            "| `\"{}\"`{variant} | {ours} | {} | {} | {} | {} |",
-            task.name(),
-            named(peer),
-            line.over(peer),
-            named(limit),
-            line.over(limit)
-        );
-    }
-    text
+    let lines = Line::all(rows);
+    let line = |(task, variant): &(Task, &str)| {
+        let is = |line: &&Line| line.first.task == *task && line.first.who.variant == *variant;
+        lines.iter().find(|line| is(line) && line.first.who.threads == 1)
+    };
+    CHOSEN.to_owned() + &chosen().iter().filter_map(line).map(|line| line.text(false)).collect::<String>()
 }
 
 /// All tables of a recording.
 fn everything(recording: &Recording) -> String {
+    let Recording { origin, rows } = recording;
+    let peers: String = origin.peers.iter().map(|peer| format!("- {peer}\n")).collect();
     let mut text = format!(
-        "# {}\n\nGenerated by `slth-bench tables`. {}. Medians; `±` is half the interquartile range of the best backend, in % of \
-         the median.\n",
-        recording.origin.cpu.name, recording.origin
+        "# {}\n\nGenerated by `slth-bench tables`. {origin}. Medians; ±: half the interquartile range, % of the median.\n\nPeers:\n{peers}",
+        origin.cpu.name
     );
-    if !recording.origin.peers.is_empty() {
-        text += "\nPeers:\n";
-        recording.origin.peers.iter().for_each(|peer| {
-            let _ = writeln!(text, "- {peer}");
-        });
-    }
-    for &kernel in Kernel::value_variants() {
-        let rows: Vec<&Row> = recording.rows.iter().filter(|row| row.task.kernel() == kernel).collect();
-        if rows.is_empty() {
-            continue;
+    let lines = Line::all(rows);
+    for lines in lines.chunk_by(|a, b| a.first.task.kernel() == b.first.task.kernel()) {
+        let _ = writeln!(text, "\n## {}", lines[0].first.task.kernel());
+        for lines in lines.chunk_by(|a, b| a.first.unit == b.first.unit) {
+            let _ = write!(text, "\nIn {}:\n\n{ALL}", lines[0].first.unit.symbol());
+            text.extend(lines.iter().map(|line| line.text(true)));
+            text.extend(lines.iter().map(Line::parts));
         }
-        let _ = writeln!(text, "\n## {kernel}");
-        let lines = Line::all(&rows);
-        let mut units: Vec<Unit> = Vec::new();
-        for line in &lines {
-            if !units.contains(&line.unit) {
-                units.push(line.unit);
-                text += "\n";
-                text += &of_unit(&lines, line.unit);
-            }
-        }
-        text += &parts(&lines);
-        if kernel == Kernel::Roofline {
-            text += &limits(&rows);
-        }
-    }
-    text
-}
-
-/// The lines that count in `unit`; columns are what some of them have.
-fn of_unit(lines: &[Line<'_>], unit: Unit) -> String {
-    let lines: Vec<_> = lines.iter().filter(|line| line.unit == unit).collect();
-    let distinct = |role: Role, name: fn(&Row) -> String| {
-        let mut seen: Vec<String> = Vec::new();
-        for name in lines.iter().flat_map(|line| line.of(role)).map(name) {
-            if !seen.contains(&name) {
-                seen.push(name);
-            }
-        }
-        seen
-    };
-    let backend = |row: &Row| row.who.backend.clone().unwrap_or_default();
-    let backends = distinct(Role::Ours, backend);
-    let peers = distinct(Role::Peer, |row| row.who.label());
-    let limited = lines.iter().any(|line| line.of(Role::Limit).next().is_some());
-    let threaded = lines.iter().any(|line| line.over_one_thread.is_some());
-    let mut columns: Vec<String> = backends.iter().map(|backend| format!("slth {backend}")).collect();
-    columns.push("±".to_owned());
-    columns.extend(peers.iter().cloned());
-    columns.extend(limited.then_some(["limit", "of limit"]).into_iter().flatten().map(str::to_owned));
-    columns.extend((!peers.is_empty()).then(|| "× best peer".to_owned()));
-    columns.extend(threaded.then(|| "× one thread".to_owned()));
-    let mut text = format!("| `--case` | {} | threads | {} |\n", unit.symbol(), columns.join(" | "));
-    let _ = writeln!(text, "|---|---|---:|{}", "---:|".repeat(columns.len()));
-    for line in lines {
-        let figure = |row: Option<&Row>| row.map_or_else(String::new, Row::figure);
-        let mut cells =
-            vec![format!("`\"{}\"`", line.task.name()), line.variant.to_owned(), line.threads.to_string()];
-        cells.extend(backends.iter().map(|name| figure(line.ours().find(|row| backend(row) == *name))));
-        cells.push(
-            fastest(line.ours()).map_or_else(String::new, |row| format!("{:.1} %", 100.0 * row.spread)),
-        );
-        cells.extend(
-            peers.iter().map(|peer| figure(line.of(Role::Peer).find(|row| row.who.label() == *peer))),
-        );
-        if limited {
-            let limit = nearest(line.of(Role::Limit));
-            cells.push(
-                limit.map_or_else(String::new, |row| format!("{} ({})", row.figure(), row.who.label())),
-            );
-            cells.push(line.over(limit));
-        }
-        if !peers.is_empty() {
-            cells.push(line.over(fastest(line.of(Role::Peer))));
-        }
-        if threaded {
-            cells.push(line.over_one_thread.map_or_else(String::new, |ratio| format!("{ratio:.2}")));
-        }
-        let _ = writeln!(text, "| {} |", cells.join(" | "));
-    }
-    text
-}
-
-/// What fraction of the time of one thread each part of a task takes.
-fn parts(lines: &[Line<'_>]) -> String {
-    let mut text = String::new();
-    for line in lines.iter().filter(|line| line.variant.is_empty() && line.threads == 1) {
-        let parts: Vec<&Row> = line.of(Role::Part).collect();
-        let (Some(whole), false) = (fastest(line.ours()), parts.is_empty()) else { continue };
-        let share = |row: &&Row| format!("{} {:.0} %", row.who.variant, 100.0 * row.each() / whole.each());
-        let shares = parts.iter().map(share).collect::<Vec<_>>().join(", ");
-        let _ = writeln!(text, "\nBeside the time of `{}`: {shares}.", line.task.name());
-    }
-    text
-}
-
-fn limits(rows: &[&Row]) -> String {
-    let mut text = "\n| `--case` | threads | |\n|---|---:|---:|\n".to_owned();
-    for row in rows {
-        let (name, threads, unit) = (row.task.name(), row.who.threads, row.unit.symbol());
-        let _ = writeln!(text, "| `\"{name}\"` | {threads} | {} {unit} |", row.figure());
     }
     text
 }

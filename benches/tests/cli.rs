@@ -93,7 +93,7 @@ fn a_recording_is_written_read_and_compared() {
     compare(&file, &slow).stdout(predicate::str::contains(expected).and(predicate::str::contains("SLOWER")));
     save(&slow, &other, |row| row.who.threads = 99);
     let slow = slow.to_str().unwrap();
-    refuses(&["compare", file.to_str().unwrap(), slow], "nothing was measured in both");
+    refuses(&["compare", file.to_str().unwrap(), slow], "has nothing in common with");
 }
 
 #[test]
@@ -104,11 +104,11 @@ fn files_that_are_no_recordings() {
     let (origin, row) = (json(&recording.origin), json(&recording.rows[0]));
     let negative = json(&Row { min: -1.0, ..recording.rows[0].clone() });
     for (text, says) in [
-        (String::new(), "no measurements in it"),
+        (String::new(), "r.jsonl: line 1: "),
         (origin.clone(), "no measurements in it"),
-        ("{".to_owned(), "r.jsonl, line 1: "),
-        (row.clone(), "r.jsonl, line 1: "),
-        (origin.clone() + &row + &row[..40], "r.jsonl, line 3: "),
+        ("{".to_owned(), "r.jsonl: line 1: "),
+        (row.clone(), "r.jsonl: line 1: "),
+        (origin.clone() + &row + &row[..40], "r.jsonl: line 3: "),
         (origin.clone() + &negative, "line 2: times and work must be positive"),
         (origin + &row.replace("\"work\":", "\"work\":1e999,\"x\":"), "line 2: "),
     ] {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use slth_kernels::matmul::Workspace;
 use slth_kernels::{PackedWeights, Strategy};
 
-use super::masked_matmul::{Group, Inputs, LARGE, SMALL, SPARSITIES, TINY, each, ours};
+use super::masked_matmul::{Group, Inputs, LARGE, SMALL, SPARSITIES, TINY, each};
 use crate::aligned::Aligned;
 use crate::case::{Case, Contestant, Scale};
 use crate::check::ensure;
@@ -33,7 +33,7 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
 }
 
 /// Beside building a format: reading all weights, and copying them, at s = 0.5 as many bytes as are read and written. Rebuilding
-/// puts two masks over the weights in turns; the forward product beside it tells what it adds to a step.
+/// puts two masks over the weights in turns.
 fn contestants(
     machinery: &Machinery,
     task: &Task,
@@ -75,12 +75,6 @@ fn contestants(
                 })
             });
         }
-    }
-    if operation == Rebuild {
-        let layer = Arc::new(inputs.prepare(best, &inputs.options())?);
-        let (mut run, mut y) = (ours(best, Forward, inputs, &layer), Aligned::filled(inputs.dy.len(), 0.0));
-        let who = Who::ours(best).part("forward");
-        contestants.push(machinery.contestant(who, Unit::Weight, count, move || run(&mut y)));
     }
     Ok(contestants)
 }

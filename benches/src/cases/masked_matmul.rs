@@ -83,10 +83,7 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
 type Prepare = fn(&Machinery, &Task, &Arc<Inputs>, LayerOperation) -> Result<Vec<Contestant>, Error>;
 
 /// A case for each operation, size and sparsity.
-pub(super) fn each(
-    groups: &[Group],
-    prepare: Prepare,
-) -> Vec<Case> {
+pub(super) fn each(groups: &[Group], prepare: Prepare) -> Vec<Case> {
     let case = |operation, sizes: Sizes, sparsity| {
         let [batch, inputs, outputs] = sizes;
         let kept = (operation != WeightGradient).then_some(sparsity);

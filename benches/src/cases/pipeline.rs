@@ -82,8 +82,7 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
 }
 
 fn network(own: &Training) -> Result<Architecture, Error> {
-    let problem = |problem| Error::Flag { flag: "case", problem: format!("{}: {problem}", own.network) };
-    own.network.parse().map_err(problem)
+    own.network.parse().map_err(|problem| Error::flag("case", format!("{}: {problem}", own.network)))
 }
 
 fn mnist() -> Result<Dataset, Error> {
