@@ -5,72 +5,79 @@ use std::path::Path;
 use crate::error::Error;
 use crate::recording::Recording;
 use crate::row::Row;
+use crate::text::columns;
 
 /// Medians that differ by no more count as the same.
-pub const TOLERANCE: f64 = 0.05;
-
-/// What two recordings have in common.
-#[derive(Clone, Debug)]
-pub struct Comparison {
-    /// Whether both are of one commit, so that all that differs is noise.
-    pub same_commit: bool,
-    /// What was measured in both.
-    pub pairs: Vec<Pair>,
-    /// How many rows only one of them has, of each.
-    pub alone: [usize; 2],
-}
+const TOLERANCE: f64 = 0.05;
 
 /// A contestant measured twice: in the first recording, and in the second.
-#[derive(Clone, Debug)]
-pub struct Pair(pub [Row; 2]);
+struct Pair<'a>(&'a Row, &'a Row);
 
-impl Pair {
+impl Pair<'_> {
     /// The speed of the second over that of the first.
-    pub fn ratio(&self) -> f64 {
-        self.0[1].rate() / self.0[0].rate()
+    fn ratio(&self) -> f64 {
+        self.1.rate() / self.0.rate()
     }
 
-    /// Whether the medians differ by no more than [`TOLERANCE`].
-    pub fn agrees(&self) -> bool {
-        let ratio = self.ratio();
-        ratio.max(1.0 / ratio) <= 1.0 + TOLERANCE
+    fn agrees(&self) -> bool {
+        self.ratio().max(1.0 / self.ratio()) <= 1.0 + TOLERANCE
     }
 
-    /// Whether it is a change, not noise: the medians differ by more than [`TOLERANCE`] and by more than both spreads together.
-    pub fn is_change(&self) -> bool {
-        let spread: f64 = self.0.iter().map(|row| row.spread * row.each()).sum();
-        !self.agrees() && (self.0[0].each() - self.0[1].each()).abs() > spread
+    /// Whether the medians differ by more than [`TOLERANCE`] and by more than both spreads together.
+    fn is_change(&self) -> bool {
+        let Self(a, b) = self;
+        !self.agrees() && (a.each() - b.each()).abs() > a.spread * a.each() + b.spread * b.each()
+    }
+
+    fn mark(&self) -> &'static str {
+        match (self.is_change(), self.agrees(), self.ratio() > 1.0) {
+            (true, _, true) => "faster",
+            (true, _, false) => "SLOWER",
+            (_, false, _) => "noisy",
+            _ => "",
+        }
     }
 }
 
-impl Comparison {
-    /// Compares two files.
-    ///
-    /// # Errors
-    /// When one cannot be read, or they have nothing in common.
-    pub fn of(one: &Path, other: &Path) -> Result<Self, Error> {
-        let [a, b] = [Recording::read(one)?, Recording::read(other)?];
-        let pair = |row: &Row| {
-            let second = b.rows.iter().find(|second| second.is_of_same(row))?;
-            Some(Pair([row.clone(), second.clone()]))
-        };
-        let pairs: Vec<Pair> = a.rows.iter().filter_map(pair).collect();
-        if pairs.is_empty() {
-            return Err(Error::file(other, format!("has nothing in common with {}", one.display())));
+/// What was measured in both files, with the speed of the second over that of the first, and how many rows agree.
+///
+/// # Errors
+/// When one cannot be read, or they have nothing in common.
+pub fn compare(one: &Path, other: &Path) -> Result<String, Error> {
+    let [a, b] = [Recording::read(one)?, Recording::read(other)?];
+    let second = |row| b.rows.iter().find(|second| second.is_of_same(row));
+    let pairs: Vec<Pair> = a.rows.iter().filter_map(|row| Some(Pair(row, second(row)?))).collect();
+    if pairs.is_empty() {
+        return Err(Error::file(other, format!("has nothing in common with {}", one.display())));
+    }
+    let mut table = columns(["task", "who", "backend", "threads", "A", "B", "B/A", ""]);
+    for pair @ Pair(a, b) in &pairs {
+        table.add_row([
+            a.task.to_string(),
+            a.who.label(),
+            a.who.backend.clone().unwrap_or_default(),
+            a.who.threads.to_string(),
+            format!("{} {}", a.figure(), a.unit.symbol()),
+            b.figure(),
+            format!("{:.3}", pair.ratio()),
+            pair.mark().to_owned(),
+        ]);
+    }
+    let (all, percent) = (pairs.len(), 100.0 * TOLERANCE);
+    let [agreeing, changes] =
+        [Pair::agrees, Pair::is_change].map(|is| pairs.iter().filter(|p| is(p)).count());
+    let share = 100.0 * agreeing as f64 / all as f64;
+    let verdict = match (a.origin.commit == b.origin.commit, share >= 90.0) {
+        (false, _) => format!("{changes} changed by more than {percent} % and both spreads"),
+        (true, true) => "one commit: the recordings can be relied on".to_owned(),
+        (true, false) => {
+            "one commit, yet less than 90 % agree: the machine was disturbed, measure again".to_owned()
         }
-        let alone = [&a, &b].map(|recording| recording.rows.len().saturating_sub(pairs.len()));
-        Ok(Self { same_commit: a.origin.commit == b.origin.commit, pairs, alone })
-    }
-
-    /// How many pairs agree.
-    pub fn agreeing(&self) -> usize {
-        self.pairs.iter().filter(|pair| pair.agrees()).count()
-    }
-
-    /// How many pairs changed.
-    pub fn changes(&self) -> usize {
-        self.pairs.iter().filter(|pair| pair.is_change()).count()
-    }
+    };
+    let [alone, other_alone] = [&a, &b].map(|recording| recording.rows.len().saturating_sub(all));
+    Ok(format!(
+        "{table}\n{agreeing} of {all} rows ({share:.1} %) agree within {percent} %; {verdict}\nonly in A: {alone}, only in B: {other_alone}\n"
+    ))
 }
 
 #[cfg(test)]
@@ -84,10 +91,10 @@ mod tests {
         let task = Task::Roofline(Roofline { operation: Limit::Clock, bytes: None });
         let row =
             |times: [f64; 3]| Row::new(task.clone(), Who::peer("a", 1), Unit::Cycle, 9.0, times.to_vec());
-        let pair = |a, b| Pair([row(a), row(b)]);
-        assert!(pair([1.0, 1.0, 1.0], [1.1, 1.1, 1.1]).is_change());
-        assert!(!pair([1.0, 1.0, 1.0], [1.04, 1.04, 1.04]).is_change());
-        assert!(!pair([1.0, 1.0, 1.4], [1.0, 1.1, 1.4]).is_change());
-        assert!(pair([1.0, 1.0, 1.0], [1.04, 1.04, 1.04]).agrees());
+        let mark = |a, b| Pair(&row(a), &row(b)).mark();
+        assert_eq!(mark([1.0, 1.0, 1.0], [1.1, 1.1, 1.1]), "SLOWER");
+        assert_eq!(mark([1.1, 1.1, 1.1], [1.0, 1.0, 1.0]), "faster");
+        assert_eq!(mark([1.0, 1.0, 1.0], [1.04, 1.04, 1.04]), "");
+        assert_eq!(mark([1.0, 1.0, 1.4], [1.0, 1.1, 1.4]), "noisy");
     }
 }

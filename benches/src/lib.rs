@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Imports run one way: `task`, `row`, `error` ← `machinery`, `case`, `limits` ← `cases` ← `measure`; `row`, `origin` ←
-//! `recording` ← `compare`, `plots`, `tables`.
+//! `recording` ← `compare`, `plots`, `tables`, `text`.
 #![forbid(unsafe_code)]
 
 mod aligned;
@@ -34,23 +34,25 @@ mod recording;
 mod row;
 mod tables;
 mod task;
+mod text;
 mod turns;
 
 pub use case::{Case, Contestant, Scale};
 pub use cases::cases;
-pub use compare::{Comparison, Pair, TOLERANCE};
+pub use compare::compare;
 pub use error::Error;
 pub use machinery::{Machinery, pin};
 pub use measure::{Sampling, measure};
 pub use origin::{Cpu, Origin, Peer};
 pub use plots::plots;
 pub use recording::{Recording, json, write};
-pub use row::{Role, Row, Unit, Who, fastest, nearest};
+pub use row::{Role, Row, Unit, Who};
 pub use tables::tables;
 pub use task::{
     Convolution, Kernel, LayerOperation, Limit, Matmul, Phase, Roofline, Scores, Search, Selection,
     SubsetSum, Task, Training,
 };
+pub use text::text;
 pub use turns::{Turn, Turns};
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use slth_bench::{
-    Case, Comparison, Error, Kernel, Machinery, Origin, Recording, Role, Row, Sampling, Scale, TOLERANCE,
-    Turns, cases, fastest, json, measure, nearest, pin, plots, tables, write,
+    Case, Error, Kernel, Machinery, Origin, Recording, Row, Sampling, Scale, Turns, cases, compare, json,
+    measure, pin, plots, tables, text, write,
 };
 
 /// Measure the kernels and the pipeline beside other libraries and the machine's limits.
@@ -121,7 +121,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         None => run(&cli.measure),
-        Some(Command::Compare { a, b }) => Comparison::of(&a, &b).map(|found| print(&comparison(&found))),
+        Some(Command::Compare { a, b }) => compare(&a, &b).map(|found| print(&found)),
         Some(Command::Tables { page, generate }) => {
             tables(&generate.results, &page).and_then(|files| finish(files, generate.check, "tables"))
         }
@@ -262,106 +262,5 @@ fn run(arguments: &MeasureArguments) -> Result<(), Error> {
 
 /// Prints the rows of a case.
 fn show(rows: &[Row], as_json: bool) {
-    let Some(first) = rows.first() else { return };
-    let text = if as_json {
-        rows.iter().map(json).collect()
-    } else {
-        format!("{}\n{}\n\n", first.task, table(rows))
-    };
-    print(&text);
-}
-
-/// A table whose columns from the third on are numbers.
-fn columns<const N: usize>(names: [&str; N]) -> comfy_table::Table {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY).set_header(names);
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(comfy_table::CellAlignment::Right);
-    }
-    table
-}
-
-fn table(rows: &[Row]) -> comfy_table::Table {
-    let mut table = columns([
-        "who",
-        "backend",
-        "threads",
-        "median",
-        "min",
-        "±",
-        "samples",
-        "rate",
-        "of limit",
-        "x best peer",
-    ]);
-    for row in rows {
-        let beside = |role: Role| {
-            rows.iter().filter(move |other| {
-                other.who.role == role && other.who.threads == row.who.threads && other.unit == row.unit
-            })
-        };
-        let over = |other: Option<&Row>| {
-            other.map_or_else(String::new, |other| format!("{:.2}", row.rate() / other.rate()))
-        };
-        let [limit, peer] = [nearest(beside(Role::Limit)), fastest(beside(Role::Peer))];
-        let role = if row.who.role == Role::Part { " (part)" } else { "" };
-        table.add_row([
-            row.who.label() + role,
-            row.who.backend.clone().unwrap_or_default(),
-            row.who.threads.to_string(),
-            duration(row.median),
-            duration(row.min),
-            format!("{:.1} %", 100.0 * row.spread),
-            row.samples.to_string(),
-            format!("{} {}", row.figure(), row.unit.symbol()),
-            over(limit.filter(|_| row.who.role != Role::Limit)),
-            over(peer.filter(|_| row.who.role == Role::Ours)),
-        ]);
-    }
-    table
-}
-
-fn comparison(comparison: &Comparison) -> String {
-    let Comparison { same_commit, pairs, alone: [one, other] } = comparison;
-    let mut table = columns(["task", "who", "backend", "threads", "A", "B", "B/A", ""]);
-    for pair in pairs {
-        let [a, b] = &pair.0;
-        let mark = match (pair.is_change(), pair.agrees(), pair.ratio() > 1.0) {
-            (true, _, true) => "faster",
-            (true, _, false) => "SLOWER",
-            (_, false, _) => "noisy",
-            _ => "",
-        };
-        table.add_row([
-            a.task.to_string(),
-            a.who.label(),
-            a.who.backend.clone().unwrap_or_default(),
-            a.who.threads.to_string(),
-            format!("{} {}", a.figure(), a.unit.symbol()),
-            b.figure(),
-            format!("{:.3}", pair.ratio()),
-            mark.to_owned(),
-        ]);
-    }
-    let (all, agreeing, changes) = (pairs.len(), comparison.agreeing(), comparison.changes());
-    let (share, percent) = (100.0 * agreeing as f64 / all as f64, 100.0 * TOLERANCE);
-    let verdict = match (same_commit, share >= 90.0) {
-        (false, _) => format!("{changes} changed by more than {percent} % and both spreads"),
-        (true, true) => "one commit: the recordings can be relied on".to_owned(),
-        (true, false) => {
-            "one commit, yet less than 90 % agree: the machine was disturbed, measure again".to_owned()
-        }
-    };
-    format!(
-        "{table}\n{agreeing} of {all} rows ({share:.1} %) agree within {percent} %; {verdict}\nonly in A: {one}, only in B: {other}\n"
-    )
-}
-
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 1e-6 => format!("{:.1} ns", s * 1e9),
-        s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
-        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
-        s => format!("{s:.2} s"),
-    }
+    print(&if as_json { rows.iter().map(json).collect() } else { text(rows) });
 }

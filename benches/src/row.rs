@@ -10,13 +10,9 @@ use crate::task::{Task, named};
 named! {
     /// What a contestant is.
     Role {
-        /// This project's.
         Ours = "ours",
-        /// Part of the work of ours, by itself.
         Part = "part",
-        /// Somebody else's.
         Peer = "peer",
-        /// What the machine allows: the same work without what makes it hard.
         Limit = "limit",
     }
 }
@@ -85,27 +81,16 @@ impl Who {
 named! {
     /// What work is counted in.
     Unit {
-        /// Floating-point operations that count: 2 · kept · batch in a product.
         Flop = "flop",
-        /// Cycles of the clock.
         Cycle = "cycle",
-        /// Bytes read.
         Byte = "byte",
-        /// Weights put in their format.
         Weight = "weight",
-        /// Scores selected from.
         Score = "score",
-        /// Targets whose nearest subset was found.
         Target = "target",
-        /// Sums of subsets looked at.
         Sum = "sum",
-        /// Steps of training.
         Step = "step",
-        /// Epochs of training.
         Epoch = "epoch",
-        /// Cells of a sweep.
         Cell = "cell",
-        /// Images trained with.
         Image = "image",
     }
 }
@@ -190,12 +175,12 @@ impl Row {
 }
 
 /// The highest rate.
-pub fn fastest<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<&'a Row> {
+pub(crate) fn fastest<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<&'a Row> {
     rows.max_by(|a, b| a.rate().total_cmp(&b.rate()))
 }
 
 /// The nearest of limits: memory, where that allows less than arithmetic.
-pub fn nearest<'a>(limits: impl Iterator<Item = &'a Row>) -> Option<&'a Row> {
+pub(crate) fn nearest<'a>(limits: impl Iterator<Item = &'a Row>) -> Option<&'a Row> {
     limits.min_by(|a, b| a.rate().total_cmp(&b.rate()))
 }
 

@@ -112,7 +112,8 @@ struct Line<'a> {
 }
 
 const ALL: &str = "| `--case` | threads | slth | ± | peers | × best | limit | of it |\n|---|---:|---:|---:|---|---:|---:|---:|\n";
-const CHOSEN: &str = "| `--case` | slth | best peer | × | limit | of it |\n|---|---:|---:|---:|---:|---:|\n";
+const CHOSEN: &str =
+    "| `--case` | | slth | best peer | × | limit | of it |\n|---|---|---:|---:|---:|---:|---:|\n";
 
 impl<'a> Line<'a> {
     /// In the order of the rows; limits without anything of ours have lines of their own.
@@ -158,7 +159,7 @@ impl<'a> Line<'a> {
             let spread = ours.first().map_or_else(String::new, |row| format!("{:.1} %", 100.0 * row.spread));
             cells.extend([who.threads.to_string(), backends, spread]);
         } else {
-            cells.push(format!("{backends}, {}", unit.symbol()));
+            cells.extend([unit.symbol().to_owned(), backends]);
         }
         let nearest =
             limits.last().map_or_else(String::new, |row| format!("{} {}", row.figure(), row.who.label()));

@@ -5,13 +5,13 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// An enum whose variants have names: those that are printed are those of files.
+/// An enum whose variants have names: those that are printed are those of files, and say what is meant.
 macro_rules! named {
-    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+    ($(#[$about:meta])* $name:ident { $($variant:ident = $text:literal,)+ }) => {
         $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum $name {
-            $($(#[$doc])* #[serde(rename = $text)] $variant,)+
+            $(#[doc = concat!($text, ".")] #[serde(rename = $text)] $variant,)+
         }
 
         impl fmt::Display for $name {
@@ -67,17 +67,11 @@ pub enum Task {
 named! {
     /// What is done with a layer's weights.
     LayerOperation {
-        /// Y = W · X.
         Forward = "forward",
-        /// dX = Wᵀ · dY.
         InputGradient = "input gradient",
-        /// dW = dY · Xᵀ, of all weights.
         WeightGradient = "weight gradient",
-        /// Forward with feature-major and batch-major activations.
         Layout = "layout",
-        /// Another mask over prepared weights.
         Rebuild = "rebuild",
-        /// Weights prepared from nothing.
         Prepare = "prepare",
     }
 }
@@ -127,25 +121,15 @@ pub struct Convolution {
 named! {
     /// What scores look like.
     Scores {
-        /// Independent, of a normal distribution.
         Normal = "normal",
-        /// Ascending.
         Sorted = "sorted",
-        /// Descending.
         Reversed = "reversed",
-        /// All the same.
         Constant = "constant",
-        /// One of two values each.
         TwoValued = "two-valued",
-        /// Below the least normal number.
         Denormal = "denormal",
-        /// One is 10⁶⁰ times the others.
         OneOutlier = "one outlier",
-        /// Ascending, then descending.
         OrganPipe = "organ pipe",
-        /// Hard for quickselect with the median of three (Musser 1997).
         MedianOf3Killer = "median-of-3 killer",
-        /// 500 times the same value, then 500 times another.
         RowsOfOneValue = "rows of one value",
     }
 }
@@ -164,17 +148,11 @@ pub struct Selection {
 named! {
     /// What is searched.
     Search {
-        /// The nearest subset, each target having candidates of its own.
         Fresh = "nearest, fresh candidates",
-        /// The nearest subset for many targets among the same candidates.
         Shared = "nearest, one set",
-        /// The nearest subset for one target.
         OneTarget = "nearest, one target",
-        /// The nearest subset, all subsets being looked at.
         BruteForce = "brute force",
-        /// Whether every target of an interval has a subset within η.
         Coverage = "coverage",
-        /// The nearest subset for each weight of a network, its candidates being drawn too.
         Network = "weights of a network",
     }
 }
@@ -196,13 +174,9 @@ pub struct SubsetSum {
 named! {
     /// What is trained.
     Phase {
-        /// A step of edge-popup.
         PruningStep = "pruning step",
-        /// An epoch of edge-popup.
         PruningEpoch = "pruning epoch",
-        /// An epoch of projected SGD.
         PretrainingEpoch = "pretraining epoch",
-        /// Pruning and evaluating one cell of a sweep.
         Cell = "cell of a sweep",
     }
 }
@@ -224,11 +198,8 @@ pub struct Training {
 named! {
     /// What the machine does.
     Limit {
-        /// Multiply-adds in registers.
         MultiplyAdd = "multiply-add",
-        /// A chain of instructions of one cycle each.
         Clock = "clock",
-        /// Reading memory, again and again.
         Read = "read",
     }
 }

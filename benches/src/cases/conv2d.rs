@@ -71,9 +71,6 @@ struct Inputs {
     dy: Aligned,
 }
 
-/// Where a weight stands: output, channel, row and column of the kernel.
-type Weight = [usize; 4];
-
 impl Inputs {
     fn new(shape: Shape, batch: usize, sparsity: f64) -> Self {
         let array = |index: usize, len| {
@@ -132,108 +129,68 @@ impl Inputs {
         Ok(())
     }
 
-    /// The weight, 0 where it is removed.
-    fn weight(&self, weight: Weight) -> f64 {
-        let at = index(&self.shape, weight);
-        if self.mask.get(at) { f64::from(self.weights[at]) } else { 0.0 }
-    }
-
-    /// What a place of the kernel put at (y, x) of the output meets, if no padding.
-    fn met(&self, [_, c, i, j]: Weight, [y, x]: [usize; 2], b: usize) -> Option<f64> {
-        let Shape { height, width, .. } = self.shape;
-        let [row, column] = meets(&self.shape, [i, j], [y, x])?;
-        Some(f64::from(self.x[((c * height + row) * width + column) * self.batch + b]))
-    }
-
-    fn gradient(&self, o: usize, [y, x]: [usize; 2], b: usize) -> f64 {
-        let [height, width] = [self.shape.out_height(), self.shape.out_width()];
-        f64::from(self.dy[((o * height + y) * width + x) * self.batch + b])
-    }
-
     /// The terms of an element of the result, by the definition.
     fn terms(&self, operation: LayerOperation, at: usize) -> Vec<f64> {
-        let Shape { height, width, .. } = self.shape;
-        let [out_height, out_width] = [self.shape.out_height(), self.shape.out_width()];
-        let places = || (0..out_height * out_width).map(|at| [at / out_width, at % out_width]);
-        let (b, plane) = (at % self.batch, at / self.batch);
+        let Self { batch, ref x, ref dy, .. } = *self;
+        let (plane, b) = (at / batch, at % batch);
+        let weight = |at: usize| if self.mask.get(at) { f64::from(self.weights[at]) } else { 0.0 };
+        let [x, dy] =
+            [x, dy].map(|images| move |plane: usize, b: usize| f64::from(images[plane * batch + b]));
+        let all = meetings(&self.shape);
         match operation {
             InputGradient => {
-                let (c, at) = (plane / (height * width), plane % (height * width));
-                let here = [at / width, at % width];
-                let weights = weights(&self.shape).filter(|weight| weight[1] == c);
-                let of_weight = |w: Weight| {
-                    let meeting =
-                        places().filter(move |&place| meets(&self.shape, [w[2], w[3]], place) == Some(here));
-                    meeting.map(move |place| self.weight(w) * self.gradient(w[0], place, b))
-                };
-                weights.flat_map(of_weight).collect()
+                all.filter(|m| m.input == plane).map(|m| weight(m.weight) * dy(m.output, b)).collect()
             }
             WeightGradient => {
-                let weight = weights(&self.shape).nth(at).unwrap_or_default();
-                let images = (0..self.batch).flat_map(|b| places().map(move |place| (b, place)));
-                let term =
-                    |(b, place)| Some(self.gradient(weight[0], place, b) * self.met(weight, place, b)?);
-                images.filter_map(term).collect()
+                let of_image = |m: Meeting| (0..batch).map(move |b| dy(m.output, b) * x(m.input, b));
+                all.filter(|m| m.weight == at).flat_map(of_image).collect()
             }
-            _ => {
-                let (o, at) = (plane / (out_height * out_width), plane % (out_height * out_width));
-                let place = [at / out_width, at % out_width];
-                let weights = weights(&self.shape).filter(|weight| weight[0] == o);
-                weights.filter_map(|w| Some(self.weight(w) * self.met(w, place, b)?)).collect()
-            }
+            _ => all.filter(|m| m.output == plane).map(|m| weight(m.weight) * x(m.input, b)).collect(),
         }
     }
 }
 
-fn weights(shape: &Shape) -> impl Iterator<Item = Weight> + use<> {
-    let &Shape { channels, outputs, kernel: [rows, columns], .. } = shape;
-    (0..outputs * channels * rows * columns).map(move |at| {
-        [
-            at / (channels * rows * columns),
-            at / (rows * columns) % channels,
-            at / columns % rows,
-            at % columns,
-        ]
+/// A weight that meets an element of the image when its window stands at an element of the result: their indices.
+#[derive(Clone, Copy)]
+struct Meeting {
+    weight: usize,
+    input: usize,
+    output: usize,
+}
+
+/// All of them; what falls on the padding meets nothing.
+fn meetings(shape: &Shape) -> impl Iterator<Item = Meeting> + use<> {
+    let &Shape { channels, height, width, outputs, kernel: [rows, columns], stride, padding } = shape;
+    let [out_height, out_width] = [shape.out_height(), shape.out_width()];
+    (0..outputs * channels * rows * columns).flat_map(move |weight| {
+        let (o, c) = (weight / (channels * rows * columns), weight / (rows * columns) % channels);
+        let (i, j) = (weight / columns % rows, weight % columns);
+        (0..out_height * out_width).filter_map(move |place| {
+            let (y, x) = (place / out_width * stride + i, place % out_width * stride + j);
+            let row = y.checked_sub(padding).filter(|&row| row < height)?;
+            let column = x.checked_sub(padding).filter(|&column| column < width)?;
+            let input = (c * height + row) * width + column;
+            Some(Meeting { weight, input, output: o * out_height * out_width + place })
+        })
     })
-}
-
-fn index(shape: &Shape, [o, c, i, j]: Weight) -> usize {
-    ((o * shape.channels + c) * shape.kernel[0] + i) * shape.kernel[1] + j
-}
-
-/// The row and column of the input that a place of the kernel meets when put at a place of the output.
-fn meets(shape: &Shape, [i, j]: [usize; 2], [y, x]: [usize; 2]) -> Option<[usize; 2]> {
-    let row = (y * shape.stride + i).checked_sub(shape.padding).filter(|&row| row < shape.height)?;
-    let column = (x * shape.stride + j).checked_sub(shape.padding).filter(|&column| column < shape.width)?;
-    Some([row, column])
 }
 
 /// Multiply-adds for an image with the weights for which `kept` holds.
 pub(super) fn terms(shape: &Shape, kept: impl Fn(usize) -> bool) -> usize {
-    let places = |i: usize, out: usize, size: usize| {
-        let meet = |at: &usize| (shape.padding..shape.padding + size).contains(&(at * shape.stride + i));
-        (0..out).filter(meet).count()
-    };
-    weights(shape)
-        .enumerate()
-        .filter(|&(at, _)| kept(at))
-        .map(|(_, [_, _, i, j])| {
-            places(i, shape.out_height(), shape.height) * places(j, shape.out_width(), shape.width)
-        })
-        .sum()
+    meetings(shape).filter(|meeting| kept(meeting.weight)).count()
 }
 
 /// All windows of X as a matrix `[channels · kernel rows · kernel columns, out height · out width · batch]`.
 #[cfg(feature = "peers")]
 fn windows(inputs: &Inputs) -> Aligned {
-    let (shape, batch) = (inputs.shape, inputs.batch);
-    let places = shape.out_height() * shape.out_width();
-    let filter = weights(&Shape { outputs: 1, ..shape });
-    let element = |weight, at: usize| {
-        let place = [at / batch / shape.out_width(), at / batch % shape.out_width()];
-        inputs.met(weight, place, at % batch).unwrap_or(0.0) as f32
-    };
-    filter.flat_map(|weight| (0..places * batch).map(move |at| element(weight, at))).collect()
+    let (shape, batch) = (Shape { outputs: 1, ..inputs.shape }, inputs.batch);
+    let columns = shape.out_height() * shape.out_width() * batch;
+    let mut windows = Aligned::filled(inputs.weights.len() / inputs.shape.outputs * columns, 0.0);
+    for Meeting { weight, input, output } in meetings(&shape) {
+        windows[weight * columns + output * batch..][..batch]
+            .copy_from_slice(&inputs.x[input * batch..][..batch]);
+    }
+    windows
 }
 
 fn contestants(

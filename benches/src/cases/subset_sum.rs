@@ -16,57 +16,47 @@ use crate::machinery::Machinery;
 use crate::row::{Unit, Who};
 use crate::task::{self, Search as Operation, Task};
 
-/// What the theory's network needs for 1/η = 100.
-const CANDIDATES: usize = 21;
-
 /// Weights of 784-500-10.
 const WEIGHTS: usize = 397_000;
 
-/// Operation, candidates, ε, η.
-type Parameters = (Operation, usize, f64, Option<f64>);
+/// An operation, with each of these numbers of candidates and each of these ε; and η.
+type Group<'a> = (Operation, &'a [usize], &'a [f64], Option<f64>);
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
     use Operation::{BruteForce, Coverage, Fresh, Network, OneTarget, Shared};
-    let (fresh, brute, shared): (Vec<usize>, Vec<usize>, Vec<usize>) = match scale {
-        Scale::Smoke => (vec![8], vec![8], vec![8]),
-        Scale::Quick => (vec![16, 21, 24], vec![21, 24], vec![21]),
-        Scale::Full => {
-            let some = vec![16, 18, 20, 21, 22, 24, 26, 28, 30];
-            ((16..=30).collect(), some.clone(), some)
-        }
-    };
-    let mut rows: Vec<Parameters> = Vec::new();
-    for (operation, counts) in [(Fresh, fresh), (BruteForce, brute), (Shared, shared)] {
-        rows.extend(counts.into_iter().map(|n| (operation, n, 0.0, None)));
-    }
-    rows.extend_from_slice(match scale {
-        Scale::Smoke => {
-            &[(Fresh, 8, 1e-3, None), (Coverage, 6, 0.0, Some(0.01)), (Network, 8, 0.0, None)][..]
-        }
-        Scale::Quick => &[(Fresh, CANDIDATES, 1e-3, None), (Coverage, 20, 0.0, Some(1e-6))],
-        Scale::Full => &[
-            (Fresh, CANDIDATES, 1e-7, None),
-            (Fresh, CANDIDATES, 1e-5, None),
-            (Fresh, CANDIDATES, 1e-3, None),
-            (Fresh, CANDIDATES, 1e-1, None),
-            (BruteForce, CANDIDATES, 1e-6, None),
-            (BruteForce, 24, 1e-6, None),
-            (Shared, CANDIDATES, 1e-7, None),
-            (Shared, CANDIDATES, 1e-5, None),
-            (Shared, CANDIDATES, 1e-3, None),
-            (OneTarget, 32, 0.0, None),
-            (OneTarget, 40, 0.0, None),
-            (OneTarget, 48, 0.0, None),
-            (Coverage, 16, 0.0, Some(1e-6)),
-            (Coverage, 20, 0.0, Some(1e-6)),
-            (Coverage, 20, 1e-5, Some(1e-6)),
-            (Coverage, 24, 0.0, Some(1e-7)),
-            (Coverage, 24, 1e-7, Some(1e-7)),
-            (Network, CANDIDATES, 0.0, None),
-            (Network, CANDIDATES, 1e-4, None),
+    const SOME: [usize; 9] = [16, 18, 20, 21, 22, 24, 26, 28, 30];
+    let groups: &[Group] = match scale {
+        Scale::Smoke => &[
+            (Fresh, &[8], &[0.0, 1e-3], None),
+            (BruteForce, &[8], &[0.0], None),
+            (Shared, &[8], &[0.0], None),
+            (OneTarget, &[8], &[0.0], None),
+            (Coverage, &[6], &[0.0], Some(0.01)),
+            (Network, &[8], &[0.0], None),
         ],
-    });
-    let case = |(operation, candidates, epsilon, eta): Parameters| {
+        Scale::Quick => &[
+            (Fresh, &[16, 24], &[0.0], None),
+            (Fresh, &[21], &[0.0, 1e-3], None),
+            (BruteForce, &[21, 24], &[0.0], None),
+            (Shared, &[21], &[0.0], None),
+            (Coverage, &[20], &[0.0], Some(1e-6)),
+        ],
+        Scale::Full => &[
+            (Fresh, &[16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30], &[0.0], None),
+            (Fresh, &[21], &[1e-7, 1e-5, 1e-3, 1e-1], None),
+            (BruteForce, &SOME, &[0.0], None),
+            (BruteForce, &[21, 24], &[1e-6], None),
+            (Shared, &SOME, &[0.0], None),
+            (Shared, &[21], &[1e-7, 1e-5, 1e-3], None),
+            (OneTarget, &[32, 40, 48], &[0.0], None),
+            (Coverage, &[16], &[0.0], Some(1e-6)),
+            (Coverage, &[20], &[0.0, 1e-5], Some(1e-6)),
+            (Coverage, &[24], &[0.0, 1e-7], Some(1e-7)),
+            // What the theory's network needs for 1/η = 100.
+            (Network, &[21], &[0.0, 1e-4], None),
+        ],
+    };
+    let case = |operation, candidates, epsilon, eta| {
         let task = task::SubsetSum { operation, candidates, epsilon, eta };
         let (weights, own) = (if scale == Scale::Smoke { 6 } else { WEIGHTS }, task.clone());
         Case::new(Task::SubsetSum(task), move |machinery, task| {
@@ -81,7 +71,13 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
             }
         })
     };
-    rows.into_iter().map(case).collect()
+    let mut cases = Vec::new();
+    for &(operation, candidates, epsilons, eta) in groups {
+        for &n in candidates {
+            cases.extend(epsilons.iter().map(|&epsilon| case(operation, n, epsilon, eta)));
+        }
+    }
+    cases
 }
 
 fn uniform(index: usize, len: usize) -> Vec<f32> {
