@@ -239,22 +239,27 @@ fn run(arguments: &MeasureArguments) -> Result<(), Error> {
             note(&format!("case {} of {}, {} s", at + 1, cases.len(), watch.elapsed().as_secs()));
         }
     }
-    if let Some(python) = &arguments.python {
-        let kernels: Vec<Kernel> = cases.iter().map(|case| case.task.kernel()).collect();
-        for (script, _) in SCRIPTS.iter().filter(|(_, of)| of.iter().any(|kernel| kernels.contains(kernel))) {
-            note(&format!("{script}, {} s", watch.elapsed().as_secs()));
-            let _turn = turns.as_ref().map(Turns::take);
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(script);
-            let before = recording.origin.peers.len();
-            let rows = recording.add_script(python, &path, arguments.case.as_deref())?;
-            if !arguments.json {
-                recording.origin.peers[before..].iter().for_each(|peer| print(&format!("{peer}\n")));
-            }
-            rows.chunk_by(|a, b| a.task == b.task).for_each(|rows| show(rows, arguments.json));
+    // Before scripts, of which one may fail.
+    let save = |recording: &Recording| file.as_ref().map_or(Ok(()), |file| recording.save(file));
+    save(&recording)?;
+    let kernels: Vec<Kernel> = cases.iter().map(|case| case.task.kernel()).collect();
+    for (script, of) in SCRIPTS {
+        let Some(python) = &arguments.python else { break };
+        if !of.iter().any(|kernel| kernels.contains(kernel)) {
+            continue;
         }
+        note(&format!("{script}, {} s", watch.elapsed().as_secs()));
+        let _turn = turns.as_ref().map(Turns::take);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(script);
+        let before = recording.origin.peers.len();
+        let rows = recording.add_script(python, &path, arguments.case.as_deref())?;
+        save(&recording)?;
+        if !arguments.json {
+            recording.origin.peers[before..].iter().for_each(|peer| print(&format!("{peer}\n")));
+        }
+        rows.chunk_by(|a, b| a.task == b.task).for_each(|rows| show(rows, arguments.json));
     }
     if let Some(file) = file {
-        recording.save(&file)?;
         note(&format!("recorded as {}", file.display()));
     }
     Ok(())

@@ -51,9 +51,11 @@ impl Recording {
     /// Where one of `origin` is saved below `results`: `<cpu>/<day>-<commit>.jsonl`.
     ///
     /// # Errors
-    /// When there is one already, unless `force`.
+    /// When there is one already, unless `force`, or the folder cannot be made.
     pub fn place(origin: &Origin, results: &Path, force: bool) -> Result<PathBuf, Error> {
-        let file = results.join(origin.cpu.folder()).join(format!("{}.jsonl", origin.stem()));
+        let folder = results.join(origin.cpu.folder());
+        fs::create_dir_all(&folder).map_err(|error| Error::file(&folder, error))?;
+        let file = folder.join(format!("{}.jsonl", origin.stem()));
         if file.exists() && !force {
             Err(Error::file(&file, "exists already; --force replaces it"))
         } else {
