@@ -21,12 +21,12 @@ pub struct Library {
 
 /// All of them.
 pub fn libraries() -> Vec<Library> {
-    let of = |(name, features)| Library { name, version: version(name), features, isa: isa() };
+    let of = |(name, features, isa)| Library { name, version: version(name), features, isa };
     let all = [
-        ("gemm", "x86-v4, rayon"),
-        ("faer", "rayon"),
-        ("matrixmultiply", "avx512; one thread"),
-        ("sprs", "compiled for the instruction set; one thread"),
+        ("gemm", "x86-v4, rayon", chosen()),
+        ("faer", "rayon", chosen()),
+        ("matrixmultiply", "avx512; one thread", chosen()),
+        ("sprs", "one thread", compiled()),
     ];
     all.into_iter().map(of).collect()
 }
@@ -37,8 +37,8 @@ fn version(name: &str) -> String {
     rest.split('"').next().unwrap_or_default().to_owned()
 }
 
-/// What each of them chooses at run time, in this order.
-fn isa() -> &'static str {
+/// What those that choose at run time choose, in this order.
+fn chosen() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {
@@ -48,7 +48,18 @@ fn isa() -> &'static str {
             return "avx2";
         }
     }
-    if cfg!(target_arch = "aarch64") { "neon" } else { "baseline" }
+    compiled()
+}
+
+/// What the compiler was allowed: more by `RUSTFLAGS="-C target-cpu=native"`.
+fn compiled() -> &'static str {
+    match () {
+        () if cfg!(target_feature = "avx512f") => "avx512",
+        () if cfg!(target_feature = "avx2") => "avx2",
+        () if cfg!(target_feature = "sse2") => "sse2",
+        () if cfg!(target_feature = "neon") => "neon",
+        () => "baseline",
+    }
 }
 
 /// A row-major matrix, or the transpose of one.
@@ -189,30 +200,8 @@ impl Sprs {
         y.fill(0.0);
         let x = ArrayView2::from_shape((self.0.cols(), n), x).expect("length of X");
         let y = ArrayViewMut2::from_shape((self.0.rows(), n), y).expect("length of Y");
-        match isa() {
-            // SAFETY: the CPU has AVX-512 F.
-            #[cfg(target_arch = "x86_64")]
-            "avx512" => unsafe { sprs_avx512(&self.0, x, y) },
-            // SAFETY: the CPU has AVX2 and FMA.
-            #[cfg(target_arch = "x86_64")]
-            "avx2" => unsafe { sprs_avx2(&self.0, x, y) },
-            _ => sprs::prod::csr_mulacc_dense_rowmaj(self.0.view(), x, y),
-        }
+        sprs::prod::csr_mulacc_dense_rowmaj(self.0.view(), x, y);
     }
-}
-
-/// `sprs` leaves vectorising its loop to the compiler, which takes what the function that it is inlined in may use.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn sprs_avx512(w: &CsMatI<f32, u32>, x: ArrayView2<'_, f32>, y: ArrayViewMut2<'_, f32>) {
-    sprs::prod::csr_mulacc_dense_rowmaj(w.view(), x, y);
-}
-
-/// Likewise.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn sprs_avx2(w: &CsMatI<f32, u32>, x: ArrayView2<'_, f32>, y: ArrayViewMut2<'_, f32>) {
-    sprs::prod::csr_mulacc_dense_rowmaj(w.view(), x, y);
 }
 
 #[cfg(test)]
