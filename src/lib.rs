@@ -22,7 +22,6 @@
 //! * [`run`](mod@run): one configuration becomes an outcome, `result.json` and `ticket.safetensors`
 //! * [`sweep`]: a grid of them, stored, resumed and reported
 //! * [`candidates`], [`approximate`]: the theory
-//! * [`bench`](mod@bench): the kernels and the pipeline beside other people's and the machine's limits
 //! * [`plot`]: charts as SVG and PNG
 //! * [`progress`]: what long work tells whoever watches it
 //! * [`random`]: the keyed random streams everything draws from
@@ -31,7 +30,6 @@
 #![forbid(unsafe_code)]
 
 pub mod approximate;
-pub mod bench;
 pub mod candidates;
 pub mod data;
 mod error;

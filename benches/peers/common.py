@@ -1,4 +1,4 @@
-"""What the scripts share: taking turns, and the JSON lines that `slth bench` reads."""
+"""What the scripts share: interleaved samples, and the JSON lines that `slth-bench --python` reads."""
 
 import argparse
 import json
@@ -8,52 +8,63 @@ import statistics
 import sys
 import time
 
-# As in src/bench: seconds, how often a short run is timed in a turn, and how much longer than the least one an undisturbed round takes.
+# As in slth_bench: seconds.
 SAMPLE = 0.5e-3
 SHORT = 20e-3
-SAMPLES = 4
-UNDISTURBED = 0.05
 
-# Fewer than there, and longer ones: making the inputs takes most of the time.
-PASSES = 3
-
-# The times of all passes, by what is printed with them.
-found = {}
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
 
 
-def pin():
-    """Pins this process to the last core it may use, as `slth bench` does."""
+def use(threads):
+    """Lets this process have so many cores: one thread the last one, as slth-bench does."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        os.sched_setaffinity(0, {CORES[-1]} if threads == 1 else CORES)
 
 
-def task(kernel, operation, shape, sparsity=None):
-    row = {"kernel": kernel, "operation": operation, "shape": shape}
-    if sparsity is not None:
-        row["sparsity"] = sparsity
-    return row
+def one_and_all():
+    return [1, len(CORES)] if len(CORES) > 1 else [1]
 
 
-def digits(seconds):
+def peer(name, version, isa, features=""):
+    """Prints a library's version, what was switched on, and its instruction set."""
+    print(json.dumps({"peer": name, "version": version, "features": features, "isa": isa}), flush=True)
+
+
+def peer_torch(torch):
+    """The same of PyTorch, with the libraries behind it."""
+    behind = [name for name in ("mkl", "mkldnn", "openmp") if getattr(torch.backends, name).is_available()]
+    peer("torch", torch.__version__, torch.backends.cpu.get_cpu_capability().lower(), ", ".join(behind))
+
+
+def matmul(operation, batch, inputs, outputs, sparsity):
+    return {"kernel": "masked-matmul", "operation": operation, "batch": batch, "inputs": inputs, "outputs": outputs, "sparsity": sparsity}
+
+
+def name(task):
+    """As `slth-bench` calls it."""
+    kept = f" s={task['sparsity']:g}" if "sparsity" in task else ""
+    if task["kernel"] == "masked-matmul":
+        return f"masked-matmul {task['operation']} {task['batch']}x{task['inputs']}x{task['outputs']}{kept}"
+    if task["kernel"] == "conv2d":
+        padding = f"p{task['padding']}" if task["padding"] else ""
+        image = f"{task['batch']}x{task['channels']}x{task['height']}x{task['width']}"
+        return f"conv2d {task['operation']} {task['outputs']}@{task['window']}x{task['window']}{padding} {image}{kept}"
+    if task["kernel"] == "top-k":
+        return f"top-k selection from {task['scores']} {task['count']}{kept}"
+    return f"pipeline {task['operation']} {task['network']}{kept}"
+
+
+def digits(number):
     """To six of them."""
-    return float(f"{seconds:.5e}")
+    return float(f"{number:.5e}")
 
 
-def emit(task, who, unit, work, seconds, threads=1, role="peer", backend=None, within=UNDISTURBED):
-    """Prints the measurement made of the times of single runs. Those `within` so much of the least one count, or the least
-    fiftieth; all where it is None."""
+def emit(task, contestant, variant, unit, work, seconds, threads=1):
+    """Prints the row made of the times of single runs."""
     times = sorted(seconds)
-    quartiles = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
-    row = task | {"who": who, "role": role, "threads": threads, "unit": unit, "work": work}
-    if backend is not None:
-        row["backend"] = backend
-    counting = times
-    if within is not None:
-        counting = [time for at, time in enumerate(times) if time <= (1 + within) * times[0] or at < len(times) // 50]
-    row |= {"seconds": digits(statistics.median(counting)), "least": digits(times[0])}
-    row |= {"quartiles": [digits(quartiles[0]), digits(quartiles[-1])], "rounds": len(times)}
-    if within is not None:
-        row["undisturbed"] = len(counting)
+    lower, median, upper = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
+    row = task | {"contestant": contestant, "variant": variant, "role": "peer", "threads": threads, "unit": unit, "work": work}
+    row |= {"min": digits(times[0]), "median": digits(median), "spread": digits((upper - lower) / 2 / median), "samples": len(times)}
     print(json.dumps(row), flush=True)
 
 
@@ -61,55 +72,39 @@ def arguments(description):
     """The command line of a script: which cases, and how long for each."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", default="", help="cases whose name contains this, as 'forward 512x784x500'")
-    parser.add_argument("--budget", type=float, default=1.2, help="seconds that the rounds of a case may take in one pass")
+    parser.add_argument("--seconds", type=float, default=3.0, help="that a case may take")
     return parser.parse_args()
 
 
-def name(task):
-    """As `slth bench` calls it."""
-    shape = "x".join(map(str, task["shape"]))
-    sparsity = f" s={task['sparsity']:g}" if "sparsity" in task else ""
-    return f"{task['kernel']} {task['operation']} {shape}{sparsity}"
+def timed(run):
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
-def passes(cases):
-    """Goes through all `cases`, which measures them, several times, and prints a line for each contestant."""
-    for number in range(PASSES):
-        note(f"pass {number + 1} of {PASSES}")
-        cases()
-    if not found:
-        raise SystemExit("no case has such a name: without --case all are measured, and what is printed says what they are called")
-    for what, who, unit, work, threads, times in found.values():
-        emit(what, who, unit, work, times, threads)
-
-
-def measure(task, unit, work, contestants, threads=1, budget=1.2):
-    """Lets the contestants, functions by name, take turns as `slth bench` does: each has the same share of the time, so that
-    slow ones take fewer turns."""
-    plans = {}
+def measure(task, unit, work, contestants, threads, seconds):
+    """Interleaves the contestants, functions by (library, variant), and prints a row for each. Each has the same share of the time, so
+    that slow ones take part in fewer rounds."""
+    plans, times = {}, {who: [] for who in contestants}
     for who, run in contestants.items():
         run()
-        start = time.perf_counter()
-        run()
-        once = time.perf_counter() - start
+        once = min(timed(run) for _ in range(2))
         repeats, warm_up = math.ceil(SAMPLE / once), math.ceil(SAMPLE / 4 / once) if once < SHORT else 0
-        samples = SAMPLES if once < SHORT else 1
-        turns = int(budget / len(contestants) / (once * (samples * repeats + warm_up)))
-        plans[who] = repeats, warm_up, samples, min(50, max(3, turns))
-    all_turns = max(turns for *_, turns in plans.values())
-    for turn in range(all_turns):
+        plans[who] = repeats, warm_up, min(200, max(3, int(seconds / len(contestants) / (once * (repeats + warm_up)))))
+    rounds = max(own for *_, own in plans.values())
+    for number in range(rounds):
         for who, run in contestants.items():
-            repeats, warm_up, samples, turns = plans[who]
-            if (turn + 1) * turns // all_turns == turn * turns // all_turns:
+            repeats, warm_up, own = plans[who]
+            if (number + 1) * own // rounds == number * own // rounds:
                 continue
-            *_, times = found.setdefault((name(task), who, threads), (task, who, unit, work, threads, []))
             for _ in range(warm_up):
                 run()
-            for _ in range(samples):
-                start = time.perf_counter()
-                for _ in range(repeats):
-                    run()
-                times.append((time.perf_counter() - start) / repeats)
+            start = time.perf_counter()
+            for _ in range(repeats):
+                run()
+            times[who].append((time.perf_counter() - start) / repeats)
+    for who, found in times.items():
+        emit(task, *who, unit, work, found, threads)
 
 
 def note(text):

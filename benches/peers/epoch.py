@@ -1,28 +1,24 @@
-"""An epoch of edge-popup on MNIST, 784-500-500-10, batch 128, half of the weights removed: PyTorch and slth in alternation.
+"""An epoch of edge-popup on MNIST, 784-500-500-10, batch 128, half of the weights removed, in PyTorch, on one thread and on all cores.
 
-    epoch.py --slth target/release/slth > bench-results/<cpu>/<date>-<commit>.epoch.jsonl
+    epoch.py [--case TEXT]
 
-PyTorch in three ways. sort: as edge-popup's authors do it. kthvalue: the threshold by torch.kthvalue. tuned: the threshold by
-NumPy's AVX2 partition, SGD fused; the best that was found without writing kernels. All train on the images of slth, in
+In three ways. sort: as edge-popup's authors do it. kthvalue: the threshold by torch.kthvalue. tuned: the threshold by
+NumPy's partition, SGD fused; the best that was found without writing kernels. All train on the images of slth, in
 its precision, by the same rule; batches are made by indexing a tensor that holds all images.
 """
 
-import argparse
 import gzip
-import json
 import math
-import os
 import pathlib
-import subprocess
 import time
 
-import numpy_avx2  # first: it decides how NumPy is loaded
+from fast_numpy import isa, numpy  # first: it decides how NumPy is loaded
 import torch
 import torch.nn.functional as F
 
-from common import emit, note, task
+from common import arguments, emit, name, note, one_and_all, peer, peer_torch, use
 
-numpy = numpy_avx2.numpy
+ROUNDS = 3
 WIDTHS = [784, 500, 500, 10]
 BATCH = 128
 SPARSITY = 0.5
@@ -78,10 +74,8 @@ class Partition(torch.autograd.Function):
         return gradient
 
 
-WAYS = {"PyTorch, sort": (Sort, False), "PyTorch, kthvalue": (Kthvalue, False), "PyTorch, tuned": (Partition, True)}
-
-
-MOST = {"PyTorch, sort": 2}  # half a minute each
+WAYS = {"sort": (Sort, False), "kthvalue": (Kthvalue, False), "tuned": (Partition, True)}
+MOST = {"sort": 2}  # half a minute each
 
 
 class Network:
@@ -112,49 +106,30 @@ class Network:
         return time.perf_counter() - start, total / len(images)
 
 
-def ours(slth, threads):
-    """The rows of one round of ours on so many threads."""
-    case = "pruning epoch 784-500-500-10 s=0.5"
-    command = [slth, "bench", "--kernel", "pipeline", "--case", case, "--rounds", "1", "--threads", str(threads), "--json"]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    rows = [json.loads(line) for line in out.splitlines()]
-    return [row for row in rows if row["role"] == "ours" and row["threads"] == threads]
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--slth", default="target/release/slth", help="the program, built with --release")
-    parser.add_argument("--rounds", type=int, default=3, help="of each but sort, which takes two")
-    parser.add_argument("--threads", default="1,2", help="numbers of threads")
-    parser.add_argument("--images", type=int, default=60_000, help="fewer, to try it out; slth always has all")
-    arguments = parser.parse_args()
+    given = arguments(__doc__)
+    task = {"kernel": "pipeline", "operation": "pruning epoch", "network": "-".join(map(str, WIDTHS)), "images": 60_000, "sparsity": SPARSITY}
+    if given.case not in name(task):
+        return
+    peer_torch(torch)
+    peer("NumPy", numpy.__version__, isa)
     images, labels = mnist()
-    images, labels = images[: arguments.images], labels[: arguments.images]
-    what = task("pipeline", "pruning epoch beside PyTorch", WIDTHS, SPARSITY)
-    cores = os.sched_getaffinity(0)
-    for threads in map(int, arguments.threads.split(",")):
-        os.sched_setaffinity(0, {max(cores)} if threads == 1 else cores)
+    for threads in one_and_all():
+        use(threads)
         torch.set_num_threads(threads)
-        networks = {who: Network(*way) for who, way in WAYS.items()}
-        theirs = {who: [] for who in networks}
-        mine = {}
-        for done in range(arguments.rounds):
-            for who, network in networks.items():
-                if len(theirs[who]) == MOST.get(who):
+        networks = {variant: Network(*way) for variant, way in WAYS.items()}
+        times = {variant: [] for variant in networks}
+        for number in range(ROUNDS):
+            for variant, network in networks.items():
+                if len(times[variant]) == MOST.get(variant):
                     continue
                 seconds, loss = network.epoch(images, labels)
                 if not loss < 2.0:
-                    raise SystemExit(f"{who}: does not learn, loss {loss}")
-                theirs[who].append(seconds)
-                note(f"{threads} threads, round {done + 1}: {who} {seconds:.2f} s, loss {loss:.3f}")
-                # Next to each of theirs one of ours.
-                for row in ours(arguments.slth, threads):
-                    mine.setdefault(row["backend"], []).append(row["seconds"])
-        # All count: there are more of ours, and the best of more would be better.
-        for backend, times in mine.items():
-            emit(what, "slth", "piece", 1.0, times, threads, role="ours", backend=backend, within=None)
-        for who, times in theirs.items():
-            emit(what, who, "piece", 1.0, times, threads, within=None)
+                    raise SystemExit(f"{variant}: does not learn, loss {loss}")
+                times[variant].append(seconds)
+                note(f"{threads} threads, round {number + 1}: {variant} {seconds:.2f} s, loss {loss:.3f}")
+        for variant, found in times.items():
+            emit(task, "torch", variant, "epoch", 1.0, found, threads)
 
 
 if __name__ == "__main__":

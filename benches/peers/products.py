@@ -1,29 +1,28 @@
-"""Products with masked weights in PyTorch (F.linear, oneDNN prepacked, sparse CSR), SciPy and MKL, and PyTorch's convolutions,
-one thread each.
+"""Products with masked weights in PyTorch (F.linear, oneDNN prepacked, sparse CSR), NumPy, SciPy and MKL, and PyTorch's convolutions,
+on one thread and on all cores; NumPy and SciPy on one.
 
-    products.py > bench-results/<cpu>/<date>-<commit>.products.jsonl
+    products.py [--case TEXT] [--seconds F]
 
 Dense ones multiply by weights with zeros. Activations are laid out as each library likes them: [batch, inputs] for
-F.linear and oneDNN, [inputs, batch] for the sparse ones, images one after another for convolutions.
+F.linear and oneDNN, [inputs, batch] for the others, images one after another for convolutions.
 """
 
 import glob
 import os
 import sys
+import warnings
+from importlib import metadata
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 for library in glob.glob(sys.prefix + "/lib/libmkl_rt.so*"):  # where pip puts it and nobody looks
     os.environ.setdefault("MKL_RT", library)
 
-import warnings
-
-import numpy
-import scipy.sparse
+from fast_numpy import isa, numpy  # first: it decides how NumPy is loaded
+import scipy
 import torch
 import torch.nn.functional as F
 
-from common import arguments, measure, name, note, passes, pin, task
+from common import arguments, matmul, measure, name, note, one_and_all, peer, peer_torch, use
 
 try:
     import sparse_dot_mkl
@@ -33,15 +32,15 @@ except Exception as error:  # noqa: BLE001: whatever keeps it from loading
 
 SPARSITIES = [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99]
 FEW = [0.5, 0.8, 0.9, 0.95]
-SHAPES = {
+SIZES = {
     (128, 784, 500): [0.0, 0.25, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99],
     (512, 784, 500): SPARSITIES,
     (1024, 1024, 1024): [0.0, *FEW],
     (256, 4096, 4096): FEW,
     (1, 4096, 4096): SPARSITIES,
 }
-# Name, channels, rows, columns, filters, kernel, padding.
-CONVOLUTIONS = [("6@5x5p2", 1, 28, 28, 6, 5, 2), ("16@5x5", 6, 14, 14, 16, 5, 0), ("64@3x3p1", 64, 14, 14, 64, 3, 1)]
+# Channels, rows, columns, filters, window, padding.
+CONVOLUTIONS = [(1, 28, 28, 6, 5, 2), (6, 14, 14, 16, 5, 0), (64, 14, 14, 64, 3, 1)]
 
 
 def masked(shape, sparsity, random):
@@ -51,25 +50,29 @@ def masked(shape, sparsity, random):
     return weights
 
 
-def contestants(batch, inputs, outputs, sparsity, random):
+def contestants(batch, inputs, outputs, sparsity, random, threads):
     weights = masked((outputs, inputs), sparsity, random)
     x = random.uniform(-1, 1, (inputs, batch)).astype(numpy.float32)
     expected = weights.astype(numpy.float64) @ x
     sparse = scipy.sparse.csr_array(weights)
     w, columns = torch.from_numpy(weights), torch.from_numpy(x)
     rows = columns.T.contiguous()
-    runs = {"F.linear": lambda: F.linear(rows, w).T}
+    runs = {("torch", "F.linear"): lambda: F.linear(rows, w).T}
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(w, batch)
-        runs["oneDNN prepacked"] = lambda: torch.ops.mkldnn._linear_pointwise(rows, packed, None, "none", [], "").T
+        linear = torch.ops.mkldnn._linear_pointwise
+        runs["torch", "oneDNN prepacked"] = lambda: linear(rows, packed, None, "none", [], "").T
     except (AttributeError, RuntimeError) as error:
         note(f"without oneDNN prepacked: {error}")
+    if threads == 1:
+        runs["NumPy", ""] = lambda: weights @ x
     if sparsity > 0:
         csr = w.to_sparse_csr()
-        runs["torch CSR"] = lambda: csr @ columns
-        runs["SciPy CSR"] = lambda: sparse @ x
+        runs["torch", "CSR"] = lambda: csr @ columns
+        if threads == 1:
+            runs["SciPy", "CSR"] = lambda: sparse @ x
         if sparse_dot_mkl:
-            runs["MKL CSR"] = lambda: sparse_dot_mkl.dot_product_mkl(sparse, x)
+            runs["MKL", "CSR"] = lambda: sparse_dot_mkl.dot_product_mkl(sparse, x)
     for who, run in runs.items():
         worst = numpy.abs(numpy.asarray(run(), numpy.float64) - expected).max()
         if not worst <= 1e-5 * inputs:
@@ -77,9 +80,9 @@ def contestants(batch, inputs, outputs, sparsity, random):
     return runs, numpy.count_nonzero(weights)
 
 
-def convolutions(batch, channels, rows, columns, filters, kernel, padding, sparsity, random):
+def convolutions(batch, channels, rows, columns, filters, window, padding, sparsity, random):
     """The functions by operation, and what the useful operations are: those of kept weights, but for padding."""
-    weights = masked((filters, channels, kernel, kernel), sparsity, random)
+    weights = masked((filters, channels, window, window), sparsity, random)
     x = torch.from_numpy(random.uniform(-1, 1, (batch, channels, rows, columns)).astype(numpy.float32))
     w = torch.from_numpy(weights)
     dy = torch.rand_like(F.conv2d(x, w, padding=padding)) - 0.5
@@ -93,10 +96,10 @@ def convolutions(batch, channels, rows, columns, filters, kernel, padding, spars
         "weight gradient": lambda: backward(dy, x, w, *rest, (False, True, False))[1],
     }
     # As products with all windows.
-    windows, matrix, flat = F.unfold(x, kernel, padding=padding), w.flatten(1), dy.flatten(2)
+    windows, matrix, flat = F.unfold(x, window, padding=padding), w.flatten(1), dy.flatten(2)
     expected = {
         "forward": (matrix @ windows).view_as(dy),
-        "input gradient": F.fold(matrix.T @ flat, (rows, columns), kernel, padding=padding),
+        "input gradient": F.fold(matrix.T @ flat, (rows, columns), window, padding=padding),
         "weight gradient": torch.einsum("bol,bkl->ok", flat, windows).view_as(w),
     }
     for operation, run in runs.items():
@@ -106,31 +109,51 @@ def convolutions(batch, channels, rows, columns, filters, kernel, padding, spars
     return runs, 2.0 * batch * terms
 
 
-def cases(given):
+def convolution(operation, batch, channels, height, width, outputs, window, padding, sparsity):
+    task = {"kernel": "conv2d", "operation": operation, "batch": batch, "channels": channels, "height": height, "width": width}
+    task |= {"outputs": outputs, "window": window, "stride": 1, "padding": padding}
+    return task if sparsity is None else task | {"sparsity": sparsity}
+
+
+def cases(given, threads):
     random = numpy.random.default_rng(1)
-    for shape, sparsities in SHAPES.items():
+    for sizes, sparsities in SIZES.items():
         for sparsity in sparsities:
-            what = task("masked-matmul", "forward", list(shape), sparsity)
-            if given.case in name(what):
-                runs, kept = contestants(*shape, sparsity, random)
-                measure(what, "flop", 2.0 * kept * shape[0], runs, budget=given.budget)
-    for layer, *sizes in CONVOLUTIONS:
+            task = matmul("forward", *sizes, sparsity)
+            if given.case in name(task):
+                runs, kept = contestants(*sizes, sparsity, random, threads)
+                measure(task, "flop", 2.0 * kept * sizes[0], runs, threads, given.seconds)
+    for sizes in CONVOLUTIONS:
         for sparsity in [0.0, 0.5, 0.8, 0.9]:
-            runs, flops = convolutions(128, *sizes, sparsity, random)
-            for operation, run in runs.items():
+            tasks = {}
+            for operation in ("forward", "input gradient", "weight gradient"):
                 dense = operation == "weight gradient"
-                what = task("conv2d", f"{operation}, {layer}", [128, *sizes[:3]], None if dense else sparsity)
-                if given.case in name(what) and not (dense and sparsity > 0):
-                    measure(what, "flop", flops, {"torch conv2d": run}, budget=given.budget / 4)
+                task = convolution(operation, 128, *sizes, None if dense else sparsity)
+                if given.case in name(task) and not (dense and sparsity > 0):
+                    tasks[operation] = task
+            if tasks:
+                runs, flops = convolutions(128, *sizes, sparsity, random)
+            for operation, task in tasks.items():
+                measure(task, "flop", flops, {("torch", "conv2d"): runs[operation]}, threads, given.seconds / 4)
 
 
 def main():
     given = arguments(__doc__)
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-    pin()
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        passes(lambda: cases(given))
+    peer_torch(torch)
+    blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    peer("NumPy", numpy.__version__, isa, f"{blas['name']} {blas['version']}, one thread")
+    peer("SciPy", scipy.__version__, "compiled for the baseline", "one thread")
+    if sparse_dot_mkl:
+        peer("MKL", metadata.version("mkl"), "chosen by MKL", f"sparse_dot_mkl {metadata.version('sparse_dot_mkl')}")
+    for threads in one_and_all():
+        use(threads)
+        torch.set_num_threads(threads)
+        if sparse_dot_mkl:
+            sparse_dot_mkl.mkl_set_num_threads(threads)
+        note(f"{threads} threads")
+        with torch.inference_mode():
+            cases(given, threads)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ pub(crate) struct Tiles {
 
 impl Tiles {
     /// 10 to 12 sums of 16 registers; 15 to 24 of 32. More conv sums are slower: 20 of them reach half of what 15 do
-    /// (`slth bench --case "conv"`, Zen 4, AVX-512). MR · NR chains hide the latency of a multiply-add.
+    /// (`slth-bench --case "conv"`, Zen 4, AVX-512). MR · NR chains hide the latency of a multiply-add.
     pub(crate) const fn of(registers: usize, lanes: usize) -> Self {
         let wide = registers > 16;
         Self {

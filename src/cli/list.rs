@@ -2,8 +2,6 @@
 
 use std::str::FromStr;
 
-use slth::bench::Kernel;
-
 use super::number::number;
 
 /// What a list may be of.
@@ -26,7 +24,7 @@ fn parsed<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
-items!(f32: number, f64: number, u64: parsed, usize: parsed, Kernel: parsed);
+items!(f32: number, f64: number, u64: parsed, usize: parsed);
 
 /// Values parted by commas. Unlike a `Vec`, which would gather them, a flag given twice counts once: the last.
 #[derive(Clone, Debug)]

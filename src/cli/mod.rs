@@ -5,7 +5,6 @@
 //! file; 1 whatever else failed.
 
 mod approximate;
-mod bench;
 mod calibrate;
 mod candidates;
 mod completions;
@@ -57,7 +56,6 @@ enum Command {
     Evaluate(evaluate::EvaluateArguments),
     Approximate(approximate::ApproximateArguments),
     Candidates(candidates::CandidatesArguments),
-    Bench(bench::BenchArguments),
     Info(info::InfoArguments),
     Completions(completions::CompletionsArguments),
 }
@@ -82,7 +80,6 @@ pub(crate) fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
         Command::Approximate(arguments) => approximate::approximate(arguments),
         Command::Candidates(arguments) => candidates::candidates(arguments),
-        Command::Bench(arguments) => bench::bench(&arguments),
         Command::Info(arguments) => info::info(&arguments),
         Command::Completions(arguments) => completions::completions(&arguments),
     };

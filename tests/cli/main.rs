@@ -2,7 +2,6 @@
 
 mod approximate;
 mod bad_input;
-mod bench;
 mod calibrate;
 mod candidates;
 mod data;

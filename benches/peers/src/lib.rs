@@ -6,6 +6,62 @@ use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use sprs::CsMatI;
 
+/// A library, as it is measured here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Library {
+    /// The crate's name.
+    pub name: &'static str,
+    /// Its version, as the lock file says.
+    pub version: String,
+    /// The features that make it fast, and what else was chosen.
+    pub features: &'static str,
+    /// The instruction set it takes on this machine.
+    pub isa: &'static str,
+}
+
+/// All of them.
+pub fn libraries() -> Vec<Library> {
+    let of = |(name, features, isa)| Library { name, version: version(name), features, isa };
+    let all = [
+        ("gemm", "x86-v4, rayon", chosen()),
+        ("faer", "rayon", chosen()),
+        ("matrixmultiply", "avx512; one thread", chosen()),
+        ("sprs", "one thread", compiled()),
+    ];
+    all.into_iter().map(of).collect()
+}
+
+fn version(name: &str) -> String {
+    const LOCK: &str = include_str!("../../../Cargo.lock");
+    let (_, rest) = LOCK.split_once(&format!("name = \"{name}\"\nversion = \"")).unwrap_or_default();
+    rest.split('"').next().unwrap_or_default().to_owned()
+}
+
+/// What those that choose at run time choose, in this order.
+fn chosen() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            return "avx512";
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return "avx2";
+        }
+    }
+    compiled()
+}
+
+/// What the compiler was allowed: more by `RUSTFLAGS="-C target-cpu=native"`.
+fn compiled() -> &'static str {
+    match () {
+        () if cfg!(target_feature = "avx512f") => "avx512",
+        () if cfg!(target_feature = "avx2") => "avx2",
+        () if cfg!(target_feature = "sse2") => "sse2",
+        () if cfg!(target_feature = "neon") => "neon",
+        () => "baseline",
+    }
+}
+
 /// A row-major matrix, or the transpose of one.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
@@ -151,6 +207,13 @@ impl Sprs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_those_of_the_lock_file() {
+        let all = libraries();
+        assert!(Dense::ALL.iter().all(|dense| all.iter().any(|library| library.name == dense.name())));
+        assert!(all.iter().all(|library| library.version.split('.').count() == 3), "{all:?}");
+    }
 
     #[test]
     fn all_compute_the_same() {

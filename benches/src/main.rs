@@ -1,0 +1,271 @@
+//! The command `slth-bench`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+use std::time::Instant;
+
+use clap::{Args, Parser, Subcommand};
+use slth_bench::{
+    Case, Error, Kernel, Machinery, Origin, Recording, Row, Sampling, Scale, Turns, cases, compare, json,
+    measure, pin, plots, tables, text, write,
+};
+
+/// Measure the kernels and the pipeline beside other libraries and the machine's limits.
+///
+/// Every result is checked, then all contestants of a case are measured in interleaved rounds: ours on every backend, peers and limits. Tables
+/// give the median, the least time, half the interquartile range in percent of the median, the rate, and its ratios to the limit and
+/// to the best peer on as many threads. Peers beyond the standard library need a build with `--features peers`. Benchmarks that run at
+/// once take turns, round by round.
+#[derive(Parser)]
+#[command(name = "slth-bench", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    measure: MeasureArguments,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compare two recordings: the ratio of speeds, B over A, and whether it is beyond noise
+    Compare {
+        /// The first recording
+        a: PathBuf,
+        /// The second recording
+        b: PathBuf,
+    },
+    /// Write the tables of the newest recordings: chosen rows into --page, all of them as tables.md beside each recording
+    Tables {
+        /// The page that has a place for a table
+        #[arg(long, value_name = "FILE", default_value = "README.md")]
+        page: PathBuf,
+        #[command(flatten)]
+        generate: GenerateArguments,
+    },
+    /// Draw the charts of the newest recordings, beside each
+    Plots {
+        #[command(flatten)]
+        generate: GenerateArguments,
+    },
+}
+
+#[derive(Args)]
+struct GenerateArguments {
+    /// Directory of the recordings
+    #[arg(long, value_name = "DIR", default_value = "bench-results")]
+    results: PathBuf,
+
+    /// Write nothing, but fail when a file is not what the recordings give
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Args)]
+#[command(args_override_self = true)]
+struct MeasureArguments {
+    /// Measure the more important cases only, in about a minute
+    #[arg(long)]
+    quick: bool,
+
+    /// What to measure [default: all]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    kernel: Vec<Kernel>,
+
+    /// Measure the case of this name, or cases whose name contains this, as "forward 512x784x500"
+    #[arg(long, value_name = "TEXT")]
+    case: Option<String>,
+
+    /// Seconds that a case may take [default: 5, or 0.5 with --quick]
+    #[arg(long, value_name = "F")]
+    seconds: Option<f64>,
+
+    /// Take so many samples of each contestant [default: as the time allows, 3 to 200]
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+
+    /// Threads for those that can use more than one [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+
+    /// Print rows as JSON lines instead of tables
+    #[arg(long)]
+    json: bool,
+
+    /// Measure peers outside Rust too, by the scripts of benches/peers and this interpreter
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
+
+    /// Record as <cpu>/<day>-<commit>.jsonl in --results
+    #[arg(long)]
+    save: bool,
+
+    /// Replace a recording of the same commit
+    #[arg(long, requires = "save")]
+    force: bool,
+
+    /// Directory of the recordings
+    #[arg(long, value_name = "DIR", default_value = "bench-results")]
+    results: PathBuf,
+}
+
+/// The scripts for peers outside Rust, and the kernels that each measures.
+const SCRIPTS: [(&str, &[Kernel]); 3] = [
+    ("products.py", &[Kernel::MaskedMatmul, Kernel::Conv2d]),
+    ("selection.py", &[Kernel::TopK]),
+    ("epoch.py", &[Kernel::Pipeline]),
+];
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        None => run(&cli.measure),
+        Some(Command::Compare { a, b }) => compare(&a, &b).map(|found| print(&found)),
+        Some(Command::Tables { page, generate }) => {
+            tables(&generate.results, &page).and_then(|files| finish(files, generate.check, "tables"))
+        }
+        Some(Command::Plots { generate }) => {
+            charts(&generate.results).and_then(|files| finish(files, generate.check, "plots"))
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if error.is_bad_input() { 2 } else { 1 })
+        }
+    }
+}
+
+fn note(text: &str) {
+    eprintln!("slth-bench: {text}");
+}
+
+/// A reader that closed the pipe early has read what it wanted.
+fn print(text: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+}
+
+fn charts(results: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
+    let mut files = Vec::new();
+    for (folder, recording) in Recording::newest(results)? {
+        let named = |(name, svg)| (results.join(&folder).join(format!("{name}.svg")), svg);
+        files.extend(plots(&recording.rows)?.into_iter().map(named));
+    }
+    Ok(files)
+}
+
+/// Writes files, or checks that they are as they would be written.
+fn finish(files: Vec<(PathBuf, String)>, check: bool, command: &'static str) -> Result<(), Error> {
+    for (file, content) in files {
+        if !check {
+            write(&file, &content)?;
+            print(&format!("{}\n", file.display()));
+        } else if std::fs::read_to_string(&file).ok().as_ref() != Some(&content) {
+            return Err(Error::OutOfStep { file, command });
+        }
+    }
+    Ok(())
+}
+
+/// The cases that the flags choose.
+fn chosen(arguments: &MeasureArguments) -> Result<Vec<Case>, Error> {
+    let MeasureArguments { quick, kernel, case, .. } = arguments;
+    let kernels = if kernel.is_empty() { <Kernel as clap::ValueEnum>::value_variants() } else { kernel };
+    let scale = if *quick { Scale::Quick } else { Scale::Full };
+    let mut all: Vec<Case> = kernels.iter().flat_map(|&kernel| cases(kernel, scale)).collect();
+    if let Some(text) = case {
+        let is = |case: &Case| case.task.name() == *text || case.task.to_string() == *text;
+        let exact = all.iter().any(is);
+        all.retain(|case| if exact { is(case) } else { case.task.to_string().contains(text) });
+    }
+    if all.is_empty() {
+        return Err(bad("case", "no case has a name that contains it; without it, all are measured"));
+    }
+    Ok(all)
+}
+
+fn bad(flag: &'static str, problem: &str) -> Error {
+    Error::Flag { flag, problem: problem.to_owned() }
+}
+
+fn sampling(arguments: &MeasureArguments) -> Result<Sampling, Error> {
+    let MeasureArguments { quick, seconds, rounds, .. } = *arguments;
+    if rounds == Some(0) {
+        return Err(bad("rounds", "must be at least 1"));
+    }
+    let seconds = seconds.unwrap_or(if quick { 0.5 } else { 5.0 });
+    if !(seconds > 0.0 && seconds.is_finite()) {
+        return Err(bad("seconds", "must be positive"));
+    }
+    Ok(Sampling { seconds, least: if quick { 1 } else { 3 }, rounds })
+}
+
+fn run(arguments: &MeasureArguments) -> Result<(), Error> {
+    let (cases, sampling) = (chosen(arguments)?, sampling(arguments)?);
+    let cores = available_parallelism().map_or(1, usize::from);
+    let machinery = Machinery::new(arguments.threads)?;
+    let core = pin();
+    if core.is_none() {
+        note("cannot pin the thread to a core: the figures will spread more");
+    }
+    if cfg!(debug_assertions) {
+        note("built without optimisation, the figures mean nothing: use cargo run --release -p slth-bench");
+    }
+    if !cfg!(feature = "peers") {
+        note("built without peers: use cargo run --release -p slth-bench --features peers");
+    }
+    let turns = Turns::new(&std::env::temp_dir());
+    if turns.is_none() {
+        note("no lock in the directory for temporary files: run no other benchmark at the same time");
+    }
+    let mut recording = Recording { origin: Origin::here(cores, core), rows: Vec::new() };
+    let file =
+        arguments.save.then(|| Recording::place(&recording.origin, &arguments.results, arguments.force));
+    let file = file.transpose()?;
+    if !arguments.json {
+        recording.origin.peers.iter().for_each(|peer| print(&format!("{peer}\n")));
+    }
+    let (watch, mut told) = (Instant::now(), false);
+    for (at, case) in cases.iter().enumerate() {
+        let rows = measure(case, &machinery, sampling, turns.as_ref())?;
+        show(&rows, arguments.json);
+        recording.rows.extend(rows);
+        if turns.as_ref().is_some_and(Turns::waited) && !std::mem::replace(&mut told, true) {
+            note("another benchmark runs on this machine: taking turns with it");
+        }
+        if file.is_some() {
+            note(&format!("case {} of {}, {} s", at + 1, cases.len(), watch.elapsed().as_secs()));
+        }
+    }
+    // Before scripts, of which one may fail.
+    let save = |recording: &Recording| file.as_ref().map_or(Ok(()), |file| recording.save(file));
+    save(&recording)?;
+    let kernels: Vec<Kernel> = cases.iter().map(|case| case.task.kernel()).collect();
+    for (script, of) in SCRIPTS {
+        let Some(python) = &arguments.python else { break };
+        if !of.iter().any(|kernel| kernels.contains(kernel)) {
+            continue;
+        }
+        note(&format!("{script}, {} s", watch.elapsed().as_secs()));
+        let _turn = turns.as_ref().map(Turns::take);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(script);
+        let before = recording.origin.peers.len();
+        let rows = recording.add_script(python, &path, arguments.case.as_deref())?;
+        save(&recording)?;
+        if !arguments.json {
+            recording.origin.peers[before..].iter().for_each(|peer| print(&format!("{peer}\n")));
+        }
+        rows.chunk_by(|a, b| a.task == b.task).for_each(|rows| show(rows, arguments.json));
+    }
+    if let Some(file) = file {
+        note(&format!("recorded as {}", file.display()));
+    }
+    Ok(())
+}
+
+/// Prints the rows of a case.
+fn show(rows: &[Row], as_json: bool) {
+    print(&if as_json { rows.iter().map(json).collect() } else { text(rows) });
+}

@@ -1,0 +1,222 @@
+//! Charts of recordings.
+
+use slth::plot::{Axis, Chart, GREY, Picture, Series, Style};
+
+use crate::error::Error;
+use crate::row::{Role, Row, fastest};
+use crate::task::{LayerOperation, Phase, Scores, Search, Task};
+
+/// A chart's name, and the chart as SVG; those for which nothing was measured are left out.
+///
+/// # Errors
+/// When one cannot be drawn.
+pub fn plots(rows: &[Row]) -> Result<Vec<(&'static str, String)>, Error> {
+    let all = [
+        ("speed-over-dense", over_dense(rows)),
+        ("time-per-score", per_score(rows)),
+        ("time-per-target", per_target(rows)),
+        ("epoch", epoch(rows)),
+    ];
+    let drawn =
+        all.into_iter().filter(|(_, chart)| chart.series.iter().any(|series| !series.points.is_empty()));
+    drawn.map(|(name, chart)| Ok((name, Picture::Charts(vec![chart]).svg()?))).collect()
+}
+
+/// The time of the fastest dense product of anyone over ours, one thread, against sparsity.
+struct OverDense {
+    /// Batch, inputs, outputs.
+    sizes: [usize; 3],
+    /// The mask having been prepared.
+    prepared: Vec<[f64; 2]>,
+    /// With a new mask for each product.
+    rebuilt: Vec<[f64; 2]>,
+}
+
+impl OverDense {
+    /// For each size of the forward products.
+    fn all(rows: &[Row]) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for (sizes, sparsity, beside) in forward(rows) {
+            if all.last().is_none_or(|over| over.sizes != sizes) {
+                all.push(Self { sizes, prepared: Vec::new(), rebuilt: Vec::new() });
+            }
+            let Some(Self { prepared, rebuilt, .. }) = all.last_mut() else { continue };
+            let rate =
+                |is: &dyn Fn(&Row) -> bool| Some(fastest(beside.iter().copied().filter(|r| is(r)))?.rate());
+            let Some(dense) = rate(&is_dense) else { continue };
+            for (points, variant) in [(prepared, ""), (rebuilt, "rebuilt")] {
+                let ours = rate(&|row| row.who.role == Role::Ours && row.who.variant == variant);
+                points.extend(ours.map(|ours| [sparsity, ours / dense]));
+            }
+        }
+        all.iter_mut().for_each(|over| {
+            over.prepared.sort_by(|a, b| a[0].total_cmp(&b[0]));
+            over.rebuilt.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        });
+        all
+    }
+
+    fn name(&self) -> String {
+        self.sizes.map(|size| size.to_string()).join("×")
+    }
+}
+
+/// Whether it multiplies by all weights.
+fn is_dense(row: &Row) -> bool {
+    match row.who.role {
+        Role::Ours => row.who.variant == "dense",
+        Role::Peer => row.who.contestant != "sprs" && !row.who.variant.contains("CSR"),
+        _ => false,
+    }
+}
+
+/// The rows of each forward product on one thread, with its sizes and sparsity, those of the same sizes together.
+fn forward(rows: &[Row]) -> Vec<([usize; 3], f64, Vec<&Row>)> {
+    let mut all: Vec<([usize; 3], f64, Vec<&Row>)> = Vec::new();
+    for row in rows.iter().filter(|row| row.who.threads == 1) {
+        let Task::MaskedMatmul(task) = &row.task else { continue };
+        let (LayerOperation::Forward, Some(sparsity)) = (task.operation, task.sparsity) else { continue };
+        let sizes = [task.batch, task.inputs, task.outputs];
+        match all.iter_mut().find(|(of, at, _)| (*of, *at) == (sizes, sparsity)) {
+            Some((.., beside)) => beside.push(row),
+            None => all.push((sizes, sparsity, vec![row])),
+        }
+    }
+    let order: Vec<[usize; 3]> = all.iter().map(|(sizes, ..)| *sizes).collect();
+    all.sort_by_key(|(sizes, ..)| order.iter().position(|of| of == sizes));
+    all
+}
+
+/// From which sparsity on masked products are faster than the best dense one, in words.
+pub(crate) fn crossovers(rows: &[Row]) -> String {
+    let from = |points: &[[f64; 2]]| match (crossing(points), points.first()) {
+        (Some(s), _) => format!("s = {s:.2}"),
+        (None, Some(first)) if first[1] >= 1.0 => "s = 0".to_owned(),
+        _ => "none".to_owned(),
+    };
+    let of =
+        |over: &OverDense| format!("{} from {} ({})", over.name(), from(&over.prepared), from(&over.rebuilt));
+    let all = OverDense::all(rows);
+    let all: Vec<String> = all.iter().filter(|over| over.prepared.len() > 2).map(of).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    format!(
+        "Faster on one thread than the fastest dense product of anyone (with a new mask for every product): {}.\n",
+        all.join(", ")
+    )
+}
+
+fn over_dense(rows: &[Row]) -> Chart {
+    let mut series = Vec::new();
+    let mut crossings = Vec::new();
+    for (colour, over) in OverDense::all(rows).iter().enumerate() {
+        for (points, style, way) in
+            [(&over.prepared, Style::Solid, ""), (&over.rebuilt, Style::Dashed, ", rebuilt")]
+        {
+            // One activation a weight: a new mask costs several times the product.
+            if over.sizes[0] == 1 && style == Style::Dashed {
+                continue;
+            }
+            let mut name = format!("{}{way}", over.name());
+            if let Some(crossing) = crossing(points) {
+                name = format!("{name}: from s = {crossing:.2}");
+                crossings.push([crossing, 1.0]);
+            }
+            series.push(Series::new(name, colour, style, points.clone()));
+        }
+    }
+    if !series.is_empty() {
+        let dense = vec![[0.0, 1.0], [0.99, 1.0]];
+        series.push(Series::new("the fastest dense product", GREY, Style::Dashed, dense));
+        series.push(Series::new("crossover", GREY, Style::Dots, crossings));
+    }
+    let (x, y) =
+        (Axis::linear("sparsity (fraction removed)"), Axis::log("time of the fastest dense over ours"));
+    Chart::new("Masked product against dense, one core", x, y, series)
+}
+
+/// Where a line last rises through 1; nothing when it never does.
+fn crossing(points: &[[f64; 2]]) -> Option<f64> {
+    let rises = |pair: &&[[f64; 2]]| pair[0][1] < 1.0 && pair[1][1] >= 1.0;
+    let [a, b] = points.windows(2).rfind(rises).map(|pair| [pair[0], pair[1]])?;
+    Some(a[0] + (b[0] - a[0]) * (1.0 - a[1]) / (b[1] - a[1]))
+}
+
+fn per_score(rows: &[Row]) -> Chart {
+    let count = |row: &Row| match &row.task {
+        Task::TopK(task) if task.scores == Scores::Normal && task.sparsity == 0.5 => Some(task.count as f64),
+        _ => None,
+    };
+    let series =
+        lines(rows.iter().filter(|row| row.who.threads == 1 && row.who.variant != "sort"), count, 1e9);
+    let (x, y) = (Axis::log("scores"), Axis::log("ns per score"));
+    Chart::new("Selecting half of the scores, one core", x, y, series)
+}
+
+fn per_target(rows: &[Row]) -> Chart {
+    let candidates = |row: &Row| match &row.task {
+        Task::SubsetSum(task) if task.operation == Search::Fresh && task.epsilon == 0.0 => {
+            Some(task.candidates as f64)
+        }
+        _ => None,
+    };
+    let series = lines(rows.iter().filter(|row| row.who.threads == 1), candidates, 1e6);
+    let (x, y) = (Axis::linear("candidates"), Axis::log("µs per target"));
+    Chart::new("Nearest subset, fresh candidates for each target, one core", x, y, series)
+}
+
+fn epoch(rows: &[Row]) -> Chart {
+    let threads = |row: &Row| match &row.task {
+        Task::Pipeline(task)
+            if (task.operation, task.sparsity, task.images) == (Phase::PruningEpoch, Some(0.5), 60_000) =>
+        {
+            Some(row.who.threads as f64)
+        }
+        _ => None,
+    };
+    let mut series = lines(rows.iter().filter(|row| row.who.role != Role::Limit), threads, 1.0);
+    let beside = series.iter().filter(|series| series.style == Style::Dashed).count();
+    if beside == 0 {
+        series.clear();
+    }
+    // Logarithmic, as ticks are at whole numbers then.
+    let (x, y) = (Axis::log("threads"), Axis::log("seconds").including(1.0, 10.0));
+    Chart::new("A pruning epoch, 784-500-500-10, batch 128, s = 0.5", x, y, series)
+}
+
+/// A line for each contestant, of its best backend: the time of a unit of work against `x`. Peers and limits are dashed.
+fn lines<'a>(
+    rows: impl Iterator<Item = &'a Row>,
+    x: impl Fn(&Row) -> Option<f64>,
+    scale: f64,
+) -> Vec<Series> {
+    let mut series: Vec<Series> = Vec::new();
+    for row in rows.filter(|row| row.who.role != Role::Part) {
+        let Some(x) = x(row) else { continue };
+        let (name, y) = (row.who.label(), scale * row.each());
+        let at = series.iter().position(|series| series.name == name).unwrap_or_else(|| {
+            let style = if row.who.role == Role::Ours { Style::Solid } else { Style::Dashed };
+            series.push(Series::new(name, series.len(), style, Vec::new()));
+            series.len() - 1
+        });
+        match series[at].points.iter_mut().find(|point| point[0] == x) {
+            Some(point) => point[1] = point[1].min(y),
+            None => series[at].points.push([x, y]),
+        }
+    }
+    series.iter_mut().for_each(|series| series.points.sort_by(|a, b| a[0].total_cmp(&b[0])));
+    series
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crossing;
+
+    #[test]
+    fn crossings() {
+        assert_eq!(crossing(&[[0.0, 0.5], [0.2, 1.5]]), Some(0.1));
+        assert_eq!(crossing(&[[0.0, 1.0], [0.2, 1.5]]), None);
+        assert_eq!(crossing(&[]), None);
+    }
+}

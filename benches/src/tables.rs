@@ -1,0 +1,239 @@
+//! Tables of recordings, in Markdown, and where they stand in a page.
+
+use std::fmt::Write;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::plots::crossovers;
+use crate::recording::Recording;
+use crate::row::{Role, Row};
+use crate::task::{
+    Convolution, Kernel, LayerOperation, Matmul, Phase, Scores, Search, Selection, SubsetSum, Task, Training,
+};
+
+/// The rows of the page, on one thread: tasks and variants of ours.
+fn chosen() -> Vec<(Task, &'static str)> {
+    use LayerOperation::{Forward, InputGradient, WeightGradient};
+    let matmul = |operation, [batch, inputs, outputs]: [usize; 3], sparsity| {
+        Task::MaskedMatmul(Matmul { operation, batch, inputs, outputs, sparsity })
+    };
+    // LeNet-5's second layer.
+    let convolution = |operation, sparsity| {
+        let [batch, channels, height, width, outputs] = [128, 6, 14, 14, 16];
+        let (window, stride, padding) = (5, 1, 0);
+        Task::Conv2d(Convolution {
+            operation,
+            batch,
+            channels,
+            height,
+            width,
+            outputs,
+            window,
+            stride,
+            padding,
+            sparsity,
+        })
+    };
+    let training = |operation, network: &str, images, sparsity| {
+        Task::Pipeline(Training { operation, network: network.to_owned(), images, sparsity: Some(sparsity) })
+    };
+    let selection = Task::TopK(Selection { scores: Scores::Normal, count: 392_000, sparsity: 0.5 });
+    let subset =
+        |operation, candidates| Task::SubsetSum(SubsetSum { operation, candidates, epsilon: 0.0, eta: None });
+    vec![
+        (matmul(Forward, [128, 784, 500], Some(0.0)), ""),
+        (matmul(Forward, [128, 784, 500], Some(0.5)), ""),
+        (matmul(Forward, [128, 784, 500], Some(0.5)), "rebuilt"),
+        (matmul(Forward, [128, 784, 500], Some(0.9)), ""),
+        (matmul(Forward, [256, 4096, 4096], Some(0.8)), ""),
+        (matmul(Forward, [1, 4096, 4096], Some(0.9)), ""),
+        (matmul(WeightGradient, [512, 784, 500], None), ""),
+        (convolution(Forward, Some(0.5)), ""),
+        (convolution(InputGradient, Some(0.5)), ""),
+        (convolution(WeightGradient, None), ""),
+        (selection.clone(), ""),
+        (selection, "warm"),
+        (subset(Search::Fresh, 21), ""),
+        (subset(Search::BruteForce, 24), ""),
+        (training(Phase::PruningStep, "784-500-500-10", 1024, 0.5), ""),
+        (training(Phase::PruningEpoch, "784-500-500-10", 60_000, 0.5), ""),
+        (training(Phase::PruningStep, "lenet5", 1024, 0.5), ""),
+        (training(Phase::Cell, "784-32-10", 60_000, 0.4), ""),
+    ]
+}
+
+/// The files made of the newest recordings below `results`, as (path, content): `page` with chosen rows of a CPU between
+/// `<!-- bench CPU -->` and `<!-- /bench -->`, and everything in `<cpu>/tables.md`.
+///
+/// # Errors
+/// When a recording cannot be read, or `page` has no place for the table or wants that of a CPU without a recording.
+pub fn tables(results: &Path, page: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
+    let recordings = Recording::newest(results)?;
+    let wrong = |problem: String| Error::file(page, problem);
+    let mut text = fs::read_to_string(page).map_err(|error| wrong(error.to_string()))?;
+    let (place, cpu) = place(&text).map_err(wrong)?;
+    let recording = recordings.iter().find(|(folder, _)| *folder == cpu);
+    let (_, recording) =
+        recording.ok_or_else(|| wrong(format!("{}: no recording of `{cpu}`", results.display())))?;
+    let mut section =
+        format!("\n{}. Medians, one thread.\n\n{}", recording.origin, of_chosen(&recording.rows));
+    let _ = writeln!(section, "\n{}", crossovers(&recording.rows));
+    text.replace_range(place, &section);
+    let of_all = |(folder, recording): &(String, Recording)| {
+        (results.join(folder).join("tables.md"), everything(recording))
+    };
+    let mut files: Vec<_> = recordings.iter().map(of_all).collect();
+    files.push((page.to_owned(), text));
+    Ok(files)
+}
+
+/// Where in `text` the table stands, and of which CPU.
+fn place(text: &str) -> Result<(Range<usize>, String), String> {
+    const END: &str = "<!-- /bench -->";
+    let mut from = 0;
+    for line in text.split_inclusive('\n') {
+        from += line.len();
+        let cpu = line.strip_prefix("<!-- bench ").and_then(|rest| rest.trim_end().strip_suffix("-->"));
+        if let Some(cpu) = cpu {
+            let to = from + text[from..].find(END).ok_or_else(|| format!("has no `{END}`"))?;
+            return Ok((from..to, cpu.trim().to_owned()));
+        }
+    }
+    Err("has no `<!-- bench CPU -->`".to_owned())
+}
+
+/// One way of ours to do a task on so many threads, on each backend, and those beside it.
+struct Line<'a> {
+    first: &'a Row,
+    /// All of this task, in this unit and on as many threads.
+    beside: Vec<&'a Row>,
+}
+
+const ALL: &str = "| `--case` | threads | slth | ± | peers | × best | limit | of it |\n|---|---:|---:|---:|---|---:|---:|---:|\n";
+const CHOSEN: &str =
+    "| `--case` | | slth | best peer | × | limit | of it |\n|---|---|---:|---:|---:|---:|---:|\n";
+
+impl<'a> Line<'a> {
+    /// In the order of the rows; limits without anything of ours have lines of their own.
+    fn all(rows: &'a [Row]) -> Vec<Self> {
+        let mut lines: Vec<Self> = Vec::new();
+        let same = |a: &Row, b: &Row| a.task == b.task && a.unit == b.unit && a.who.threads == b.who.threads;
+        for row in rows.iter().filter(|r| r.who.role == Role::Ours || r.task.kernel() == Kernel::Roofline) {
+            if !lines.iter().any(|line| same(line.first, row) && line.first.who.variant == row.who.variant) {
+                lines.push(Self {
+                    first: row,
+                    beside: rows.iter().filter(|other| same(other, row)).collect(),
+                });
+            }
+        }
+        lines
+    }
+
+    /// Fastest first.
+    fn of(&self, role: Role) -> Vec<&'a Row> {
+        let mut rows: Vec<_> = self.beside.iter().filter(|row| row.who.role == role).copied().collect();
+        rows.sort_by(|a, b| b.rate().total_cmp(&a.rate()));
+        rows
+    }
+
+    /// A line of a table: all backends and peers, or the best of each.
+    fn text(&self, all: bool) -> String {
+        let Row { task, who, unit, .. } = self.first;
+        let variant = if who.variant.is_empty() { String::new() } else { format!(", {}", who.variant) };
+        let mut ours = self.of(Role::Ours);
+        ours.retain(|row| row.who.variant == who.variant);
+        let (peers, limits) = (self.of(Role::Peer), self.of(Role::Limit));
+        let list = |rows: &[&Row], name: fn(&Row) -> String| {
+            let shown = rows.iter().take(if all { rows.len() } else { 1 });
+            shown.map(|row| format!("{} {}", row.figure(), name(row))).collect::<Vec<_>>().join(", ")
+        };
+        let over = |other: Option<&&Row>| {
+            let both = ours.first().zip(other);
+            both.map_or_else(String::new, |(ours, other)| format!("{:.2}", ours.rate() / other.rate()))
+        };
+        let mut cells = vec![format!("`\"{}\"`{variant}", task.name())];
+        let backends = list(&ours, |row| row.who.backend.clone().unwrap_or_default());
+        if all {
+            let spread = ours.first().map_or_else(String::new, |row| format!("{:.1} %", 100.0 * row.spread));
+            cells.extend([who.threads.to_string(), backends, spread]);
+        } else {
+            cells.extend([unit.symbol().to_owned(), backends]);
+        }
+        let nearest =
+            limits.last().map_or_else(String::new, |row| format!("{} {}", row.figure(), row.who.label()));
+        cells.extend([
+            list(&peers, |row| row.who.label()),
+            over(peers.first()),
+            nearest,
+            over(limits.last()),
+        ]);
+        format!("| {} |\n", cells.join(" | "))
+    }
+
+    /// What fraction of its time each part takes.
+    fn parts(&self) -> String {
+        let (parts, ours) = (self.of(Role::Part), self.of(Role::Ours));
+        let Some(whole) = ours.first().filter(|_| self.first.who.variant.is_empty() && !parts.is_empty())
+        else {
+            return String::new();
+        };
+        let share = |row: &&Row| format!("{} {:.0} %", row.who.variant, 100.0 * row.each() / whole.each());
+        let shares = parts.iter().map(share).collect::<Vec<_>>().join(", ");
+        format!("\nOf the time of `{}`: {shares}.\n", self.first.task.name())
+    }
+}
+
+fn of_chosen(rows: &[Row]) -> String {
+    let lines = Line::all(rows);
+    let line = |(task, variant): &(Task, &str)| {
+        let is = |line: &&Line| line.first.task == *task && line.first.who.variant == *variant;
+        lines.iter().find(|line| is(line) && line.first.who.threads == 1)
+    };
+    CHOSEN.to_owned() + &chosen().iter().filter_map(line).map(|line| line.text(false)).collect::<String>()
+}
+
+/// All tables of a recording.
+fn everything(recording: &Recording) -> String {
+    let Recording { origin, rows } = recording;
+    let peers: String = origin.peers.iter().map(|peer| format!("- {peer}\n")).collect();
+    let mut text = format!(
+        "# {}\n\nGenerated by `slth-bench tables`. {origin}. Medians; ±: half the interquartile range, % of the median.\n\nPeers:\n{peers}",
+        origin.cpu.name
+    );
+    let lines = Line::all(rows);
+    for lines in lines.chunk_by(|a, b| a.first.task.kernel() == b.first.task.kernel()) {
+        let _ = writeln!(text, "\n## {}", lines[0].first.task.kernel());
+        for lines in lines.chunk_by(|a, b| a.first.unit == b.first.unit) {
+            let _ = write!(text, "\nIn {}:\n\n{ALL}", lines[0].first.unit.symbol());
+            text.extend(lines.iter().map(|line| line.text(true)));
+            text.extend(lines.iter().map(Line::parts));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Scale;
+    use crate::cases::cases;
+
+    #[test]
+    fn sections_are_replaced_and_missing_places_told() {
+        let page = "a\n<!-- bench some-cpu -->\nold\n<!-- /bench -->\nb\n";
+        let (range, cpu) = place(page).unwrap();
+        assert_eq!((&page[range], cpu.as_str()), ("old\n", "some-cpu"));
+        assert!(place("a").unwrap_err().contains("<!-- bench CPU -->"));
+        assert!(place("<!-- bench a -->\n").unwrap_err().contains("/bench"));
+    }
+
+    #[test]
+    fn chosen_rows_are_measured() {
+        let measured = |task: &Task| cases(task.kernel(), Scale::Full).iter().any(|case| case.task == *task);
+        for (task, _) in chosen() {
+            assert!(measured(&task), "{task}");
+        }
+    }
+}
