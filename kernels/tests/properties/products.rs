@@ -444,7 +444,7 @@ fn format(options: &PrepareOptions, mask: &PackedMask) -> Format {
     match options.strategy {
         Way::Auto if mask.kept() * 100 >= mask.len() * percent => Format::Dense,
         Way::Dense => Format::Dense,
-        _ if options.max_batch <= 3 => Format::WholeRows,
+        _ if options.max_batch <= 32 && options.reuse == MaskReuse::Many => Format::Interleaved,
         _ => Format::Blocked,
     }
 }
