@@ -1,11 +1,11 @@
-//! Kept weights × few columns of activations: Y = W · X with W [`Interleaved`], X `[K, N]`, Y `[M, N]`, N from 1 to 64.
+//! Kept weights × few columns of activations: Y = W · X with W [`Interleaved`], X `[K, N]`, Y `[M, N]`, few columns N; any number is computed, a panel of four vectors at a time.
 //!
 //! X is packed whole, K rows of a panel's columns. Block by block eight outputs run together: at each step their next kept weights
 //! meet their activations. With up to four columns a vector holds several outputs, whose activations are gathered; with more it
 //! holds columns of one output, and eight chains hide the latency of a multiply-add. Between blocks sums rest in scratch memory; they
 //! go to Y at the end, transposed where Y is batch-major.
 //!
-//! Cost per kept weight: bound by loads, 0.65 cycles for one column, 1.2 for 16, 2 for 32. Measurements: docs/tuning.md, "Few columns".
+//! Cost per kept weight: bound by loads, 0.7 cycles for one column, 1.3 for 16, 2.1 for 32. Measurements: docs/tuning.md, "Few columns".
 
 use super::call::{Call, Store};
 use crate::engine::Engine;

@@ -1,4 +1,4 @@
-//! Kept weights of eight rows side by side: the format of sparse products with 1 to 64 columns.
+//! Kept weights of eight rows side by side: the format of sparse products with up to 32 columns.
 //!
 //! With few columns a product is bound by the latency of each output's chain, so eight outputs advance together. For a block of up to
 //! [`KC`] columns the rows of a band are sorted by their number of kept weights, and eight neighbours form a group: step by step the next
@@ -7,7 +7,7 @@
 //!
 //! A removed weight is never multiplied. Where a band's rows do not fill the last group, rows of zeros do, whose sums nobody reads.
 //!
-//! Cost of a new mask: one pass to count, one to fill, 2 to 6 ns per kept weight. Measurements: docs/tuning.md, "Few columns".
+//! Cost of a new mask: one pass to count, one to fill, about twice the time of the blocked format. Measurements: docs/tuning.md, "Few columns".
 
 use crate::engine::Engine;
 use crate::mask::PackedMaskRef;

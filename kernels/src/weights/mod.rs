@@ -5,8 +5,8 @@
 //!
 //! | format | what it stores | for |
 //! |---|---|---|
-//! | [`blocked`] | value and column of each kept weight, by cache block | sparse products |
-//! | [`interleaved`] | values and columns of eight rows side by side | sparse products with up to 64 columns |
+//! | [`blocked`] | value and column of each kept weight, by cache block | sparse products with more columns, or masks used once |
+//! | [`interleaved`] | values and columns of eight rows side by side | sparse products with up to 32 columns |
 //! | [`dense`] | all weights, zeros for the removed ones | dense products |
 //! | `conv_taps` | value and offset of each kept weight of a convolution | [`conv2d`](crate::conv2d) |
 //!
@@ -58,8 +58,8 @@ pub enum MaskReuse {
     /// Many: inference.
     #[default]
     Many,
-    /// One of each kind, before [`PackedWeights::rebuild`] brings the next mask: edge-popup. [`Strategy::Auto`] has a column of its own for
-    /// this; its shares are those of [`Many`](Self::Many), because others were not measured.
+    /// One of each kind, before [`PackedWeights::rebuild`] brings the next mask: edge-popup. [`Strategy::Auto`] then takes the sparse format
+    /// that is built faster, and the dense one from other shares on.
     Once,
 }
 
@@ -148,8 +148,8 @@ pub enum Format {
 /// mask is for many products and where it is for one. Measurements: docs/tuning.md, "Choice of the format".
 ///
 /// A choice may decide the sign of a zero, so it is the same on every CPU.
-const DENSE_FROM: [(usize, u64, u64); 5] =
-    [(1, 45, 45), (3, 30, 30), (16, 35, 35), (63, 60, 60), (usize::MAX, 85, 85)];
+const DENSE_FROM: [(usize, u64, u64); 6] =
+    [(1, 45, 20), (2, 80, 30), (8, 60, 35), (16, 55, 35), (63, 60, 60), (usize::MAX, 85, 85)];
 
 /// Most columns for which rows are interleaved. With more, one output's columns fill the registers, and there are chains enough.
 const FEW_COLUMNS: usize = 32;
