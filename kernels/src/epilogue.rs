@@ -43,46 +43,38 @@ impl<'a> Epilogue<'a> {
             Activation::Identity => Gate::None,
             Activation::Relu => Gate::Relu,
         };
-        let none = self.bias.is_none() && self.activation == Activation::Identity;
-        Ok(Finish { bias: self.bias.map_or(Bias::None, Bias::OfRow), gate, none })
+        let side = self.bias.map_or(Side::None, |_| Side::Row);
+        Ok(Finish { side, bias: self.bias.unwrap_or_default(), gate, ..Finish::NONE })
     }
 }
 
 /// An epilogue in the coordinates of the matrix that is written.
+///
+/// Enums without payload, and what they speak of beside them: a compiler may read a payload before the tag that says whether there is one.
 #[derive(Clone, Copy)]
 pub(crate) struct Finish<'a> {
-    bias: Bias<'a>,
-    gate: Gate<'a>,
-    /// Whether there is nothing to do.
-    none: bool,
+    side: Side,
+    bias: &'a [f32],
+    gate: Gate,
+    relu_output: MatRef<'a>,
 }
 
-#[derive(Clone, Copy)]
-enum Bias<'a> {
+/// What each element of the bias belongs to.
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    /// There is no bias.
     None,
-    OfRow(&'a [f32]),
-    OfCol(&'a [f32]),
+    Row,
+    Col,
 }
 
-#[derive(Clone, Copy)]
-enum Gate<'a> {
+#[derive(Clone, Copy, PartialEq)]
+enum Gate {
     None,
     /// max(0, y); −0 and NaN become 0.
     Relu,
-    /// 0 where the output of a ReLU, at the same place, is not positive.
-    ReluOutput(MatRef<'a>),
-    /// The same where rows of that output are no runs.
-    ScatteredReluOutput(MatRef<'a>),
-}
-
-impl<'a> Gate<'a> {
-    fn of(relu_output: MatRef<'a>) -> Self {
-        if relu_output.has_runs() {
-            Self::ReluOutput(relu_output)
-        } else {
-            Self::ScatteredReluOutput(relu_output)
-        }
-    }
+    /// 0 where `relu_output`, at the same place, is not positive.
+    ReluOutput,
 }
 
 /// Replaces each vector of a slice by what `new` makes of it and of the index of its first lane; lanes past the end come to nothing.
@@ -103,46 +95,43 @@ macro_rules! for_each_vector {
 }
 
 impl<'a> Finish<'a> {
-    pub(crate) const NONE: Self = Self { bias: Bias::None, gate: Gate::None, none: true };
+    pub(crate) const NONE: Self =
+        Self { side: Side::None, bias: &[], gate: Gate::None, relu_output: MatRef::EMPTY };
 
     /// The gradient before a ReLU, from the gradient after it: 0 where `relu_output`, of the `shape` of the gradient, is not positive.
     pub(crate) fn gradient(relu_output: Option<MatRef<'a>>, shape: [usize; 2]) -> Result<Self, KernelError> {
-        let Some(x) = relu_output else { return Ok(Self::NONE) };
-        KernelError::check_shape("relu_output", shape, x.shape())?;
-        Ok(Self { gate: Gate::of(x), none: false, ..Self::NONE })
+        let Some(relu_output) = relu_output else { return Ok(Self::NONE) };
+        KernelError::check_shape("relu_output", shape, relu_output.shape())?;
+        Ok(Self { gate: Gate::ReluOutput, relu_output, ..Self::NONE })
     }
 
     /// The same for the transposed matrix.
     pub(crate) fn t(self) -> Self {
-        let bias = match self.bias {
-            Bias::None => Bias::None,
-            Bias::OfRow(bias) => Bias::OfCol(bias),
-            Bias::OfCol(bias) => Bias::OfRow(bias),
+        let side = match self.side {
+            Side::None => Side::None,
+            Side::Row => Side::Col,
+            Side::Col => Side::Row,
         };
-        let gate = match self.gate {
-            Gate::ReluOutput(x) | Gate::ScatteredReluOutput(x) => Gate::of(x.t()),
-            gate => gate,
-        };
-        Self { bias, gate, ..self }
+        Self { side, relu_output: self.relu_output.t(), ..self }
     }
 
     /// Whether there is nothing to do.
     pub(crate) fn is_none(&self) -> bool {
-        self.none
+        self.side == Side::None && self.gate == Gate::None
     }
 
     /// Finishes sums of one row, the first of them in column `col`. A pass of its own over memory that was just written: inside
     /// the accumulation loops it would take registers from them.
     #[inline(always)]
     pub(crate) fn apply<S: Simd>(&self, s: S, sums: &mut [f32], row: usize, col: usize) {
-        match self.bias {
-            Bias::None => {}
-            Bias::OfRow(bias) => {
-                let bias = s.splat(bias[row]);
+        match self.side {
+            Side::None => {}
+            Side::Row => {
+                let bias = s.splat(self.bias[row]);
                 for_each_vector!(s, sums, |sum, _| s.add(sum, bias));
             }
-            Bias::OfCol(bias) => {
-                let bias = &bias[col..col + sums.len()];
+            Side::Col => {
+                let bias = &self.bias[col..col + sums.len()];
                 for_each_vector!(s, sums, |sum, at| s.add(sum, load_some(s, &bias[at..])));
             }
         }
@@ -150,13 +139,13 @@ impl<'a> Finish<'a> {
         match self.gate {
             Gate::None => {}
             Gate::Relu => for_each_vector!(s, sums, |sum, _| s.max(sum, zero)),
-            Gate::ReluOutput(x) => {
-                let x = x.run(row, col, sums.len());
+            Gate::ReluOutput if self.relu_output.has_runs() => {
+                let x = self.relu_output.run(row, col, sums.len());
                 for_each_vector!(s, sums, |sum, at| s.select(s.gt(load_some(s, &x[at..]), zero), sum, zero));
             }
-            Gate::ScatteredReluOutput(x) => {
+            Gate::ReluOutput => {
                 for (at, sum) in sums.iter_mut().enumerate() {
-                    *sum = if x.get(row, col + at) > 0.0 { *sum } else { 0.0 };
+                    *sum = if self.relu_output.get(row, col + at) > 0.0 { *sum } else { 0.0 };
                 }
             }
         }

@@ -76,6 +76,9 @@ pub(crate) struct Block {
 #[inline(always)]
 pub(crate) fn pack<S: Simd>(s: S, from: MatRef<'_>, block: Block, panel: &mut [f32], width: usize) {
     let Block { row, rows, col, cols } = block;
+    if width == 1 && from.row_stride() == 1 {
+        return panel[..rows].copy_from_slice(from.t().run(col, row, rows));
+    }
     let lines = panel.chunks_exact_mut(width).take(rows);
     if from.has_runs() {
         for (r, line) in lines.enumerate() {
@@ -96,6 +99,9 @@ pub(crate) fn pack<S: Simd>(s: S, from: MatRef<'_>, block: Block, panel: &mut [f
 #[inline(always)]
 pub(crate) fn unpack<S: Simd>(s: S, panel: &[f32], width: usize, to: &mut MatMut<'_>, block: Block) {
     let Block { row, rows, col, cols } = block;
+    if width == 1 && to.row_stride() == 1 {
+        return to.reborrow().t().run(col, row, rows).copy_from_slice(&panel[..rows]);
+    }
     if !to.has_runs() && to.row_stride() == 1 {
         return s.outlined(UnpackAcross { panel, width, to: to.reborrow().t(), block });
     }

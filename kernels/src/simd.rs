@@ -83,6 +83,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const TILES: Tiles;
     /// Rows and columns of a tile that is transposed in registers; at most 16, and `LANES` is a multiple.
     const TRANSPOSE: usize;
+    /// A vector unit of the same CPU with at most 8 lanes, whose number divides 8.
+    type Narrow: Simd;
     /// `LANES` × `f32`, in memory exactly like `[f32; LANES]`.
     type F32: Pod + Send + Sync;
     /// `LANES` × `i32`, in memory exactly like `[i32; LANES]`.
@@ -93,6 +95,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Runs a part of a kernel as a function of its own, so that a hot loop has the registers to itself: inlined into large
     /// surroundings, some loops reload their pointers from the stack before every use.
     fn outlined<K: Kernel>(self, kernel: K) -> K::Out;
+
+    fn narrow(self) -> Self::Narrow;
 
     fn splat(self, x: f32) -> Self::F32;
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
@@ -168,6 +172,28 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
             rest &= rest - 1;
             kept += 1;
         }
+    }
+
+    /// The rows of `table` that `places` name, `LANES / N` of them, one after the other. Of a place only the value below 512 counts.
+    #[inline(always)]
+    fn gather<const N: usize>(self, table: &[[f32; N]; 512], places: &[u16]) -> Self::F32 {
+        let mut v = self.splat(0.0);
+        let lanes = bytemuck::cast_slice_mut::<Self::F32, f32>(core::slice::from_mut(&mut v));
+        for (lanes, &place) in lanes.chunks_exact_mut(N).zip(&places[..Self::LANES / N]) {
+            lanes.copy_from_slice(&table[usize::from(place) % 512]);
+        }
+        v
+    }
+
+    /// `LANES / N` values, each in `N` neighbouring lanes.
+    #[inline(always)]
+    fn repeat<const N: usize>(self, values: &[f32]) -> Self::F32 {
+        let mut v = self.splat(0.0);
+        let lanes = bytemuck::cast_slice_mut::<Self::F32, f32>(core::slice::from_mut(&mut v));
+        for (lanes, &value) in lanes.chunks_exact_mut(N).zip(&values[..Self::LANES / N]) {
+            lanes.fill(value);
+        }
+        v
     }
 
     /// Transposes a tile of `TRANSPOSE` rows of as many elements.

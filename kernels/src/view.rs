@@ -37,6 +37,8 @@ pub struct MatMut<'a> {
 }
 
 impl<'a> MatRef<'a> {
+    pub(crate) const EMPTY: Self = Self { cells: Cells::EMPTY };
+
     /// The matrix whose rows lie one after the other in `data`.
     ///
     /// # Errors

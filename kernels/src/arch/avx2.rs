@@ -166,6 +166,7 @@ impl Simd for Avx2 {
     const REGISTERS: usize = 16;
     const TILES: Tiles = Tiles::of(Self::REGISTERS, Self::LANES);
     const TRANSPOSE: usize = 8;
+    type Narrow = Self;
     type F32 = __m256;
     type I32 = __m256i;
     type Mask = __m256i;
@@ -177,6 +178,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn l1_bytes(self) -> usize {
         l1_bytes()
+    }
+    #[inline(always)]
+    fn narrow(self) -> Self {
+        self
     }
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -296,6 +301,53 @@ impl Simd for Avx2 {
             (_mm256_permute2x128_si256::<0x20>(even, odd), _mm256_permute2x128_si256::<0x31>(even, odd))
         });
         dst[..8].copy_from_slice(&bytemuck::cast::<[__m256i; 2], [u64; 8]>([low, high]));
+    }
+    #[inline(always)]
+    fn gather<const N: usize>(self, table: &[[f32; N]; 512], places: &[u16]) -> __m256 {
+        let table = table.as_flattened().as_ptr();
+        match N {
+            1 => {
+                let places: &[u16; 8] = places.first_chunk().expect("8 places");
+                // SAFETY: `self` proves the features; each index is below 512, the length of the table.
+                unsafe {
+                    let places = _mm256_cvtepu16_epi32(bytemuck::cast(*places));
+                    _mm256_i32gather_ps::<4>(table, _mm256_and_si256(places, _mm256_set1_epi32(511)))
+                }
+            }
+            2 => {
+                let places: &[u16; 4] = places.first_chunk().expect("4 places");
+                // SAFETY: `self` proves the features; each index is below 512, the number of pairs in the table.
+                unsafe {
+                    let places = _mm_cvtepu16_epi32(_mm_cvtsi64_si128(bytemuck::cast(*places)));
+                    let places = _mm_and_si128(places, _mm_set1_epi32(511));
+                    _mm256_castpd_ps(_mm256_i32gather_pd::<8>(table.cast(), places))
+                }
+            }
+            4 => {
+                let at = |i: usize| usize::from(places[i]) % 512 * 4;
+                // SAFETY: `self` proves the features; four elements are read from a place within the 2048 of the table.
+                unsafe {
+                    let low = _mm256_castps128_ps256(_mm_loadu_ps(table.add(at(0))));
+                    _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(table.add(at(1))))
+                }
+            }
+            _ => unreachable!("1, 2 or 4"),
+        }
+    }
+    #[inline(always)]
+    fn repeat<const N: usize>(self, values: &[f32]) -> __m256 {
+        match N {
+            1 => self.load(values),
+            2 => {
+                let values: [f32; 4] = *values.first_chunk().expect("4 values");
+                let lanes = bytemuck::cast([0, 0, 1, 1, 2, 2, 3, 3]);
+                op!(_mm256_permutevar8x32_ps(_mm256_castps128_ps256(bytemuck::cast(values)), lanes))
+            }
+            _ => {
+                let &[low, high] = values.first_chunk().expect("2 values");
+                op!(_mm256_insertf128_ps::<1>(_mm256_set1_ps(low), _mm_set1_ps(high)))
+            }
+        }
     }
     #[inline(always)]
     fn transpose(self, from: Rows<'_>, to: RowsMut<'_>) {

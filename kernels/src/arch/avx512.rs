@@ -11,21 +11,24 @@
 
 use core::arch::x86_64::*;
 
+use crate::arch::avx2::Avx2;
 use crate::arch::strided::{Rows, RowsMut};
 use crate::simd::{Kernel, Simd, Tiles};
 
-/// Proof that this CPU has AVX-512 F, BW, DQ and VL, and all that [`Avx2`](super::avx2::Avx2) asks for.
+/// Proof that this CPU has AVX-512 F, BW, DQ and VL, and all that [`Avx2`] asks for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512 {
+    avx2: Avx2,
+}
 
 impl Avx512 {
     pub(crate) fn detect() -> Option<Self> {
-        let found = super::avx2::Avx2::detect().is_some()
-            && std::is_x86_feature_detected!("avx512f")
+        let avx2 = Avx2::detect()?;
+        let found = std::is_x86_feature_detected!("avx512f")
             && std::is_x86_feature_detected!("avx512bw")
             && std::is_x86_feature_detected!("avx512dq")
             && std::is_x86_feature_detected!("avx512vl");
-        found.then_some(Self(()))
+        found.then_some(Self { avx2 })
     }
 
     #[inline]
@@ -60,6 +63,7 @@ impl Simd for Avx512 {
     const REGISTERS: usize = 32;
     const TILES: Tiles = Tiles::of(Self::REGISTERS, Self::LANES);
     const TRANSPOSE: usize = 8;
+    type Narrow = Avx2;
     type F32 = __m512;
     type I32 = __m512i;
     type Mask = __mmask16;
@@ -71,6 +75,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn l1_bytes(self) -> usize {
         super::avx2::l1_bytes()
+    }
+    #[inline(always)]
+    fn narrow(self) -> Avx2 {
+        self.avx2
     }
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -189,6 +197,51 @@ impl Simd for Avx512 {
         dst[low.count_ones() as usize..][..8].copy_from_slice(&halves[1]);
     }
     /// Half-width shuffles run on two ports of Intel's processors, full-width ones on one.
+    /// 16 single elements would be no faster than twice 8, which is what products ask [`Avx2`] for.
+    #[inline(always)]
+    fn gather<const N: usize>(self, table: &[[f32; N]; 512], places: &[u16]) -> __m512 {
+        let table = table.as_flattened().as_ptr();
+        match N {
+            2 => {
+                let places: &[u16; 8] = places.first_chunk().expect("8 places");
+                // SAFETY: `self` proves the features; each index is below 512, the number of pairs in the table.
+                unsafe {
+                    let places = _mm256_cvtepu16_epi32(bytemuck::cast(*places));
+                    let places = _mm256_and_si256(places, _mm256_set1_epi32(511));
+                    _mm512_castpd_ps(_mm512_i32gather_pd::<8>(places, table.cast()))
+                }
+            }
+            4 => {
+                let places: &[u16; 4] = places.first_chunk().expect("4 places");
+                let places: u64 = bytemuck::cast(*places);
+                let at = |i: u64| (places >> (16 * i)) as usize % 512 * 4;
+                // SAFETY: `self` proves the features; four elements are read from a place within the 2048 of the table.
+                unsafe {
+                    let row = |i| _mm_loadu_ps(table.add(at(i)));
+                    let first = _mm512_zextps128_ps512(row(0));
+                    let second = _mm512_mask_broadcast_f32x4(first, 0x00f0, row(1));
+                    let third = _mm512_mask_broadcast_f32x4(second, 0x0f00, row(2));
+                    _mm512_mask_broadcast_f32x4(third, 0xf000, row(3))
+                }
+            }
+            _ => unreachable!("2 or 4"),
+        }
+    }
+    #[inline(always)]
+    fn repeat<const N: usize>(self, values: &[f32]) -> __m512 {
+        match N {
+            2 => {
+                let values: [f32; 8] = *values.first_chunk().expect("8 values");
+                let lanes = bytemuck::cast([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]);
+                op!(_mm512_permutexvar_ps(lanes, _mm512_castps256_ps512(bytemuck::cast(values))))
+            }
+            _ => {
+                let values: [f32; 4] = *values.first_chunk().expect("4 values");
+                let lanes = bytemuck::cast([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]);
+                op!(_mm512_permutevar_ps(_mm512_broadcast_f32x4(bytemuck::cast(values)), lanes))
+            }
+        }
+    }
     #[inline(always)]
     fn transpose(self, from: Rows<'_>, to: RowsMut<'_>) {
         super::avx2::transpose_8x8(from, to);

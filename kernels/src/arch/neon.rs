@@ -72,6 +72,7 @@ impl Simd for Neon {
     const REGISTERS: usize = 32;
     const TILES: Tiles = Tiles::of(Self::REGISTERS, Self::LANES);
     const TRANSPOSE: usize = 4;
+    type Narrow = Self;
     type F32 = float32x4_t;
     type I32 = int32x4_t;
     type Mask = uint32x4_t;
@@ -79,6 +80,10 @@ impl Simd for Neon {
     #[inline(always)]
     fn outlined<K: Kernel>(self, kernel: K) -> K::Out {
         self.run(kernel)
+    }
+    #[inline(always)]
+    fn narrow(self) -> Self {
+        self
     }
     #[inline(always)]
     fn splat(self, x: f32) -> float32x4_t {
@@ -181,6 +186,14 @@ impl Simd for Neon {
             vreinterpretq_s32_u8(vqtbl1q_u8(vreinterpretq_u8_s32(v), bytes))
         });
         self.store_i32(packed, dst);
+    }
+    #[inline(always)]
+    fn repeat<const N: usize>(self, values: &[f32]) -> float32x4_t {
+        match (N, values) {
+            (1, _) => self.load(values),
+            (2, &[a, b, ..]) => op!(vcombine_f32(vdup_n_f32(a), vdup_n_f32(b))),
+            _ => self.splat(values[0]),
+        }
     }
     #[inline(always)]
     fn transpose(self, from: Rows<'_>, mut to: RowsMut<'_>) {

@@ -54,6 +54,7 @@ impl<const N: usize> Simd for Portable<N> {
     const REGISTERS: usize = 16;
     const TILES: Tiles = Tiles::of(Self::REGISTERS, Self::LANES);
     const TRANSPOSE: usize = N;
+    type Narrow = Portable<4>;
     type F32 = [f32; N];
     type I32 = [i32; N];
     type Mask = [bool; N];
@@ -66,6 +67,10 @@ impl<const N: usize> Simd for Portable<N> {
     #[inline(always)]
     fn outlined<K: Kernel>(self, kernel: K) -> K::Out {
         self.run(kernel)
+    }
+    #[inline(always)]
+    fn narrow(self) -> Portable<4> {
+        Portable
     }
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; N] {

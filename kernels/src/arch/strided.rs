@@ -155,6 +155,12 @@ unsafe impl<const D: usize> Send for CellsMut<'_, D> {}
 unsafe impl<const D: usize> Sync for CellsMut<'_, D> {}
 
 impl<'a, const D: usize> Cells<'a, D> {
+    pub(crate) const EMPTY: Self = Self {
+        first: core::ptr::dangling(),
+        layout: Layout { sizes: [0; D], strides: [0; D] },
+        memory: PhantomData,
+    };
+
     pub(crate) fn new(data: &'a [f32], layout: Layout<D>) -> Result<Self, KernelError> {
         let needed = layout.extent()?;
         if needed > data.len() {

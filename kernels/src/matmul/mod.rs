@@ -23,13 +23,14 @@ use crate::mask::PackedMask;
 use crate::optimizer;
 use crate::simd::{Kernel, Simd};
 use crate::view::{MatMut, MatRef};
-use crate::weights::{Blocks, Operand, PackedWeights};
+use crate::weights::{Operand, PackedWeights};
 use call::Call;
 
 mod blocked;
 mod call;
 pub mod dense;
 mod gemm;
+mod interleaved;
 #[cfg(test)]
 pub(crate) mod tests;
 mod vector;
@@ -220,11 +221,18 @@ fn multiply(engine: Engine, a: Operand<'_>, call: Call<'_, '_>) {
         }
         Operand::Blocked(a) => {
             let engine = engine.for_work((a.kept() / 12).saturating_mul(call.x.cols().max(12)));
-            if call.x.cols() == 1 || a.blocks() == Blocks::WholeRows {
+            if call.x.cols() == 1 {
                 vector::multiply(engine, a, call);
             } else {
                 blocked::multiply(engine, a, call);
             }
+        }
+        Operand::Interleaved(a) if is_empty(a.columns(), &call) => {
+            vector::finish_empty(engine, call.y, call.accumulate, call.finish);
+        }
+        Operand::Interleaved(a) => {
+            let engine = engine.for_work((a.kept() / 16).saturating_mul(call.x.cols().max(16)));
+            interleaved::multiply(engine, a, call);
         }
     }
 }

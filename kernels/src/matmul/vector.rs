@@ -1,4 +1,4 @@
-//! Weights × one column of activations: a batch of 1, y = W · x; larger batches of weights whose rows are left whole, column by column.
+//! Blocked or dense weights × one column of activations: a batch of 1, y = W · x.
 //!
 //! The lanes have only outputs to run over, and those have their kept weights at different places: the work is scalar. Each
 //! output is one chain of multiply-adds, which waits 4 cycles for itself at every step; so [`ROWS`] outputs go side by side, as far as

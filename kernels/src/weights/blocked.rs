@@ -2,7 +2,7 @@
 //!
 //! For a tile of activations that stays in cache ([`CacheTile`](super::tile)) a product runs over one output after the other. So the
 //! kept weights are stored block by block, within a block row by row, within a row by ascending column; each is one
-//! [`Entry`] of 8 bytes, value and column. Rows may also be left whole, one block for all columns, which suits a single column of activations.
+//! [`Entry`] of 8 bytes, value and column.
 //!
 //! Cost of a new mask: one pass over weights and mask, 0.7 to 1.5 cycles per weight. Measurements: docs/tuning.md, "Blocked format".
 
@@ -17,24 +17,11 @@ use crate::simd::{Kernel, Simd};
 /// Floats of a cache line.
 const LINE: usize = 16;
 
-/// Most columns of a block where rows are left whole: an entry has 32 bits for one.
-const MOST_COLUMNS: usize = 1 << 31;
-
-/// Which columns form a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Blocks {
-    /// As many as a [`CacheTile`] has inputs.
-    OfCacheTile,
-    /// All of them.
-    WholeRows,
-}
-
 /// The kept weights of a matrix `[rows, columns]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Blocked {
     rows: usize,
     columns: usize,
-    blocks: Blocks,
     /// Columns of a block.
     width: usize,
     /// Where each (block, row) begins in `entries`, block-major, and where the last one ends.
@@ -76,7 +63,7 @@ impl<'a> BlockRows<'a> {
 impl Blocked {
     pub(super) fn new(rows: usize, columns: usize) -> Self {
         // All but the sizes follows from the first mask; of a matrix without weights there may be any number of rows.
-        Self { rows, columns, blocks: Blocks::OfCacheTile, width: 1, starts: Vec::new(), entries: Vec::new() }
+        Self { rows, columns, width: 1, starts: Vec::new(), entries: Vec::new() }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -102,10 +89,6 @@ impl Blocked {
         self.starts.capacity() * size_of::<usize>() + self.entries.capacity() * size_of::<Entry>()
     }
 
-    pub(crate) fn blocks(&self) -> Blocks {
-        self.blocks
-    }
-
     /// Number of blocks.
     pub(crate) fn count(&self) -> usize {
         self.columns.div_ceil(self.width)
@@ -127,33 +110,20 @@ impl Blocked {
         }
     }
 
-    /// Calls `take(column, weight)` for the kept weights of a row, ascending.
-    pub(super) fn for_each_in_row(&self, row: usize, mut take: impl FnMut(usize, f32)) {
+    /// Calls `take(row, column, weight)` for each kept weight.
+    pub(super) fn for_each(&self, mut take: impl FnMut(usize, usize, f32)) {
         for block in 0..self.count() {
-            let block = self.block_rows(block, row..row + 1);
-            for &entry in block.iter().flatten() {
-                take(block.first_input + place(entry), value(entry));
+            let block = self.block_rows(block, 0..self.rows);
+            for (row, entries) in block.iter().enumerate() {
+                entries.iter().for_each(|&entry| take(row, block.first_input + place(entry), value(entry)));
             }
         }
     }
 
     /// Takes the weights of `weights` `[rows, columns]` that `mask` keeps. Reallocates only when more are kept than ever before.
-    pub(super) fn build(
-        &mut self,
-        engine: Engine,
-        weights: &[f32],
-        mask: PackedMaskRef<'_>,
-        kept: usize,
-        blocks: Blocks,
-    ) {
-        let most = match blocks {
-            Blocks::WholeRows => self.columns.clamp(1, MOST_COLUMNS),
-            Blocks::OfCacheTile => {
-                let tile: CacheTile = engine.backend().run(FindTile);
-                tile.inputs(weights.len(), kept)
-            }
-        };
-        self.blocks = blocks;
+    pub(super) fn build(&mut self, engine: Engine, weights: &[f32], mask: PackedMaskRef<'_>, kept: usize) {
+        let tile: CacheTile = engine.backend().run(FindTile);
+        let most = tile.inputs(weights.len(), kept);
         // Blocks of about the same size: a short last one would cost as much as a full one.
         self.width =
             self.columns.div_ceil(self.columns.div_ceil(most).max(1)).next_multiple_of(8).clamp(1, most);

@@ -47,10 +47,12 @@ impl PackedWeights {
             bytes.extend(mask.words().iter().flat_map(|word| word.to_le_bytes()));
         }
         let mut take = |weight: f32| bytes.extend(weight.to_le_bytes());
-        if !self.forward.source.is_empty() {
-            self.forward.source.iter().copied().for_each(take);
-        } else {
-            self.forward.for_each_kept(self.mask.as_ref(), &mut take);
+        match &self.mask {
+            Some(mask) if self.forward.source.is_empty() => {
+                let weights = self.forward.kept_in_place();
+                mask.kept_indices().for_each(|at| take(weights[at]));
+            }
+            _ => self.forward.source.iter().copied().for_each(take),
         }
         bytes
     }
@@ -100,18 +102,17 @@ impl PackedWeights {
 }
 
 impl Oriented {
-    /// Calls `take` with the kept weights, row by row, each ascending.
-    fn for_each_kept(&self, mask: Option<&PackedMask>, mut take: impl FnMut(f32)) {
-        match (&self.packed, mask) {
-            (Packed::Blocked(blocked), _) if self.columns > 0 => {
-                (0..self.rows).for_each(|row| blocked.for_each_in_row(row, |_, weight| take(weight)));
-            }
-            (Packed::Dense(dense), Some(mask)) => {
-                mask.kept_indices().for_each(|at| take(dense.weights()[at]));
-            }
-            // Without weights, or all of them are in the source.
-            _ => {}
+    /// The kept weights where they were, row-major, and 0 elsewhere.
+    fn kept_in_place(&self) -> Vec<f32> {
+        let mut weights = vec![0.0; self.rows * self.columns];
+        let put = |row: usize, column: usize, weight| weights[row * self.columns + column] = weight;
+        match &self.packed {
+            Packed::Blocked(blocked) => blocked.for_each(put),
+            Packed::Interleaved(interleaved) => interleaved.for_each(put),
+            Packed::Dense(dense) => weights.copy_from_slice(dense.weights()),
+            Packed::Source => weights.copy_from_slice(&self.source),
         }
+        weights
     }
 }
 

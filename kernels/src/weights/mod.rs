@@ -5,8 +5,8 @@
 //!
 //! | format | what it stores | for |
 //! |---|---|---|
-//! | [`blocked`] | value and column of each kept weight, by cache block | sparse products |
-//! | [`blocked`], rows left whole | the same, row by row | sparse products with 1 to 3 columns |
+//! | [`blocked`] | value and column of each kept weight, by cache block | sparse products with more columns, or masks used once |
+//! | [`interleaved`] | values and columns of eight rows side by side | sparse products with up to 32 columns |
 //! | [`dense`] | all weights, zeros for the removed ones | dense products |
 //! | `conv_taps` | value and offset of each kept weight of a convolution | [`conv2d`](crate::conv2d) |
 //!
@@ -18,11 +18,13 @@ mod bytes;
 pub(crate) mod conv_taps;
 mod dense;
 pub(crate) mod entry;
+pub(crate) mod interleaved;
 #[cfg(test)]
 mod tests;
 mod tile;
 
-pub(crate) use blocked::{BlockRows, Blocked, Blocks};
+pub(crate) use blocked::{BlockRows, Blocked};
+pub(crate) use interleaved::Interleaved;
 pub(crate) use tile::{CacheTile, KC_MAX, KC_USUAL, NC_MAX};
 
 use crate::engine::Engine;
@@ -56,8 +58,8 @@ pub enum MaskReuse {
     /// Many: inference.
     #[default]
     Many,
-    /// One of each kind, before [`PackedWeights::rebuild`] brings the next mask: edge-popup. [`Strategy::Auto`] has a column of its own for
-    /// this; its shares are those of [`Many`](Self::Many), because others were not measured.
+    /// One of each kind, before [`PackedWeights::rebuild`] brings the next mask: edge-popup. [`Strategy::Auto`] then takes the sparse format
+    /// that is built faster, and the dense one from other shares on.
     Once,
 }
 
@@ -138,20 +140,19 @@ pub enum Format {
     Dense,
     /// Kept weights by cache block.
     Blocked,
-    /// Kept weights row by row.
-    WholeRows,
+    /// Kept weights of eight rows side by side.
+    Interleaved,
 }
 
 /// The table of [`Strategy::Auto`]: up to how many columns, and from how many of 100 weights kept on the dense format is faster, where a
 /// mask is for many products and where it is for one. Measurements: docs/tuning.md, "Choice of the format".
 ///
 /// A choice may decide the sign of a zero, so it is the same on every CPU.
-const DENSE_FROM: [(usize, u64, u64); 5] =
-    [(1, 45, 45), (3, 30, 30), (16, 35, 35), (63, 60, 60), (usize::MAX, 85, 85)];
+const DENSE_FROM: [(usize, u64, u64); 6] =
+    [(1, 45, 20), (2, 80, 30), (8, 60, 35), (16, 55, 35), (63, 60, 60), (usize::MAX, 85, 85)];
 
-/// Most columns for which rows are left whole: a product with one is so fast then (0.37 ns per kept weight in cache, against 1.2 for up to
-/// 16 columns at once) that three of them take as long.
-const FEW_COLUMNS: usize = 3;
+/// Most columns for which rows are interleaved. With more, one output's columns fill the registers, and there are chains enough.
+const FEW_COLUMNS: usize = 32;
 
 /// Chooses a format for `kept` of `weights` weights.
 fn choose(weights: usize, kept: usize, options: &PrepareOptions) -> Format {
@@ -170,7 +171,8 @@ fn choose(weights: usize, kept: usize, options: &PrepareOptions) -> Format {
     };
     match dense {
         true => Format::Dense,
-        false if options.max_batch <= FEW_COLUMNS => Format::WholeRows,
+        // For one product, the other format is built faster.
+        false if options.max_batch <= FEW_COLUMNS && options.reuse == MaskReuse::Many => Format::Interleaved,
         false => Format::Blocked,
     }
 }
@@ -222,6 +224,7 @@ enum Packed {
     Source,
     Dense(Dense),
     Blocked(Blocked),
+    Interleaved(Interleaved),
 }
 
 /// What a product multiplies by.
@@ -230,6 +233,7 @@ pub(crate) enum Operand<'a> {
     Dense(MatRef<'a>),
     /// The kept weights.
     Blocked(&'a Blocked),
+    Interleaved(&'a Interleaved),
 }
 
 impl PackedWeights {
@@ -370,10 +374,8 @@ impl PackedWeights {
     pub fn format(&self) -> Format {
         match &self.forward.packed {
             Packed::Source | Packed::Dense(_) => Format::Dense,
-            Packed::Blocked(blocked) => match blocked.blocks() {
-                Blocks::OfCacheTile => Format::Blocked,
-                Blocks::WholeRows => Format::WholeRows,
-            },
+            Packed::Blocked(_) => Format::Blocked,
+            Packed::Interleaved(_) => Format::Interleaved,
         }
     }
 
@@ -392,7 +394,7 @@ impl PackedWeights {
         let transpose = self.transpose.as_ref().ok_or(KernelError::NoInputGradient)?;
         Ok(match self.forward.operand() {
             Operand::Dense(weights) => Operand::Dense(weights.t()),
-            Operand::Blocked(_) => transpose.weights.operand(),
+            Operand::Blocked(_) | Operand::Interleaved(_) => transpose.weights.operand(),
         })
     }
 }
@@ -418,28 +420,32 @@ impl Oriented {
     }
 
     fn build(&mut self, engine: Engine, mask: Option<PackedMaskRef<'_>>, kept: usize, format: Format) {
-        let source = &self.source[..];
-        let blocks = match (format, mask) {
-            (Format::Dense, None) => {
-                self.packed = Packed::Source;
-                return;
-            }
+        let Self { rows, columns, source, packed } = self;
+        match (format, mask) {
+            (Format::Dense, None) => *packed = Packed::Source,
             (Format::Dense, Some(mask)) => {
-                if !matches!(self.packed, Packed::Dense(_)) {
-                    self.packed = Packed::Dense(Dense::default());
+                if !matches!(packed, Packed::Dense(_)) {
+                    *packed = Packed::Dense(Dense::default());
                 }
-                let Packed::Dense(dense) = &mut self.packed else { unreachable!("made just now") };
+                let Packed::Dense(dense) = packed else { unreachable!("made just now") };
                 dense.build(engine, source, mask);
-                return;
             }
-            (Format::Blocked, _) => Blocks::OfCacheTile,
-            (Format::WholeRows, _) => Blocks::WholeRows,
-        };
-        if !matches!(self.packed, Packed::Blocked(_)) {
-            self.packed = Packed::Blocked(Blocked::new(self.rows, self.columns));
+            (_, None) => unreachable!("a sparse format has a mask"),
+            (Format::Blocked, Some(mask)) => {
+                if !matches!(packed, Packed::Blocked(_)) {
+                    *packed = Packed::Blocked(Blocked::new(*rows, *columns));
+                }
+                let Packed::Blocked(blocked) = packed else { unreachable!("made just now") };
+                blocked.build(engine, source, mask, kept);
+            }
+            (Format::Interleaved, Some(mask)) => {
+                if !matches!(packed, Packed::Interleaved(_)) {
+                    *packed = Packed::Interleaved(Interleaved::new(*rows, *columns));
+                }
+                let Packed::Interleaved(interleaved) = packed else { unreachable!("made just now") };
+                interleaved.build(engine, source, mask, kept);
+            }
         }
-        let Packed::Blocked(blocked) = &mut self.packed else { unreachable!("made just now") };
-        blocked.build(engine, source, mask.expect("a sparse format has a mask"), kept, blocks);
     }
 
     /// Frees the source where products do not need it.
@@ -454,6 +460,7 @@ impl Oriented {
             Packed::Source => 0,
             Packed::Dense(dense) => dense.bytes_held(),
             Packed::Blocked(blocked) => blocked.bytes_held(),
+            Packed::Interleaved(interleaved) => interleaved.bytes_held(),
         };
         packed + self.source.capacity() * size_of::<f32>()
     }
@@ -463,6 +470,7 @@ impl Oriented {
             Packed::Source => Operand::Dense(self.source_view()),
             Packed::Dense(dense) => Operand::Dense(view(dense.weights(), self.rows, self.columns)),
             Packed::Blocked(blocked) => Operand::Blocked(blocked),
+            Packed::Interleaved(interleaved) => Operand::Interleaved(interleaved),
         }
     }
 }

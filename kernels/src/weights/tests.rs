@@ -22,21 +22,20 @@ fn prepare(
     PackedWeights::prepare(engine, weights, mask, options).unwrap()
 }
 
-/// That the format holds exactly the weights that `weight` gives, in order.
+/// That the format holds exactly the weights that `weight` gives, each row's in order.
 fn check(oriented: &Oriented, weight: &dyn Fn(usize, usize) -> Option<f32>) {
-    let Packed::Blocked(rows) = &oriented.packed else { panic!("a sparse format") };
-    let mut inputs = 0;
-    for b in 0..rows.count() {
-        for r in 0..rows.rows() {
-            let block = rows.block_rows(b, r..r + 1);
-            let found: Vec<_> = block.iter().flatten().map(|&e| (entry::place(e), entry::value(e))).collect();
-            let expected: Vec<_> =
-                (0..block.inputs).filter_map(|c| weight(r, block.first_input + c).map(|w| (c, w))).collect();
-            assert_eq!(found, expected, "{}×{} block {b} row {r}", rows.rows(), rows.columns());
-        }
-        inputs += rows.block_rows(b, 0..0).inputs;
+    let &Oriented { rows, columns, ref packed, .. } = oriented;
+    let mut found = vec![Vec::new(); rows];
+    let put = |row: usize, column: usize, weight: f32| found[row].push((column, weight));
+    match packed {
+        Packed::Blocked(blocked) => blocked.for_each(put),
+        Packed::Interleaved(interleaved) => interleaved.for_each(put),
+        Packed::Source | Packed::Dense(_) => panic!("a sparse format"),
     }
-    assert_eq!(inputs, rows.columns());
+    for (row, found) in found.iter().enumerate() {
+        let expected: Vec<_> = (0..columns).filter_map(|c| weight(row, c).map(|w| (c, w))).collect();
+        assert_eq!(*found, expected, "{rows}×{columns} row {row}");
+    }
 }
 
 /// Both orientations of it.
@@ -53,9 +52,10 @@ fn what_is_stored_are_the_kept_weights_in_order() {
     for backend in Backend::available() {
         for threads in [1, 2, 3, 7] {
             let engine = Engine::new(backend).with_threads(threads).share_from(0);
-            for (rows, columns) in [(1, 1), (3, 7), (5, 96), (2, 97), (7, 193), (11, 400), (130, 1000)] {
+            let shapes = [(1, 1), (3, 7), (5, 96), (2, 97), (7, 193), (11, 400), (130, 1000), (1030, 40)];
+            for ((rows, columns), max_batch) in shapes.into_iter().flat_map(|s| [(s, 16), (s, 128)]) {
                 let weights: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 0.5).collect();
-                let options = sparse().input_gradient(true);
+                let options = sparse().max_batch(max_batch).input_gradient(true);
                 let mut layer = prepare(engine, &weights, rows, None, &options);
                 check_both(&layer, &weights, &PackedMask::all_kept(weights.len()));
                 for modulus in [1, 2, 3, 10, 97, 100_000] {
@@ -121,10 +121,10 @@ fn the_table_chooses() {
     let many = PrepareOptions::default();
     assert_eq!(format(85, many), Format::Dense);
     assert_eq!(format(84, many), Format::Blocked);
-    for (max_batch, percent) in [(1, 45), (2, 30), (3, 30), (4, 35), (16, 35), (17, 60), (63, 60), (64, 85)] {
+    for (max_batch, percent) in [(1, 45), (2, 80), (3, 60), (8, 60), (9, 55), (16, 55), (17, 60), (63, 60), (64, 85)] {
         let options = many.max_batch(max_batch);
         assert_eq!(format(percent, options), Format::Dense);
-        let sparse = if max_batch <= 3 { Format::WholeRows } else { Format::Blocked };
+        let sparse = if max_batch <= 32 { Format::Interleaved } else { Format::Blocked };
         assert_eq!(format(percent - 1, options), sparse);
     }
     assert_eq!(format(0, many.strategy(Strategy::Dense)), Format::Dense);

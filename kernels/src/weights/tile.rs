@@ -6,7 +6,7 @@ use crate::simd::{Kernel, Simd};
 /// Most columns of activations in a tile.
 pub(crate) const NC_MAX: usize = 128;
 
-/// Most columns of weights in a block, unless rows are left whole: a power of two, so that a place within a block needs no check.
+/// Most columns of weights in a block: a power of two, so that a place within a block needs no check.
 pub(crate) const KC_MAX: usize = 512;
 
 /// Most blocks have no more columns: of a place within them only the low byte counts, which saves an instruction.

@@ -434,17 +434,19 @@ fn options() -> impl Strategy<Value = PrepareOptions> {
 
 /// The format, as documented: on [`Way::Auto`] dense from a share kept on that depends on the columns announced.
 fn format(options: &PrepareOptions, mask: &PackedMask) -> Format {
-    let percent = match options.max_batch {
-        0..=1 => 45,
-        2..=3 => 30,
-        4..=16 => 35,
-        17..=63 => 60,
-        _ => 85,
+    let (many, once) = match options.max_batch {
+        0..=1 => (45, 20),
+        2 => (80, 30),
+        3..=8 => (60, 35),
+        9..=16 => (55, 35),
+        17..=63 => (60, 60),
+        _ => (85, 85),
     };
+    let percent = if options.reuse == MaskReuse::Many { many } else { once };
     match options.strategy {
         Way::Auto if mask.kept() * 100 >= mask.len() * percent => Format::Dense,
         Way::Dense => Format::Dense,
-        _ if options.max_batch <= 3 => Format::WholeRows,
+        _ if options.max_batch <= 32 && options.reuse == MaskReuse::Many => Format::Interleaved,
         _ => Format::Blocked,
     }
 }

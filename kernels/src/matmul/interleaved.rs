@@ -1,0 +1,314 @@
+//! Kept weights × few columns of activations: Y = W · X with W [`Interleaved`], X `[K, N]`, Y `[M, N]`, few columns N; any number is computed, a panel of four vectors at a time.
+//!
+//! X is packed whole, K rows of a panel's columns. Block by block eight outputs run together: at each step their next kept weights
+//! meet their activations. With up to four columns a vector holds several outputs, whose activations are gathered; with more it
+//! holds columns of one output, and eight chains hide the latency of a multiply-add. Between blocks sums rest in scratch memory; they
+//! go to Y at the end, transposed where Y is batch-major.
+//!
+//! Cost per kept weight: bound by loads, 0.7 cycles for one column, 1.3 for 16, 2.1 for 32. Measurements: docs/tuning.md, "Few columns".
+
+use super::call::{Call, Store};
+use crate::engine::Engine;
+use crate::epilogue::Finish;
+use crate::panel::{self, Block};
+use crate::simd::{Kernel, Simd};
+use crate::view::{MatMut, MatRef};
+use crate::weights::Interleaved;
+use crate::weights::interleaved::{BandBlock, GROUP, GroupWeights, KC};
+
+/// Most vectors of an output's columns: with more, fewer outputs' sums fit the registers than hide latency.
+const MOST_VECTORS: usize = 4;
+
+/// Computes Y, `[M, N]` with neither of them 0; K is not 0.
+pub(super) fn multiply(engine: Engine, weights: &Interleaved, call: Call<'_, '_>) {
+    let Call { x, y, accumulate, finish, scratch } = call;
+    let band = weights.band_rows();
+    let share = weights.rows().div_ceil(band).div_ceil(engine.threads()) * band;
+    let width = engine.backend().run(WidestPanel { columns: x.cols() });
+    let sums_of_band = sums_of_band(band, width);
+    let floats = ((weights.columns() + KC) * width).next_multiple_of(16) + share / band * sums_of_band;
+    let scratch = scratch.get(floats * weights.rows().div_ceil(share));
+    let shares = y.bands(share).zip(scratch.chunks_mut(floats)).zip((0..).step_by(share));
+    engine.for_each(shares, |((y, scratch), first_row)| {
+        engine.backend().run(Multiply { weights, x, first_row, accumulate, finish, y, scratch });
+    });
+}
+
+/// Floats of a band's sums, and of those that nobody reads; a multiple of a cache line's.
+fn sums_of_band(band: usize, width: usize) -> usize {
+    ((band + 1) * width).next_multiple_of(16)
+}
+
+/// The most columns that a panel of so many has, padding included.
+struct WidestPanel {
+    columns: usize,
+}
+
+impl Kernel for WidestPanel {
+    type Out = usize;
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) -> usize {
+        match self.columns {
+            few @ ..=4 => few.next_power_of_two(),
+            more => {
+                let vectors = more.min(MOST_VECTORS * S::LANES).div_ceil(S::LANES);
+                (vectors.next_power_of_two() * S::LANES).max(GROUP)
+            }
+        }
+    }
+}
+
+/// The rows of Y from `first_row` on.
+struct Multiply<'a> {
+    weights: &'a Interleaved,
+    x: MatRef<'a>,
+    first_row: usize,
+    accumulate: bool,
+    finish: Finish<'a>,
+    y: MatMut<'a>,
+    scratch: &'a mut [f32],
+}
+
+impl Kernel for Multiply<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let batch = self.x.cols();
+        let mut first = 0;
+        while first < batch {
+            let columns = (batch - first).min(MOST_VECTORS * S::LANES);
+            let narrow = S::Narrow::LANES;
+            match columns {
+                1 => self.panel::<S, Few<1>>(s, first, columns),
+                2 => self.panel::<S, Few<2>>(s, first, columns),
+                3 | 4 => self.panel::<S, Few<4>>(s, first, columns),
+                _ if columns <= narrow => self.panel::<S::Narrow, Wide<1>>(s.narrow(), first, columns),
+                _ => match columns.div_ceil(S::LANES) {
+                    1 => self.panel::<S, Wide<1>>(s, first, columns),
+                    2 => self.panel::<S, Wide<2>>(s, first, columns),
+                    _ => self.panel::<S, Wide<4>>(s, first, columns),
+                },
+            }
+            first += columns;
+        }
+    }
+}
+
+impl Multiply<'_> {
+    /// The next `columns` columns.
+    #[inline(always)]
+    fn panel<S: Simd, W: Walk>(&mut self, s: S, first_column: usize, columns: usize) {
+        let Self { weights, x, first_row, accumulate, finish, .. } = *self;
+        let width = W::width::<S>();
+        let (inputs, band_rows, share) = (weights.columns(), weights.band_rows(), self.y.rows());
+        let bands = share.div_ceil(band_rows);
+        let sums_of_band = sums_of_band(band_rows, width);
+        let (packed, sums) = self.scratch.split_at_mut((inputs + KC) * width);
+        let block_of = |band: usize| Block {
+            row: band * band_rows,
+            rows: band_rows.min(share - band * band_rows),
+            col: first_column,
+            cols: columns,
+        };
+        panel::pack(s, x, Block { row: 0, rows: inputs, col: first_column, cols: columns }, packed, width);
+        if accumulate {
+            for (band, sums) in sums.chunks_exact_mut(sums_of_band).take(bands).enumerate() {
+                panel::pack(s, self.y.as_ref(), block_of(band), sums, width);
+            }
+        }
+        for block in 0..weights.blocks() {
+            let begin = block == 0 && !accumulate;
+            for (band, sums) in sums.chunks_exact_mut(sums_of_band).take(bands).enumerate() {
+                let rows = weights.band_block(first_row / band_rows + band, block);
+                let tile = &packed[rows.first_input * width..][..KC * width];
+                s.outlined(Accumulate::<W> { rows, tile, sums, begin, walk: W::default() });
+            }
+        }
+        for (band, sums) in sums.chunks_exact_mut(sums_of_band).take(bands).enumerate() {
+            let block = block_of(band);
+            s.outlined(Store {
+                sums,
+                width,
+                y: self.y.reborrow(),
+                block,
+                first_row: first_row + block.row,
+                finish,
+            });
+        }
+    }
+}
+
+/// One block of a band.
+struct Accumulate<'a, W> {
+    rows: BandBlock<'a>,
+    /// The block's activations, `[KC, width]`, and whatever follows.
+    tile: &'a [f32],
+    /// The sums of the band's outputs, `[rows, width]`, and one more row.
+    sums: &'a mut [f32],
+    /// Whether the sums begin with this block.
+    begin: bool,
+    walk: W,
+}
+
+impl<W: Walk> Kernel for Accumulate<'_, W> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { rows, tile, sums, begin, walk } = self;
+        walk.accumulate(s, rows, tile, sums, begin);
+    }
+}
+
+/// How a panel of some width is computed.
+trait Walk: Copy + Default {
+    /// Columns of the panel, padding included.
+    fn width<S: Simd>() -> usize;
+    fn accumulate<S: Simd>(self, s: S, rows: BandBlock<'_>, tile: &[f32], sums: &mut [f32], begin: bool);
+}
+
+/// Up to `N` columns, so few that a vector holds those of several outputs.
+#[derive(Clone, Copy, Default)]
+struct Few<const N: usize>;
+
+impl<const N: usize> Walk for Few<N> {
+    #[inline(always)]
+    fn width<S: Simd>() -> usize {
+        N
+    }
+
+    #[inline(always)]
+    fn accumulate<S: Simd>(self, s: S, rows: BandBlock<'_>, tile: &[f32], sums: &mut [f32], begin: bool) {
+        if S::LANES <= GROUP * N && GROUP * N % S::LANES == 0 && S::LANES % N == 0 {
+            accumulate_few::<S, N>(s, rows, tile, sums, begin);
+        } else {
+            accumulate_few::<S::Narrow, N>(s.narrow(), rows, tile, sums, begin);
+        }
+    }
+}
+
+/// Columns in `VECTORS` vectors.
+#[derive(Clone, Copy, Default)]
+struct Wide<const VECTORS: usize>;
+
+impl<const VECTORS: usize> Walk for Wide<VECTORS> {
+    #[inline(always)]
+    fn width<S: Simd>() -> usize {
+        VECTORS * S::LANES
+    }
+
+    /// 16 sums in 32 registers, 8 in 16.
+    #[inline(always)]
+    fn accumulate<S: Simd>(self, s: S, rows: BandBlock<'_>, tile: &[f32], sums: &mut [f32], begin: bool) {
+        match (S::REGISTERS >= 32, VECTORS) {
+            (_, 1) | (true, 2) => accumulate_wide::<S, 8, VECTORS>(s, rows, tile, sums, begin),
+            (false, 2) | (true, _) => accumulate_wide::<S, 4, VECTORS>(s, rows, tile, sums, begin),
+            (false, _) => accumulate_wide::<S, 2, VECTORS>(s, rows, tile, sums, begin),
+        }
+    }
+}
+
+/// Eight outputs in the lanes of a few vectors.
+#[inline(always)]
+fn accumulate_few<S: Simd, const N: usize>(
+    s: S,
+    rows: BandBlock<'_>,
+    tile: &[f32],
+    sums: &mut [f32],
+    begin: bool,
+) {
+    let tile: &[[f32; N]; KC] = tile.as_chunks().0.try_into().expect("a tile of the widest block");
+    let sums: &mut [[f32; N]] = sums.as_chunks_mut().0;
+    let vectors = GROUP * N / S::LANES;
+    let outputs = S::LANES / N;
+    for group in rows {
+        let GroupWeights { rows, values, places, mut tails } = group;
+        let mut of_rows = [[0.0; N]; GROUP];
+        if !begin {
+            for (sum, &row) in of_rows.iter_mut().zip(rows) {
+                *sum = sums[usize::from(row)];
+            }
+        }
+        let lanes = of_rows.as_flattened_mut();
+        let mut running = [s.splat(0.0); GROUP];
+        for v in 0..vectors {
+            running[v] = s.load(&lanes[v * S::LANES..]);
+        }
+        for (values, places) in values.iter().zip(places) {
+            for v in 0..vectors {
+                let weights = s.repeat::<N>(&values[v * outputs..]);
+                let x = s.gather::<N>(tile, &places[v * outputs..]);
+                running[v] = s.mul_add(weights, x, running[v]);
+            }
+        }
+        for v in 0..vectors {
+            s.store(running[v], &mut lanes[v * S::LANES..]);
+        }
+        for (lane, (sum, &row)) in of_rows.iter_mut().zip(rows).enumerate() {
+            let (values, places) = tails.take(lane);
+            for (&value, &place) in values.iter().zip(places) {
+                let x = &tile[usize::from(place) % KC];
+                for n in 0..N {
+                    sum[n] = s.mul_add_one(value, x[n], sum[n]);
+                }
+            }
+            sums[usize::from(row)] = *sum;
+        }
+    }
+}
+
+/// `ROWS` outputs at a time, the columns of each in `VECTORS` vectors.
+#[inline(always)]
+fn accumulate_wide<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    rows: BandBlock<'_>,
+    tile: &[f32],
+    sums: &mut [f32],
+    begin: bool,
+) {
+    let tile: &[[S::F32; VECTORS]] = bytemuck::cast_slice(tile);
+    let tile: &[_; KC] = tile.try_into().expect("a tile of the widest block");
+    let whole = sums.len() / (VECTORS * S::LANES) * (VECTORS * S::LANES);
+    let sums: &mut [[S::F32; VECTORS]] = bytemuck::cast_slice_mut(&mut sums[..whole]);
+    for group in rows {
+        let GroupWeights { rows, values, places, mut tails } = group;
+        for first in (0..GROUP).step_by(ROWS) {
+            let mut running = [[s.splat(0.0); VECTORS]; ROWS];
+            if !begin {
+                for r in 0..ROWS {
+                    running[r] = sums[usize::from(rows[first + r])];
+                }
+            }
+            for (values, places) in values.iter().zip(places) {
+                // Four places by one load: vector units are no help here.
+                let places: [u64; 2] = bytemuck::cast(*places);
+                for r in 0..ROWS {
+                    let i = first + r;
+                    let shift = if cfg!(target_endian = "little") { i % 4 } else { 3 - i % 4 };
+                    let place = (places[i / 4] >> (16 * shift)) as usize % KC;
+                    add(s, values[i], &tile[place], &mut running[r]);
+                }
+            }
+            for r in 0..ROWS {
+                let (values, places) = tails.take(first + r);
+                for (&value, &place) in values.iter().zip(places) {
+                    add(s, value, &tile[usize::from(place) % KC], &mut running[r]);
+                }
+                sums[usize::from(rows[first + r])] = running[r];
+            }
+        }
+    }
+}
+
+/// Adds a kept weight times its input's activations.
+#[inline(always)]
+fn add<S: Simd, const VECTORS: usize>(
+    s: S,
+    weight: f32,
+    x: &[S::F32; VECTORS],
+    sums: &mut [S::F32; VECTORS],
+) {
+    let weight = s.splat(weight);
+    for v in 0..VECTORS {
+        sums[v] = s.mul_add(weight, x[v], sums[v]);
+    }
+}

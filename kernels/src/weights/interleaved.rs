@@ -1,0 +1,370 @@
+//! Kept weights of eight rows side by side: the format of sparse products with up to 32 columns.
+//!
+//! With few columns a product is bound by the latency of each output's chain, so eight outputs advance together. For a block of up to
+//! [`KC`] columns the rows of a band are sorted by their number of kept weights, and eight neighbours form a group: step by step the next
+//! kept weight of each, up to the shortest row's last one; what longer rows still have follows row by row, the tails (about 1 % of the
+//! weights). Values and columns are two streams, 6 bytes per kept weight, in the order in which a product reads them.
+//!
+//! A removed weight is never multiplied. Where a band's rows do not fill the last group, rows of zeros do, whose sums nobody reads.
+//!
+//! Cost of a new mask: one pass to count, one to fill, about twice the time of the blocked format. Measurements: docs/tuning.md, "Few columns".
+
+use crate::engine::Engine;
+use crate::mask::PackedMaskRef;
+use crate::simd::{Kernel, Simd};
+
+/// Rows of a group.
+pub(crate) const GROUP: usize = 8;
+
+/// Most columns of a block: a power of two, so that a column within a block needs no check.
+pub(crate) const KC: usize = 512;
+
+/// Most rows of a band: of one band a thread's share is made at least, and the more rows are sorted, the shorter are the tails.
+const BAND: usize = 512;
+
+/// The kept weights of a matrix `[rows, columns]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Interleaved {
+    rows: usize,
+    columns: usize,
+    /// Rows of a band; a multiple of [`GROUP`].
+    band: usize,
+    /// Columns of a block.
+    width: usize,
+    kept: usize,
+    /// Band by band, in each block by block.
+    groups: Vec<Group>,
+    /// Where the weights of each block of each band begin, and where the last ones end.
+    starts: Vec<usize>,
+    values: Vec<f32>,
+    places: Vec<u16>,
+}
+
+/// Eight rows of a block.
+#[derive(Clone, Copy, Debug, Default)]
+struct Group {
+    /// Their indices in the band; the number of its rows where there is no row.
+    rows: [u16; GROUP],
+    /// Kept weights that all of them have.
+    steps: u16,
+    /// Kept weights that each has beyond.
+    tails: [u16; GROUP],
+}
+
+/// The kept weights of a band's rows in one block of columns.
+#[derive(Clone, Copy)]
+pub(crate) struct BandBlock<'a> {
+    /// The block's first column.
+    pub(crate) first_input: usize,
+    groups: &'a [Group],
+    values: &'a [f32],
+    places: &'a [u16],
+}
+
+/// The kept weights of a group. A place is a column within the block.
+pub(crate) struct GroupWeights<'a> {
+    /// The rows' indices in the band; the number of its rows where there is no row.
+    pub(crate) rows: &'a [u16; GROUP],
+    /// The next kept weight of each row, step by step.
+    pub(crate) values: &'a [[f32; GROUP]],
+    pub(crate) places: &'a [[u16; GROUP]],
+    /// What longer rows still have, row by row.
+    pub(crate) tails: Tails<'a>,
+}
+
+/// The tails of a group, one row's after the other's.
+pub(crate) struct Tails<'a> {
+    lengths: &'a [u16; GROUP],
+    values: &'a [f32],
+    places: &'a [u16],
+}
+
+impl<'a> Tails<'a> {
+    /// The tail of row `row`; rows in ascending order.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, row: usize) -> (&'a [f32], &'a [u16]) {
+        let length = usize::from(self.lengths[row]);
+        let (values, places) = (self.values.split_at(length), self.places.split_at(length));
+        (self.values, self.places) = (values.1, places.1);
+        (values.0, places.0)
+    }
+}
+
+impl<'a> Iterator for BandBlock<'a> {
+    type Item = GroupWeights<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<GroupWeights<'a>> {
+        let (Group { rows, steps, tails }, groups) = self.groups.split_first()?;
+        let together = usize::from(*steps) * GROUP;
+        let beyond = tails.iter().map(|&tail| usize::from(tail)).sum();
+        let (values, rest) = self.values.split_at(together);
+        let (tail_values, later_values) = rest.split_at(beyond);
+        let (places, rest) = self.places.split_at(together);
+        let (tail_places, later_places) = rest.split_at(beyond);
+        (self.groups, self.values, self.places) = (groups, later_values, later_places);
+        Some(GroupWeights {
+            rows,
+            values: values.as_chunks().0,
+            places: places.as_chunks().0,
+            tails: Tails { lengths: tails, values: tail_values, places: tail_places },
+        })
+    }
+}
+
+impl Interleaved {
+    pub(super) fn new(rows: usize, columns: usize) -> Self {
+        let bands = rows.div_ceil(BAND).max(1);
+        let blocks = columns.div_ceil(KC).max(1);
+        Self {
+            rows,
+            columns,
+            band: rows.div_ceil(bands).next_multiple_of(GROUP).max(GROUP),
+            // Blocks of about the same size: a short last one would cost as much as a full one.
+            width: columns.div_ceil(blocks).next_multiple_of(8).clamp(1, KC),
+            kept: 0,
+            groups: Vec::new(),
+            starts: Vec::new(),
+            values: Vec::new(),
+            places: Vec::new(),
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Number of kept weights.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// Rows of each band but the last, which may have fewer.
+    pub(crate) fn band_rows(&self) -> usize {
+        self.band
+    }
+
+    /// Number of blocks of columns.
+    pub(crate) fn blocks(&self) -> usize {
+        self.columns.div_ceil(self.width)
+    }
+
+    fn bands(&self) -> usize {
+        self.rows.div_ceil(self.band)
+    }
+
+    /// Groups of each block of `band`.
+    fn groups_of(&self, band: usize) -> usize {
+        self.band.min(self.rows - band * self.band).div_ceil(GROUP)
+    }
+
+    /// The kept weights of `band` in `block`.
+    pub(crate) fn band_block(&self, band: usize, block: usize) -> BandBlock<'_> {
+        let count = self.groups_of(band);
+        let first = band * self.blocks() * (self.band / GROUP) + block * count;
+        let part = band * self.blocks() + block;
+        let weights = self.starts[part]..self.starts[part + 1];
+        BandBlock {
+            first_input: block * self.width,
+            groups: &self.groups[first..first + count],
+            values: &self.values[weights.clone()],
+            places: &self.places[weights],
+        }
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn bytes_held(&self) -> usize {
+        self.groups.capacity() * size_of::<Group>()
+            + self.starts.capacity() * size_of::<usize>()
+            + self.values.capacity() * size_of::<f32>()
+            + self.places.capacity() * size_of::<u16>()
+    }
+
+    /// Calls `take(row, column, weight)` for each kept weight, in no particular order.
+    pub(super) fn for_each(&self, mut take: impl FnMut(usize, usize, f32)) {
+        // Without weights there may be any number of rows.
+        for band in 0..if self.kept > 0 { self.bands() } else { 0 } {
+            let rows = self.band.min(self.rows - band * self.band);
+            for block in 0..self.blocks() {
+                let weights = self.band_block(band, block);
+                let first_input = weights.first_input;
+                for mut group in weights {
+                    for (lane, &row) in group.rows.iter().enumerate() {
+                        let (tail_values, tail_places) = group.tails.take(lane);
+                        if usize::from(row) == rows {
+                            continue;
+                        }
+                        let steps = group.values.iter().zip(group.places);
+                        let steps = steps.map(|(values, places)| (values[lane], places[lane]));
+                        let tail = tail_values.iter().copied().zip(tail_places.iter().copied());
+                        for (value, place) in steps.chain(tail) {
+                            take(
+                                band * self.band + usize::from(row),
+                                first_input + usize::from(place),
+                                value,
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the weights of `weights` `[rows, columns]` that `mask` keeps. Reallocates only when more are kept than ever before.
+    pub(super) fn build(&mut self, engine: Engine, weights: &[f32], mask: PackedMaskRef<'_>, kept: usize) {
+        self.kept = kept;
+        if weights.is_empty() {
+            return; // of any number of rows
+        }
+        let (rows, columns, band, width) = (self.rows, self.columns, self.band, self.width);
+        let (bands, blocks) = (self.bands(), self.blocks());
+        let groups: usize = (0..bands).map(|band| self.groups_of(band)).sum::<usize>() * blocks;
+        self.groups.resize(groups, Group::default());
+        self.starts.clear();
+        self.starts.resize(bands * blocks + 1, 0);
+        let engine = engine.for_work(weights.len());
+        let of_band = |index: usize| Band {
+            mask,
+            first_row: index * band,
+            rows: band.min(rows - index * band),
+            columns,
+            width,
+        };
+        // Groups, and how many weights each block of each band takes.
+        let counted = self.groups.chunks_mut(band / GROUP * blocks).zip(self.starts[1..].chunks_mut(blocks));
+        engine.for_each(counted.enumerate(), |(index, (groups, sizes))| {
+            engine.backend().run(Count { band: of_band(index), groups, sizes });
+        });
+        for part in 0..bands * blocks {
+            self.starts[part + 1] += self.starts[part];
+        }
+        let stored = self.starts[bands * blocks];
+        self.values.resize(stored, 0.0);
+        self.places.resize(stored, 0);
+        let (mut values, mut places) = (&mut self.values[..], &mut self.places[..]);
+        let (starts, groups) = (&self.starts, self.groups.chunks(band / GROUP * blocks));
+        let parts = groups.enumerate().map(|(index, groups)| {
+            let size = starts[(index + 1) * blocks] - starts[index * blocks];
+            let own_values = values.split_off_mut(..size).expect("as many as were counted");
+            let own_places = places.split_off_mut(..size).expect("as many as were counted");
+            (index, groups, own_values, own_places)
+        });
+        engine.for_each(parts, |(index, groups, values, places)| {
+            engine.backend().run(Fill { band: of_band(index), weights, groups, values, places });
+        });
+    }
+}
+
+/// A band under construction.
+#[derive(Clone, Copy)]
+struct Band<'a> {
+    mask: PackedMaskRef<'a>,
+    first_row: usize,
+    rows: usize,
+    columns: usize,
+    /// Columns of a block.
+    width: usize,
+}
+
+/// Sorts the rows of each block into groups, and says how many weights each block takes.
+struct Count<'a> {
+    band: Band<'a>,
+    groups: &'a mut [Group],
+    sizes: &'a mut [usize],
+}
+
+impl Kernel for Count<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let Self { band: Band { mask, first_row, rows: all_rows, columns, width }, groups, sizes } = self;
+        let mut counts = [0_u16; BAND];
+        let mut order = [0_u16; BAND];
+        let of_block = all_rows.div_ceil(GROUP);
+        let blocks = groups.chunks_mut(of_block).zip(sizes).zip((0..).step_by(width));
+        for ((groups, size), first) in blocks {
+            let width = width.min(columns - first);
+            // Where the rows of each count begin, most weights first.
+            let mut first_of_count = [0_u16; KC + 2];
+            for (row, count) in counts[..all_rows].iter_mut().enumerate() {
+                *count = mask.kept_in((first_row + row) * columns + first, width) as u16;
+                first_of_count[KC - usize::from(*count) + 1] += 1;
+            }
+            for at in 1..first_of_count.len() {
+                first_of_count[at] += first_of_count[at - 1];
+            }
+            for (row, &count) in counts[..all_rows].iter().enumerate() {
+                let at = &mut first_of_count[KC - usize::from(count)];
+                order[usize::from(*at)] = row as u16;
+                *at += 1;
+            }
+            *size = 0;
+            for (group, rows) in groups.iter_mut().zip(order[..all_rows].chunks(GROUP)) {
+                let steps = counts[usize::from(rows[rows.len() - 1])];
+                *group = Group { rows: [all_rows as u16; GROUP], steps, tails: [0; GROUP] };
+                *size += usize::from(steps) * GROUP;
+                for (lane, &row) in rows.iter().enumerate() {
+                    let tail = counts[usize::from(row)] - steps;
+                    (group.rows[lane], group.tails[lane]) = (row, tail);
+                    *size += usize::from(tail);
+                }
+            }
+        }
+    }
+}
+
+/// Puts the kept weights where [`Count`] has made room for them.
+struct Fill<'a> {
+    band: Band<'a>,
+    weights: &'a [f32],
+    groups: &'a [Group],
+    values: &'a mut [f32],
+    places: &'a mut [u16],
+}
+
+impl Kernel for Fill<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let Self { band: Band { mask, first_row, rows: all_rows, columns, width }, .. } = self;
+        let Self { weights, groups, values, places, .. } = self;
+        let of_block = all_rows.div_ceil(GROUP);
+        let mut base = 0;
+        for (groups, first) in groups.chunks(of_block).zip((0..).step_by(width)) {
+            let width = width.min(columns - first);
+            for group in groups {
+                let steps = usize::from(group.steps);
+                let mut tail = base + steps * GROUP;
+                for (lane, (&row, &beyond)) in group.rows.iter().zip(&group.tails).enumerate() {
+                    let own = usize::from(row) < all_rows;
+                    if !own {
+                        for at in (base + lane..).step_by(GROUP).take(steps) {
+                            (values[at], places[at]) = (0.0, 0);
+                        }
+                        continue;
+                    }
+                    let start = (first_row + usize::from(row)) * columns + first;
+                    let weights = &weights[start..start + width];
+                    let mut done = 0;
+                    for (column, weights) in (0..).step_by(64).zip(weights.chunks(64)) {
+                        let mut word = mask.word(start + column) & (u64::MAX >> (64 - weights.len()));
+                        while word != 0 {
+                            let at =
+                                if done < steps { base + done * GROUP + lane } else { tail + done - steps };
+                            let i = word.trailing_zeros() as usize;
+                            (values[at], places[at]) = (weights[i], (column + i) as u16);
+                            word &= word - 1;
+                            done += 1;
+                        }
+                    }
+                    tail += usize::from(beyond);
+                }
+                base = tail;
+            }
+        }
+    }
+}
