@@ -44,7 +44,7 @@ pub(crate) fn prepare_filters(
 /// A layer's weights under a mask, prepared.
 #[derive(Debug)]
 pub(crate) enum MaskedLayer {
-    Dense(PackedWeights),
+    Dense(Box<PackedWeights>),
     Convolution(PackedConv2d),
 }
 
@@ -59,7 +59,7 @@ impl MaskedLayer {
         match stage {
             Stage::Dense { outputs, .. } => {
                 let weights = rows(weights, outputs)?;
-                PackedWeights::prepare(engine, weights, Some(mask), options).map(Self::Dense)
+                PackedWeights::prepare(engine, weights, Some(mask), options).map(Box::new).map(Self::Dense)
             }
             Stage::Convolution(shape) => {
                 let weights = rows(weights, shape.outputs)?;

@@ -178,7 +178,7 @@ impl<const N: usize> Walk for Few<N> {
 
     #[inline(always)]
     fn accumulate<S: Simd>(self, s: S, rows: BandBlock<'_>, tile: &[f32], sums: &mut [f32], begin: bool) {
-        if S::LANES <= GROUP * N && GROUP * N % S::LANES == 0 && S::LANES % N == 0 {
+        if (GROUP * N).is_multiple_of(S::LANES) && S::LANES.is_multiple_of(N) {
             accumulate_few::<S, N>(s, rows, tile, sums, begin);
         } else {
             accumulate_few::<S::Narrow, N>(s.narrow(), rows, tile, sums, begin);
@@ -274,26 +274,25 @@ fn accumulate_wide<S: Simd, const ROWS: usize, const VECTORS: usize>(
         for first in (0..GROUP).step_by(ROWS) {
             let mut running = [[s.splat(0.0); VECTORS]; ROWS];
             if !begin {
-                for r in 0..ROWS {
-                    running[r] = sums[usize::from(rows[first + r])];
+                for (running, &row) in running.iter_mut().zip(&rows[first..]) {
+                    *running = sums[usize::from(row)];
                 }
             }
             for (values, places) in values.iter().zip(places) {
                 // Four places by one load: vector units are no help here.
                 let places: [u64; 2] = bytemuck::cast(*places);
-                for r in 0..ROWS {
-                    let i = first + r;
+                for (i, running) in (first..).zip(&mut running) {
                     let shift = if cfg!(target_endian = "little") { i % 4 } else { 3 - i % 4 };
                     let place = (places[i / 4] >> (16 * shift)) as usize % KC;
-                    add(s, values[i], &tile[place], &mut running[r]);
+                    add(s, values[i], &tile[place], running);
                 }
             }
-            for r in 0..ROWS {
-                let (values, places) = tails.take(first + r);
+            for (row, running) in (first..).zip(&mut running) {
+                let (values, places) = tails.take(row);
                 for (&value, &place) in values.iter().zip(places) {
-                    add(s, value, &tile[usize::from(place) % KC], &mut running[r]);
+                    add(s, value, &tile[usize::from(place) % KC], running);
                 }
-                sums[usize::from(rows[first + r])] = running[r];
+                sums[usize::from(rows[row])] = *running;
             }
         }
     }
