@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slth::Error;
+use slth::run::dataset_hash;
 use slth::sweep::{Grid, Prunings, Trial, TrialLog};
 
 use super::list::List;
@@ -68,7 +69,8 @@ pub(super) fn calibrate(arguments: &CalibrateArguments) -> Result<String, Error>
     let settings = prunings.settings(&config);
     settings.iter().try_for_each(|setting| setting.check(&dataset))?;
     let mut log = TrialLog::open(log)?;
-    let settings: Vec<_> = settings.into_iter().filter(|setting| !log.holds(setting, &grid)).collect();
+    let data = dataset_hash(&dataset);
+    let settings: Vec<_> = settings.into_iter().filter(|setting| !log.holds(setting, &grid, &data)).collect();
     let mut trials = Vec::new();
     slth::sweep::calibrate(&settings, &grid, &dataset, |trial| {
         trials.push(trial.clone());

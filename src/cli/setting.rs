@@ -24,7 +24,7 @@ pub(super) struct SettingArguments {
     #[arg(long, value_name = "N", help_heading = "Data", allow_negative_numbers = true, default_value_t = RunConfig::default().validation)]
     validation: usize,
 
-    /// How a pixel x becomes an input: mean-std gives the training images mean 0 and standard deviation 1, unit is x/255,
+    /// How a pixel x becomes an input: mean-std gives the data set's training images mean 0 and standard deviation 1, unit is x/255,
     /// and numbers as in 0.1307,0.3081 are (x/255 - MEAN)/STD
     #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Data", default_value_t)]
     normalize: NormalisationRule,

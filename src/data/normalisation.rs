@@ -55,7 +55,8 @@ impl Normalisation {
         let mean = sum as f64 / n;
         let spread = u128::from(squares) * pixels.len() as u128 - u128::from(sum) * u128::from(sum);
         let std = if spread == 0 { 255.0 } else { libm::sqrt(spread as f64) / n };
-        Self { mean: (mean / 255.0) as f32, std: (std / 255.0) as f32 }
+        // At least what `new` takes: of millions of pixels all but one may be equal.
+        Self { mean: (mean / 255.0) as f32, std: ((std / 255.0) as f32).max(1e-6) }
     }
 
     /// The input for one pixel, in f32 throughout.

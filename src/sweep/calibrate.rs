@@ -14,7 +14,9 @@ use super::study::{SeedOutcome, Study, key};
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::progress::NoProgress;
-use crate::run::{DenseOutcome, Experiment, PrunedOutcome, RunConfig, start_pool};
+use crate::run::{
+    BITS_REVISION, DenseOutcome, Experiment, PrunedOutcome, RunConfig, dataset_hash, start_pool,
+};
 use crate::training::{Evaluation, Pretrained};
 
 /// The values pruning is tried with: every combination.
@@ -54,6 +56,10 @@ impl Prunings {
 pub struct Trial {
     /// The setting; its ε, sparsity and seed mean nothing.
     pub config: RunConfig,
+    /// The [`BITS_REVISION`] of the version that tried it.
+    pub bits_revision: u32,
+    /// The [`dataset_hash`] of the data.
+    pub data: String,
     /// Where it was tried.
     pub grid: Grid,
     /// What is to be small: the mean absolute difference plus a tenth of what the rank correlation lacks of 1.
@@ -98,11 +104,16 @@ impl TrialLog {
         Ok(Self { file, trials })
     }
 
-    /// Whether `config` was tried over `grid`.
-    pub fn holds(&self, config: &RunConfig, grid: &Grid) -> bool {
+    /// Whether `config` was tried over `grid` on the data of hash `data`, by a version that gives the same bits.
+    pub fn holds(&self, config: &RunConfig, grid: &Grid, data: &str) -> bool {
         // As JSON, which leaves out what changes no result.
         let json = |config| serde_json::to_value(config).ok();
-        self.trials.iter().any(|trial| trial.grid == *grid && json(&trial.config) == json(config))
+        self.trials.iter().any(|trial| {
+            trial.bits_revision == BITS_REVISION
+                && trial.data == data
+                && trial.grid == *grid
+                && json(&trial.config) == json(config)
+        })
     }
 
     /// Appends `trial`; when this returns it is on the disk.
@@ -179,7 +190,7 @@ fn try_all(
         .zip(&pretrained)
         .flat_map(|(&network, pretrained)| grid.sparsities.iter().map(move |&s| (network, pretrained, s)))
         .collect();
-    let published = Study::published();
+    let (published, data) = (Study::published(), dataset_hash(dataset));
     for setting in settings {
         let failed = |seed| SeedOutcome::failed(seed, setting.network.outputs(), setting.validation > 0);
         let prune =
@@ -205,6 +216,8 @@ fn try_all(
         let row = |&s: &f64| grid.epsilons.iter().filter_map(|&e| study.accuracy(e, s)).collect();
         done(Trial {
             config: setting.clone(),
+            bits_revision: BITS_REVISION,
+            data: data.clone(),
             grid: grid.clone(),
             distance: found.mean_absolute_difference + 0.1 * (1.0 - rank_correlation),
             mean_absolute_difference: found.mean_absolute_difference,

@@ -30,6 +30,10 @@ fn every_combination_is_a_line_and_none_is_tried_twice() {
     fs::write(&log, torn).unwrap();
     let second = calibrate("0.1,1");
     assert_eq!((second.len(), &second[..2]), (4, &first[..]));
+    // What a version of other bits tried is tried again.
+    let text = fs::read_to_string(&log).unwrap();
+    fs::write(&log, text.replace("\"bits_revision\":", "\"bits_revision\":10")).unwrap();
+    assert_eq!(calibrate("0.1").len(), 6);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Kept weights × few columns of activations: Y = W · X with W [`Interleaved`], X `[K, N]`, Y `[M, N]`, few columns N; any number is computed, a panel of four vectors at a time.
+//! Kept weights × few columns of activations: Y = W · X with W [`Interleaved`], X `[K, N]`, Y `[M, N]`, few columns N; any number is computed, panel by panel.
 //!
 //! X is packed whole, K rows of a panel's columns. Block by block eight outputs run together: at each step their next kept weights
 //! meet their activations. With up to four columns a vector holds several outputs, whose activations are gathered; with more it
@@ -16,8 +16,10 @@ use crate::view::{MatMut, MatRef};
 use crate::weights::Interleaved;
 use crate::weights::interleaved::{BandBlock, GROUP, GroupWeights, KC};
 
-/// Most vectors of an output's columns: with more, fewer outputs' sums fit the registers than hide latency.
-const MOST_VECTORS: usize = 4;
+/// Most columns of a panel: 32, and no more than four vectors, with which as many outputs' sums fit the registers as hide latency.
+const fn most_columns<S: Simd>() -> usize {
+    if S::LANES >= 16 { 2 * S::LANES } else { 4 * S::LANES }
+}
 
 /// Computes Y, `[M, N]` with neither of them 0; K is not 0.
 pub(super) fn multiply(engine: Engine, weights: &Interleaved, call: Call<'_, '_>) {
@@ -51,7 +53,7 @@ impl Kernel for WidestPanel {
         match self.columns {
             few @ ..=4 => few.next_power_of_two(),
             more => {
-                let vectors = more.min(MOST_VECTORS * S::LANES).div_ceil(S::LANES);
+                let vectors = more.min(most_columns::<S>()).div_ceil(S::LANES);
                 (vectors.next_power_of_two() * S::LANES).max(GROUP)
             }
         }
@@ -76,7 +78,11 @@ impl Kernel for Multiply<'_> {
         let batch = self.x.cols();
         let mut first = 0;
         while first < batch {
-            let columns = (batch - first).min(MOST_VECTORS * S::LANES);
+            let mut columns = (batch - first).min(most_columns::<S>());
+            if columns > S::LANES && columns % S::LANES <= 2 {
+                // One or two columns take less time as a panel of their own than as another vector.
+                columns -= columns % S::LANES;
+            }
             let narrow = S::Narrow::LANES;
             match columns {
                 1 => self.panel::<S, Few<1>>(s, first, columns),

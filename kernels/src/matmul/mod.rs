@@ -39,10 +39,11 @@ pub use crate::epilogue::{Activation, Epilogue};
 
 /// Scratch memory of the products; keep one for each calling thread and hand it to every call, and calls on one thread stop allocating.
 ///
-/// It grows to what the largest call took, and is never given back: for sparse weights 768 KiB per thread, and where a thread has more
-/// than 1024 outputs and there are at most 8192 inputs, 512 bytes more for each input (for the input gradient read outputs for
-/// inputs and inputs for outputs); for dense ones a copy of X or dY, and of the result where its rows are not contiguous; a copy of
-/// the weights, too, for the input gradient, and for the weight gradient of X and dY. For a batch of 1 next to nothing.
+/// It grows to what the largest call took, and is never given back. For weights in the blocked format that is 768 KiB per thread, and where a
+/// thread has more than 1024 outputs and there are at most 8192 inputs, 512 bytes more for each input (for the input gradient read
+/// outputs for inputs and inputs for outputs); in the interleaved format, per thread, up to 128 bytes for each input and each of the thread's
+/// outputs; for dense ones a copy of X or dY, and of the result where its rows are not contiguous; a copy of
+/// the weights, too, for the input gradient, and for the weight gradient of X and dY.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
     packed: AlignedBuffer,

@@ -242,7 +242,11 @@ impl Interleaved {
         for part in 0..bands * blocks {
             self.starts[part + 1] += self.starts[part];
         }
+        // With the zeros of rows that are none, so that another mask that keeps as many fits too.
+        let room = kept + rows.next_multiple_of(GROUP).abs_diff(rows) * columns;
         let stored = self.starts[bands * blocks];
+        self.values.reserve_exact(room.saturating_sub(self.values.len()));
+        self.places.reserve_exact(room.saturating_sub(self.places.len()));
         self.values.resize(stored, 0.0);
         self.places.resize(stored, 0);
         let (mut values, mut places) = (&mut self.values[..], &mut self.places[..]);
