@@ -143,11 +143,15 @@ impl Kernel for PackAcross<'_> {
                 }
             }
         }
-        for (r, line) in panel.chunks_exact_mut(width).take(rows).enumerate() {
-            let (line, rest) = line.split_at_mut(cols);
-            let done = if r < whole.0 { whole.1 } else { 0 };
-            line.iter_mut().enumerate().skip(done).for_each(|(c, x)| *x = from.get(col + c, row + r));
-            rest.fill(0.0);
+        for c in 0..cols {
+            let first = if c < whole.1 { whole.0 } else { 0 };
+            let lines = panel[first * width..].chunks_exact_mut(width);
+            for (line, &x) in lines.zip(from.run(col + c, row + first, rows - first)) {
+                line[c] = x;
+            }
+        }
+        if cols < width {
+            panel.chunks_exact_mut(width).take(rows).for_each(|line| line[cols..].fill(0.0));
         }
     }
 }
@@ -175,8 +179,10 @@ impl Kernel for UnpackAcross<'_> {
             }
         }
         for c in 0..cols {
-            for r in if c < whole.1 { whole.0 } else { 0 }..rows {
-                to.set(col + c, row + r, panel[r * width + c]);
+            let first = if c < whole.1 { whole.0 } else { 0 };
+            let lines = panel[first * width..].chunks_exact(width);
+            for (line, x) in lines.zip(to.run(col + c, row + first, rows - first)) {
+                *x = line[c];
             }
         }
     }
