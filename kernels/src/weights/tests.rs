@@ -165,6 +165,16 @@ fn rebuilding_reuses_the_memory() {
     }
     // Other blocks may take other starts.
     assert!(layer.bytes() < before + 16 * 1024);
+
+    // As many weights at other places: the last group's rows of zeros may be longer or shorter.
+    let weights = wave(61 * 500);
+    let mask = |row: usize| PackedMask::from_fn(weights.len(), |i| i / 500 % 61 >= row && i / 500 < row + 8);
+    let mut layer = prepare(engine, &weights, 61, Some(&mask(0)), &sparse().max_batch(16));
+    let before = layer.bytes();
+    for row in [53, 20, 53] {
+        layer.rebuild(engine, &mask(row)).unwrap();
+        assert_eq!(layer.bytes(), before);
+    }
 }
 
 #[test]
