@@ -286,16 +286,16 @@ impl Kernel for Accumulate<'_> {
                 let mut y = self.rows.start + phase;
                 while y < self.rows.end {
                     let reach = geometry.vertical.reach(y);
+                    // The step may be larger than what is left of all sizes.
+                    let after = |count: usize| y.saturating_add(step.saturating_mul(count));
                     let alike = |&count: &usize| {
-                        let y = y + count * step;
-                        y < self.rows.end && geometry.vertical.reach(y) == reach
+                        after(count) < self.rows.end && geometry.vertical.reach(after(count)) == reach
                     };
                     let count = (1..most).take_while(alike).count() + 1;
                     if reach.count > 0 {
                         self.accumulate_rows(s, &block, Rows { first: y, count, reach });
                     }
-                    // Where it ends, the step may be larger than what is left of all sizes.
-                    y = y.saturating_add(step.saturating_mul(count));
+                    y = after(count);
                 }
             }
         }

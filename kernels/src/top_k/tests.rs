@@ -266,6 +266,9 @@ fn thresholds_survive_as_bytes() {
                 assert!(Threshold::from_bytes(&bytes[..len]).is_err());
             }
             assert!(Threshold::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
+            // No selection has an index that large.
+            let last = [&bytes[..8], &[0xff; 4]].concat();
+            assert!(Threshold::from_bytes(&last).is_err());
         }
     }
     // The layout is a promise to those who keep the bytes.

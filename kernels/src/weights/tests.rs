@@ -121,9 +121,19 @@ fn the_table_chooses() {
     let many = PrepareOptions::default();
     assert_eq!(format(85, many), Format::Dense);
     assert_eq!(format(84, many), Format::Blocked);
-    for (max_batch, percent) in
-        [(1, 45), (2, 80), (3, 60), (8, 60), (9, 55), (16, 55), (17, 60), (63, 60), (64, 85)]
-    {
+    for (max_batch, percent) in [
+        (1, 45),
+        (2, 80),
+        (3, 60),
+        (8, 60),
+        (9, 55),
+        (16, 55),
+        (17, 60),
+        (32, 60),
+        (33, 60),
+        (63, 60),
+        (64, 85),
+    ] {
         let options = many.max_batch(max_batch);
         assert_eq!(format(percent, options), Format::Dense);
         let sparse = if max_batch <= 32 { Format::Interleaved } else { Format::Blocked };
