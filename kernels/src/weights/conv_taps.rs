@@ -94,7 +94,9 @@ impl Filters {
     pub(crate) fn set_weights(&mut self, weights: MatRef<'_>) {
         self.columns = weights.cols();
         self.weights.clear();
-        for row in 0..weights.rows() {
+        // Without columns there may be any number of rows.
+        let rows = if weights.cols() > 0 { weights.rows() } else { 0 };
+        for row in 0..rows {
             if weights.has_runs() {
                 self.weights.extend_from_slice(weights.run(row, 0, weights.cols()));
             } else {
