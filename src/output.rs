@@ -159,7 +159,10 @@ impl Staged {
 }
 
 /// Writes `bytes` to a temporary file beside `file` and renames it: readers see the old file or the new one, whole.
-pub(crate) fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), OutputError> {
+///
+/// # Errors
+/// When the system refuses; the old file is then as it was.
+pub fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), OutputError> {
     Staged::write(file.to_owned(), bytes)?.rename()
 }
 

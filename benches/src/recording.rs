@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
+use slth::output::write_atomically;
 
 use crate::error::Error;
 use crate::origin::{Origin, Peer};
@@ -142,11 +143,10 @@ pub fn json(line: &impl Serialize) -> String {
 /// # Errors
 /// When the system refuses.
 pub fn write(file: &Path, text: &str) -> Result<(), Error> {
-    let new = file.with_extension("new");
-    let made = file.parent().map_or(Ok(()), fs::create_dir_all);
-    made.and_then(|()| fs::write(&new, text))
-        .and_then(|()| fs::rename(&new, file))
-        .map_err(|error| Error::file(file, error))
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory).map_err(|error| Error::file(directory, error))?;
+    }
+    write_atomically(file, text.as_bytes()).map_err(|error| Error::file(file, error))
 }
 
 /// What is in a directory, sorted; nothing where it is not there.

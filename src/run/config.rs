@@ -105,6 +105,9 @@ pub(crate) struct Split<'a> {
     pub(crate) test: Subset<'a>,
 }
 
+/// The name of an option, and what copies it from the second configuration to the first.
+type Ignored = (&'static str, fn(&mut RunConfig, &RunConfig));
+
 impl RunConfig {
     /// The most threads that make sense on any machine; more is taken for a slip.
     pub const MAX_THREADS: usize = 1024;
@@ -192,27 +195,26 @@ impl RunConfig {
         Ok([self.validation, train])
     }
 
-    /// The options that `method` ignores, by their names.
-    pub(crate) fn ignored(&self) -> &'static [&'static str] {
+    /// The options that `method` ignores: their names, and what gives them their defaults.
+    pub(crate) fn ignored(&self) -> &'static [Ignored] {
+        const OPTIONS: &[Ignored] = &[
+            ("prune_epochs", |run, default| run.prune_epochs = default.prune_epochs),
+            ("prune_lr", |run, default| run.prune_lr = default.prune_lr),
+            ("momentum", |run, default| run.momentum = default.momentum),
+            ("weight_decay", |run, default| run.weight_decay = default.weight_decay),
+        ];
         match self.method {
             PruneMethod::EdgePopup => &[],
-            PruneMethod::MagnitudeThenFinetune => &["prune_lr", "momentum", "weight_decay"],
-            PruneMethod::Magnitude | PruneMethod::Random => {
-                &["prune_epochs", "prune_lr", "momentum", "weight_decay"]
-            }
+            PruneMethod::MagnitudeThenFinetune => &OPTIONS[1..],
+            PruneMethod::Magnitude | PruneMethod::Random => OPTIONS,
         }
     }
 
     /// The same run: the options that `method` ignores have their defaults.
     pub(crate) fn canonical(&self) -> Self {
-        let Self { prune_epochs, prune_lr, momentum, weight_decay, .. } = Self::default();
-        match self.method {
-            PruneMethod::EdgePopup => self.clone(),
-            PruneMethod::MagnitudeThenFinetune => Self { prune_lr, momentum, weight_decay, ..self.clone() },
-            PruneMethod::Magnitude | PruneMethod::Random => {
-                Self { prune_epochs, prune_lr, momentum, weight_decay, ..self.clone() }
-            }
-        }
+        let (mut run, default) = (self.clone(), Self::default());
+        self.ignored().iter().for_each(|(_, reset)| reset(&mut run, &default));
+        run
     }
 
     /// The options that are set but change nothing, by their names: `method` ignores them.
@@ -225,14 +227,12 @@ impl RunConfig {
     /// assert_eq!(config.without_effect(), ["momentum"]);
     /// ```
     pub fn without_effect(&self) -> Vec<&'static str> {
-        let canonical = self.canonical();
-        let differ = [
-            ("prune_epochs", self.prune_epochs != canonical.prune_epochs),
-            ("prune_lr", self.prune_lr != canonical.prune_lr),
-            ("momentum", self.momentum != canonical.momentum),
-            ("weight_decay", self.weight_decay != canonical.weight_decay),
-        ];
-        differ.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+        let changes = |reset: fn(&mut Self, &Self)| {
+            let mut run = self.clone();
+            reset(&mut run, &Self::default());
+            run != *self
+        };
+        self.ignored().iter().filter(|(_, reset)| changes(*reset)).map(|(name, _)| *name).collect()
     }
 
     /// What the initial weights are multiplied by.

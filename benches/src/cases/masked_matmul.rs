@@ -1,13 +1,16 @@
 //! Products with masked weights: forward, input gradient, weight gradient; forward in both layouts of the activations.
 //!
 //! Dense peers multiply by weights with zeros for those removed: they do the same task, and their useful work is the same,
-//! 2 · kept · batch operations. The variant `rebuilt` pays for a new mask at every product.
+//! 2 · kept · batch operations. The variant `rebuilt` pays for a new mask at every product;
+//! `blocked` is the format for wide batches where another one is chosen.
 
 use std::sync::Arc;
 
 use slth::random::{Purpose, Stream};
 use slth_kernels::matmul::{Workspace, dense, forward, input_gradient, weight_gradient};
-use slth_kernels::{Engine, Epilogue, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions};
+use slth_kernels::{
+    Engine, Epilogue, Format, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions, Strategy,
+};
 
 use crate::aligned::Aligned;
 use crate::case::{Case, Contestant, Products, Scale};
@@ -56,6 +59,7 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
             (Forward, CUBE, &[0.5, 0.9]),
             (Forward, LARGE, &[0.8]),
             (Forward, ONE, &[0.9]),
+            (Forward, [8, 784, 500], &[0.9]),
             (InputGradient, SMALL, &[0.5]),
             (InputGradient, WIDE, &[0.5, 0.9]),
             (WeightGradient, SMALL, &[0.0]),
@@ -68,6 +72,9 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
                 .to_vec();
             groups.extend(
                 sizes.map(|size| (InputGradient, size, if size == LARGE { &FEW } else { &SPARSITIES[..] })),
+            );
+            groups.extend(
+                [1, 2, 3, 4, 8, 16, 17, 32].map(|n| (Forward, [n, 784, 500], &[0.2, 0.35, 0.5, 0.9][..])),
             );
             groups.extend(sizes.map(|size| (WeightGradient, size, &[0.0][..])));
             for [inputs, outputs] in [[784, 500], [1024, 1024]] {
@@ -293,6 +300,11 @@ fn contestants(
     }
     match operation {
         Forward => {
+            if layer.format() == Format::Interleaved {
+                let options = options.max_batch(usize::MAX).strategy(Strategy::Sparse);
+                let layer = Arc::new(inputs.prepare(best, &options)?);
+                all.add(Who::ours(best).variant("blocked"), ours(best, Forward, inputs, &layer))?;
+            }
             let mut layer = inputs.prepare(best, &options)?;
             let (data, mut workspace) = (inputs.clone(), Workspace::default());
             all.add(Who::ours(best).variant("rebuilt"), move |y| {

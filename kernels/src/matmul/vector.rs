@@ -23,23 +23,23 @@ use crate::weights::{BlockRows, Blocked};
 /// Outputs side by side: as many chains as a multiply-add takes cycles where one weight a cycle can be had.
 const ROWS: usize = 4;
 
-/// Computes Y column by column.
+/// Computes the one column of Y.
 pub(super) fn multiply(engine: Engine, weights: &Blocked, call: Call<'_, '_>) {
-    each_column(engine, call, |x, y, accumulate, finish, column| {
+    as_slices(engine, call, |x, y, accumulate, finish| {
         let rows = share(engine, weights.rows());
         engine.for_each(y.chunks_mut(rows).zip((0..).step_by(rows)), |(y, first_row)| {
-            engine.backend().run(Sparse { weights, x, first_row, accumulate, finish, column, y });
+            engine.backend().run(Sparse { weights, x, first_row, accumulate, finish, y });
         });
     });
 }
 
-/// Computes Y column by column, with dense weights `a` whose rows or columns lie side by side.
+/// Computes the one column of Y, with dense weights `a` whose rows or columns lie side by side.
 pub(super) fn multiply_dense(engine: Engine, a: MatRef<'_>, call: Call<'_, '_>) {
     let engine = engine.for_work(a.rows().saturating_mul(a.cols()) / 4);
-    each_column(engine, call, |x, y, accumulate, finish, column| {
+    as_slices(engine, call, |x, y, accumulate, finish| {
         let rows = share(engine, a.rows());
         engine.for_each(y.chunks_mut(rows).zip((0..).step_by(rows)), |(y, first_row)| {
-            let product = Dense { a, x, first_row, accumulate, finish, column, y };
+            let product = Dense { a, x, first_row, accumulate, finish, y };
             if a.has_runs() {
                 engine.backend().run(product);
             } else {
@@ -57,41 +57,33 @@ fn share(engine: Engine, rows: usize) -> usize {
     }
 }
 
-/// Calls `product` with each column of X and Y as slices, through scratch memory where they are no runs.
-fn each_column(
-    engine: Engine,
-    call: Call<'_, '_>,
-    product: impl Fn(&[f32], &mut [f32], bool, Finish<'_>, usize),
-) {
+/// Calls `product` with the column of X and that of Y as slices, through scratch memory where they are no runs. The epilogue is that of
+/// a row, Yᵀ.
+fn as_slices(engine: Engine, call: Call<'_, '_>, product: impl Fn(&[f32], &mut [f32], bool, Finish<'_>)) {
     let Call { x, y, accumulate, finish, scratch } = call;
-    // Columns become rows.
     let (x, mut y, finish) = (x.t(), y.t(), finish.t());
     let (inputs, outputs) = (x.cols(), y.cols());
-    let (one_x, one_y) = scratch.get(inputs + outputs).split_at_mut(inputs);
-    for column in 0..x.rows() {
-        let x = if x.has_runs() {
-            x.run(column, 0, inputs)
-        } else {
-            one_x.iter_mut().enumerate().for_each(|(i, one)| *one = x.get(column, i));
-            &*one_x
-        };
-        if y.has_runs() {
-            product(x, y.run(column, 0, outputs), accumulate, finish, column);
-            continue;
-        }
-        if accumulate {
-            let y = y.as_ref();
-            one_y.iter_mut().enumerate().for_each(|(o, one)| *one = y.get(column, o));
-        }
-        product(x, one_y, accumulate, Finish::NONE, column);
-        engine.backend().run(FinishColumn { finish, column, y: one_y });
-        one_y.iter().enumerate().for_each(|(o, &one)| y.set(column, o, one));
+    let (own_x, own_y) = scratch.get(inputs + outputs).split_at_mut(inputs);
+    let x = if x.has_runs() {
+        x.run(0, 0, inputs)
+    } else {
+        own_x.iter_mut().enumerate().for_each(|(i, own)| *own = x.get(0, i));
+        &*own_x
+    };
+    if y.has_runs() {
+        return product(x, y.run(0, 0, outputs), accumulate, finish);
     }
+    if accumulate {
+        let y = y.as_ref();
+        own_y.iter_mut().enumerate().for_each(|(o, own)| *own = y.get(0, o));
+    }
+    product(x, own_y, accumulate, Finish::NONE);
+    engine.backend().run(FinishColumn { finish, y: own_y });
+    own_y.iter().enumerate().for_each(|(o, &own)| y.set(0, o, own));
 }
 
 struct FinishColumn<'a> {
     finish: Finish<'a>,
-    column: usize,
     y: &'a mut [f32],
 }
 
@@ -99,7 +91,7 @@ impl Kernel for FinishColumn<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.finish.apply(s, self.y, self.column, 0);
+        self.finish.apply(s, self.y, 0, 0);
     }
 }
 
@@ -109,7 +101,6 @@ struct Sparse<'a> {
     first_row: usize,
     accumulate: bool,
     finish: Finish<'a>,
-    column: usize,
     y: &'a mut [f32],
 }
 
@@ -117,7 +108,7 @@ impl Kernel for Sparse<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { weights, x, first_row, accumulate, finish, column, y } = self;
+        let Self { weights, x, first_row, accumulate, finish, y } = self;
         if !accumulate {
             y.fill(0.0);
         }
@@ -125,7 +116,7 @@ impl Kernel for Sparse<'_> {
             let block = weights.block_rows(block, first_row..first_row + y.len());
             add_rows(s, block, &x[block.first_input..][..block.inputs], y);
         }
-        finish.apply(s, y, column, first_row);
+        finish.apply(s, y, 0, first_row);
     }
 }
 
@@ -180,7 +171,6 @@ struct Dense<'a> {
     first_row: usize,
     accumulate: bool,
     finish: Finish<'a>,
-    column: usize,
     y: &'a mut [f32],
 }
 
@@ -189,7 +179,7 @@ impl Kernel for Dense<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { a, x, first_row, accumulate, finish, column, y } = self;
+        let Self { a, x, first_row, accumulate, finish, y } = self;
         if !accumulate {
             y.fill(0.0);
         }
@@ -210,7 +200,7 @@ impl Kernel for Dense<'_> {
                 *y = chain(s, a.run(row, 0, x.len()), x, *y);
             }
         }
-        finish.apply(s, y, column, first_row);
+        finish.apply(s, y, 0, first_row);
     }
 }
 
@@ -271,7 +261,7 @@ impl Kernel for Across<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Dense { a, x, first_row, accumulate, finish, column, y } = self.0;
+        let Dense { a, x, first_row, accumulate, finish, y } = self.0;
         let a = a.t();
         let width = COLUMN_VECTORS * S::LANES;
         for (y, at) in y.chunks_mut(width).zip((first_row..).step_by(width)) {
@@ -293,7 +283,7 @@ impl Kernel for Across<'_> {
             }
             store_row::<S, COLUMN_VECTORS, false>(s, &sums, y);
         }
-        finish.apply(s, y, column, first_row);
+        finish.apply(s, y, 0, first_row);
     }
 }
 
