@@ -117,7 +117,7 @@ pub enum KernelError {
         limit: usize,
     },
     /// The bitonic networks do not take these arguments.
-    #[error("the bitonic networks take epsilon = 0 and at most 30 candidates")]
+    #[error("the bitonic networks take epsilon = 0, subsets of any size and at most 30 candidates")]
     NotByBitonic,
     /// A plane of a convolution has too many elements for 32-bit offsets.
     #[error("{what}: {found} elements, at most {limit} are possible")]

@@ -174,7 +174,7 @@ fn subset_sums() {
     let subset = |subset: &Subset| (subset.bits, subset.residual.to_bits());
     for epsilon in [0.0, 1e-4, f32::from_bits(3)] {
         for method in [Method::Auto, Method::MeetInTheMiddle, Method::BruteForce] {
-            let search = Search { epsilon, method };
+            let search = Search { epsilon, method, ..Search::default() };
             check(|engine| {
                 let mut found = [Subset::default(); 40];
                 search.nearest_each(engine, &candidates[..12 * 40], 12, &targets, &mut found).unwrap();

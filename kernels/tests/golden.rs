@@ -4,7 +4,7 @@
 use slth_kernels::conv2d::{self, PackedConv2d};
 use slth_kernels::matmul::{self, Activation, Epilogue, Workspace, dense};
 use slth_kernels::optimizer::{ProjectedStep, ScoreStep};
-use slth_kernels::subset_sum::{Coverage, Search, Subset};
+use slth_kernels::subset_sum::{Coverage, Search, Sizes, Subset};
 use slth_kernels::top_k::{Order, Selection, Selector};
 use slth_kernels::{
     Backend, Engine, ImagesMut, ImagesRef, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions,
@@ -251,6 +251,27 @@ fn subset_sums(engine: Engine) -> u64 {
     hash(words)
 }
 
+fn fixed_sizes(engine: Engine) -> u64 {
+    let (candidates, targets) = (noise(19 * 20, 16), noise(20, 17));
+    let mut words = Vec::new();
+    for (epsilon, sizes) in [
+        (0.0, Sizes::Exactly(6)),
+        (1e-4, Sizes::Exactly(13)),
+        (0.0, Sizes::AtMost(4)),
+        (1e-3, Sizes::AtMost(9)),
+    ] {
+        let mut found = [Subset::default(); 20];
+        let search = Search { epsilon, sizes, ..Search::default() };
+        search.nearest_each(engine, &candidates, 19, &targets, &mut found).unwrap();
+        let bits = found.iter().flat_map(|subset| [subset.bits, subset.residual.to_bits()]);
+        words.extend(bits.flat_map(|bits| [bits as u32, (bits >> 32) as u32]));
+        let mut coverage = Coverage::with_sizes(-0.5, 0.5, epsilon, 1e-2, sizes).unwrap();
+        let needed = candidates[..24].iter().position(|&x| coverage.push(engine, x).unwrap());
+        words.push(needed.map_or(u32::MAX, |n| n as u32));
+    }
+    hash(words)
+}
+
 fn updates(engine: Engine) -> [u64; 2] {
     let n = 1003;
     let [gradient, initial] = [noise(n, 8), noise(n, 9)];
@@ -285,9 +306,10 @@ fn every_kernel_has_the_committed_bits() {
 fn check<'a>(engines: impl Iterator<Item = Engine<'a>>) {
     for engine in engines {
         let others = format!(
-            "top-k {:x}\nsubset sums {:x}\nupdates {:x?}\n",
+            "top-k {:x}\nsubset sums {:x}\nof fixed size {:x}\nupdates {:x?}\n",
             selections(engine),
             subset_sums(engine),
+            fixed_sizes(engine),
             updates(engine),
         );
         for layout in 0..LAYOUTS.len() {

@@ -142,7 +142,7 @@ struct Searches<'a> {
 
 impl Searches<'_> {
     fn search(&self, method: Method) -> Search {
-        Search { epsilon: self.own.epsilon as f32, method }
+        Search { epsilon: self.own.epsilon as f32, method, ..Search::default() }
     }
 
     /// `work` is that of one run, which fills `targets` subsets.

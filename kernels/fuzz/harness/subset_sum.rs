@@ -1,7 +1,7 @@
 //! Nearest subsets by every method, and coverage.
 
 use arbitrary::{Result, Unstructured};
-use slth_kernels::subset_sum::{Coverage, Method, Search, Subset, sums};
+use slth_kernels::subset_sum::{Coverage, Method, Search, Sizes, Subset, sums};
 
 use crate::harness::{Floats, everywhere};
 
@@ -18,6 +18,16 @@ fn number(u: &mut Unstructured<'_>) -> Result<f32> {
 /// A small width, or any bits at all.
 fn width(u: &mut Unstructured<'_>) -> Result<f32> {
     Ok(number(u)? * *u.choose(&[0.0, 1.0, 0.1, 1e-3, 1e-6])?)
+}
+
+/// Subsets of every size, mostly.
+fn sizes(u: &mut Unstructured<'_>) -> Result<Sizes> {
+    Ok(match u.int_in_range(0..=7_u8)? {
+        0 => Sizes::AtMost(u.int_in_range(0..=20)?),
+        1 => Sizes::Exactly(u.int_in_range(0..=20)?),
+        2 => Sizes::Exactly(u.arbitrary()?),
+        _ => Sizes::Any,
+    })
 }
 
 pub(super) fn run(u: &mut Unstructured<'_>) -> Result<()> {
@@ -42,6 +52,7 @@ fn nearest(u: &mut Unstructured<'_>) -> Result<()> {
     let targets: Vec<f32> = (0..count).map(|_| number(u)).collect::<Result<_>>()?;
     let room = if u.int_in_range(0..=31_u8)? == 0 { count + 1 } else { count };
     let epsilon = width(u)?;
+    let sizes = sizes(u)?;
     let mut methods = vec![Method::Auto, Method::MeetInTheMiddle, Method::Bitonic];
     if n <= 18 {
         methods.push(Method::BruteForce);
@@ -52,7 +63,7 @@ fn nearest(u: &mut Unstructured<'_>) -> Result<()> {
 
     let mut results = Vec::new();
     for method in methods {
-        let search = Search { epsilon, method };
+        let search = Search { epsilon, sizes, method };
         results.push(everywhere(|engine| {
             // A subset that no search returns.
             let unset = Subset { bits: u64::MAX, residual: -1.0 };
@@ -91,8 +102,9 @@ fn coverage(u: &mut Unstructured<'_>) -> Result<()> {
         return Ok(()); // hundreds of megabytes
     }
     let candidates: Vec<f32> = (0..u.int_in_range(0..=13)?).map(|_| number(u)).collect::<Result<_>>()?;
+    let sizes = sizes(u)?;
     let _ = everywhere(|engine| {
-        let mut coverage = Coverage::new(from, to, epsilon, eta)?;
+        let mut coverage = Coverage::with_sizes(from, to, epsilon, eta, sizes)?;
         let mut found = vec![(Ok(coverage.is_covered()), coverage.first_gap())];
         for &candidate in &candidates {
             let covered = coverage.push(engine, candidate);

@@ -150,7 +150,8 @@ fn copy_source<'a>(
     buffer: &'a mut crate::aligned::AlignedBuffer,
 ) -> &'a [f32] {
     let geometry = lists.geometry();
-    let length = geometry.planes * geometry.plane;
+    // Without terms nothing is read, however many planes there are.
+    let length = if geometry.is_empty() { 0 } else { geometry.planes * geometry.plane };
     let copy = buffer.get(length + SLACK);
     if length > 0 {
         engine.for_each_chunk(&mut copy[..length], geometry.plane, |channel, plane| {

@@ -18,7 +18,8 @@
 
 use crate::simd::{Kernel, Simd};
 
-use super::brute_force::{Best, fill_sums};
+use super::brute_force::Best;
+use super::low_sums::fill_sums;
 
 /// The most candidates whose rounded sums fit keys of 31 bits. Above, the two-pointer search takes over.
 pub(super) const LIMIT: usize = super::BRUTE_FORCE_LIMIT;

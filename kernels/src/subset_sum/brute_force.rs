@@ -1,17 +1,16 @@
-//! All 2ⁿ sums: the lanes run over subsets of the first candidates.
+//! All sums, or those of the sizes allowed: the lanes run over subsets of the first candidates.
 //!
 //! The sums of the first [`LOW_BITS`] candidates lie in L1; a *row* is one choice of the others, a constant
 //! added to all of them. Per sum: an addition, an absolute value, a minimum (ε > 0: one subtraction more).
-//! Rows are taken in ascending order and only a strictly better one replaces the best, so the first row to
-//! hold the least residual wins; the subset inside that row is found by a second look at it alone. A residual
-//! of 0 ends the search.
+//! Four rows share each load of low sums: four successive ones, or where sizes are restricted four of one size, which go
+//! with the same low sums. The first row to hold the least residual wins; the subset inside that row is found by a
+//! second look at it alone. A residual of 0 ends the search, but for earlier rows that still wait for others of their size.
 
 use core::ops::Range;
 
+use super::Sizes;
+use super::low_sums::{LOW_BITS, LowSums};
 use crate::simd::{Kernel, Simd};
-
-/// The low sums fill 4 KiB, the allowances another 4.
-pub(super) const LOW_BITS: usize = 10;
 
 /// Rows in flight: one load of low sums serves them all.
 const ROWS: usize = 4;
@@ -25,6 +24,7 @@ pub(super) struct BruteForce<'a> {
     pub(super) candidates: &'a [i64],
     pub(super) epsilon: i64,
     pub(super) target: i64,
+    pub(super) sizes: Sizes,
     pub(super) rows: Range<u64>,
 }
 
@@ -33,9 +33,9 @@ pub(super) fn rows(n: usize) -> u64 {
     1 << n.saturating_sub(LOW_BITS)
 }
 
-/// Clock cycles that a search takes through so many sums.
-pub(super) fn cycles(sums: usize) -> usize {
-    sums / 8 + 500
+/// Clock cycles that a search takes through so many sums in so many rows.
+pub(super) fn cycles(sums: usize, rows: u64) -> usize {
+    sums / 8 + 6 * rows as usize + 500
 }
 
 /// A residual in fixed point and the subset it belongs to; ordered by residual, then subset.
@@ -54,59 +54,98 @@ impl BruteForce<'_> {
     #[inline(always)]
     fn search<S: Simd, const PERTURBED: bool>(&self, s: S) -> Best {
         let (first, others) = self.candidates.split_at(self.candidates.len().min(LOW_BITS));
-        let mut low = [0; (1 << LOW_BITS) + 32];
-        let mut allowance = [0; (1 << LOW_BITS) + 32];
-        let len = fill_sums(first.iter().map(|&x| x as i32), &mut low);
-        if PERTURBED {
-            fill_allowances(first.len(), self.epsilon as i32, &mut allowance);
-        }
-        // The last vector is filled up with copies of the last sum: they come after it, so it is found first.
-        let padded = len.next_multiple_of(S::LANES);
-        for i in len..padded {
-            low[i] = low[len - 1];
-            allowance[i] = allowance[len - 1];
-        }
-        let (low, allowance) = (&low[..padded], &allowance[..padded]);
+        let epsilon = if PERTURBED { self.epsilon.min(i64::from(MOST)) as i32 } else { 0 };
+        let low = LowSums::new(first, epsilon, MOST, self.sizes, S::LANES);
 
-        let row_allowance = |row: Row| {
-            let most = i64::from(MOST);
-            if PERTURBED { (self.epsilon * row.size()).min(most) as i32 } else { 0 }
-        };
         let steps = row_steps(others);
         let mut row = Row::new(others, self.rows.start, -self.target);
-        let mut best = i32::MAX;
-        let mut best_row = row;
+        let mut best = Least { residual: i32::MAX, row };
+        // Rows that wait for others of their size; where sizes do not matter all wait in the first batch.
+        let mut waiting = [Batch { rows: [row; ROWS], len: 0 }; MAX_ROW_SIZE + 1];
         loop {
-            // The last row is repeated where fewer than ROWS are left: a repetition is never strictly better.
-            let mut batch = [row; ROWS];
-            for slot in &mut batch[1..] {
-                row = if row.index + 1 < self.rows.end { row.next(&steps) } else { row };
-                *slot = row;
-            }
-            let least = row_minima::<S, PERTURBED>(s, low, allowance, batch.map(|row| row.offset));
-            for (least, &row) in least.into_iter().zip(&batch) {
-                let row_allowance = row_allowance(row);
-                let bound = s.splat_i32(best.saturating_add(row_allowance));
-                if s.mask_bits(s.gt_i32(bound, least)) != 0 {
-                    let lanes = bytemuck::cast_slice::<S::I32, i32>(core::slice::from_ref(&least));
-                    let least = lanes.iter().fold(i32::MAX, |m, &x| m.min(x));
-                    best = (least - row_allowance).max(0);
-                    best_row = row;
-                    if best == 0 {
-                        break;
-                    }
+            let size = row.size() as usize;
+            let groups = self.sizes.groups_beside(size, first.len());
+            if !groups.is_empty() {
+                let batch = &mut waiting[if self.sizes == Sizes::Any { 0 } else { size }];
+                batch.rows[batch.len] = row;
+                batch.len += 1;
+                if batch.len == ROWS {
+                    self.look::<S, PERTURBED>(s, batch, low.of(groups), &mut best);
                 }
             }
-            if best == 0 || row.index + 1 == self.rows.end {
+            if best.residual == 0 || row.index + 1 == self.rows.end {
                 break;
             }
             row = row.next(&steps);
         }
-        let row_allowance = row_allowance(best_row);
-        let residual = |i: usize| ((low[i] + best_row.offset).abs() - allowance[i] - row_allowance).max(0);
-        let within = (0..len).find(|&i| residual(i) == best).unwrap_or(0);
-        (i64::from(best), best_row.index << first.len() | within as u64)
+        for batch in waiting.iter_mut().filter(|batch| batch.len > 0) {
+            let groups = self.sizes.groups_beside(batch.rows[0].size() as usize, first.len());
+            self.look::<S, PERTURBED>(s, batch, low.of(groups), &mut best);
+        }
+
+        let chosen = best.row.size();
+        let mut in_order = [0; 1 << LOW_BITS];
+        let sums = low.in_order(first, &mut in_order);
+        let residual = |subset: usize| {
+            let size = chosen + i64::from(subset.count_ones());
+            let distance = i64::from((sums[subset] + best.row.offset).abs());
+            (distance - self.epsilon * size).max(0)
+        };
+        let is_best = |&subset: &usize| {
+            let size = chosen as usize + subset.count_ones() as usize;
+            self.sizes.allows(size) && residual(subset) == i64::from(best.residual)
+        };
+        let within = (0..sums.len()).find(is_best).unwrap_or(0);
+        (i64::from(best.residual), best.row.index << first.len() | within as u64)
     }
+
+    /// Takes the rows of a batch out of it and improves `best` by them.
+    #[inline(always)]
+    fn look<S: Simd, const PERTURBED: bool>(
+        &self,
+        s: S,
+        batch: &mut Batch,
+        (low, allowances): (&[i32], &[i32]),
+        best: &mut Least,
+    ) {
+        let rows = &mut batch.rows;
+        // A repetition of the last row is never better.
+        let last = rows[batch.len - 1];
+        rows[batch.len..].fill(last);
+        let found = row_minima::<S, PERTURBED>(s, low, allowances, rows.map(|row| row.offset));
+        for (least, &row) in found.into_iter().zip(&rows[..batch.len]) {
+            let earlier = row.index < best.row.index;
+            if best.residual == 0 && !earlier {
+                continue;
+            }
+            let allowance =
+                if PERTURBED { (self.epsilon * row.size()).min(i64::from(MOST)) as i32 } else { 0 };
+            // An earlier row wins with the same residual too.
+            let bound = best.residual.saturating_add(allowance).saturating_add(i32::from(earlier));
+            if s.mask_bits(s.gt_i32(s.splat_i32(bound), least)) != 0 {
+                let lanes = bytemuck::cast_slice::<S::I32, i32>(core::slice::from_ref(&least));
+                let least = lanes.iter().fold(i32::MAX, |m, &x| m.min(x));
+                *best = Least { residual: (least - allowance).max(0), row };
+            }
+        }
+        batch.len = 0;
+    }
+}
+
+/// The least residual so far, and the first row that holds it.
+struct Least {
+    residual: i32,
+    row: Row,
+}
+
+/// Most candidates that a row chooses from.
+const MAX_ROW_SIZE: usize = super::BRUTE_FORCE_LIMIT - LOW_BITS;
+
+/// Rows that share the loads of low sums.
+#[derive(Clone, Copy)]
+struct Batch {
+    rows: [Row; ROWS],
+    len: usize,
 }
 
 /// Lane-wise minima of |low + offset| − allowance for each offset.
@@ -133,33 +172,6 @@ fn row_minima<S: Simd, const PERTURBED: bool>(
         }
     }
     least
-}
-
-/// Writes the sums of all subsets, subset `i` at index i, and returns how many.
-#[inline(always)]
-pub(super) fn fill_sums(candidates: impl Iterator<Item = i32>, sums: &mut [i32]) -> usize {
-    sums[0] = 0;
-    let mut len = 1;
-    for x in candidates {
-        let (done, next) = sums.split_at_mut(len);
-        for (next, &sum) in next.iter_mut().zip(&*done) {
-            *next = sum + x;
-        }
-        len *= 2;
-    }
-    len
-}
-
-/// Writes ε · size, at most [`MOST`], for all subsets of `count` candidates.
-#[inline(always)]
-fn fill_allowances(count: usize, epsilon: i32, allowances: &mut [i32]) {
-    allowances[0] = 0;
-    for j in 0..count {
-        let (done, next) = allowances.split_at_mut(1 << j);
-        for (next, &allowance) in next.iter_mut().zip(&*done) {
-            *next = (allowance + epsilon.min(MOST)).min(MOST);
-        }
-    }
 }
 
 /// A subset of some candidates and its sum plus a constant.

@@ -1,4 +1,4 @@
-//! Whether every target of an interval can be met: the union over all subsets S of
+//! Whether every target of an interval can be met: the union over all subsets S, or those of the sizes allowed, of
 //! [Σ_S − ε|S| − η, Σ_S + ε|S| + η] covers it.
 //!
 //! The line is cut into buckets no wider than 2η, and an interval belongs to the bucket its lower end lies
@@ -19,9 +19,10 @@ use crate::engine::Engine;
 use crate::error::KernelError;
 use crate::simd::{Kernel, Simd};
 
-use super::BRUTE_FORCE_LIMIT;
-use super::brute_force::{LOW_BITS, Row, fill_sums, row_steps, rows};
+use super::brute_force::{Row, row_steps, rows};
 use super::fixed::round;
+use super::low_sums::{LOW_BITS, LowSums};
+use super::{BRUTE_FORCE_LIMIT, Sizes};
 
 /// Units per 1.
 const UNITS: f64 = (1_u64 << 25) as f64;
@@ -44,6 +45,7 @@ const BUCKET_LIMIT: i64 = 1 << 25;
 #[derive(Clone, Debug)]
 pub struct Coverage {
     candidates: Vec<i64>,
+    sizes: Sizes,
     epsilon: i64,
     eta: i64,
     from: i64,
@@ -69,10 +71,28 @@ impl Coverage {
     /// When an input is not finite, `from > to`, ε is negative, η is less than 2⁻²⁵ or so small that it takes
     /// more than 2²⁵ buckets, or a magnitude exceeds 16.
     pub fn new(from: f32, to: f32, epsilon: f32, eta: f32) -> Result<Self, KernelError> {
-        float_env::with_default(|| Self::of_interval(from, to, epsilon, eta))
+        Self::with_sizes(from, to, epsilon, eta, Sizes::Any)
     }
 
-    fn of_interval(from: f32, to: f32, epsilon: f32, eta: f32) -> Result<Self, KernelError> {
+    /// The same where only subsets of some sizes count.
+    ///
+    /// ```
+    /// use slth_kernels::{Engine, subset_sum::{Coverage, Sizes}};
+    /// let engine = Engine::detect()?;
+    /// let mut coverage = Coverage::with_sizes(0.25, 0.25, 0.0, 0.01, Sizes::Exactly(2))?;
+    /// assert!(!coverage.push(engine, 0.25)?); // by one candidate
+    /// assert!(!coverage.push(engine, 0.5)?);
+    /// assert!(coverage.push(engine, -0.25)?); // 0.5 - 0.25
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_sizes(from: f32, to: f32, epsilon: f32, eta: f32, sizes: Sizes) -> Result<Self, KernelError> {
+        float_env::with_default(|| Self::of_interval(from, to, epsilon, eta, sizes))
+    }
+
+    fn of_interval(from: f32, to: f32, epsilon: f32, eta: f32, sizes: Sizes) -> Result<Self, KernelError> {
         for (what, value) in [("from", from), ("to", to), ("epsilon", epsilon), ("eta", eta)] {
             if !value.is_finite() {
                 return Err(KernelError::NotFinite { what, index: 0 });
@@ -95,6 +115,7 @@ impl Coverage {
         let shift = (2 * eta).ilog2();
         let mut coverage = Self {
             candidates: Vec::new(),
+            sizes,
             epsilon: units(epsilon),
             eta,
             from,
@@ -106,7 +127,9 @@ impl Coverage {
             extent: 0,
         };
         // The empty subset.
-        put(&mut coverage.buckets, shift, width as i32, (-eta - from) as i32, (eta - from) as i32);
+        if sizes.allows(0) {
+            put(&mut coverage.buckets, shift, width as i32, (-eta - from) as i32, (eta - from) as i32);
+        }
         coverage.sweep();
         Ok(coverage)
     }
@@ -196,36 +219,30 @@ impl Kernel for Insert<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Coverage { candidates, epsilon, eta, from, width, shift, buckets, reach, .. } = self.coverage;
-        let (epsilon, width, shift) = (*epsilon, *width as i32, *shift);
+        let Coverage { candidates, sizes, epsilon, eta, from, width, shift, buckets, reach, .. } =
+            self.coverage;
+        let (sizes, epsilon, width, shift) = (*sizes, *epsilon, *width as i32, *shift);
         let (first, others) = candidates.split_at(candidates.len().min(LOW_BITS));
-        let mut low = [0; (1 << LOW_BITS) + 32];
-        let mut allowance = [0; (1 << LOW_BITS) + 32];
-        let len = fill_sums(first.iter().map(|&x| x as i32), &mut low);
-        fill_sums(first.iter().map(|_| epsilon as i32), &mut allowance);
-        // Copies of the last sum fill the last vector: an interval put twice does no harm.
-        let padded = len.next_multiple_of(S::LANES);
-        for i in len..padded {
-            low[i] = low[len - 1];
-            allowance[i] = allowance[len - 1];
-        }
-        let (low, allowance) = (&low[..padded], &allowance[..padded]);
-        let least = low.iter().zip(allowance).map(|(x, a)| x - a).min().unwrap_or(0);
-        let largest = low.iter().zip(allowance).map(|(x, a)| x + a).max().unwrap_or(0);
-        let mut lowers = [0; (1 << LOW_BITS) + 64];
-        let mut uppers = [0; (1 << LOW_BITS) + 64];
+        // An interval put twice does no harm, so vectors may be filled up with copies.
+        let low = LowSums::new(first, epsilon as i32, i32::MAX, sizes, S::LANES);
+        let [least, largest] = low.ends();
+        let mut lowers = [0; LowSums::LEN + 32];
+        let mut uppers = [0; LowSums::LEN + 32];
 
         let wanted_from = (*reach).max(0);
         let (wanted_lower, wanted_upper) = (s.splat_i32(width + 1), s.splat_i32(wanted_from - 1));
         let steps = row_steps(others);
         let mut row = Row::new(others, 0, self.x - *from);
         loop {
-            let half = (epsilon * (row.size() + 1) + *eta) as i32;
+            let size = row.size() + 1;
+            let half = (epsilon * size + *eta) as i32;
             let (below, above) = (row.offset - half, row.offset + half);
-            if least + below <= width && largest + above >= wanted_from {
+            let groups = sizes.groups_beside(size as usize, first.len());
+            if !groups.is_empty() && least + below <= width && largest + above >= wanted_from {
+                let (sums, allowances) = low.of(groups);
                 let (below, above) = (s.splat_i32(below), s.splat_i32(above));
                 let mut kept = 0;
-                for (low, allowance) in low.chunks_exact(S::LANES).zip(allowance.chunks_exact(S::LANES)) {
+                for (low, allowance) in sums.chunks_exact(S::LANES).zip(allowances.chunks_exact(S::LANES)) {
                     let (low, allowance) = (s.load_i32(low), s.load_i32(allowance));
                     let lower = s.add_i32(s.sub_i32(low, allowance), below);
                     let upper = s.add_i32(s.add_i32(low, allowance), above);
@@ -255,9 +272,10 @@ mod tests {
     use rand_xoshiro::Xoshiro256PlusPlus;
 
     /// Sorts all intervals and sweeps.
-    fn oracle(candidates: &[f32], from: f32, to: f32, epsilon: f32, eta: f32) -> bool {
+    fn oracle(candidates: &[f32], from: f32, to: f32, epsilon: f32, eta: f32, sizes: Sizes) -> bool {
         let units = |x: f32| (f64::from(x) * UNITS).round_ties_even() as i64;
         let mut intervals: Vec<[i64; 2]> = (0..1_u64 << candidates.len())
+            .filter(|subset| sizes.allows(subset.count_ones() as usize))
             .map(|subset| {
                 let chosen = candidates.iter().enumerate().filter(|&(i, _)| subset >> i & 1 != 0);
                 let (sum, size) = chosen.fold((0, 0), |(sum, size), (_, &x)| (sum + units(x), size + 1));
@@ -284,14 +302,20 @@ mod tests {
             let epsilon = eta * [0.0, 1.0, 0.3, 10.0][trial / 5 % 4];
             let (from, to) = [(-0.5, 0.5), (0.1, 0.1), (-0.03, 1.7), (0.2, 0.3)][trial / 20 % 4];
             let candidates: Vec<f32> = (0..14).map(|_| random.random_range(-1.0..1.0)).collect();
+            let sizes =
+                [Sizes::Any, Sizes::Exactly(trial % 7), Sizes::Any, Sizes::AtMost(trial % 8)][trial / 80 % 4];
             for backend in Backend::available() {
-                let mut coverage = Coverage::new(from, to, epsilon, eta).unwrap();
-                assert_eq!(coverage.is_covered(), oracle(&[], from, to, epsilon, eta), "trial {trial}");
+                let mut coverage = Coverage::with_sizes(from, to, epsilon, eta, sizes).unwrap();
+                assert_eq!(
+                    coverage.is_covered(),
+                    oracle(&[], from, to, epsilon, eta, sizes),
+                    "trial {trial}"
+                );
                 for n in 1..=candidates.len() {
                     let before = coverage.is_covered();
                     let now = coverage.push(Engine::new(backend), candidates[n - 1]).unwrap();
                     if !before {
-                        let expected = oracle(&candidates[..n], from, to, epsilon, eta);
+                        let expected = oracle(&candidates[..n], from, to, epsilon, eta, sizes);
                         assert_eq!(now, expected, "trial {trial}, n = {n}, {backend}");
                         assert_eq!(now, coverage.first_gap().is_none());
                     }

@@ -6,7 +6,8 @@
 //!
 //! (the best perturbation spreads the rest evenly over S: "Strong Lottery Ticket Hypothesis with ε-perturbation", AISTATS 2023).
 //! [`Search`] finds the subset of least residual, [`Coverage`] decides whether *every* target of an interval is met within η,
-//! [`sums`] lists all sums.
+//! [`sums`] lists all sums. Both take subsets of every size, or of [`Sizes`] that are restricted: random fixed-size subset
+//! sums ("On the Sparsity of the Strong Lottery Ticket Hypothesis", 2024).
 //!
 //! **The answer is defined in fixed point**, where sums are exact. Candidates, target and ε are rounded to multiples of a
 //! power of two, the smallest for which Σ|x| takes 30 bits (n > 30: Σ|x| + 2nε takes 38). The answer is the least (residual,
@@ -20,6 +21,7 @@ mod bitonic;
 mod brute_force;
 mod coverage;
 mod fixed;
+mod low_sums;
 mod two_pointer;
 
 use core::ops::Range;
@@ -30,6 +32,7 @@ use crate::error::KernelError;
 use bitonic::{Each, Many, Shared};
 use brute_force::{Best, BruteForce};
 use fixed::Fixed;
+use low_sums::LOW_BITS;
 use two_pointer::TwoPointer;
 
 pub use coverage::Coverage;
@@ -95,28 +98,92 @@ impl Subset {
         subset
     }
 
-    /// The answer for a target beyond all sums, see [`Fixed::is_beyond`]. O(n).
+    /// The answer for a target beyond all sums, see [`Fixed::is_beyond`]. O(n · size).
     ///
-    /// Mirrored where the target is negative, the residual of S is max(0, z − Σ_S (x + ε)): least with every
-    /// candidate of positive x + ε. The least subset that does as well goes without the last candidate if it can,
-    /// then without the last but one, and so on.
-    fn beyond(candidates: &[f32], target: f32, epsilon: f32) -> Self {
+    /// Mirrored where the target is negative, the residual of S is max(0, z − Σ_S (x + ε)): least for the candidates of
+    /// largest x + ε. The least subset that does as well goes without the last candidate if it can, then without the last
+    /// but one, and so on.
+    fn beyond(candidates: &[f32], target: f32, epsilon: f32, sizes: Sizes) -> Self {
+        const ROOM: usize = MEET_IN_THE_MIDDLE_LIMIT + 1;
+        let n = candidates.len();
         let sign = 1_f64.copysign(f64::from(target));
-        let reach = |x: f32| (sign * f64::from(x) + f64::from(epsilon)).max(0.0);
-        // before[i]: what all candidates before i reach.
-        let mut before = [0.0; MEET_IN_THE_MIDDLE_LIMIT + 1];
-        for (i, &x) in candidates.iter().enumerate() {
-            before[i + 1] = before[i] + reach(x);
+        let exactly = matches!(sizes, Sizes::Exactly(_));
+        let reach = |x: f32| sign * f64::from(x) + f64::from(epsilon);
+        // most[i][j]: what j of the candidates before i reach at most; j or fewer, unless the size is exact.
+        let mut most = [[0.0_f64; ROOM]; ROOM];
+        if exactly {
+            most[0][1..].fill(f64::NEG_INFINITY);
         }
-        let goal = before[candidates.len()].min(sign * f64::from(target));
+        for (i, &x) in candidates.iter().enumerate() {
+            for j in 1..=n {
+                most[i + 1][j] = most[i][j].max(most[i][j - 1] + reach(x));
+            }
+        }
+        let mut left = sizes.most().unwrap_or(n);
+        let goal = most[n][left].min(sign * f64::from(target));
         let (mut bits, mut reached) = (0, 0.0);
         for (i, &x) in candidates.iter().enumerate().rev() {
-            if reached + before[i] < goal && reach(x) > 0.0 {
+            if left == 0 || reached + most[i][left] >= goal {
+                continue;
+            }
+            // Rounding can make the others fall short where x does not help either.
+            let helps = if exactly { most[i][left - 1] + reach(x) > most[i][left] } else { reach(x) > 0.0 };
+            if helps {
                 bits |= 1 << i;
                 reached += reach(x);
+                left -= 1;
             }
         }
         Self::new(bits, candidates, target, epsilon)
+    }
+}
+
+/// How many candidates a subset may have.
+///
+/// ```
+/// use slth_kernels::{Engine, subset_sum::{Search, Sizes}};
+/// let search = Search { sizes: Sizes::Exactly(2), ..Search::default() };
+/// let found = search.nearest(Engine::detect()?, &[1.0, 0.5, 0.25], 1.0)?; // 0.5 + 0.25, not 1
+/// assert_eq!((found.bits, found.residual), (0b101, 0.25));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sizes {
+    /// Any number, none included.
+    #[default]
+    Any,
+    /// So many or fewer.
+    AtMost(usize),
+    /// Exactly so many.
+    Exactly(usize),
+}
+
+impl Sizes {
+    /// Whether a subset may have `size` candidates.
+    pub fn allows(self, size: usize) -> bool {
+        match self {
+            Self::Any => true,
+            Self::AtMost(most) => size <= most,
+            Self::Exactly(exactly) => size == exactly,
+        }
+    }
+
+    /// The largest size allowed, unless all are.
+    fn most(self) -> Option<usize> {
+        match self {
+            Self::Any => None,
+            Self::AtMost(most) | Self::Exactly(most) => Some(most),
+        }
+    }
+
+    /// How many of `n` ≤ 48 candidates' subsets are allowed.
+    fn subsets(self, n: usize) -> u64 {
+        let (mut subsets, mut of_size) = (0, 1);
+        for size in 0..=n {
+            subsets += if self.allows(size) { of_size } else { 0 };
+            of_size = of_size * (n - size) as u64 / (size as u64 + 1);
+        }
+        subsets
     }
 }
 
@@ -131,11 +198,11 @@ pub enum Method {
     /// Two sorted lists of 2^(n/2) sums and a pointer into each; n ≤ 48. 24 bytes · 2^⌈n/2⌉ of memory, per
     /// thread where every target has its own candidates.
     MeetInTheMiddle,
-    /// Meet in the middle by bitonic sorting networks, a search per lane; ε = 0, n ≤ 30 (below 6: brute force).
+    /// Meet in the middle by bitonic sorting networks, a search per lane; ε = 0, every size, n ≤ 30 (below 6: brute force).
     Bitonic,
 }
 
-/// A search for the subset of least residual; ties go to the least `bits`.
+/// A search for the subset of least residual among those of the sizes allowed; ties go to the least `bits`.
 ///
 /// ```
 /// use slth_kernels::{Engine, subset_sum::Search};
@@ -152,6 +219,8 @@ pub enum Method {
 pub struct Search {
     /// ε ≥ 0, how far each chosen candidate may be moved.
     pub epsilon: f32,
+    /// How many candidates the subset may have.
+    pub sizes: Sizes,
     /// How to search.
     pub method: Method,
 }
@@ -160,7 +229,8 @@ impl Search {
     /// The best subset of `candidates` for `target`.
     ///
     /// # Errors
-    /// When there are no candidates or too many for the method, an input is not finite or ε is negative.
+    /// When there are no candidates or too many for the method, an input is not finite, ε is negative, no subset has the
+    /// size wanted, or the method cannot restrict sizes.
     pub fn nearest(self, engine: Engine, candidates: &[f32], target: f32) -> Result<Subset, KernelError> {
         let mut out = [Subset::default()];
         self.nearest_many(engine, candidates, &[target], &mut out)?;
@@ -187,7 +257,8 @@ impl Search {
         targets: &[f32],
         out: &mut [Subset],
     ) -> Result<(), KernelError> {
-        float_env::with_default(|| self.search_shared(engine, candidates, targets, out))
+        let search = self.of_candidates(candidates.len());
+        float_env::with_default(|| search.search_shared(engine, candidates, targets, out))
     }
 
     fn search_shared(
@@ -224,14 +295,15 @@ impl Search {
                 });
             }
             Method::BruteForce if out.len() == 1 => {
-                finish(&[brute_force_split(engine, &fixed, fixed.target(targets[0]))], 0, out);
+                finish(&[brute_force_split(engine, &fixed, fixed.target(targets[0]), self.sizes)], 0, out);
             }
             Method::BruteForce => {
-                let (engine, piece) = shares(engine, targets.len(), brute_force::cycles(1 << n));
+                let (engine, piece) = shares(engine, targets.len(), self.brute_force_cycles(n));
                 for_each_piece(engine, out, piece, |from, out| {
                     let rows = 0..brute_force::rows(n);
                     for (i, out) in (from..).zip(out) {
-                        let best = brute_force(engine, &fixed, fixed.target(targets[i]), rows.clone());
+                        let best =
+                            brute_force(engine, &fixed, fixed.target(targets[i]), self.sizes, rows.clone());
                         finish(&[best], i, core::slice::from_mut(out));
                     }
                 });
@@ -249,8 +321,8 @@ impl Search {
                 let mut left: Vec<&mut (usize, Option<Best>)> =
                     best.iter_mut().filter(|(_, best)| best.is_none()).collect();
                 if !left.is_empty() {
-                    let lists = TwoPointer::new(&fixed.candidates, fixed.epsilon);
-                    let (engine, piece) = shares(engine, left.len(), two_pointer::walk_cycles(n));
+                    let lists = TwoPointer::new(&fixed.candidates, fixed.epsilon, self.sizes);
+                    let (engine, piece) = shares(engine, left.len(), two_pointer::walk_cycles(n, self.sizes));
                     for_each_piece(engine, &mut left, piece, |_, left| {
                         for (i, best) in left.iter_mut().map(|left| &mut **left) {
                             *best = Some(lists.nearest(fixed.target(targets[*i])));
@@ -263,7 +335,7 @@ impl Search {
             }
         }
         for (out, &target) in out.iter_mut().zip(targets).filter(|(_, target)| fixed.is_beyond(**target)) {
-            *out = Subset::beyond(candidates, target, self.epsilon);
+            *out = Subset::beyond(candidates, target, self.epsilon, self.sizes);
         }
         Ok(())
     }
@@ -289,7 +361,8 @@ impl Search {
         targets: &[f32],
         out: &mut [Subset],
     ) -> Result<(), KernelError> {
-        float_env::with_default(|| self.search_own(engine, candidates, n, targets, out))
+        let search = self.of_candidates(n);
+        float_env::with_default(|| search.search_own(engine, candidates, n, targets, out))
     }
 
     fn search_own(
@@ -318,10 +391,10 @@ impl Search {
         }
         // Of the first search, as far as they differ.
         let cycles = if plan == Method::BruteForce {
-            brute_force::cycles(1 << n)
+            self.brute_force_cycles(n)
         } else {
             let look = self.first_look(&Fixed::new(&candidates[..n], self.epsilon));
-            look.map_or(two_pointer::cycles(n), |look| look.cycles)
+            look.map_or_else(|| two_pointer::cycles(n, self.sizes), |look| look.cycles)
         };
         let (engine, piece) = shares(engine, targets.len(), cycles);
         for_each_piece(engine, out, piece, |from, out| {
@@ -330,15 +403,17 @@ impl Search {
             for ((out, row), &target) in out.iter_mut().zip(rows).zip(&targets[from..]) {
                 fixed.set(row, self.epsilon);
                 if fixed.is_beyond(target) {
-                    *out = Subset::beyond(row, target, self.epsilon);
+                    *out = Subset::beyond(row, target, self.epsilon, self.sizes);
                     continue;
                 }
                 let units = fixed.target(target);
                 let best = if plan == Method::BruteForce {
-                    brute_force(engine, &fixed, units, 0..brute_force::rows(n))
+                    brute_force(engine, &fixed, units, self.sizes, 0..brute_force::rows(n))
                 } else {
                     let first = self.first_look(&fixed).and_then(|look| look.take(engine, &fixed, units));
-                    first.unwrap_or_else(|| TwoPointer::new(&fixed.candidates, fixed.epsilon).nearest(units))
+                    first.unwrap_or_else(|| {
+                        TwoPointer::new(&fixed.candidates, fixed.epsilon, self.sizes).nearest(units)
+                    })
                 };
                 *out = Subset::new(best.1, row, target, self.epsilon);
             }
@@ -364,7 +439,15 @@ impl Search {
             *out = Subset::new(best.1, row, target, self.epsilon);
         }
         for i in beyond {
-            out[i] = Subset::beyond(&rows[i * n..][..n], targets[i], self.epsilon);
+            out[i] = Subset::beyond(&rows[i * n..][..n], targets[i], self.epsilon, self.sizes);
+        }
+    }
+
+    /// The same search, its sizes not restricted where n candidates have no others.
+    fn of_candidates(self, n: usize) -> Self {
+        match self.sizes {
+            Sizes::AtMost(most) if most >= n => Self { sizes: Sizes::Any, ..self },
+            _ => self,
         }
     }
 
@@ -391,7 +474,11 @@ impl Search {
         if self.epsilon < 0.0 {
             return Err(KernelError::OutOfRange { what: "epsilon" });
         }
-        if self.method == Method::Bitonic && (self.epsilon > 0.0 || n > bitonic::LIMIT) {
+        if matches!(self.sizes, Sizes::Exactly(size) if size > n) {
+            return Err(KernelError::OutOfRange { what: "sizes" });
+        }
+        let restricted = self.sizes != Sizes::Any;
+        if self.method == Method::Bitonic && (self.epsilon > 0.0 || restricted || n > bitonic::LIMIT) {
             return Err(KernelError::NotByBitonic);
         }
         Ok(())
@@ -399,6 +486,11 @@ impl Search {
 
     fn plan(self, n: usize) -> Method {
         match self.method {
+            Method::Auto if self.sizes != Sizes::Any => {
+                let brute = n <= BRUTE_FORCE_LIMIT
+                    && self.brute_force_cycles(n) <= two_pointer::cycles(n, self.sizes);
+                if brute { Method::BruteForce } else { Method::MeetInTheMiddle }
+            }
             Method::Auto if n <= BRUTE_FORCE_BELOW => Method::BruteForce,
             Method::Auto if self.epsilon == 0.0 && n <= bitonic::LIMIT => Method::Bitonic,
             Method::Auto => Method::MeetInTheMiddle,
@@ -407,10 +499,19 @@ impl Search {
         }
     }
 
+    /// Clock cycles of a search by brute force.
+    fn brute_force_cycles(self, n: usize) -> usize {
+        brute_force::cycles(self.sizes.subsets(n) as usize, brute_force::rows(n))
+    }
+
     /// Brute force over the first subsets only, where that is likely to end the search. `None` where it is not.
     fn first_look(self, fixed: &Fixed) -> Option<FirstLook> {
         let n = fixed.candidates.len();
-        if self.method != Method::Auto || self.epsilon == 0.0 || n > BRUTE_FORCE_LIMIT {
+        if self.method != Method::Auto
+            || self.sizes != Sizes::Any
+            || self.epsilon == 0.0
+            || n > BRUTE_FORCE_LIMIT
+        {
             return None;
         }
         // As many rows as are looked through while the pointers run, without the making of their lists.
@@ -419,12 +520,16 @@ impl Search {
         // Of random candidates about one sum in Σ|x| / 3nε leaves no residual.
         let total: i64 = fixed.candidates.iter().map(|x| x.abs()).sum();
         let hits = 3 * n as i64 * fixed.epsilon;
-        let sums = (rows as i64) << brute_force::LOW_BITS;
+        let sums = (rows as i64) << LOW_BITS;
         if rows < all && hits * sums < total {
             return None;
         }
         let likely = sums.min(total / hits.max(1));
-        Some(FirstLook { rows, all: rows == all, cycles: brute_force::cycles(likely as usize) })
+        Some(FirstLook {
+            rows,
+            all: rows == all,
+            cycles: brute_force::cycles(likely as usize, likely as u64 >> LOW_BITS),
+        })
     }
 }
 
@@ -440,7 +545,7 @@ struct FirstLook {
 impl FirstLook {
     /// The answer, if the first rows have it: a residual of 0, or all subsets there are.
     fn take(&self, engine: Engine, fixed: &Fixed, target: i64) -> Option<Best> {
-        let best = brute_force(engine, fixed, target, 0..self.rows);
+        let best = brute_force(engine, fixed, target, Sizes::Any, 0..self.rows);
         (best.0 == 0 || self.all).then_some(best)
     }
 }
@@ -483,24 +588,25 @@ fn for_each_piece<T: Send>(
     });
 }
 
-fn brute_force(engine: Engine, fixed: &Fixed, target: i64, rows: Range<u64>) -> Best {
-    engine.backend().run(BruteForce { candidates: &fixed.candidates, epsilon: fixed.epsilon, target, rows })
+fn brute_force(engine: Engine, fixed: &Fixed, target: i64, sizes: Sizes, rows: Range<u64>) -> Best {
+    let Fixed { candidates, epsilon, .. } = fixed;
+    engine.backend().run(BruteForce { candidates, epsilon: *epsilon, target, sizes, rows })
 }
 
 /// One brute-force search over all threads.
-fn brute_force_split(engine: Engine, fixed: &Fixed, target: i64) -> Best {
+fn brute_force_split(engine: Engine, fixed: &Fixed, target: i64, sizes: Sizes) -> Best {
     let n = fixed.candidates.len();
     let rows = brute_force::rows(n);
-    let engine = engine.for_work(brute_force::cycles(1 << n));
+    let engine = engine.for_work(brute_force::cycles(sizes.subsets(n) as usize, rows));
     if engine.threads() == 1 {
-        return brute_force(engine, fixed, target, 0..rows);
+        return brute_force(engine, fixed, target, sizes, 0..rows);
     }
     // 2²⁰ sums per piece, 30 µs or so.
     let piece = rows.min(1 << 10);
     let mut best = vec![(i64::MAX, 0); (rows / piece) as usize];
     engine.for_each_chunk(&mut best, 1, |i, best| {
         let start = i as u64 * piece;
-        best[0] = brute_force(engine, fixed, target, start..start + piece);
+        best[0] = brute_force(engine, fixed, target, sizes, start..start + piece);
     });
     best.into_iter().min().unwrap_or_default()
 }

@@ -49,7 +49,9 @@ fn check<const E: usize>(candidates: &[f32], n: usize, targets: &[f32], epsilons
                 }
                 let engine = Engine::new(backend);
                 let mut found = vec![Subset::default(); targets.len()];
-                Search { epsilon, method }.nearest_each(engine, candidates, n, targets, &mut found).unwrap();
+                Search { epsilon, method, ..Search::default() }
+                    .nearest_each(engine, candidates, n, targets, &mut found)
+                    .unwrap();
                 for (((row, &target), optima), found) in rows().zip(&optima).zip(&found) {
                     let sum: f64 = (0..n).filter(|&i| found.contains(i)).map(|i| f64::from(row[i])).sum();
                     let residual =

@@ -11,23 +11,28 @@ fn residual(candidates: &[f32], bits: u64, target: f32, epsilon: f32) -> f64 {
     ((sum - f64::from(target)).abs() - f64::from(epsilon) * size).max(0.0)
 }
 
+/// The subsets of n candidates that are allowed.
+fn allowed(n: usize, sizes: Sizes) -> impl Iterator<Item = u64> {
+    (0..1_u64 << n).filter(move |bits| sizes.allows(bits.count_ones() as usize))
+}
+
 /// The true optimum, in f64.
-fn oracle(candidates: &[f32], target: f32, epsilon: f32) -> f64 {
-    let all = 0..1 << candidates.len();
+fn oracle(candidates: &[f32], target: f32, epsilon: f32, sizes: Sizes) -> f64 {
+    let all = allowed(candidates.len(), sizes);
     all.map(|bits| residual(candidates, bits, target, epsilon)).fold(f64::INFINITY, f64::min)
 }
 
 /// The definition: least (residual, subset), in fixed point unless the target is beyond the sums.
-fn fixed_oracle(candidates: &[f32], target: f32, epsilon: f32) -> u64 {
-    let all = || 0..1 << candidates.len();
+fn fixed_oracle(candidates: &[f32], target: f32, epsilon: f32, sizes: Sizes) -> u64 {
+    let all = || allowed(candidates.len(), sizes);
     let fixed = Fixed::new(candidates, epsilon);
     if fixed.is_beyond(target) {
         // What is left of the target, or of the part of it that can be reached: no f64 holds both 1e30 and 0.5.
         let reach = |&x: &f32| f64::from(x) * f64::from(target.signum()) + f64::from(epsilon);
-        let most: f64 = candidates.iter().map(|x| reach(x).max(0.0)).sum();
-        let goal = most.min(f64::from(target.abs()));
         let chosen = |bits: u64| candidates.iter().enumerate().filter(move |&(i, _)| bits >> i & 1 != 0);
-        let key = |bits: u64| (goal - chosen(bits).map(|(_, x)| reach(x)).sum::<f64>()).max(0.0);
+        let total = |bits: u64| chosen(bits).map(|(_, x)| reach(x)).sum::<f64>();
+        let goal = all().map(total).fold(f64::MIN, f64::max).min(f64::from(target.abs()));
+        let key = |bits: u64| (goal - total(bits)).max(0.0);
         return all().min_by(|&a, &b| key(a).total_cmp(&key(b)).then(a.cmp(&b))).unwrap();
     }
     let target = fixed.target(target);
@@ -39,34 +44,43 @@ fn fixed_oracle(candidates: &[f32], target: f32, epsilon: f32) -> u64 {
     all().min_by_key(|&bits| (key(bits), bits)).unwrap()
 }
 
-fn methods(epsilon: f32) -> Vec<Method> {
+fn methods(epsilon: f32, sizes: Sizes) -> Vec<Method> {
     let mut methods = vec![Method::Auto, Method::BruteForce, Method::MeetInTheMiddle];
-    if epsilon == 0.0 {
+    if epsilon == 0.0 && sizes == Sizes::Any {
         methods.push(Method::Bitonic);
     }
     methods
 }
 
 /// Every method on every backend gives the subset of the definition, whose residual is optimal within the
-/// bound and the rounding of f64.
+/// bound and the rounding of f64. For subsets of every size, and of two sizes that depend on `n`.
 fn check(candidates: &[f32], targets: &[f32], epsilon: f32) {
+    let n = candidates.len();
+    for sizes in [Sizes::Any, Sizes::Exactly((targets.len() + n) % (n + 1)), Sizes::AtMost(n / 3)] {
+        check_sizes(candidates, targets, epsilon, sizes);
+    }
+}
+
+fn check_sizes(candidates: &[f32], targets: &[f32], epsilon: f32, sizes: Sizes) {
     let n = candidates.len();
     let total: f64 = candidates.iter().map(|x| f64::from(x.abs())).sum();
     let most =
         targets.iter().map(|z| f64::from(z.abs())).fold(total + n as f64 * f64::from(epsilon), f64::max);
     let bound = total / f64::from(1 << 23) + 1e-15 * most;
-    let expected: Vec<u64> = targets.iter().map(|&z| fixed_oracle(candidates, z, epsilon)).collect();
+    let expected: Vec<u64> = targets.iter().map(|&z| fixed_oracle(candidates, z, epsilon, sizes)).collect();
     let repeated = candidates.repeat(targets.len());
     for backend in Backend::available() {
-        for method in methods(epsilon) {
+        for method in methods(epsilon, sizes) {
             let engine = Engine::new(backend);
-            let search = Search { epsilon, method };
+            let search = Search { epsilon, sizes, method };
             let mut out = vec![Subset::default(); targets.len()];
             search.nearest_many(engine, candidates, targets, &mut out).unwrap();
             for ((found, &expected), &target) in out.iter().zip(&expected).zip(targets) {
-                assert_eq!(found.bits, expected, "{backend} {method:?} {candidates:?} {target} {epsilon}");
+                let what = || format!("{backend} {search:?} {candidates:?} {target}");
+                assert_eq!(found.bits, expected, "{}", what());
+                assert!(sizes.allows(found.size() as usize), "{}", what());
                 assert_eq!(found.residual, residual(candidates, found.bits, target, epsilon));
-                assert!(found.residual <= oracle(candidates, target, epsilon) + bound);
+                assert!(found.residual <= oracle(candidates, target, epsilon, sizes) + bound, "{}", what());
             }
             assert_eq!(search.nearest(engine, candidates, targets[0]).unwrap(), out[0]);
             let mut each = vec![Subset::default(); targets.len()];
@@ -74,6 +88,45 @@ fn check(candidates: &[f32], targets: &[f32], epsilon: f32) {
             assert_eq!(out, each);
         }
     }
+}
+
+/// Larger sets, where rows of candidates wait for others of their size: every size, brute force and meet in the middle, against
+/// the f64 optimum.
+#[test]
+fn every_size_of_larger_sets() {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(13);
+    let mut instances = 0;
+    for n in [11, 13, 14, 17] {
+        let candidates: Vec<f32> = (0..n).map(|_| random.random_range(-1.0..1.0)).collect();
+        // Two far ones, one beyond all sums.
+        let targets: Vec<f32> = [0.8, 1.0, 2.5, 30.0].map(|z| z * random.random_range(-1.0..1.0)).to_vec();
+        for size in 0..=n {
+            for epsilon in [0.0, 1e-4, 0.05] {
+                for sizes in [Sizes::Exactly(size), Sizes::AtMost(size)] {
+                    let optima: Vec<f64> =
+                        targets.iter().map(|&z| oracle(&candidates, z, epsilon, sizes)).collect();
+                    let mut first: Option<Vec<Subset>> = None;
+                    for backend in Backend::available() {
+                        for method in [Method::Auto, Method::BruteForce, Method::MeetInTheMiddle] {
+                            let mut found = vec![Subset::default(); targets.len()];
+                            let search = Search { epsilon, sizes, method };
+                            search
+                                .nearest_many(Engine::new(backend), &candidates, &targets, &mut found)
+                                .unwrap();
+                            let first = first.get_or_insert_with(|| found.clone());
+                            assert_eq!(&found, first, "n = {n} {backend} {search:?}");
+                        }
+                    }
+                    for (found, least) in first.unwrap_or_default().iter().zip(optima) {
+                        assert!(sizes.allows(found.size() as usize), "{sizes:?} {found:?}");
+                        assert!(found.residual <= least + 1e-6, "n = {n} {sizes:?}: {found:?} for {least}");
+                        instances += 1;
+                    }
+                }
+            }
+        }
+    }
+    eprintln!("{instances} instances on {:?}", Backend::available());
 }
 
 #[test]
@@ -128,20 +181,20 @@ fn large_sets_agree() {
         let targets: Vec<f32> = (0..count).map(|_| random.random_range(-1.0..1.0)).collect();
         for epsilon in [0.0, 1e-7, 1e-4] {
             let mut expected = vec![Subset::default(); count];
-            let search = Search { epsilon, method: Method::MeetInTheMiddle };
+            let search = Search { epsilon, method: Method::MeetInTheMiddle, ..Search::default() };
             search
                 .nearest_each(Engine::new(Backend::scalar()), &candidates, n, &targets, &mut expected)
                 .unwrap();
             for i in 0..if n <= 17 { 9 } else { 1 } {
                 let row = &candidates[i * n..][..n];
                 let bound = row.iter().map(|x| f64::from(x.abs())).sum::<f64>() / f64::from(1 << 22);
-                assert!(expected[i].residual <= oracle(row, targets[i], epsilon) + bound);
+                assert!(expected[i].residual <= oracle(row, targets[i], epsilon, Sizes::Any) + bound);
             }
             for backend in Backend::available() {
-                for method in methods(epsilon) {
+                for method in methods(epsilon, Sizes::Any) {
                     let few = if method == Method::BruteForce || n > 20 { 5 } else { count };
                     let mut found = vec![Subset::default(); few];
-                    let search = Search { epsilon, method };
+                    let search = Search { epsilon, method, ..Search::default() };
                     search
                         .nearest_each(
                             Engine::new(backend),
@@ -172,7 +225,7 @@ fn the_largest_sets() {
     for n in [26, 27, 30, 31, 36] {
         let candidates: Vec<f32> = (0..n).map(|_| random.random_range(-1.0..1.0)).collect();
         for epsilon in [0.0, 1e-9, 1e-6] {
-            let search = Search { epsilon, method: Method::MeetInTheMiddle };
+            let search = Search { epsilon, method: Method::MeetInTheMiddle, ..Search::default() };
             let found = search.nearest(engine, &candidates, 0.3).unwrap();
             assert!(found.residual < 1e-6);
             assert_eq!(
@@ -180,13 +233,13 @@ fn the_largest_sets() {
                 Search { epsilon, ..Search::default() }.nearest(engine, &candidates, 0.3).unwrap()
             );
             if epsilon == 0.0 && n <= 30 {
-                let bitonic = Search { epsilon, method: Method::Bitonic };
+                let bitonic = Search { epsilon, method: Method::Bitonic, ..Search::default() };
                 let mut each = [Subset::default()];
                 bitonic.nearest_each(engine, &candidates, n, &[0.3], &mut each).unwrap();
                 assert_eq!(found, each[0]);
             }
             if n <= 27 {
-                let brute = Search { epsilon, method: Method::BruteForce };
+                let brute = Search { epsilon, method: Method::BruteForce, ..Search::default() };
                 assert_eq!(found, brute.nearest(engine, &candidates, 0.3).unwrap());
             }
         }
@@ -253,8 +306,11 @@ fn threads_do_not_matter() {
             let search = Search { epsilon, ..Search::default() };
             search.nearest_each(engine, &candidates, n, &targets, &mut out[..count]).unwrap();
             search.nearest_many(engine, &candidates[..n], &targets, &mut out[count..2 * count]).unwrap();
-            let brute = Search { epsilon, method: Method::BruteForce };
+            let brute = Search { epsilon, method: Method::BruteForce, ..Search::default() };
             out[2 * count] = brute.nearest(engine, &large, 0.1).unwrap();
+            for sizes in [Sizes::Exactly(9), Sizes::AtMost(8)] {
+                out.push(Search { sizes, ..brute }.nearest(engine, &large, 0.1).unwrap());
+            }
             out
         };
         let expected = run(Engine::new(Backend::best()));
@@ -283,15 +339,16 @@ fn the_float_environment_of_the_host_changes_nothing() {
         let large = drawn(23, scale);
         let run = |engine: Engine, epsilon: f32, method: Method| {
             let mut out = vec![Subset::default(); 2 * count + 1];
-            let search = Search { epsilon, method };
+            let search = Search { epsilon, method, ..Search::default() };
             search.nearest_each(engine, &candidates, n, &targets, &mut out[..count]).unwrap();
             search.nearest_many(engine, &candidates[..n], &targets, &mut out[count..2 * count]).unwrap();
-            let brute = Search { epsilon, method: Method::BruteForce };
+            let brute = Search { epsilon, method: Method::BruteForce, ..Search::default() };
             out[2 * count] = brute.nearest(engine, &large, targets[0]).unwrap();
             let sum = out[1].sum(&candidates[n..]).to_bits();
             let (mut all, mut sizes) = ([0.0; 1 << 10], [0; 1 << 10]);
             sums(&candidates[..10], &mut all, &mut sizes).unwrap();
-            let negative = Search { epsilon: -1e-40, method }.nearest(engine, &large, 0.0);
+            let negative =
+                Search { epsilon: -1e-40, method, ..Search::default() }.nearest(engine, &large, 0.0);
             let found: Vec<_> = out.iter().map(|subset| (subset.bits, subset.residual.to_bits())).collect();
             (found, sum, all.map(f32::to_bits), negative)
         };
@@ -341,6 +398,14 @@ fn hostile_input() {
     let bitonic = Search { method: Method::Bitonic, ..search };
     assert_eq!(fail(bitonic, &[0.0; 31], 0.0), KernelError::NotByBitonic);
     assert_eq!(fail(Search { epsilon: 0.1, ..bitonic }, &[0.0], 0.0), KernelError::NotByBitonic);
+    let sized = |sizes| Search { sizes, ..search };
+    assert_eq!(fail(sized(Sizes::Exactly(4)), &[0.0; 3], 0.0), KernelError::OutOfRange { what: "sizes" });
+    assert_eq!(sized(Sizes::AtMost(usize::MAX)).nearest(engine, &[0.5], 0.4).map(|found| found.bits), Ok(1));
+    assert_eq!(sized(Sizes::AtMost(0)).nearest(engine, &[0.5], 0.4).map(|found| found.bits), Ok(0));
+    assert_eq!(
+        fail(Search { sizes: Sizes::AtMost(1), ..bitonic }, &[0.0; 3], 0.0),
+        KernelError::NotByBitonic
+    );
     let not_finite = |what, index| KernelError::NotFinite { what, index };
     assert_eq!(fail(search, &[0.0, f32::NAN], 0.0), not_finite("candidate", 1));
     assert_eq!(fail(search, &[0.0], f32::INFINITY), not_finite("target", 0));

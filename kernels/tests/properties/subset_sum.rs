@@ -1,7 +1,7 @@
 //! Nearest subsets.
 
 use proptest::prelude::*;
-use slth_kernels::subset_sum::{Method, Search, Subset, sums};
+use slth_kernels::subset_sum::{Coverage, Method, Search, Sizes, Subset, sums};
 use slth_kernels::{Backend, Engine};
 
 use crate::support::{Guarded, assert_same, cases, everywhere, offset};
@@ -17,10 +17,15 @@ fn residual(candidates: &[f32], bits: u64, target: f32, epsilon: f32) -> f64 {
     ((sum - f64::from(target)).abs() - f64::from(epsilon) * size).max(0.0)
 }
 
-/// The definition of the module, for n ≤ 30: the least (residual, subset) among all subsets of the rounded problem. A
+/// The subsets of n candidates that are allowed.
+fn allowed(n: usize, sizes: Sizes) -> impl Iterator<Item = u64> {
+    (0..1_u64 << n).filter(move |bits| sizes.allows(bits.count_ones() as usize))
+}
+
+/// The definition of the module, for n ≤ 30: the least (residual, subset) among all allowed subsets of the rounded problem. A
 /// target beyond all sums is answered without rounding; then which of the subsets that are best but for f64's own
 /// rounding it is, the scalar backend says.
-fn oracle(candidates: &[f32], target: f32, epsilon: f32) -> Subset {
+fn oracle(candidates: &[f32], target: f32, epsilon: f32, sizes: Sizes) -> Subset {
     let n = candidates.len();
     let ends = candidates
         .iter()
@@ -28,10 +33,11 @@ fn oracle(candidates: &[f32], target: f32, epsilon: f32) -> Subset {
         .fold([0.0, 0.0], |ends: [f64; 2], x| [ends[0] + x.min(0.0), ends[1] + x.max(0.0)]);
     let width = ends[1] - ends[0];
     if f64::from(target) <= ends[0] || f64::from(target) >= ends[1] {
-        let search = Search { epsilon, ..Search::default() };
+        let search = Search { epsilon, sizes, ..Search::default() };
         let found = search.nearest(Engine::new(Backend::scalar()), candidates, target).unwrap();
-        let least =
-            (0..1_u64 << n).map(|bits| residual(candidates, bits, target, epsilon)).fold(f64::MAX, f64::min);
+        let least = allowed(n, sizes)
+            .map(|bits| residual(candidates, bits, target, epsilon))
+            .fold(f64::MAX, f64::min);
         let scale = f64::from(target).abs() + width + n as f64 * f64::from(epsilon);
         assert!(found.residual <= least + 1e-14 * scale, "{found:?} for {least}");
         return found;
@@ -50,7 +56,7 @@ fn oracle(candidates: &[f32], target: f32, epsilon: f32) -> Subset {
         let (sum, size) = chosen.fold((0.0, 0.0), |(sum, size), i| (sum + xs[i], size + 1.0));
         ((sum - aim).abs() - step * size).max(0.0)
     };
-    let bits = (0..1_u64 << n).min_by(|&a, &b| rounded(a).total_cmp(&rounded(b)).then(a.cmp(&b))).unwrap();
+    let bits = allowed(n, sizes).min_by(|&a, &b| rounded(a).total_cmp(&rounded(b)).then(a.cmp(&b))).unwrap();
     Subset { bits, residual: residual(candidates, bits, target, epsilon) }
 }
 
@@ -75,6 +81,35 @@ fn epsilon() -> impl Strategy<Value = f32> {
     ]
 }
 
+fn sizes() -> impl Strategy<Value = Sizes> {
+    prop_oneof![
+        2 => Just(Sizes::Any),
+        1 => (0..14_usize).prop_map(Sizes::AtMost),
+        1 => (0..=12_usize).prop_map(Sizes::Exactly),
+    ]
+}
+
+/// Whether every target is met, by a sorted list of all intervals, in the units of the module.
+fn covered(candidates: &[f32], [from, to, epsilon, eta]: [f32; 4], sizes: Sizes) -> bool {
+    let units = |x: f32| (f64::from(x) * f64::from(1 << 25)).round_ties_even() as i64;
+    let interval = |bits: u64| {
+        let chosen = candidates.iter().enumerate().filter(move |&(i, _)| bits >> i & 1 != 0);
+        let (sum, size) = chosen.fold((0, 0), |(sum, size), (_, &x)| (sum + units(x), size + 1));
+        let half = size * units(epsilon) + units(eta);
+        [sum - half, sum + half]
+    };
+    let mut intervals: Vec<[i64; 2]> = allowed(candidates.len(), sizes).map(interval).collect();
+    intervals.sort_unstable();
+    // Up to where all targets are met; none yet.
+    let mut reach = None;
+    for [lower, upper] in intervals {
+        if lower <= reach.unwrap_or(units(from)) && upper >= units(from) {
+            reach = reach.max(Some(upper));
+        }
+    }
+    reach.is_some_and(|reach| reach >= units(to))
+}
+
 proptest! {
     #![proptest_config(cases(48))]
 
@@ -83,18 +118,20 @@ proptest! {
         candidates in prop::collection::vec(candidate(), 1..=12),
         targets in prop::collection::vec(target(), 1..24),
         epsilon in epsilon(),
+        sizes in sizes(),
         offsets in [offset(), offset(), offset()],
     ) {
         let n = candidates.len();
+        let sizes = if let Sizes::Exactly(size) = sizes { Sizes::Exactly(size.min(n)) } else { sizes };
         let scale = |i: usize| if i % 3 == 1 { 0.5 } else { 1.0 };
         let each: Vec<f32> = (0..targets.len() * n).map(|at| candidates[at % n] * scale(at / n)).collect();
-        let expected: Vec<_> = targets.iter().map(|&z| oracle(&candidates, z, epsilon)).collect();
+        let expected: Vec<_> = targets.iter().map(|&z| oracle(&candidates, z, epsilon, sizes)).collect();
         let own: Vec<_> =
-            each.chunks(n).zip(&targets).map(|(candidates, &z)| oracle(candidates, z, epsilon)).collect();
+            each.chunks(n).zip(&targets).map(|(candidates, &z)| oracle(candidates, z, epsilon, sizes)).collect();
         let (candidates, each) = (Guarded::of(&candidates, offsets[0]), Guarded::of(&each, offsets[0]));
         let targets = Guarded::of(&targets, offsets[1]);
         let check = |engine: Engine, method: Method| {
-            let search = Search { epsilon, method };
+            let search = Search { epsilon, sizes, method };
             let mut found = Guarded::unset(targets.len(), offsets[2]);
             search.nearest_many(engine, &candidates, &targets, &mut found).unwrap();
             assert_eq!(found[..], expected, "{engine:?} {method:?}");
@@ -107,7 +144,7 @@ proptest! {
             check(engine, Method::Auto);
             check(engine, Method::BruteForce);
             check(engine, Method::MeetInTheMiddle);
-            if epsilon == 0.0 {
+            if epsilon == 0.0 && sizes == Sizes::Any {
                 check(engine, Method::Bitonic);
             }
         });
@@ -117,6 +154,27 @@ proptest! {
             prop_assert_eq!(f64::from(subset.size()), size);
             prop_assert!((0..70).all(|i| subset.contains(i) == (i < 64 && subset.bits >> i & 1 != 0)));
         }
+    }
+
+    #[test]
+    fn coverage(
+        candidates in prop::collection::vec(-1.0_f32..1.0, 0..=11),
+        [from, width] in [-0.6_f32..0.6, 0.0_f32..0.8],
+        epsilon in prop_oneof![Just(0.0_f32), 0.0_f32..0.02],
+        eta in 0.001_f32..0.3,
+        sizes in sizes(),
+    ) {
+        let arguments = [from, from + width, epsilon, eta];
+        let expected: Vec<bool> =
+            (0..=candidates.len()).map(|n| covered(&candidates[..n], arguments, sizes)).collect();
+        everywhere(|engine| {
+            let mut coverage = Coverage::with_sizes(from, from + width, epsilon, eta, sizes).unwrap();
+            assert_eq!(coverage.is_covered(), expected[0]);
+            for (&x, &expected) in candidates.iter().zip(&expected[1..]) {
+                assert_eq!(coverage.push(engine, x), Ok(expected), "{engine:?}");
+                assert_eq!(coverage.first_gap().is_none(), expected);
+            }
+        });
     }
 
     #[test]
@@ -156,7 +214,7 @@ proptest! {
                     continue; // slow
                 }
                 let mut out = Guarded::unset(room, 0);
-                let result = Search { epsilon, method }.nearest_many(engine, &candidates, &[target], &mut out);
+                let result = Search { epsilon, method, ..Search::default() }.nearest_many(engine, &candidates, &[target], &mut out);
                 assert_eq!(result.is_ok(), fits && can, "{method:?} {result:?}");
                 let untouched = Guarded::<Subset>::unset(room, 0);
                 assert_eq!(out[..] == untouched[..], result.is_err() || room == 0);

@@ -235,10 +235,10 @@ impl Geometry {
     }
 
     /// Whether no destination element has a term.
-    pub(super) fn is_empty(&self) -> bool {
-        let Self { vertical, horizontal, .. } = self;
-        let sizes = [self.rows, vertical.destination, horizontal.destination, vertical.taps, horizontal.taps];
-        self.planes == 0 || self.plane == 0 || self.batch == 0 || sizes.contains(&0)
+    pub(crate) fn is_empty(&self) -> bool {
+        let any = |axis: &Axis| axis.source > 0 && axis.destination > 0 && axis.taps > 0;
+        let sizes = [self.rows, self.planes, self.plane, self.batch];
+        sizes.contains(&0) || !any(&self.vertical) || !any(&self.horizontal)
     }
 
     pub(super) fn plane_blocks(&self) -> usize {
