@@ -90,7 +90,8 @@ impl<'pool> Engine<'pool> {
     /// The same backend on the calling thread and the threads of `pool`, one of which is expected to be the calling one or idle: as many
     /// threads as the pool has. What else the pool does delays no call; its threads help when they have time.
     ///
-    /// In a child process that was forked, where the pool has no threads, calls run on the calling one.
+    /// In a child process that was forked after this call, where the pool has no threads, calls run on the calling one. Do not make an
+    /// engine on such a pool in the child: its calls finish, but leave jobs behind that nobody takes.
     ///
     /// ```
     /// use slth_kernels::Engine;

@@ -32,7 +32,7 @@ pub(crate) struct Team {
 }
 
 /// The first of all teams that were ever made; a process needs few, and a thread may hold on to any. They are a list, so that
-/// finding one takes no lock, which another thread could hold while a process forks: in the child nobody would unlock it.
+/// finding one that was made takes no lock, which another thread could hold while a process forks: in the child nobody would unlock it.
 static FIRST: OnceLock<&'static Team> = OnceLock::new();
 
 #[derive(Default)]

@@ -109,7 +109,7 @@ pub(super) fn l1_bytes() -> usize {
 /// and none of those used here touches memory; what loads and stores there are between them is safe code.
 macro_rules! op {
     ($call:expr) => {
-        // SAFETY: see the macro's comment: `self` proves the features; no intrinsic touches memory.
+        // SAFETY: see the macro's comment: a value of `Avx2` proves the features; no intrinsic touches memory.
         unsafe { $call }
     };
 }
@@ -117,7 +117,7 @@ macro_rules! op {
 /// Transposes 8 rows of 8 elements. The halves of two rows that lie 4 apart are loaded into one register each: a load can put its
 /// half in place by itself, which saves the shuffles across halves.
 #[inline(always)]
-pub(super) fn transpose_8x8(from: Rows<'_>, mut to: RowsMut<'_>) {
+pub(super) fn transpose_8x8(_avx2: Avx2, from: Rows<'_>, mut to: RowsMut<'_>) {
     let halves = |row: usize| -> &[[f32; 4]; 2] {
         bytemuck::cast_ref(from.row(row).first_chunk::<8>().expect("8 elements"))
     };
@@ -351,7 +351,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn transpose(self, from: Rows<'_>, to: RowsMut<'_>) {
-        transpose_8x8(from, to);
+        transpose_8x8(self, from, to);
     }
     #[inline(always)]
     fn prefetch<const L1: bool, T>(self, address: *const T) {

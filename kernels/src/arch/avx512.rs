@@ -244,7 +244,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn transpose(self, from: Rows<'_>, to: RowsMut<'_>) {
-        super::avx2::transpose_8x8(from, to);
+        super::avx2::transpose_8x8(self.avx2, from, to);
     }
     #[inline(always)]
     fn prefetch<const L1: bool, T>(self, address: *const T) {

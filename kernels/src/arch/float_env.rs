@@ -118,13 +118,14 @@ mod control {
     pub(super) fn set(_: Bits) {}
 }
 
-/// What hosts may have set: flush-to-zero and denormals-are-zero, or one of them; rounding towards zero.
+/// What hosts may have set: flush-to-zero and denormals-are-zero, or one of them; rounding towards zero; traps for every exception.
 #[cfg(all(test, target_arch = "x86_64"))]
-pub(crate) const HOSTS: [control::Bits; 4] = [
+pub(crate) const HOSTS: [control::Bits; 5] = [
     control::DEFAULT | 0x8040,
     control::DEFAULT | 0x8000,
     control::DEFAULT | 0x0040,
     control::DEFAULT | 0x6000,
+    control::DEFAULT & !0x1f80,
 ];
 
 /// Calls `work` as a host that has set these bits, one of [`HOSTS`].

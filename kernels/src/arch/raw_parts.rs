@@ -11,7 +11,8 @@ impl<'a> MatRef<'a> {
     /// [`Overflow`](KernelError::Overflow) when an element's offset does not fit memory.
     ///
     /// # Safety
-    /// Each element must be initialised, and stay unchanged for as long as `'a`. What lies in gaps is not touched.
+    /// Unless there are no elements, `data` must be aligned and not null, and all elements must lie in one allocation. Each must be
+    /// initialised, and stay unchanged for as long as `'a`. What lies in gaps is not touched.
     pub unsafe fn from_raw_parts(
         data: *const f32,
         rows: usize,
@@ -33,7 +34,8 @@ impl<'a> MatMut<'a> {
     /// fit memory.
     ///
     /// # Safety
-    /// Each element must be initialised, and be used by nobody else for as long as `'a`. What lies in gaps is not touched.
+    /// Unless there are no elements, `data` must be aligned and not null, and all elements must lie in one allocation. Each must be
+    /// initialised, and be used by nobody else for as long as `'a`. What lies in gaps is not touched.
     pub unsafe fn from_raw_parts(
         data: *mut f32,
         rows: usize,
@@ -55,7 +57,8 @@ impl<'a> ImagesRef<'a> {
     /// [`Overflow`](KernelError::Overflow) when an element's offset does not fit memory.
     ///
     /// # Safety
-    /// Each element must be initialised, and stay unchanged for as long as `'a`. What lies in gaps is not touched.
+    /// Unless there are no elements, `data` must be aligned and not null, and all elements must lie in one allocation. Each must be
+    /// initialised, and stay unchanged for as long as `'a`. What lies in gaps is not touched.
     pub unsafe fn from_raw_parts(
         data: *const f32,
         sizes: [usize; 4],
@@ -75,7 +78,8 @@ impl<'a> ImagesMut<'a> {
     /// offset does not fit memory.
     ///
     /// # Safety
-    /// Each element must be initialised, and be used by nobody else for as long as `'a`. What lies in gaps is not touched.
+    /// Unless there are no elements, `data` must be aligned and not null, and all elements must lie in one allocation. Each must be
+    /// initialised, and be used by nobody else for as long as `'a`. What lies in gaps is not touched.
     pub unsafe fn from_raw_parts(
         data: *mut f32,
         sizes: [usize; 4],

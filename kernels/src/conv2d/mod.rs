@@ -18,15 +18,16 @@
 //! Each element of Y and dX is one chain of fused multiply-adds, and so is each image's part of dW. Their order depends on
 //! the shape alone: layout, batch, strides, threads and instruction set change no bit.
 
-use crate::aligned::AlignedBuffer;
 use crate::engine::Engine;
 use crate::epilogue::Epilogue;
 use crate::error::KernelError;
 use crate::view::{ImagesMut, ImagesRef, MatMut};
 use crate::weights::conv_taps::Direction;
+use buffers::Buffers;
 use packed::OtherBatches;
 use sums::Finishing;
 
+mod buffers;
 mod pack;
 mod packed;
 mod sums;
@@ -47,13 +48,6 @@ pub use packed::PackedConv2d;
 pub struct Workspace {
     lists: OtherBatches,
     buffers: Buffers,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Buffers {
-    source: AlignedBuffer,
-    results: AlignedBuffer,
-    relu_output: AlignedBuffer,
 }
 
 /// Y = activation(W ∗ X + bias) over the kept weights, one bias for each plane of Y; the sums start from Y with

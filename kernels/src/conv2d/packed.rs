@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::Shape;
+use crate::conv_shape::Shape;
 use crate::engine::Engine;
 use crate::error::KernelError;
 use crate::mask::PackedMask;
@@ -38,7 +38,7 @@ pub struct PackedConv2d {
 impl PackedConv2d {
     /// Prepares `filters` `[outputs, channels · kernel rows · kernel columns]`, those that `mask` keeps, or all.
     ///
-    /// O(weights + kept · kinds of column).
+    /// O(weights + kept · kinds of column + width of Y).
     ///
     /// # Errors
     /// When filters or mask do not fit `shape`, its stride is 0, its sizes overflow, or a plane of the prepared batch has
@@ -75,7 +75,7 @@ impl PackedConv2d {
 
     /// Keeps the weights of another mask. Reallocates only when more are kept than ever.
     ///
-    /// O(weights / 64 + kept · kinds of column).
+    /// O(weights / 64 + kept · kinds of column + width of Y).
     ///
     /// # Errors
     /// When the mask does not fit, or the removed weights were dropped: [`NoSource`](KernelError::NoSource).
@@ -90,7 +90,7 @@ impl PackedConv2d {
 
     /// Takes other weights, of the same shape and under the same mask.
     ///
-    /// O(weights + kept · kinds of column).
+    /// O(weights + kept · kinds of column + width of Y).
     ///
     /// # Errors
     /// When the filters do not fit.

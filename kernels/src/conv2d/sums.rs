@@ -14,7 +14,7 @@
 
 use core::ops::Range;
 
-use super::Buffers;
+use super::buffers::Buffers;
 use super::pack::{pack_row, unpack_row};
 use crate::engine::Engine;
 use crate::epilogue::{Epilogue, Finish};

@@ -571,7 +571,7 @@ fn wrong_shapes_are_errors() {
     assert_eq!(refused(Shape { stride: 0, ..good }, matrix), "stride");
     assert_eq!(refused(Shape { padding: usize::MAX, ..good }, matrix), "padding");
     assert_eq!(refused(Shape { padding: usize::MAX / 2, ..good }, matrix), "padding");
-    assert_eq!(refused(Shape { padding: 1 << 61, ..good }, matrix), "plane");
+    assert_eq!(refused(Shape { padding: 1 << 61, ..good }, matrix), "a plane of y");
     assert_eq!(refused(Shape { channels: usize::MAX, ..good }, matrix), "filters");
     assert_eq!(refused(Shape { height: 1 << 40, ..good }, matrix), "plane");
     let one = MatRef::row_major(&weights[..1], 1, 1).unwrap();
@@ -584,7 +584,7 @@ fn wrong_shapes_are_errors() {
     }
     // Rows and columns of which most meet nothing, and no memory for any of them.
     let huge = Shape { outputs: 0, height: 1 << 30, width: 1 << 30, channels: 0, ..good };
-    assert_eq!(refused(huge, MatRef::row_major(&[], 0, 0).unwrap()), "plane");
+    assert_eq!(refused(huge, MatRef::row_major(&[], 0, 0).unwrap()), "a plane of y");
 
     let mut filters = PackedConv2d::prepare(engine, &good, matrix, None, &options).unwrap();
     assert_eq!(filters.rebuild(engine, &PackedMask::all_kept(53)).map_err(what), Err("mask"));

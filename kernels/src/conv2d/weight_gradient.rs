@@ -8,8 +8,8 @@
 //! Cost: weights · positions · batch multiply-adds, at the largest tile with one load for 1.9 of them; per tile and vector
 //! one addition per weight and image, 1/positions of that.
 
-use super::Shape;
 use crate::aligned::AlignedBuffer;
+use crate::conv_shape::Shape;
 use crate::engine::Engine;
 use crate::error::KernelError;
 use crate::panel;

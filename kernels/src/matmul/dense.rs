@@ -1,7 +1,7 @@
 //! The products with plain weights, none of them removed: for weights that change with each product, as in pretraining.
 
 use super::call::Call;
-use super::{Epilogue, Workspace, multiply_dense};
+use super::{Epilogue, Workspace, check_elements, multiply_dense};
 use crate::engine::Engine;
 use crate::epilogue::Finish;
 use crate::error::KernelError;
@@ -12,7 +12,7 @@ use crate::view::{MatMut, MatRef};
 /// O(outputs · inputs · batch) multiply-adds.
 ///
 /// # Errors
-/// When a view or the bias has another shape.
+/// When a view or the bias has another shape, or a view of stride 0 has more elements than memory could hold.
 ///
 /// ```
 /// use slth_kernels::matmul::{Activation, Epilogue, Workspace, dense};
@@ -36,6 +36,7 @@ pub fn forward(
     let ([outputs, inputs], batch) = (weights.shape(), x.cols());
     KernelError::check_shape("x", [inputs, batch], x.shape())?;
     KernelError::check_shape("y", [outputs, batch], y.shape())?;
+    check_elements([weights, x])?;
     let finish = epilogue.finish(outputs)?;
     let (accumulate, scratch) = (epilogue.accumulate, &mut workspace.packed);
     multiply_dense(engine, weights, Call { x, y, accumulate, finish, scratch });
@@ -48,7 +49,7 @@ pub fn forward(
 /// O(outputs · inputs · batch) multiply-adds.
 ///
 /// # Errors
-/// When a view has another shape.
+/// When a view has another shape, or one of stride 0 has more elements than memory could hold.
 ///
 /// ```
 /// use slth_kernels::matmul::{Workspace, dense};
@@ -72,6 +73,7 @@ pub fn input_gradient(
     let ([outputs, inputs], batch) = (weights.shape(), dy.cols());
     KernelError::check_shape("dy", [outputs, batch], dy.shape())?;
     KernelError::check_shape("dx", [inputs, batch], dx.shape())?;
+    check_elements([weights, dy])?;
     let finish = Finish::gradient(relu_output, [inputs, batch])?;
     let (accumulate, scratch) = (false, &mut workspace.packed);
     multiply_dense(engine, weights.t(), Call { x: dy, y: dx, accumulate, finish, scratch });

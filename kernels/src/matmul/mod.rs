@@ -135,7 +135,7 @@ pub fn input_gradient(
 /// and one left out saves nothing. Each sum runs over the batch in ascending order.
 ///
 /// # Errors
-/// When a view or the mask does not fit.
+/// When a view or the mask does not fit, or a view of stride 0 has more elements than memory could hold.
 ///
 /// ```
 /// use slth_kernels::matmul::{Workspace, weight_gradient};
@@ -164,11 +164,12 @@ pub fn weight_gradient(
     if let Some(mask) = mask {
         KernelError::check_len("mask", &[outputs, inputs], mask.len())?;
     }
+    check_elements([dy, x])?;
     let (accumulate, finish, scratch) = (false, Finish::NONE, &mut workspace.packed);
     multiply_dense(engine, dy, Call { x: x.t(), y: dw.reborrow(), accumulate, finish, scratch });
     // Without columns there may be any number of rows.
     if let Some(mask) = mask.filter(|mask| !mask.is_empty()) {
-        engine.backend().run(ClearRemoved { mask, dw });
+        for_each_band(engine, dw, |first_row, dw| engine.backend().run(ClearRemoved { mask, first_row, dw }));
     }
     Ok(())
 }
@@ -208,7 +209,9 @@ pub fn score_gradient(
     KernelError::check_shape("ds", shape, ds.shape())?;
     weight_gradient(engine, dy, x, None, ds.reborrow(), workspace)?;
     if !shape.contains(&0) {
-        engine.backend().run(StraightThrough { weights, scores, ds });
+        for_each_band(engine, ds, |first_row, ds| {
+            engine.backend().run(StraightThrough { weights, scores, first_row, ds });
+        });
     }
     Ok(())
 }
@@ -249,6 +252,23 @@ fn multiply_dense(engine: Engine, a: MatRef<'_>, call: Call<'_, '_>) {
     gemm::multiply(engine, a, x, gemm::Output { c, accumulate, finish }, scratch);
 }
 
+/// Calls `work` with the first row and the rows of each thread's share of `matrix`, which has some.
+fn for_each_band(engine: Engine, matrix: MatMut<'_>, work: impl Fn(usize, MatMut<'_>) + Sync) {
+    let engine = engine.for_work(matrix.rows() * matrix.cols() / 4);
+    let rows = matrix.rows().div_ceil(engine.threads());
+    engine.for_each((0..).step_by(rows).zip(matrix.bands(rows)), |(first_row, band)| work(first_row, band));
+}
+
+/// Checks that memory could hold the elements of each view, in whole vectors: those of stride 0 need not lie there, but copies do.
+fn check_elements<const N: usize>(views: [MatRef<'_>; N]) -> Result<(), KernelError> {
+    const WHAT: &str = "elements of a view";
+    views.into_iter().filter(|view| !view.shape().contains(&0)).try_for_each(|view| {
+        let [rows, cols] = view.shape().map(|size| size.saturating_add(64));
+        let bytes = KernelError::product(WHAT, [rows, cols, size_of::<f32>()])?;
+        if isize::try_from(bytes).is_ok() { Ok(()) } else { Err(KernelError::Overflow { what: WHAT }) }
+    })
+}
+
 /// Whether there is no Y, or it has no terms.
 fn is_empty(inputs: usize, call: &Call<'_, '_>) -> bool {
     inputs == 0 || call.y.shape().contains(&0)
@@ -257,6 +277,7 @@ fn is_empty(inputs: usize, call: &Call<'_, '_>) -> bool {
 /// Sets the gradients of removed weights to 0, whatever they were.
 struct ClearRemoved<'a> {
     mask: &'a PackedMask,
+    first_row: usize,
     dw: MatMut<'a>,
 }
 
@@ -264,11 +285,11 @@ impl Kernel for ClearRemoved<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, _s: S) {
-        let Self { mask, mut dw } = self;
+        let Self { mask, first_row, mut dw } = self;
         let (mask, inputs) = (mask.view(), dw.cols());
         for row in 0..dw.rows() {
             for col in (0..inputs).step_by(64) {
-                let (word, count) = (mask.word(row * inputs + col), 64.min(inputs - col));
+                let (word, count) = (mask.word((first_row + row) * inputs + col), 64.min(inputs - col));
                 if dw.has_runs() {
                     for (i, dw) in dw.run(row, col, count).iter_mut().enumerate() {
                         *dw = if word >> i & 1 != 0 { *dw } else { 0.0 };
@@ -285,6 +306,7 @@ impl Kernel for ClearRemoved<'_> {
 struct StraightThrough<'a> {
     weights: MatRef<'a>,
     scores: MatRef<'a>,
+    first_row: usize,
     ds: MatMut<'a>,
 }
 
@@ -292,15 +314,16 @@ impl Kernel for StraightThrough<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { weights, scores, mut ds } = self;
+        let Self { weights, scores, first_row, mut ds } = self;
         let cols = ds.cols();
         let runs = weights.has_runs() && scores.has_runs() && ds.has_runs();
         for row in 0..ds.rows() {
+            let given = first_row + row;
             if runs {
-                let (weights, scores) = (weights.run(row, 0, cols), scores.run(row, 0, cols));
+                let (weights, scores) = (weights.run(given, 0, cols), scores.run(given, 0, cols));
                 let vectors = ds.run(row, 0, cols).chunks_mut(S::LANES);
-                let given = weights.chunks(S::LANES).zip(scores.chunks(S::LANES));
-                for (ds, (weights, scores)) in vectors.zip(given) {
+                let pairs = weights.chunks(S::LANES).zip(scores.chunks(S::LANES));
+                for (ds, (weights, scores)) in vectors.zip(pairs) {
                     let [w, score, dw] = [weights, scores, &*ds].map(|part| s.load_partial(part));
                     s.store_partial(optimizer::straight_through(s, score, w, dw), ds);
                 }
@@ -308,7 +331,7 @@ impl Kernel for StraightThrough<'_> {
                 for col in 0..cols {
                     let dw = ds.as_ref().get(row, col);
                     let [w, score, dw] =
-                        [weights.get(row, col), scores.get(row, col), dw].map(|x| s.splat(x));
+                        [weights.get(given, col), scores.get(given, col), dw].map(|x| s.splat(x));
                     let mut one = [0.0];
                     s.store_partial(optimizer::straight_through(s, score, w, dw), &mut one);
                     ds.set(row, col, one[0]);

@@ -436,6 +436,28 @@ fn repeated_elements() {
 }
 
 /// Sizes that no slice vouches for, because another one is 0.
+/// One number may stand for any number of elements; copies of them must still fit memory.
+#[test]
+fn views_beyond_memory_are_errors() {
+    let (engine, workspace) = (Engine::serial(), &mut Workspace::default());
+    let (one, huge) = ([1.0], usize::MAX / 16);
+    let view = |rows, cols| MatRef::new(&one, rows, cols, 0, 0).unwrap();
+    let (mut y, mut dx, mut dw) = ([0.0; 16], [0.0; 16], [0.0; 16]);
+    fn into(memory: &mut [f32]) -> MatMut<'_> {
+        MatMut::row_major(memory, 16, 1).unwrap()
+    }
+    let overflow = Err(KernelError::Overflow { what: "elements of a view" });
+    let (epilogue, out) = (Epilogue::default(), into(&mut y));
+    assert_eq!(dense::forward(engine, view(16, huge), view(huge, 1), &epilogue, out, workspace), overflow);
+    let into_dx = into(&mut dx);
+    assert_eq!(
+        dense::input_gradient(engine, view(huge, 16), view(huge, 1), None, into_dx, workspace),
+        overflow
+    );
+    let into_dw = into(&mut dw);
+    assert_eq!(weight_gradient(engine, view(16, huge), view(1, huge), None, into_dw, workspace), overflow);
+}
+
 #[test]
 fn empty_products_of_any_size() {
     let (engine, workspace) = (Engine::serial(), &mut Workspace::default());

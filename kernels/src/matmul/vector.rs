@@ -63,7 +63,9 @@ fn as_slices(engine: Engine, call: Call<'_, '_>, product: impl Fn(&[f32], &mut [
     let Call { x, y, accumulate, finish, scratch } = call;
     let (x, mut y, finish) = (x.t(), y.t(), finish.t());
     let (inputs, outputs) = (x.cols(), y.cols());
-    let (own_x, own_y) = scratch.get(inputs + outputs).split_at_mut(inputs);
+    let [own_inputs, own_outputs] =
+        [(x.has_runs(), inputs), (y.has_runs(), outputs)].map(|(runs, len)| if runs { 0 } else { len });
+    let (own_x, own_y) = scratch.get(own_inputs + own_outputs).split_at_mut(own_inputs);
     let x = if x.has_runs() {
         x.run(0, 0, inputs)
     } else {

@@ -22,7 +22,7 @@ use super::brute_force::Best;
 use super::low_sums::fill_sums;
 
 /// The most candidates whose rounded sums fit keys of 31 bits. Above, the two-pointer search takes over.
-pub(super) const LIMIT: usize = super::BRUTE_FORCE_LIMIT;
+pub(super) const LIMIT: usize = super::subset::BRUTE_FORCE_LIMIT;
 
 /// From this size on there is something to sort.
 pub(super) const LEAST: usize = 6;

@@ -8,8 +8,8 @@
 
 use core::ops::Range;
 
-use super::Sizes;
 use super::low_sums::{LOW_BITS, LowSums};
+use super::subset::Sizes;
 use crate::simd::{Kernel, Simd};
 
 /// Rows in flight: one load of low sums serves them all.
@@ -139,7 +139,7 @@ struct Least {
 }
 
 /// Most candidates that a row chooses from.
-const MAX_ROW_SIZE: usize = super::BRUTE_FORCE_LIMIT - LOW_BITS;
+const MAX_ROW_SIZE: usize = super::subset::BRUTE_FORCE_LIMIT - LOW_BITS;
 
 /// Rows that share the loads of low sums.
 #[derive(Clone, Copy)]

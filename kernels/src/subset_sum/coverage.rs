@@ -22,7 +22,7 @@ use crate::simd::{Kernel, Simd};
 use super::brute_force::{Row, row_steps, rows};
 use super::fixed::round;
 use super::low_sums::{LOW_BITS, LowSums};
-use super::{BRUTE_FORCE_LIMIT, Sizes};
+use super::subset::{BRUTE_FORCE_LIMIT, Sizes};
 
 /// Units per 1.
 const UNITS: f64 = (1_u64 << 25) as f64;

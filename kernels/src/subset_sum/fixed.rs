@@ -7,7 +7,7 @@
 //! most, a target by 1/2, an allowance ε|S| by n / 2: the subset that is best in fixed point is within 2n + 1
 //! units, less than 2⁻²³ Σ|x|, of the true optimum.
 
-use super::BRUTE_FORCE_LIMIT;
+use super::subset::BRUTE_FORCE_LIMIT;
 
 /// A candidate set in fixed point.
 #[derive(Clone, Debug, Default)]

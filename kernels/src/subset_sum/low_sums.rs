@@ -5,7 +5,7 @@
 
 use core::ops::Range;
 
-use super::Sizes;
+use super::subset::Sizes;
 
 /// The low sums fill 4 KiB, the allowances another 4.
 pub(super) const LOW_BITS: usize = 10;

@@ -2,8 +2,10 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::fixed::Fixed;
 use super::*;
 use crate::Backend;
+use crate::Engine;
 
 fn residual(candidates: &[f32], bits: u64, target: f32, epsilon: f32) -> f64 {
     let chosen = candidates.iter().enumerate().filter(|&(i, _)| bits >> i & 1 != 0);
@@ -28,7 +30,8 @@ fn fixed_oracle(candidates: &[f32], target: f32, epsilon: f32, sizes: Sizes) -> 
     let fixed = Fixed::new(candidates, epsilon);
     if fixed.is_beyond(target) {
         // What is left of the target, or of the part of it that can be reached: no f64 holds both 1e30 and 0.5.
-        let reach = |&x: &f32| f64::from(x) * f64::from(target.signum()) + f64::from(epsilon);
+        let below = target < 0.0 || target == 0.0 && candidates.iter().all(|&x| x >= 0.0);
+        let reach = |&x: &f32| f64::from(x) * if below { -1.0 } else { 1.0 } + f64::from(epsilon);
         let chosen = |bits: u64| candidates.iter().enumerate().filter(move |&(i, _)| bits >> i & 1 != 0);
         let total = |bits: u64| chosen(bits).map(|(_, x)| reach(x)).sum::<f64>();
         let goal = all().map(total).fold(f64::MIN, f64::max).min(f64::from(target.abs()));

@@ -11,8 +11,8 @@
 //! constant, and equal sums come in subset order. Time O(2^(n/2)); memory three lists (one for merging) of 8
 //! bytes · 2^⌈n/2⌉: 400 MB at n = 48.
 
-use super::Sizes;
 use super::brute_force::Best;
+use super::subset::Sizes;
 
 /// A half has at most this many candidates.
 const INDEX_BITS: usize = 24;

@@ -1,7 +1,7 @@
 //! Guessing an interval of keys that holds the threshold.
 
-use crate::top_k::Order;
 use crate::top_k::keys::key_by;
+use crate::top_k::selection::Order;
 
 /// The keys above `low`, up to and including `high`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

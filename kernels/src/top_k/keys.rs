@@ -1,7 +1,7 @@
 //! Scores as integers that order the same way.
 
 use crate::simd::Simd;
-use crate::top_k::Order;
+use crate::top_k::selection::Order;
 
 /// The key of +∞, the largest that a score can have. NaN lies above it or, signed and negative, below −∞.
 pub(super) const INFINITE: i32 = 0x7f80_0000;

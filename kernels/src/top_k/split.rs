@@ -1,9 +1,9 @@
 //! The pass over the scores: what lies above a bracket, and what inside.
 
 use crate::simd::{Kernel, Simd};
-use crate::top_k::Order;
 use crate::top_k::bracket::Bracket;
 use crate::top_k::keys::{INFINITE, key, keys, rank};
+use crate::top_k::selection::Order;
 
 /// Scores of one mask word.
 pub(super) const WORD: usize = 64;

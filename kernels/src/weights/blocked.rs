@@ -9,7 +9,7 @@
 use core::ops::Range;
 
 use super::entry::{Entry, entry, place, value};
-use super::tile::{CacheTile, FindTile};
+use super::tile::FindInputs;
 use crate::engine::Engine;
 use crate::mask::PackedMaskRef;
 use crate::simd::{Kernel, Simd};
@@ -122,8 +122,7 @@ impl Blocked {
 
     /// Takes the weights of `weights` `[rows, columns]` that `mask` keeps. Reallocates only when more are kept than ever before.
     pub(super) fn build(&mut self, engine: Engine, weights: &[f32], mask: PackedMaskRef<'_>, kept: usize) {
-        let tile: CacheTile = engine.backend().run(FindTile);
-        let most = tile.inputs(weights.len(), kept);
+        let most = engine.backend().run(FindInputs { weights: weights.len(), kept });
         // Blocks of about the same size: a short last one would cost as much as a full one.
         self.width =
             self.columns.div_ceil(self.columns.div_ceil(most).max(1)).next_multiple_of(8).clamp(1, most);

@@ -60,8 +60,9 @@ impl PackedWeights {
     /// Prepares the weights that [`to_bytes`](Self::to_bytes) wrote.
     ///
     /// # Errors
-    /// [`Malformed`](KernelError::Malformed) when it did not write these bytes. Any bytes may be given: no memory is taken for what they do not
-    /// hold.
+    /// [`Malformed`](KernelError::Malformed) when it did not write these bytes. Any bytes may be given: no memory is taken for
+    /// weights of which they hold neither value nor mask. A mask takes a bit for a weight, and the weights prepared from it up to
+    /// 130 bytes for a bit (outputs of one input each, with the input gradient).
     pub fn from_bytes(engine: Engine, bytes: &[u8]) -> Result<Self, KernelError> {
         let mut rest = Reader(bytes);
         if rest.take::<8>()? != MAGIC {
@@ -138,6 +139,9 @@ impl<'a> Reader<'a> {
         let bytes = words.checked_mul(8).filter(|&bytes| bytes <= self.0.len()).ok_or(MALFORMED)?;
         let (words, rest) = self.0.split_at(bytes);
         self.0 = rest;
-        PackedMask::from_words(len, words.as_chunks().0.iter().copied().map(u64::from_le_bytes).collect())
+        let words: Vec<u64> = words.as_chunks().0.iter().copied().map(u64::from_le_bytes).collect();
+        let mask = PackedMask::from_words(len, words.clone())?;
+        // Bits behind the last weight are never written.
+        if mask.words() == words { Ok(mask) } else { Err(MALFORMED) }
     }
 }

@@ -151,8 +151,10 @@ pub(crate) struct TapLists {
     source_places: Vec<u32>,
     destination_places: Vec<u32>,
     taps: Vec<Tap>,
-    /// For each kernel column and class, the offset; `None` when the class does not reach it.
-    columns: Vec<Option<usize>>,
+    /// The classes that reach each kernel column, ascending, and the offset of its source there: those of column j lie from
+    /// `column_starts[j]` to the next start.
+    columns: Vec<(usize, usize)>,
+    column_starts: Vec<usize>,
 }
 
 /// One column of the weights.
@@ -181,6 +183,7 @@ impl TapLists {
             destination_places: Vec::new(),
             taps: Vec::new(),
             columns: Vec::new(),
+            column_starts: Vec::new(),
         };
         lists.plan(shape);
         lists.list(filters)?;
@@ -235,11 +238,22 @@ impl TapLists {
             + size_of_val(&self.destination_places[..])
             + size_of_val(&self.taps[..])
             + size_of_val(&self.columns[..])
+            + size_of_val(&self.column_starts[..])
     }
 
     /// Everything that depends on no weight.
     fn plan(&mut self, shape: &Shape) {
-        let Self { geometry, spans, classes, source_places, destination_places, taps, columns, .. } = self;
+        let Self {
+            geometry,
+            spans,
+            classes,
+            source_places,
+            destination_places,
+            taps,
+            columns,
+            column_starts,
+            ..
+        } = self;
         let Geometry { horizontal, batch, span_step, .. } = *geometry;
         for list in [&mut *source_places, &mut *destination_places] {
             list.clear();
@@ -248,6 +262,7 @@ impl TapLists {
         classes.clear();
         taps.clear();
         columns.clear();
+        column_starts.clear();
         geometry.classes = 0;
         if geometry.is_empty() {
             return;
@@ -267,16 +282,23 @@ impl TapLists {
         let destination_place = |x: usize| destination_places.get(x).map_or(x, |&place| place as usize);
 
         let step = horizontal.step();
+        // The class of the positions that reach no tap.
+        let mut without_taps = None;
         for phase in 0..step.min(horizontal.destination) {
             for position in (phase..horizontal.destination).step_by(step) {
                 let reach = horizontal.reach(position);
-                let known = classes.iter().rposition(|class| class.reach == reach);
+                // Along a phase both ends of the reach only ever move one way, and no other phase has the same taps.
+                let last = classes.len().checked_sub(1).filter(|&last| classes[last].reach == reach);
+                let known = if reach.count > 0 { last } else { without_taps };
                 let class = known.unwrap_or_else(|| {
                     let reached = (0..reach.count).map(|i| reach.first + i * step);
                     let tap = reached.min_by_key(|&tap| source_place(horizontal.source_of(position, tap)));
                     classes.push(Class { reach, position, tap: tap.unwrap_or(0) });
                     classes.len() - 1
                 });
+                if reach.count == 0 {
+                    without_taps = Some(class);
+                }
                 let place = destination_place(position);
                 let source = (reach.count > 0)
                     .then(|| source_place(horizontal.source_of(position, classes[class].tap)));
@@ -300,19 +322,26 @@ impl TapLists {
                 .flat_map(move |row| (0..kernel_columns).map(move |column| (channel, row, column)))
         });
         taps.extend(all.map(|(channel, row, column)| Tap { channel, row, column }));
+        let reached = |&Class { reach, .. }: &Class| (0..reach.count).map(move |i| reach.first + i * step);
+        column_starts.resize(kernel_columns + 1, 0);
+        classes.iter().flat_map(reached).for_each(|column| column_starts[column + 1] += 1);
         for column in 0..kernel_columns {
-            columns.extend(classes.iter().map(|class| {
-                horizontal.reached_by(class.reach, column).then(|| {
-                    let place = |tap| source_place(horizontal.source_of(class.position, tap));
-                    (place(column) - place(class.tap)) * batch
-                })
-            }));
+            column_starts[column + 1] += column_starts[column];
+        }
+        columns.resize(column_starts[kernel_columns], (0, 0));
+        let mut next = column_starts.clone();
+        for (index, class) in classes.iter().enumerate() {
+            let place = |tap| source_place(horizontal.source_of(class.position, tap));
+            for column in reached(class) {
+                columns[next[column]] = (index, (place(column) - place(class.tap)) * batch);
+                next[column] += 1;
+            }
         }
     }
 
     /// Sorts the weights into their segments: counts, sums the counts up, places.
     fn list(&mut self, filters: &Filters) -> Result<(), KernelError> {
-        let Self { geometry, starts, entries, taps, columns, .. } = self;
+        let Self { geometry, starts, entries, taps, columns, column_starts, .. } = self;
         let Geometry { direction, vertical, rows, pitch, plane, block_slots, block_planes, classes, .. } =
             *geometry;
         starts.clear();
@@ -334,11 +363,9 @@ impl TapLists {
                 let slot = vertical.slot(row);
                 let place = to * block_slots + slot % block_slots;
                 let offset = from % block_planes * plane + vertical.distance(row) * pitch;
-                for (class, column) in columns[column * classes..][..classes].iter().enumerate() {
-                    if let Some(column) = column {
-                        let first = geometry.segment(slot / block_slots, from / block_planes, class);
-                        take(first + place, offset + column, weight);
-                    }
+                for &(class, column) in &columns[column_starts[column]..column_starts[column + 1]] {
+                    let first = geometry.segment(slot / block_slots, from / block_planes, class);
+                    take(first + place, offset + column, weight);
                 }
             });
         };
@@ -397,8 +424,10 @@ mod tests {
                                 .unwrap();
                             let reach = horizontal.reach(x);
                             assert_eq!(reach, lists.classes[span.class].reach);
-                            for tap in (0..kernel).filter(|&tap| horizontal.reached_by(reach, tap)) {
-                                let offset = lists.columns[tap * lists.classes.len() + span.class].unwrap();
+                            for tap in (0..reach.count).map(|i| reach.first + i * horizontal.step()) {
+                                let of_tap = lists.column_starts[tap]..lists.column_starts[tap + 1];
+                                let mut reaching = lists.columns[of_tap].iter();
+                                let offset = reaching.find(|column| column.0 == span.class).unwrap().1;
                                 let source = place(&lists.source_places, horizontal.source_of(x, tap));
                                 assert_eq!(span.source.unwrap() + i + offset / batch, source);
                             }
@@ -412,5 +441,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A kernel of as many columns as its stride has as many phases, each of which reaches one tap.
+    #[test]
+    fn lists_grow_with_the_weights() {
+        let k = 4096;
+        let shape =
+            Shape { channels: 1, height: 1, width: 2 * k, outputs: 1, kernel: [1, k], stride: k, padding: 0 };
+        let mut filters = Filters::new(false);
+        let values: Vec<f32> = (1..=k).map(|x| x as f32).collect();
+        filters.set_mask(&PackedMask::all_kept(k));
+        filters.set_weights(MatRef::row_major(&values, 1, k).unwrap());
+        let lists = TapLists::new(Direction::InputGradient, &shape, 1, &filters).unwrap();
+        assert_eq!(lists.geometry.classes, k);
+        assert!(lists.bytes() < 300 * k, "{} bytes", lists.bytes());
     }
 }

@@ -325,7 +325,8 @@ impl PackedWeights {
         if let Some(Transpose { mask: across, weights }) = transpose {
             if format == Format::Dense {
                 // A dense product takes either orientation as it is.
-                weights.packed = Packed::Source;
+                *weights = Oriented::new(weights.rows, weights.columns);
+                *across = PackedMask::none_kept(0);
             } else {
                 if weights.source.len() != forward.source.len() {
                     weights.set_source(engine, forward.source_view().t());

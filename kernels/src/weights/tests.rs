@@ -162,6 +162,12 @@ fn each_format_holds_what_it_needs() {
     near(bytes(&dense), 2 * all + bits);
     near(bytes(&dense.keep_source(false).input_gradient(true)), all + bits);
     near(prepare(engine, &weights, 100, None, &dense.input_gradient(true)).bytes(), all);
+    // What a mask of few weights needed goes with it.
+    let auto = PrepareOptions::default().max_batch(128).input_gradient(true);
+    let mut layer = prepare(engine, &weights, 100, Some(&mask), &auto);
+    layer.rebuild(engine, &PackedMask::all_kept(weights.len())).unwrap();
+    assert_eq!(layer.format(), Format::Dense);
+    near(layer.bytes(), 2 * all + bits);
 }
 
 #[test]
@@ -268,6 +274,8 @@ fn bytes_of_nothing_are_refused() {
     assert_eq!(with(36, 0), malformed);
     // Another mask keeps another number.
     assert_eq!(with(37, !bytes[37]), malformed);
+    // Behind the last of 120 weights there is nothing to keep.
+    assert_eq!(with(37 + 15, bytes[37 + 15] | 0x80), malformed);
     assert_eq!(with(34, 1), Ok(()));
     for more in [1, 4, 8] {
         let longer = [&bytes[..], &vec![0; more]].concat();

@@ -36,7 +36,7 @@ impl CacheTile {
     /// As many as fit in L1; more where few weights are kept. For each output, starts cost in proportion to 1/inputs and reads
     /// beyond L1 to keep · inputs, so the best number goes with 1/√keep. More still where the kept weights do not stay in L2,
     /// because a start waits for them. Measurements: docs/tuning.md, "Sparse products".
-    pub(super) fn inputs(self, weights: usize, kept: usize) -> usize {
+    fn inputs(self, weights: usize, kept: usize) -> usize {
         let far = kept * size_of::<Entry>() >= 384 << 10;
         let keep = kept as f64 / weights.max(1) as f64;
         let more = (if far { 0.25 } else { 0.14 } / keep).sqrt().max(1.0);
@@ -44,13 +44,16 @@ impl CacheTile {
     }
 }
 
-/// Finds the tile for a backend.
-pub(super) struct FindTile;
+/// Finds the inputs of a backend's tile, see [`CacheTile::inputs`].
+pub(super) struct FindInputs {
+    pub(super) weights: usize,
+    pub(super) kept: usize,
+}
 
-impl Kernel for FindTile {
-    type Out = CacheTile;
+impl Kernel for FindInputs {
+    type Out = usize;
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> CacheTile {
-        CacheTile::of(s)
+    fn run<S: Simd>(self, s: S) -> usize {
+        CacheTile::of(s).inputs(self.weights, self.kept)
     }
 }

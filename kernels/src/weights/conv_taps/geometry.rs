@@ -116,11 +116,6 @@ impl Axis {
     pub(super) fn slot(self, tap: usize) -> usize {
         deinterleaved(tap, self.taps, self.step())
     }
-
-    pub(super) fn reached_by(self, reach: Reach, tap: usize) -> bool {
-        tap.checked_sub(reach.first)
-            .is_some_and(|steps| steps % self.step() == 0 && steps / self.step() < reach.count)
-    }
 }
 
 /// The place of `index` of `size` where all of one phase (index mod `step`) lie side by side, ascending.
@@ -183,12 +178,8 @@ impl Geometry {
         };
         let limit = u32::MAX as usize;
         let plane_of = |what, rows: usize, row: Option<usize>| {
-            let plane = row.and_then(|row| row.checked_mul(rows));
-            plane.filter(|&plane| plane <= limit).ok_or(KernelError::PlaneTooLarge {
-                what,
-                limit,
-                found: plane.unwrap_or(usize::MAX),
-            })
+            let found = row.and_then(|row| row.checked_mul(rows)).ok_or(KernelError::Overflow { what })?;
+            if found > limit { Err(KernelError::PlaneTooLarge { what, limit, found }) } else { Ok(found) }
         };
         let (from, to) = match direction {
             Direction::Forward => ("a plane of x", "a plane of y"),
@@ -340,7 +331,7 @@ mod tests {
         assert!(
             matches!(refused(4, 1 << 26, 16), Err(KernelError::PlaneTooLarge { limit: l, found, .. }) if l == limit && found > l)
         );
-        assert!(matches!(refused(1 << 40, 1 << 40, 16), Err(KernelError::PlaneTooLarge { .. })));
+        assert!(matches!(refused(1 << 40, 1 << 40, 16), Err(KernelError::Overflow { .. })));
         assert_eq!(refused(0, 1 << 31, 1), Ok(()));
     }
 }
