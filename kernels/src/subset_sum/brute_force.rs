@@ -4,11 +4,11 @@
 //! added to all of them. Per sum: an addition, an absolute value, a minimum (ε > 0: one subtraction more).
 //! Four rows share each load of low sums: four successive ones, or where sizes are restricted four of one size, which go
 //! with the same low sums. The first row to hold the least residual wins; the subset inside that row is found by a
-//! second look at it alone. A residual of 0 ends the search, but for earlier rows that still wait for others of their size.
+//! second look at it alone. A residual of 0 ends the search.
 
 use core::ops::Range;
 
-use super::low_sums::{LOW_BITS, LowSums};
+use super::low_sums::{LOW_BITS, LowSums, fill_sums, of_size};
 use super::subset::Sizes;
 use crate::simd::{Kernel, Simd};
 
@@ -35,7 +35,7 @@ pub(super) fn rows(n: usize) -> u64 {
 
 /// Clock cycles that a search takes through so many sums in so many rows.
 pub(super) fn cycles(sums: usize, rows: u64) -> usize {
-    sums / 8 + 6 * rows as usize + 500
+    sums / 8 + rows as usize / 4 + 500
 }
 
 /// A residual in fixed point and the subset it belongs to; ordered by residual, then subset.
@@ -57,30 +57,12 @@ impl BruteForce<'_> {
         let epsilon = if PERTURBED { self.epsilon.min(i64::from(MOST)) as i32 } else { 0 };
         let low = LowSums::new(first, epsilon, MOST, self.sizes, S::LANES);
 
-        let steps = row_steps(others);
-        let mut row = Row::new(others, self.rows.start, -self.target);
-        let mut best = Least { residual: i32::MAX, row };
-        // Rows that wait for others of their size; where sizes do not matter all wait in the first batch.
-        let mut waiting = [Batch { rows: [row; ROWS], len: 0 }; MAX_ROW_SIZE + 1];
-        loop {
-            let size = row.size() as usize;
-            let groups = self.sizes.groups_beside(size, first.len());
-            if !groups.is_empty() {
-                let batch = &mut waiting[if self.sizes == Sizes::Any { 0 } else { size }];
-                batch.rows[batch.len] = row;
-                batch.len += 1;
-                if batch.len == ROWS {
-                    self.look::<S, PERTURBED>(s, batch, low.of(groups), &mut best);
-                }
-            }
-            if best.residual == 0 || row.index + 1 == self.rows.end {
-                break;
-            }
-            row = row.next(&steps);
-        }
-        for batch in waiting.iter_mut().filter(|batch| batch.len > 0) {
-            let groups = self.sizes.groups_beside(batch.rows[0].size() as usize, first.len());
-            self.look::<S, PERTURBED>(s, batch, low.of(groups), &mut best);
+        let first_row = Row::new(others, self.rows.start, -self.target);
+        let mut best = Least { residual: i32::MAX, row: first_row };
+        if self.sizes == Sizes::Any {
+            self.rows_in_order::<S, PERTURBED>(s, others, first_row, &low, &mut best);
+        } else {
+            self.rows_by_size::<S, PERTURBED>(s, [first, others], first_row, &low, &mut best);
         }
 
         let chosen = best.row.size();
@@ -99,36 +81,105 @@ impl BruteForce<'_> {
         (i64::from(best.residual), best.row.index << first.len() | within as u64)
     }
 
-    /// Takes the rows of a batch out of it and improves `best` by them.
+    /// Four successive rows share each load of low sums.
+    #[inline(always)]
+    fn rows_in_order<S: Simd, const PERTURBED: bool>(
+        &self,
+        s: S,
+        others: &[i64],
+        mut row: Row,
+        low: &LowSums,
+        best: &mut Least,
+    ) {
+        let steps = row_steps(others);
+        loop {
+            // The last row is repeated where fewer than ROWS are left: a repetition is never better.
+            let mut batch = [row; ROWS];
+            for slot in &mut batch[1..] {
+                row = if row.index + 1 < self.rows.end { row.next(&steps) } else { row };
+                *slot = row;
+            }
+            self.look::<S, PERTURBED>(s, batch, low.of(0..1), best);
+            if best.residual == 0 || row.index + 1 == self.rows.end {
+                break;
+            }
+            row = row.next(&steps);
+        }
+    }
+
+    /// Four rows of one size share each load of the low sums that go with it: for each choice of the last candidates those that
+    /// differ in the [`LOW_BITS`] candidates between.
+    #[inline(always)]
+    fn rows_by_size<S: Simd, const PERTURBED: bool>(
+        &self,
+        s: S,
+        [first, others]: [&[i64]; 2],
+        first_row: Row,
+        low: &LowSums,
+        best: &mut Least,
+    ) {
+        let (middle, last) = others.split_at(others.len().min(LOW_BITS));
+        let mut sums = [0; 1 << LOW_BITS];
+        fill_sums(middle.iter().map(|&x| x as i32), &mut sums);
+        let steps = row_steps(last);
+        let mut block = Row { index: first_row.index >> middle.len(), ..first_row };
+        loop {
+            for size in 0..=middle.len() {
+                let groups = self.sizes.groups_beside(block.size() as usize + size, first.len());
+                if groups.is_empty() {
+                    continue;
+                }
+                for subsets in of_size(size, middle.len()).chunks(ROWS) {
+                    // The last one is repeated.
+                    let row = |i: usize| {
+                        let subset = subsets[i.min(subsets.len() - 1)];
+                        let offset = block.offset + sums[usize::from(subset) % sums.len()];
+                        Row { index: block.index << middle.len() | u64::from(subset), offset }
+                    };
+                    let batch = [row(0), row(1), row(2), row(3)];
+                    if best.residual == 0 && best.row.index < batch[0].index {
+                        break;
+                    }
+                    self.look::<S, PERTURBED>(s, batch, low.of(groups.clone()), best);
+                }
+            }
+            block = if best.residual == 0 || (block.index + 1) << middle.len() >= self.rows.end {
+                break;
+            } else {
+                block.next(&steps)
+            };
+        }
+    }
+
+    /// Improves `best` by some rows, of ascending index.
     #[inline(always)]
     fn look<S: Simd, const PERTURBED: bool>(
         &self,
         s: S,
-        batch: &mut Batch,
+        rows: [Row; ROWS],
         (low, allowances): (&[i32], &[i32]),
         best: &mut Least,
     ) {
-        let rows = &mut batch.rows;
-        // A repetition of the last row is never better.
-        let last = rows[batch.len - 1];
-        rows[batch.len..].fill(last);
+        let allowance = |row: Row| {
+            if PERTURBED { (self.epsilon * row.size()).min(i64::from(MOST)) as i32 } else { 0 }
+        };
         let found = row_minima::<S, PERTURBED>(s, low, allowances, rows.map(|row| row.offset));
-        for (least, &row) in found.into_iter().zip(&rows[..batch.len]) {
-            let earlier = row.index < best.row.index;
-            if best.residual == 0 && !earlier {
-                continue;
-            }
-            let allowance =
-                if PERTURBED { (self.epsilon * row.size()).min(i64::from(MOST)) as i32 } else { 0 };
-            // An earlier row wins with the same residual too.
-            let bound = best.residual.saturating_add(allowance).saturating_add(i32::from(earlier));
-            if s.mask_bits(s.gt_i32(s.splat_i32(bound), least)) != 0 {
-                let lanes = bytemuck::cast_slice::<S::I32, i32>(core::slice::from_ref(&least));
-                let least = lanes.iter().fold(i32::MAX, |m, &x| m.min(x));
-                *best = Least { residual: (least - allowance).max(0), row };
+        let least = s.min_i32(s.min_i32(found[0], found[1]), s.min_i32(found[2], found[3]));
+        let most = rows.iter().fold(0, |most, &row| most.max(allowance(row)));
+        // In order a tie never wins.
+        let ties = i32::from(self.sizes != Sizes::Any);
+        let bound = best.residual.saturating_add(most).saturating_add(ties);
+        if s.mask_bits(s.gt_i32(s.splat_i32(bound), least)) == 0 {
+            return;
+        }
+        for (least, row) in found.into_iter().zip(rows) {
+            let lanes = bytemuck::cast_slice::<S::I32, i32>(core::slice::from_ref(&least));
+            let least = lanes.iter().fold(i32::MAX, |m, &x| m.min(x));
+            let residual = (least - allowance(row)).max(0);
+            if (residual, row.index) < (best.residual, best.row.index) {
+                *best = Least { residual, row };
             }
         }
-        batch.len = 0;
     }
 }
 
@@ -136,16 +187,6 @@ impl BruteForce<'_> {
 struct Least {
     residual: i32,
     row: Row,
-}
-
-/// Most candidates that a row chooses from.
-const MAX_ROW_SIZE: usize = super::subset::BRUTE_FORCE_LIMIT - LOW_BITS;
-
-/// Rows that share the loads of low sums.
-#[derive(Clone, Copy)]
-struct Batch {
-    rows: [Row; ROWS],
-    len: usize,
 }
 
 /// Lane-wise minima of |low + offset| − allowance for each offset.

@@ -13,9 +13,9 @@ pub(super) const LOW_BITS: usize = 10;
 /// Most lanes of a vector.
 const MAX_LANES: usize = 32;
 
-/// All subsets of [`LOW_BITS`] candidates by (size, subset).
-const BY_SIZE: [u16; 1 << LOW_BITS] = {
-    let mut order = [0; 1 << LOW_BITS];
+/// All subsets of [`LOW_BITS`] candidates by (size, subset), and where each size begins.
+const BY_SIZE: ([u16; 1 << LOW_BITS], [usize; LOW_BITS + 2]) = {
+    let (mut order, mut starts) = ([0; 1 << LOW_BITS], [0; LOW_BITS + 2]);
     let (mut at, mut size) = (0, 0);
     while size <= LOW_BITS {
         let mut subset = 0_u16;
@@ -27,9 +27,20 @@ const BY_SIZE: [u16; 1 << LOW_BITS] = {
             subset += 1;
         }
         size += 1;
+        starts[size] = at;
     }
-    order
+    (order, starts)
 };
+
+/// The subsets of `bits` ≤ [`LOW_BITS`] candidates that have `size` of them, ascending.
+#[inline(always)]
+pub(super) fn of_size(size: usize, bits: usize) -> &'static [u16] {
+    static TABLE: ([u16; 1 << LOW_BITS], [usize; LOW_BITS + 2]) = BY_SIZE;
+    let (order, starts) = &TABLE;
+    let all = &order[starts[size]..starts[size + 1]];
+    // Those without the other candidates come first.
+    if bits == LOW_BITS { all } else { &all[..all.partition_point(|&subset| subset >> bits == 0)] }
+}
 
 /// Sums and allowances, a subset each; see the module.
 pub(super) struct LowSums {
@@ -59,20 +70,18 @@ impl LowSums {
             return low;
         }
         let mut sums = [0; 1 << LOW_BITS];
-        let len = fill_sums(narrow, &mut sums);
-        let (mut at, mut group) = (0, 0);
-        for &subset in BY_SIZE.iter().filter(|&&subset| usize::from(subset) < len) {
-            let size = subset.count_ones() as usize;
-            if size > group {
-                at = low.fill_up(at, lanes);
-                group = size;
-                low.starts[group] = at;
+        fill_sums(narrow, &mut sums);
+        let mut at = 0;
+        for size in 0..=candidates.len() {
+            let subsets = of_size(size, candidates.len());
+            for (sum, &subset) in low.sums[at..].iter_mut().zip(subsets) {
+                *sum = sums[usize::from(subset) % sums.len()];
             }
-            low.sums[at] = sums[usize::from(subset)];
-            low.allowances[at] = (size as i64 * i64::from(epsilon)).min(i64::from(most)) as i32;
-            at += 1;
+            let allowance = (size as i64 * i64::from(epsilon)).min(i64::from(most)) as i32;
+            low.allowances[at..at + subsets.len()].fill(allowance);
+            at = low.fill_up(at + subsets.len(), lanes);
+            low.starts[size + 1] = at;
         }
-        low.starts[group + 1] = low.fill_up(at, lanes);
         low
     }
 
