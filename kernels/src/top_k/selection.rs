@@ -15,7 +15,7 @@ pub enum Order {
     Signed,
 }
 
-/// What [`Selector::select`] keeps.
+/// What [`Selector::select`](super::Selector::select) keeps.
 ///
 /// ```
 /// use slth_kernels::top_k::{Order, Selection};
