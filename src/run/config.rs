@@ -105,8 +105,16 @@ pub(crate) struct Split<'a> {
     pub(crate) test: Subset<'a>,
 }
 
-/// The name of an option, and what copies it from the second configuration to the first.
-type Ignored = (&'static str, fn(&mut RunConfig, &RunConfig));
+/// Copies an option from the second configuration to the first.
+type CopyOption = fn(&mut RunConfig, &RunConfig);
+
+/// The options of pruning by their names; not every method heeds all.
+const PRUNING: [(&str, CopyOption); 4] = [
+    ("prune_epochs", |run, other| run.prune_epochs = other.prune_epochs),
+    ("prune_lr", |run, other| run.prune_lr = other.prune_lr),
+    ("momentum", |run, other| run.momentum = other.momentum),
+    ("weight_decay", |run, other| run.weight_decay = other.weight_decay),
+];
 
 impl RunConfig {
     /// The most threads that make sense on any machine; more is taken for a slip.
@@ -132,8 +140,7 @@ impl RunConfig {
         check("epsilon", epsilon, "lie in [0, inf]", &self.epsilon)?;
         let sparsity = (0.0..1.0).contains(&self.sparsity) && self.sparsity.is_sign_positive();
         check("sparsity", sparsity, "lie in [0, 1)", &self.sparsity)?;
-        let one_shot = matches!(self.method, PruneMethod::Magnitude | PruneMethod::Random);
-        let prunes = self.sparsity == 0.0 || self.prune_epochs > 0 || one_shot;
+        let prunes = self.sparsity == 0.0 || self.prune_epochs > 0 || self.method.ignores("prune_epochs");
         check("prune_epochs", prunes, "be at least 1 where weights are removed", &self.prune_epochs)?;
         let scale = (1e-30..1e30).contains(&self.init_scale);
         check("init_scale", scale, "lie in [1e-30, 1e30)", &self.init_scale)?;
@@ -195,26 +202,16 @@ impl RunConfig {
         Ok([self.validation, train])
     }
 
-    /// The options that `method` ignores: their names, and what gives them their defaults.
-    pub(crate) fn ignored(&self) -> &'static [Ignored] {
-        const OPTIONS: &[Ignored] = &[
-            ("prune_epochs", |run, default| run.prune_epochs = default.prune_epochs),
-            ("prune_lr", |run, default| run.prune_lr = default.prune_lr),
-            ("momentum", |run, default| run.momentum = default.momentum),
-            ("weight_decay", |run, default| run.weight_decay = default.weight_decay),
-        ];
-        match self.method {
-            PruneMethod::EdgePopup => &[],
-            PruneMethod::MagnitudeThenFinetune => &OPTIONS[1..],
-            PruneMethod::Magnitude | PruneMethod::Random => OPTIONS,
-        }
+    /// The same with the options of pruning that `which` names as they are in `other`.
+    fn with_pruning_of(&self, other: &Self, which: impl Fn(&str) -> bool) -> Self {
+        let mut run = self.clone();
+        PRUNING.iter().filter(|(name, _)| which(name)).for_each(|(_, copy)| copy(&mut run, other));
+        run
     }
 
     /// The same run: the options that `method` ignores have their defaults.
     pub(crate) fn canonical(&self) -> Self {
-        let (mut run, default) = (self.clone(), Self::default());
-        self.ignored().iter().for_each(|(_, reset)| reset(&mut run, &default));
-        run
+        self.with_pruning_of(&Self::default(), |name| self.method.ignores(name))
     }
 
     /// The options that are set but change nothing, by their names: `method` ignores them.
@@ -227,12 +224,8 @@ impl RunConfig {
     /// assert_eq!(config.without_effect(), ["momentum"]);
     /// ```
     pub fn without_effect(&self) -> Vec<&'static str> {
-        let changes = |reset: fn(&mut Self, &Self)| {
-            let mut run = self.clone();
-            reset(&mut run, &Self::default());
-            run != *self
-        };
-        self.ignored().iter().filter(|(_, reset)| changes(*reset)).map(|(name, _)| *name).collect()
+        let set = |name: &str| self.with_pruning_of(&Self::default(), |option| option == name) != *self;
+        PRUNING.iter().map(|(name, _)| *name).filter(|name| self.method.ignores(name) && set(name)).collect()
     }
 
     /// What the initial weights are multiplied by.
@@ -249,14 +242,7 @@ impl RunConfig {
 
     /// Whether the networks `other` prunes are the same, given the same ε and seed.
     pub(crate) fn pretrains_like(&self, other: &Self) -> bool {
-        let with_other_pruning = Self {
-            prune_epochs: other.prune_epochs,
-            prune_lr: other.prune_lr,
-            momentum: other.momentum,
-            weight_decay: other.weight_decay,
-            ..self.clone()
-        };
-        with_other_pruning == *other
+        self.with_pruning_of(other, |_| true) == *other
     }
 
     pub(crate) fn pretrain_settings(&self) -> PretrainSettings {

@@ -6,9 +6,7 @@ use slth_kernels::{Backend, Engine};
 use super::config::{RunConfig, Split, check_threads};
 use crate::data::{Dataset, Normalisation, Subset};
 use crate::error::Error;
-use crate::training::{
-    Evaluation, Pretrained, Progress, PruneMethod, PrunedLayer, Timing, Trainer, one_shot,
-};
+use crate::training::{Evaluation, Pretrained, Progress, PrunedLayer, Timing, Trainer};
 
 /// The network after pretraining, all weights in place.
 #[derive(Clone, Debug, PartialEq)]
@@ -184,21 +182,11 @@ impl<'a> Experiment<'a> {
         sparsity: f64,
         progress: &dyn Progress,
     ) -> Result<(Vec<PrunedLayer>, PrunedOutcome), Error> {
-        let Self { config, split, engine, .. } = self;
-        let config = *config;
-        RunConfig { sparsity, ..config.clone() }.validate()?;
-        let (trainer, weights) = (self.trainer(), &pretrained.weights);
-        let one_shot = |random| one_shot(*engine, &config.network, weights, sparsity, config.scope, random);
-        let pruned = match config.method {
-            PruneMethod::EdgePopup => {
-                trainer.edge_popup(weights, &config.edge_popup_settings(sparsity), progress)?
-            }
-            PruneMethod::Magnitude => one_shot(None)?,
-            PruneMethod::Random => one_shot(Some(config.seed))?,
-            PruneMethod::MagnitudeThenFinetune => {
-                trainer.finetune(one_shot(None)?, &config.finetune_settings(), progress)?
-            }
-        };
+        let Self { config, split, .. } = self;
+        RunConfig { sparsity, ..(*config).clone() }.validate()?;
+        let (settings, finetuning) = (config.edge_popup_settings(sparsity), config.finetune_settings());
+        let trainer = self.trainer();
+        let pruned = trainer.prune(config.method, &pretrained.weights, &settings, &finetuning, progress)?;
         let evaluate = |images| trainer.on(images).evaluate_pruned(&pruned.layers);
         let outcome = PrunedOutcome {
             timing: pruned.timing,

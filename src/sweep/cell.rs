@@ -67,8 +67,7 @@ impl CellConfig {
         const GRID: [&str; 5] = ["epsilon", "sparsity", "seed", "method", "scope"];
         // By way of text: turned into values directly, 0.9_f32 would be shown as 0.8999999761581421.
         let mut setting: Setting = serde_json::from_str(&self.json()).expect("a struct is an object");
-        setting.retain(|key, _| !GRID.contains(&key.as_str()));
-        self.run.ignored().iter().for_each(|(name, _)| drop(setting.remove(*name)));
+        setting.retain(|key, _| !GRID.contains(&key.as_str()) && !self.run.method.ignores(key));
         setting
     }
 }

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::machine::Machine;
 use crate::progress::Progress;
 use crate::run::{Experiment, RunConfig};
-use crate::training::{Pretrained, PruneMethod};
+use crate::training::Pretrained;
 
 /// How a sweep ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,11 +50,8 @@ impl Group {
     /// How many images it trains on, each counted as often as it is seen.
     pub(super) fn work(&self, images: usize) -> usize {
         let pretrained = if self.pretraining.epsilon > 0.0 { self.pretraining.pretrain_epochs } else { 0 };
-        let pruned = |CellConfig { run, .. }: &CellConfig| match run.method {
-            PruneMethod::EdgePopup | PruneMethod::MagnitudeThenFinetune if run.sparsity > 0.0 => {
-                run.prune_epochs
-            }
-            _ => 0,
+        let pruned = |CellConfig { run, .. }: &CellConfig| {
+            if run.sparsity == 0.0 || run.method.ignores("prune_epochs") { 0 } else { run.prune_epochs }
         };
         let epochs = self.cells.iter().map(pruned).fold(pretrained, usize::saturating_add);
         epochs.saturating_mul(images)

@@ -10,28 +10,6 @@ use super::epochs::Timing;
 use crate::error::Error;
 use crate::network::{Architecture, LayerShape};
 
-/// How the weights to remove are found: by [`Trainer::edge_popup`](super::Trainer::edge_popup) or
-/// [`one_shot`](super::one_shot()), then perhaps [`Trainer::finetune`](super::Trainer::finetune).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum PruneMethod {
-    /// Trains a score per weight, the weights frozen, and removes the lowest
-    #[default]
-    EdgePopup,
-    /// Removes the smallest weights
-    Magnitude,
-    /// Removes random weights
-    Random,
-    /// Removes the smallest weights, then trains the others as pretraining does, without a bound on their change
-    MagnitudeThenFinetune,
-}
-
-impl fmt::Display for PruneMethod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
-
 /// What the sparsity is a fraction of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
