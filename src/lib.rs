@@ -22,6 +22,7 @@
 //! * [`run`](mod@run): one configuration becomes an outcome, `result.json` and `ticket.safetensors`
 //! * [`sweep`]: a grid of them, stored, resumed and reported
 //! * [`candidates`], [`approximate`]: the theory
+//! * [`flags`]: numbers and lists as the command line takes them
 //! * [`plot`]: charts as SVG and PNG
 //! * [`progress`]: what long work tells whoever watches it
 //! * [`random`]: the keyed random streams everything draws from
@@ -33,6 +34,7 @@ pub mod approximate;
 pub mod candidates;
 pub mod data;
 mod error;
+pub mod flags;
 mod input;
 pub mod machine;
 pub mod network;

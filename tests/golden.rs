@@ -91,7 +91,7 @@ fn outcome(network: &str, method: PruneMethod, scope: Scope, backend: Backend, t
             let bytes = found.weights.iter().flatten().flat_map(|weight| weight.to_le_bytes());
             let hash = Sha256::digest(bytes.collect::<Vec<u8>>());
             let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-            text += &format!(", {} {}", draw.name(), short(hash));
+            text += &format!(", {} {}", draw, short(hash));
         }
     }
     text

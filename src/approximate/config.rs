@@ -1,12 +1,13 @@
 //! How a network is approximated.
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
 use slth_kernels::subset_sum::MEET_IN_THE_MIDDLE_LIMIT;
 
 use crate::data::NormalisationRule;
 use crate::error::Error;
+use crate::flags::{List, list, number};
 
 /// Which weights share their candidates. The variants' names on the command line and in files are `per-row` and `per-weight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -19,18 +20,12 @@ pub enum Draw {
     PerWeight,
 }
 
+crate::flags::display_by_name!(Draw);
+
 /// Weights of one piece of work where each has its own candidates.
 pub(super) const PIECE: usize = 960;
 
 impl Draw {
-    /// The name on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PerRow => "per-row",
-            Self::PerWeight => "per-weight",
-        }
-    }
-
     /// Of a piece's candidates, n or `[weights, n]`, those of its weight `i`.
     pub(super) fn own(self, candidates: &[f32], n: usize, i: usize) -> &[f32] {
         match self {
@@ -40,28 +35,46 @@ impl Draw {
     }
 }
 
-/// How to approximate, and where it is computed. The command line's flags are called like the fields.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// How to approximate, and where it is computed. The fields are the command line's flags and their help, but for those of the
+/// machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Args)]
 pub struct ApproximateConfig {
-    /// The tolerance η, in [1e-6, 1); default 0.01.
+    /// The tolerance, in [1e-6, 1): a weight further from its subset has failed
+    #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().eta)]
     pub eta: f64,
-    /// n = int(c · round(log₂(1/η))); default 3.
+
+    /// Candidates per weight are c times log2(1/eta), the logarithm rounded
+    #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().c)]
     pub c: f64,
-    /// n, in place of what `c` and `eta` give.
+
+    /// Candidates per weight, in place of --c
+    #[arg(long, value_name = "N", help_heading = "Approximation", allow_negative_numbers = true)]
     pub candidates: Option<usize>,
-    /// Which weights share their candidates; default per row.
+
+    /// Which weights share their candidates
+    #[arg(long, value_name = "KIND", help_heading = "Approximation", default_value_t)]
     pub draw: Draw,
-    /// How far each chosen candidate may be moved: one approximation for each; default 0.
-    pub epsilon: Vec<f32>,
-    /// How pixels become inputs; default unit.
+
+    /// How far each candidate may be moved; one approximation for each
+    #[arg(long, value_name = "F,F,..", help_heading = "Approximation", allow_negative_numbers = true, value_parser = list::<f32>, default_value = "0")]
+    pub epsilon: List<f32>,
+
+    /// How a pixel x becomes an input: mean-std, unit or MEAN,STD, as for `slth run`
+    #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Target", default_value_t = Self::default().normalize)]
     pub normalize: NormalisationRule,
-    /// Keys all random numbers; default 1.
+
+    /// Seed of all random numbers
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = Self::default().seed)]
     pub seed: u64,
+
     /// Number of threads; default all cores.
     #[serde(skip)]
+    #[arg(skip)]
     pub threads: Option<usize>,
+
     /// The instruction set; default what the environment variable `SLTH_BACKEND` names, else the best.
     #[serde(skip)]
+    #[arg(skip)]
     pub backend: Option<Backend>,
 }
 

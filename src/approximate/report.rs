@@ -20,7 +20,7 @@ pub(super) fn figure(result: &ApproximationResult) -> Picture {
             number(config.eta)
         ),
         Axis::named("ε", names),
-        Axis::whole(format!("smallest n, candidates drawn {}", config.draw.name())),
+        Axis::whole(format!("smallest n, candidates drawn {}", config.draw)),
         vec![Series::new("", 0, Style::Solid, points)],
     )])
 }

@@ -1,10 +1,11 @@
 //! What is measured: tolerances, perturbations, targets.
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
 
 use crate::error::Error;
+use crate::flags::{List, list};
 
 /// Which targets the candidates must meet. The variants' names on the command line and in files are `every` and `one`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -17,24 +18,40 @@ pub enum Criterion {
     One,
 }
 
-/// What is measured, and where it is computed. The command line's flags are called like the fields, in the singular.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+crate::flags::display_by_name!(Criterion);
+
+/// What is measured, and where it is computed. The fields are the command line's flags and their help, but for those of the
+/// machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Args)]
 pub struct CandidatesConfig {
-    /// The tolerances η, each in [1e-6, 1]; default 1e-2 … 1e-5.
-    pub eta: Vec<f64>,
-    /// ε/η, each at least 0, ε at most 1; default the paper's.
-    pub ratio: Vec<f64>,
-    /// Which targets count.
+    /// Tolerances, each in [1e-6, 1]
+    #[arg(long, value_name = "F,F,..", allow_negative_numbers = true, value_parser = list::<f64>, default_value = "1e-2,1e-3,1e-4,1e-5")]
+    pub eta: List<f64>,
+
+    /// Perturbations, as epsilon/eta; epsilon is at most 1
+    #[arg(long, value_name = "F,F,..", allow_negative_numbers = true, value_parser = list::<f64>, default_value = "0,0.1,0.5,1,2,3,4,5,10")]
+    pub ratio: List<f64>,
+
+    /// Which targets must be met
+    #[arg(long, value_name = "KIND", default_value_t)]
     pub criterion: Criterion,
-    /// Random candidate sets per η and ε/η; default 200.
+
+    /// Random candidate sets, for each tolerance and perturbation
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = Self::default().trials)]
     pub trials: usize,
-    /// Keys all random numbers; default 1.
+
+    /// Seed of all random numbers
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = Self::default().seed)]
     pub seed: u64,
+
     /// Number of threads; default all cores.
     #[serde(skip)]
+    #[arg(skip)]
     pub threads: Option<usize>,
+
     /// The instruction set; default what the environment variable `SLTH_BACKEND` names, else the best.
     #[serde(skip)]
+    #[arg(skip)]
     pub backend: Option<Backend>,
 }
 

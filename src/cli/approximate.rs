@@ -7,12 +7,9 @@ use slth::Error;
 use slth::approximate::{
     ApproximateConfig, ApproximateOutcome, ApproximationResult, Approximator, Check, Draw, Target,
 };
-use slth::data::NormalisationRule;
 
-use super::list::List;
-use super::number::number;
 use super::progress::progress;
-use super::shared::{DataArguments, MachineArguments, OutputArguments, SeedArguments};
+use super::shared::{DataArguments, MachineArguments, OutputArguments};
 use super::table::numbers;
 
 /// Rebuild a trained network from random candidates by subset sums.
@@ -32,50 +29,13 @@ pub(super) struct ApproximateArguments {
     #[command(flatten)]
     data: DataArguments,
 
-    /// How a pixel x becomes an input: mean-std, unit or MEAN,STD, as for `slth run`
-    #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Target", default_value_t = ApproximateConfig::default().normalize)]
-    normalize: NormalisationRule,
-
-    /// The tolerance: a weight further from its subset has failed
-    #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = ApproximateConfig::default().eta)]
-    eta: f64,
-
-    /// Candidates per weight are c times log2(1/eta), the logarithm rounded
-    #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = ApproximateConfig::default().c)]
-    c: f64,
-
-    /// Candidates per weight, in place of --c
-    #[arg(long, value_name = "N", help_heading = "Approximation", allow_negative_numbers = true)]
-    candidates: Option<usize>,
-
-    /// Which weights share their candidates
-    #[arg(
-        long,
-        value_name = "KIND",
-        help_heading = "Approximation",
-        value_enum,
-        default_value_t,
-        conflicts_with = "construction"
-    )]
-    draw: Draw,
-
-    /// How far each candidate may be moved; one approximation for each
-    #[arg(
-        long,
-        value_name = "F,F,..",
-        help_heading = "Approximation",
-        allow_negative_numbers = true,
-        default_value = "0"
-    )]
-    epsilon: List<f32>,
+    #[command(flatten)]
+    config: ApproximateConfig,
 
     /// Build the theorem's network instead: 2n hidden ReLU units per weight, all drawn for it alone, masked and perturbed;
     /// for small targets
-    #[arg(long, value_name = "KIND", help_heading = "Approximation")]
+    #[arg(long, value_name = "KIND", help_heading = "Approximation", conflicts_with = "draw")]
     construction: Option<ConstructionKind>,
-
-    #[command(flatten)]
-    seed: SeedArguments,
 
     /// Verify every subset against the optimum found in f64
     #[arg(long, help_heading = "Approximation", conflicts_with = "construction")]
@@ -95,10 +55,12 @@ enum ConstructionKind {
 
 /// Approximates; the text is the tables for standard output.
 pub(super) fn approximate(arguments: ApproximateArguments) -> Result<String, Error> {
-    let config = configuration(&arguments)?;
+    let ApproximateArguments { target, config, data, construction, output, check, machine } = arguments;
+    let (threads, backend) = machine.chosen()?;
+    let draw = if construction.is_some() { Draw::PerWeight } else { config.draw };
+    let config = ApproximateConfig { draw, threads, backend, ..config };
     config.validate()?;
-    let ApproximateArguments { data, construction, output, check, .. } = arguments;
-    let given = arguments.target.as_ref().map(Target::read).transpose()?;
+    let given = target.as_ref().map(Target::read).transpose()?;
     let watch = progress(output.quiet);
     let names = ApproximateOutcome::file_names(&config, construction.is_some());
     let prepare = || output.prepare(&names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -132,20 +94,6 @@ pub(super) fn approximate(arguments: ApproximateArguments) -> Result<String, Err
     Ok(text)
 }
 
-fn configuration(arguments: &ApproximateArguments) -> Result<ApproximateConfig, Error> {
-    Ok(ApproximateConfig {
-        eta: arguments.eta,
-        c: arguments.c,
-        candidates: arguments.candidates,
-        draw: if arguments.construction.is_some() { Draw::PerWeight } else { arguments.draw },
-        epsilon: arguments.epsilon.0.clone(),
-        normalize: arguments.normalize,
-        seed: arguments.seed.seed,
-        threads: arguments.machine.threads,
-        backend: Some(arguments.machine.backend()?),
-    })
-}
-
 fn approximation_text(outcome: &ApproximateOutcome) -> String {
     let ApproximateOutcome { result, checks, .. } = outcome;
     let ApproximationResult { network, backend, threads, configuration: config, .. } = result;
@@ -164,7 +112,7 @@ fn approximation_text(outcome: &ApproximateOutcome) -> String {
          {checked}published (Pensia et al. 2020, 784-500-10, 21 per row, ε = 0): kept 44.7 %, 97.19 % before and after, \
          77266 s on 36 cores\n",
         config.candidates_per_weight(),
-        config.draw.name(),
+        config.draw,
         config.eta,
         config.seed,
         table(result),

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slth::Error;
-use slth::run::dataset_hash;
+use slth::flags::{List, list};
+use slth::run::{RunConfig, dataset_hash};
 use slth::sweep::{Grid, Prunings, Trial, TrialLog};
 
-use super::list::List;
-use super::setting::SettingArguments;
+use super::shared::{DataArguments, MachineArguments};
 
 /// How near many ways of pruning come to the published table, all on the same pretrained networks.
 ///
@@ -21,51 +21,58 @@ pub(super) struct CalibrateArguments {
     log: PathBuf,
 
     /// As in a sweep
-    #[arg(long, value_name = "LIST", help_heading = "Grid", default_value = "0,0.005,0.02,0.05,0.1,0.3")]
+    #[arg(long, value_name = "LIST", help_heading = "Grid", value_parser = list::<f32>, default_value = "0,0.005,0.02,0.05,0.1,0.3")]
     epsilon: List<f32>,
 
     /// As in a sweep
-    #[arg(long, value_name = "LIST", help_heading = "Grid", default_value = "0,0.1,0.3,0.5,0.7,0.8")]
+    #[arg(long, value_name = "LIST", help_heading = "Grid", value_parser = list::<f64>, default_value = "0,0.1,0.3,0.5,0.7,0.8")]
     sparsity: List<f64>,
 
     /// As in a sweep
-    #[arg(long, value_name = "LIST", help_heading = "Grid", default_value = "1")]
+    #[arg(long, value_name = "LIST", help_heading = "Grid", value_parser = list::<u64>, default_value = "1")]
     seeds: List<u64>,
 
     /// Epochs of edge-popup to try [default: that of --prune-epochs]
-    #[arg(long, value_name = "LIST", help_heading = "Prunings to try")]
+    #[arg(long, value_name = "LIST", help_heading = "Prunings to try", value_parser = list::<usize>)]
     try_epochs: Option<List<usize>>,
 
     /// Learning rates of edge-popup to try [default: that of --prune-lr]
-    #[arg(long, value_name = "LIST", help_heading = "Prunings to try")]
+    #[arg(long, value_name = "LIST", help_heading = "Prunings to try", value_parser = list::<f32>)]
     try_lr: Option<List<f32>>,
 
     /// Momenta of edge-popup to try [default: that of --momentum]
-    #[arg(long, value_name = "LIST", help_heading = "Prunings to try")]
+    #[arg(long, value_name = "LIST", help_heading = "Prunings to try", value_parser = list::<f32>)]
     try_momentum: Option<List<f32>>,
 
     /// Weight decays of edge-popup to try [default: that of --weight-decay]
-    #[arg(long, value_name = "LIST", help_heading = "Prunings to try")]
+    #[arg(long, value_name = "LIST", help_heading = "Prunings to try", value_parser = list::<f32>)]
     try_decay: Option<List<f32>>,
 
     #[command(flatten)]
-    setting: SettingArguments,
+    data: DataArguments,
+
+    #[command(flatten)]
+    setting: RunConfig,
+
+    #[command(flatten)]
+    machine: MachineArguments,
 }
 
 /// Calibrates; the text is a line for each trial, the nearest first.
 pub(super) fn calibrate(arguments: &CalibrateArguments) -> Result<String, Error> {
-    let CalibrateArguments { log, epsilon, sparsity, seeds, setting, .. } = arguments;
-    let config = setting.config()?;
-    let grid = Grid { epsilons: epsilon.0.clone(), sparsities: sparsity.0.clone(), seeds: seeds.0.clone() };
+    let CalibrateArguments { log, epsilon, sparsity, seeds, data, setting, machine, .. } = arguments;
+    let (threads, backend) = machine.chosen()?;
+    let config = RunConfig { threads, backend, ..setting.clone() };
+    let grid = Grid { epsilons: epsilon.clone(), sparsities: sparsity.clone(), seeds: seeds.clone() };
     grid.validate()?;
-    let list = |list: &Option<List<f32>>, one| list.as_ref().map_or(vec![one], |list| list.0.clone());
+    let list = |list: &Option<List<f32>>, one| list.as_ref().map_or(vec![one], |list| list.clone());
     let prunings = Prunings {
-        epochs: arguments.try_epochs.as_ref().map_or(vec![config.prune_epochs], |list| list.0.clone()),
+        epochs: arguments.try_epochs.as_ref().map_or(vec![config.prune_epochs], |list| list.clone()),
         learning_rates: list(&arguments.try_lr, config.prune_lr),
         momenta: list(&arguments.try_momentum, config.momentum),
         weight_decays: list(&arguments.try_decay, config.weight_decay),
     };
-    let dataset = setting.dataset()?;
+    let dataset = data.dataset()?;
     let settings = prunings.settings(&config);
     settings.iter().try_for_each(|setting| setting.check(&dataset))?;
     let mut log = TrialLog::open(log)?;

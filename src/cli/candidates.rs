@@ -7,9 +7,8 @@ use slth::candidates::{
 };
 use slth::plot::number;
 
-use super::list::List;
 use super::progress::progress;
-use super::shared::{MachineArguments, OutputArguments, SeedArguments};
+use super::shared::{MachineArguments, OutputArguments};
 use super::table::numbers;
 
 /// How many random candidates a subset sum needs, beside the paper's plot.
@@ -20,29 +19,8 @@ use super::table::numbers;
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(super) struct CandidatesArguments {
-    /// Tolerances
-    #[arg(long, value_name = "F,F,..", allow_negative_numbers = true, default_value = "1e-2,1e-3,1e-4,1e-5")]
-    eta: List<f64>,
-
-    /// Perturbations, as epsilon/eta
-    #[arg(
-        long,
-        value_name = "F,F,..",
-        allow_negative_numbers = true,
-        default_value = "0,0.1,0.5,1,2,3,4,5,10"
-    )]
-    ratio: List<f64>,
-
-    /// Which targets must be met
-    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
-    criterion: Criterion,
-
-    /// Random candidate sets
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = CandidatesConfig::default().trials)]
-    trials: usize,
-
     #[command(flatten)]
-    seed: SeedArguments,
+    config: CandidatesConfig,
 
     #[command(flatten)]
     output: OutputArguments,
@@ -53,16 +31,9 @@ pub(super) struct CandidatesArguments {
 
 /// Measures; the text is the tables for standard output.
 pub(super) fn candidates(arguments: CandidatesArguments) -> Result<String, Error> {
-    let CandidatesArguments { eta, ratio, criterion, trials, seed, output, machine } = arguments;
-    let config = CandidatesConfig {
-        eta: eta.0,
-        ratio: ratio.0,
-        criterion,
-        trials,
-        seed: seed.seed,
-        threads: machine.threads,
-        backend: Some(machine.backend()?),
-    };
+    let CandidatesArguments { config, output, machine } = arguments;
+    let (threads, backend) = machine.chosen()?;
+    let config = CandidatesConfig { threads, backend, ..config };
     config.validate()?;
     let out = output.prepare(&CandidatesResult::FILES)?;
     let found = required_candidates(&config, progress(output.quiet).as_ref())?;

@@ -28,8 +28,8 @@ pub(super) struct EvaluateArguments {
 /// Evaluates; the text is one line for standard output.
 pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<String, Error> {
     let EvaluateArguments { ticket, data, machine } = arguments;
-    let backend = machine.backend()?;
+    let (threads, backend) = machine.chosen()?;
     let ticket = Ticket::read(ticket)?;
-    let found = ticket.evaluate(&data.dataset()?, Some(backend), machine.threads)?;
+    let found = ticket.evaluate(&data.dataset()?, backend, threads)?;
     Ok(format!("test accuracy {:?} ({} of {} images)\n", found.accuracy(), found.correct, found.images))
 }

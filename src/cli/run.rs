@@ -3,15 +3,14 @@
 use clap::Args;
 use comfy_table::Table;
 use slth::Error;
+use slth::flags::number;
 use slth::network::LayerShape;
 use slth::run::{Outcome, RunConfig};
 use slth::training::{Evaluation, PruneMethod, Timing};
 
 use super::note_without_effect;
-use super::number::number;
 use super::progress::progress;
-use super::setting::SettingArguments;
-use super::shared::{OutputArguments, SeedArguments};
+use super::shared::{DataArguments, MachineArguments, OutputArguments};
 use super::table::numbers;
 
 /// Pretrain a random network, prune it, report the accuracy before and after.
@@ -31,11 +30,18 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = RunConfig::default().sparsity)]
     sparsity: f64,
 
-    #[command(flatten)]
-    seed: SeedArguments,
+    /// Seed of all random numbers
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = RunConfig::default().seed)]
+    seed: u64,
 
     #[command(flatten)]
-    setting: SettingArguments,
+    data: DataArguments,
+
+    #[command(flatten)]
+    setting: RunConfig,
+
+    #[command(flatten)]
+    machine: MachineArguments,
 
     #[command(flatten)]
     output: OutputArguments,
@@ -43,10 +49,11 @@ pub(super) struct RunArguments {
 
 /// Runs; the text is the table for standard output.
 pub(super) fn run(arguments: RunArguments) -> Result<String, Error> {
-    let RunArguments { epsilon, sparsity, seed, setting, output } = arguments;
-    let config = RunConfig { epsilon, sparsity, seed: seed.seed, ..setting.config()? };
+    let RunArguments { epsilon, sparsity, seed, data, setting, machine, output } = arguments;
+    let (threads, backend) = machine.chosen()?;
+    let config = RunConfig { epsilon, sparsity, seed, threads, backend, ..setting };
     config.validate()?;
-    let dataset = setting.dataset()?;
+    let dataset = data.dataset()?;
     config.check(&dataset)?;
     note_without_effect(&config);
     let out = output.prepare(&Outcome::FILES)?;

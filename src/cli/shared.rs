@@ -6,7 +6,6 @@ use clap::Args;
 use slth::Error;
 use slth::data::Dataset;
 use slth::output::OutputDirectory;
-use slth::run::RunConfig;
 use slth_kernels::Backend;
 
 /// Where the images come from.
@@ -30,20 +29,12 @@ impl DataArguments {
     }
 }
 
-/// What decides all random numbers.
-#[derive(Args)]
-pub(super) struct SeedArguments {
-    /// Seed of all random numbers
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = RunConfig::default().seed)]
-    pub(super) seed: u64,
-}
-
 /// Where the work is done; none of it changes a result.
 #[derive(Args)]
 pub(super) struct MachineArguments {
     /// Number of threads; does not change the result [default: all cores]
     #[arg(long, value_name = "N", help_heading = "Machine", allow_negative_numbers = true)]
-    pub(super) threads: Option<usize>,
+    threads: Option<usize>,
 
     /// Instruction set, as listed by `slth info`; does not change the result [default: $SLTH_BACKEND, else the best]
     #[arg(long, value_name = "NAME", help_heading = "Machine")]
@@ -51,9 +42,10 @@ pub(super) struct MachineArguments {
 }
 
 impl MachineArguments {
-    /// The backend of `--backend`; where the flag was not given, that of the environment or the best.
-    pub(super) fn backend(&self) -> Result<Backend, Error> {
-        Ok(self.backend.as_deref().map_or_else(Backend::detect, Backend::named)?)
+    /// The threads and the backend of the flags; where `--backend` was not given, that of the environment or the best.
+    pub(super) fn chosen(&self) -> Result<(Option<usize>, Option<Backend>), Error> {
+        let backend = self.backend.as_deref().map_or_else(Backend::detect, Backend::named)?;
+        Ok((self.threads, Some(backend)))
     }
 }
 

@@ -6,12 +6,13 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use slth::Error;
+use slth::flags::{List, list};
+use slth::run::RunConfig;
 use slth::sweep::{Grid, Shard, Sweep, read_cells};
 
-use super::list::List;
 use super::preset::Preset;
 use super::progress::progress_by_cell;
-use super::setting::SettingArguments;
+use super::shared::{DataArguments, MachineArguments};
 use super::{grid, note, note_without_effect};
 
 /// Run a grid of ε by sparsity by seeds: pretrain once per ε and seed, prune at every sparsity.
@@ -34,6 +35,7 @@ pub(super) struct SweepArguments {
         long,
         value_name = "LIST",
         help_heading = "Grid",
+        value_parser = list::<f32>,
         allow_hyphen_values = true,
         default_value = "0,0.01,0.03,0.1,0.3"
     )]
@@ -44,17 +46,24 @@ pub(super) struct SweepArguments {
         long,
         value_name = "LIST",
         help_heading = "Grid",
+        value_parser = list::<f64>,
         allow_hyphen_values = true,
         default_value = "0,0.2,0.4,0.6,0.8"
     )]
     sparsity: List<f64>,
 
     /// The numbers that decide all random numbers of a run
-    #[arg(long, value_name = "LIST", help_heading = "Grid", allow_hyphen_values = true, default_value = "1")]
+    #[arg(long, value_name = "LIST", help_heading = "Grid", value_parser = list::<u64>, allow_hyphen_values = true, default_value = "1")]
     seeds: List<u64>,
 
     #[command(flatten)]
-    setting: SettingArguments,
+    data: DataArguments,
+
+    #[command(flatten)]
+    setting: RunConfig,
+
+    #[command(flatten)]
+    machine: MachineArguments,
 
     /// Compute part I of N only, from 1 [default: $SLTH_SHARD, else what a Slurm, PBS or SGE array or the ranks of an MPI
     /// launcher or Slurm step ask for, else everything]
@@ -80,15 +89,16 @@ pub(super) struct SweepArguments {
 
 /// Sweeps; the text is the table of mean test accuracies for standard output.
 pub(super) fn sweep(arguments: &SweepArguments) -> Result<String, Error> {
-    let SweepArguments { epsilon, sparsity, seeds, setting, out, quiet, .. } = arguments;
+    let SweepArguments { epsilon, sparsity, seeds, data, setting, machine, out, quiet, .. } = arguments;
+    let (threads, backend) = machine.chosen()?;
     let sweep = Sweep {
-        config: setting.config()?,
-        grid: Grid { epsilons: epsilon.0.clone(), sparsities: sparsity.0.clone(), seeds: seeds.0.clone() },
+        config: RunConfig { threads, backend, ..setting.clone() },
+        grid: Grid { epsilons: epsilon.clone(), sparsities: sparsity.clone(), seeds: seeds.clone() },
         shard: shard(arguments)?,
         retry_failed: arguments.retry_failed,
     };
     sweep.grid.validate()?;
-    let dataset = setting.dataset()?;
+    let dataset = data.dataset()?;
     sweep.check(&dataset)?;
     note_without_effect(&sweep.config);
     let summary = sweep.run(&dataset, out, &stop_on_signals(), progress_by_cell(*quiet).as_ref())?;

@@ -117,25 +117,7 @@ impl FromStr for NormalisationRule {
     }
 }
 
-/// Serialised as their text.
-macro_rules! as_text {
-    ($($kind:ty),+) => {
-        $(impl TryFrom<String> for $kind {
-            type Error = String;
-
-            fn try_from(text: String) -> Result<Self, String> {
-                text.parse()
-            }
-        }
-
-        impl From<$kind> for String {
-            fn from(value: $kind) -> String {
-                value.to_string()
-            }
-        })+
-    };
-}
-as_text!(Normalisation, NormalisationRule);
+crate::flags::serde_by_text!(Normalisation, NormalisationRule);
 
 /// Images transposed at a time: 16 floats are a cache line, so that each line of the output is written once, whole.
 const IMAGES: usize = 16;

@@ -258,19 +258,7 @@ impl FromStr for Architecture {
     }
 }
 
-impl TryFrom<String> for Architecture {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Architecture> for String {
-    fn from(network: Architecture) -> String {
-        network.to_string()
-    }
-}
+crate::flags::serde_by_text!(Architecture);
 
 #[cfg(test)]
 mod tests {

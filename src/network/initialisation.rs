@@ -1,7 +1,5 @@
 //! Random initial weights.
 
-use std::fmt;
-
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -63,11 +61,7 @@ impl Initialisation {
     }
 }
 
-impl fmt::Display for Initialisation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
+crate::flags::display_by_name!(Initialisation);
 
 #[cfg(test)]
 mod tests {

@@ -1,69 +1,103 @@
 //! The configuration of a run.
 
+use clap::Args;
 use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
 
 use super::infinity::number_or_inf;
 use crate::data::{Dataset, NormalisationRule, Subset};
 use crate::error::Error;
+use crate::flags::number;
 use crate::network::{Architecture, Initialisation};
 use crate::training::{EdgePopupSettings, PretrainSettings, PruneMethod, Schedule, Scope};
 
-/// Everything that decides a run, and where it is computed. The command line's flags are called like the fields.
+/// Everything that decides a run, and where it is computed. The fields are the command line's flags and their help, but for
+/// those that a sweep takes lists of (ε, sparsity, seed) and those of the machine.
 ///
 /// Serialised it lacks `threads` and `backend`, which change no bit of any result.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Args)]
 pub struct RunConfig {
-    /// The network; default 784-500-500-10.
+    /// The network, without biases: widths, input first, lenet5, or convolutions and pooling between an image and widths:
+    /// lenet5 is 28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10 (filters @ kernel, s stride, p padding)
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        help_heading = "Network",
+        allow_negative_numbers = true,
+        default_value_t
+    )]
     pub network: Architecture,
-    /// The distribution of the initial weights; default Kaiming normal.
+    /// Distribution of the initial weights
+    #[arg(long, value_name = "KIND", help_heading = "Network", default_value_t)]
     pub init: Initialisation,
-    /// Multiplies the initial weights; in [1e-30, 1e30), so that f32 can hold them; default 1.
+    /// Multiply the initial weights by this
+    #[arg(long, value_name = "F", help_heading = "Network", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().init_scale)]
     pub init_scale: f64,
-    /// Multiplies the initial weights by 1/√(1 − sparsity); default no.
+    /// Multiply the initial weights by 1/sqrt(keep), where keep = 1 - sparsity, so that a neuron's input has the same variance
+    /// under a random mask. `scale_fan` of edge-popup's published code multiplies by 1/sqrt(1 - keep) instead: the same at
+    /// sparsity 0.5 only
+    #[arg(long, help_heading = "Network")]
     pub scale_by_keep: bool,
-    /// How pixels become inputs; default mean-std. A ticket has the constants that were found.
+    /// How a pixel x becomes an input: mean-std gives the data set's training images mean 0 and standard deviation 1, unit is x/255,
+    /// and numbers as in 0.1307,0.3081 are (x/255 - MEAN)/STD
+    #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Data", default_value_t)]
     pub normalize: NormalisationRule,
     /// ε, the largest change pretraining may make to a weight, in [0, ∞]; default 0.02.
     #[serde(with = "number_or_inf")]
+    #[arg(skip = Self::default().epsilon)]
     pub epsilon: f32,
     /// s, the fraction of weights REMOVED, in [0, 1); default 0.5.
+    #[arg(skip = Self::default().sparsity)]
     pub sparsity: f64,
-    /// How the weights to remove are found; default edge-popup. Finetuning is pretraining's SGD for `prune_epochs`, without
-    /// a bound on the change.
+    /// How the weights to remove are found
+    #[arg(long, value_name = "NAME", help_heading = "Pruning", default_value_t)]
     pub method: PruneMethod,
-    /// Whether `sparsity` is that of each layer, the default, or of all weights.
+    /// What the sparsity is a fraction of
+    #[arg(long, value_name = "NAME", help_heading = "Pruning", default_value_t)]
     pub scope: Scope,
-    /// Epochs of pretraining; default 1. 0 leaves the weights as they were drawn, like ε = 0.
+    /// Epochs of pretraining; 0 leaves the weights as they were drawn
+    #[arg(long, value_name = "N", help_heading = "Pretraining", allow_negative_numbers = true, default_value_t = Self::default().pretrain_epochs)]
     pub pretrain_epochs: usize,
-    /// Epochs of edge-popup; default 5; at least 1 where anything is removed.
+    /// Epochs of edge-popup or of finetuning; magnitude and random pruning take none
+    #[arg(long, value_name = "N", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = Self::default().prune_epochs)]
     pub prune_epochs: usize,
-    /// Images per step of both trainings; default 128. More than there are means all.
+    /// Images per step of both trainings
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = Self::default().batch)]
     pub batch: usize,
-    /// Learning rate of pretraining's first epoch; default 0.1.
+    /// Learning rate of pretraining in the first epoch
+    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().pretrain_lr)]
     pub pretrain_lr: f32,
-    /// How it changes from epoch to epoch; default constant.
+    /// Learning-rate schedule of pretraining
+    #[arg(long, value_name = "KIND", help_heading = "Pretraining", default_value_t)]
     pub pretrain_schedule: Schedule,
-    /// Momentum of pretraining; default 0, as in the paper.
+    /// Momentum of pretraining; 0 is plain SGD
+    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().pretrain_momentum)]
     pub pretrain_momentum: f32,
-    /// Learning rate of edge-popup's first epoch, on a cosine after it; default 0.1.
+    /// Learning rate of the scores in the first epoch; falls on a cosine, epoch by epoch
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().prune_lr)]
     pub prune_lr: f32,
-    /// Momentum of edge-popup; default 0.9.
+    /// Momentum of the scores
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().momentum)]
     pub momentum: f32,
-    /// Weight decay of edge-popup; default 1e-4.
+    /// Weight decay of the scores
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().weight_decay)]
     pub weight_decay: f32,
-    /// How many of the training images are held out for validation, drawn at random by `seed` and stratified by class;
-    /// default 5000.
+    /// Hold out N training images for validation, drawn at random by the seed, stratified by class
+    #[arg(long, value_name = "N", help_heading = "Data", allow_negative_numbers = true, default_value_t = Self::default().validation)]
     pub validation: usize,
-    /// Trains on so many of the others only, drawn likewise; default all of them.
+    /// Train on N training images only, drawn at random by the seed, stratified by class [default: all that are not held out]
+    #[arg(long, value_name = "N", help_heading = "Data", allow_negative_numbers = true)]
     pub train_images: Option<usize>,
     /// Keys all random numbers; default 1.
+    #[arg(skip = Self::default().seed)]
     pub seed: u64,
     /// Number of threads; default all cores.
     #[serde(skip)]
+    #[arg(skip)]
     pub threads: Option<usize>,
     /// The instruction set; default what the environment variable `SLTH_BACKEND` names, else the best.
     #[serde(skip)]
+    #[arg(skip)]
     pub backend: Option<Backend>,
 }
 

@@ -1,7 +1,5 @@
 //! The methods of pruning, by their names.
 
-use std::fmt;
-
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -66,8 +64,4 @@ impl Trainer<'_> {
     }
 }
 
-impl fmt::Display for PruneMethod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
+crate::flags::display_by_name!(PruneMethod);

@@ -1,7 +1,5 @@
 //! What all ways of pruning share.
 
-use std::fmt;
-
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use slth_kernels::PackedMask;
@@ -21,11 +19,7 @@ pub enum Scope {
     Global,
 }
 
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
+crate::flags::display_by_name!(Scope);
 
 /// A pruned layer.
 #[derive(Clone, Debug, PartialEq)]

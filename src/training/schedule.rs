@@ -1,7 +1,5 @@
 //! How a learning rate changes from epoch to epoch.
 
-use std::fmt;
-
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -35,11 +33,7 @@ impl Schedule {
     }
 }
 
-impl fmt::Display for Schedule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
+crate::flags::display_by_name!(Schedule);
 
 #[cfg(test)]
 mod tests {

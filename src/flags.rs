@@ -1,0 +1,79 @@
+//! The values of flags as text.
+
+use std::fmt::Display;
+use std::ops::Add;
+use std::str::FromStr;
+
+/// Values parted by commas. Where clap sees a `Vec` it gathers the values of a flag given twice; of these the last counts.
+pub type List<T> = Vec<T>;
+
+/// The number in `text`: −0 as 0; digits for more than it can hold, which Rust takes for infinity, are refused.
+///
+/// # Errors
+/// When it is none, or beyond the largest finite one.
+///
+/// ```
+/// use slth::flags::number;
+/// assert_eq!(number::<f32>("-0").unwrap().to_bits(), 0);
+/// assert_eq!(number("inf"), Ok(f32::INFINITY));
+/// assert!(number::<f32>("1e39").is_err() && number::<u64>("-1").is_err());
+/// ```
+pub fn number<T>(text: &str) -> Result<T, String>
+where
+    T: FromStr<Err: Display> + Display + Default + Add<Output = T>,
+{
+    let value: T = text.parse().map_err(|error: T::Err| error.to_string())?;
+    if value.to_string() == "inf" && text.bytes().any(|byte| byte.is_ascii_digit()) {
+        return Err("beyond the largest number; for no bound say inf".to_owned());
+    }
+    Ok(value + T::default())
+}
+
+/// The numbers in `text`, parted by commas.
+///
+/// # Errors
+/// For the first that is none.
+///
+/// ```
+/// use slth::flags::list;
+/// assert_eq!(list("0, 0.5"), Ok(vec![0.0, 0.5]));
+/// assert!(list::<f64>("1,,2").is_err());
+/// ```
+pub fn list<T>(text: &str) -> Result<List<T>, String>
+where
+    T: FromStr<Err: Display> + Display + Default + Add<Output = T>,
+{
+    text.split(',').map(|part| number(part.trim()).map_err(|error| format!("`{part}`: {error}"))).collect()
+}
+
+/// Displays unit variants by their names in files, which [`clap::ValueEnum`] gives to their flags too.
+macro_rules! display_by_name {
+    ($($kind:ty),+) => {
+        $(impl std::fmt::Display for $kind {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                serde::Serialize::serialize(self, f)
+            }
+        })+
+    };
+}
+
+/// What `#[serde(into = "String", try_from = "String")]` asks of a type that is written and parsed as text.
+macro_rules! serde_by_text {
+    ($($kind:ty),+) => {
+        $(impl TryFrom<String> for $kind {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$kind> for String {
+            fn from(value: $kind) -> Self {
+                value.to_string()
+            }
+        })+
+    };
+}
+
+pub(crate) use {display_by_name, serde_by_text};
