@@ -8,7 +8,7 @@
 //! **Sparsity is the fraction of weights REMOVED**, everywhere in this crate.
 //!
 //! ```no_run
-//! use slth::{data::Dataset, run::{RunConfig, run}, training::NoProgress};
+//! use slth::{data::Dataset, run::{RunConfig, run}, progress::NoProgress};
 //!
 //! let config = RunConfig { sparsity: 0.5, ..RunConfig::default() };
 //! let outcome = run(&config, &Dataset::mnist()?, &NoProgress)?;

@@ -1,34 +1,6 @@
 //! What long work tells whoever watches it.
 
-use std::fmt::{self, Display};
-
-/// A part of a run that goes through the training images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Projected SGD on the weights.
-    Pretrain,
-    /// Edge-popup on the scores.
-    Prune,
-    /// SGD on the weights that pruning has kept.
-    Finetune,
-}
-
-impl Phase {
-    /// What it is called.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pretrain => "pretraining",
-            Self::Prune => "pruning",
-            Self::Finetune => "finetuning",
-        }
-    }
-}
-
-impl Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use std::fmt::Display;
 
 /// The state of training after a step.
 #[derive(Clone, Copy, Debug, PartialEq)]

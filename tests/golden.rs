@@ -8,9 +8,10 @@ use std::io::Cursor;
 use sha2::{Digest, Sha256};
 use slth::approximate::{ApproximateConfig, Approximator, Draw, Target};
 use slth::data::{Dataset, idx::IdxReader};
+use slth::progress::NoProgress;
 use slth::run::{RunConfig, run};
 use slth::run::{mask_hash, weights_hash};
-use slth::training::{NoProgress, PruneMethod, Scope};
+use slth::training::{PruneMethod, Scope};
 use slth_kernels::Backend;
 
 /// 90 training and 30 test images of 12 × 12, three classes: a bright stripe in the rows of its class, noise on top.

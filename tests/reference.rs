@@ -2,9 +2,9 @@
 
 use slth::data::{Dataset, Subset};
 use slth::network::{LayerShape, Pool, Stage};
+use slth::progress::NoProgress;
 use slth::random::{Purpose, Stream};
 use slth::run::{Experiment, RunConfig};
-use slth::training::NoProgress;
 use slth_kernels::Engine;
 use slth_kernels::conv2d::Shape;
 

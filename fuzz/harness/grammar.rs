@@ -2,9 +2,10 @@
 
 use slth::data::NormalisationRule;
 use slth::network::Architecture;
+use slth::progress::NoProgress;
 use slth::run::{RunConfig, run as run_experiment};
 use slth::sweep::Shard;
-use slth::training::{NoProgress, Scope};
+use slth::training::Scope;
 
 pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };

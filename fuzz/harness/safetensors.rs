@@ -1,8 +1,8 @@
 //! Tickets, and networks to approximate; what is read is evaluated and approximated where it is small.
 
 use slth::approximate::{ApproximateConfig, Approximator, Draw, Target};
+use slth::progress::NoProgress;
 use slth::run::Ticket;
-use slth::training::NoProgress;
 
 pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };

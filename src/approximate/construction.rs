@@ -24,7 +24,7 @@ use crate::training::PrunedLayer;
 /// A random network pruned and perturbed into a target.
 ///
 /// ```
-/// use slth::{approximate::{ApproximateConfig, Approximator, Target}, training::NoProgress};
+/// use slth::{approximate::{ApproximateConfig, Approximator, Target}, progress::NoProgress};
 /// let target = Target::draw("4-3-2".parse().unwrap(), 1);
 /// let config = ApproximateConfig { candidates: Some(16), ..ApproximateConfig::default() };
 /// let built = Approximator::new(&config, &target)?.construct(1e-3, &NoProgress)?;

@@ -75,7 +75,7 @@ impl Approximation {
 /// Approximates one target, on a pool of its own.
 ///
 /// ```
-/// use slth::{approximate::{ApproximateConfig, Approximator, Target}, training::NoProgress};
+/// use slth::{approximate::{ApproximateConfig, Approximator, Target}, progress::NoProgress};
 /// let target = Target::draw("20-10-5".parse().unwrap(), 1);
 /// let config = ApproximateConfig { eta: 0.02, ..ApproximateConfig::default() };
 /// let approximator = Approximator::new(&config, &target)?;

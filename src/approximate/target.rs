@@ -9,8 +9,8 @@ use super::config::ApproximateConfig;
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::network::{Architecture, Initialisation, LayerShape};
+use crate::progress::Progress;
 use crate::run::{Experiment, RunConfig, start};
-use crate::training::Progress;
 
 /// A fully connected network without biases, ReLU between its layers.
 #[derive(Clone, Debug, PartialEq)]

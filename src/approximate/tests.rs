@@ -2,8 +2,8 @@ use slth_kernels::Backend;
 
 use super::*;
 use crate::error::Error;
+use crate::progress::NoProgress;
 use crate::random::{Purpose, Stream};
-use crate::training::NoProgress;
 
 fn config() -> ApproximateConfig {
     ApproximateConfig { eta: 0.02, candidates: Some(16), epsilon: vec![0.0, 1e-3], ..Default::default() }

@@ -120,7 +120,7 @@ fn fit(points: &[[f64; 2]]) -> Option<[f64; 2]> {
 /// When the configuration makes no sense, or a backend or threads cannot be had.
 ///
 /// ```
-/// use slth::{candidates::{CandidatesConfig, required_candidates}, training::NoProgress};
+/// use slth::{candidates::{CandidatesConfig, required_candidates}, progress::NoProgress};
 /// let config =
 ///     CandidatesConfig { eta: vec![0.1, 0.01], ratio: vec![0.0, 10.0], trials: 20, ..Default::default() };
 /// let found = required_candidates(&config, &NoProgress)?;
@@ -190,7 +190,7 @@ fn needed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::training::NoProgress;
+    use crate::progress::NoProgress;
 
     fn small() -> CandidatesConfig {
         CandidatesConfig {

@@ -6,7 +6,8 @@ use slth_kernels::{Backend, Engine};
 use super::config::{RunConfig, Split, check_threads};
 use crate::data::{Dataset, Normalisation, Subset};
 use crate::error::Error;
-use crate::training::{Evaluation, Pretrained, Progress, PrunedLayer, Timing, Trainer};
+use crate::progress::Progress;
+use crate::training::{Evaluation, Pretrained, PrunedLayer, Timing, Trainer};
 
 /// The network after pretraining, all weights in place.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +59,7 @@ pub struct Outcome {
 /// diverges.
 ///
 /// ```no_run
-/// use slth::{data::Dataset, run::{RunConfig, run}, training::NoProgress};
+/// use slth::{data::Dataset, run::{RunConfig, run}, progress::NoProgress};
 /// let config = RunConfig { epsilon: 0.0, prune_epochs: 1, ..RunConfig::default() };
 /// let outcome = run(&config, &Dataset::mnist()?, &NoProgress)?;
 /// assert_eq!(outcome.pretrain.max_change, 0.0);
@@ -108,7 +109,7 @@ fn serial(backend: Option<Backend>, threads: Option<usize>) -> Result<Engine<'st
 /// The parts of a run, on the engine handed in; `threads` and `backend` of the configuration are not looked at.
 ///
 /// ```
-/// use slth::{data::Dataset, run::{Experiment, RunConfig}, training::NoProgress};
+/// use slth::{data::Dataset, run::{Experiment, RunConfig}, progress::NoProgress};
 /// use slth_kernels::Engine;
 /// let config = RunConfig {
 ///     network: "784-10".parse().unwrap(), train_images: Some(300), validation: 100, prune_epochs: 1,

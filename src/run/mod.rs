@@ -8,7 +8,7 @@
 //! use slth::data::Dataset;
 //! use slth::output::OutputDirectory;
 //! use slth::run::{Outcome, RunConfig, RunResult, Ticket, mask_hash, run};
-//! use slth::training::NoProgress;
+//! use slth::progress::NoProgress;
 //!
 //! let config = RunConfig {
 //!     network: "784-10".parse()?, train_images: Some(300), validation: 100, prune_epochs: 1,

@@ -28,7 +28,7 @@ use crate::run::dataset_hash;
 /// use slth::data::Dataset;
 /// use slth::run::RunConfig;
 /// use slth::sweep::{Grid, Shard, Sweep, read_cells};
-/// use slth::training::NoProgress;
+/// use slth::progress::NoProgress;
 ///
 /// let sweep = Sweep {
 ///     config: RunConfig {

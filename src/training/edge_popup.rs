@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::network::loss::LossSum;
 use crate::network::propagation::{MaskedLayer, Propagation};
 use crate::network::{LayerShape, Stage};
-use crate::progress::{Phase, Progress};
+use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 
 /// How to prune.
@@ -79,7 +79,7 @@ impl Trainer<'_> {
 }
 
 fn diverged(epoch: usize) -> Error {
-    Error::Diverged { phase: Phase::Prune.name(), epoch, what: "a score" }
+    Error::Diverged { phase: EdgePopup::PHASE, epoch, what: "a score" }
 }
 
 fn not_a_number(error: KernelError, epoch: usize) -> Error {
@@ -222,7 +222,7 @@ impl EdgePopup<'_> {
 }
 
 impl Method for EdgePopup<'_> {
-    const PHASE: Phase = Phase::Prune;
+    const PHASE: &'static str = "pruning";
     const ORDER: Purpose = Purpose::PruneOrder;
 
     fn begin_epoch(&mut self, epoch: usize) {
@@ -256,7 +256,7 @@ mod tests {
     use crate::data::{Dataset, NormalisationRule, Subset};
     use crate::network::Initialisation;
     use crate::network::propagation::Weights;
-    use crate::training::NoProgress;
+    use crate::progress::NoProgress;
 
     const SETTINGS: EdgePopupSettings = EdgePopupSettings {
         sparsity: 0.5,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::data::{Examples, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
-use crate::progress::{Phase, Progress, Step};
+use crate::progress::{Progress, Step};
 use crate::random::{Purpose, Stream};
 
 /// How long a phase took, evaluation not included.
@@ -21,7 +21,8 @@ pub struct Timing {
 
 /// What differs between the trainings.
 pub(super) trait Method {
-    const PHASE: Phase;
+    /// What it is called.
+    const PHASE: &'static str;
     const ORDER: Purpose;
 
     /// Called before each epoch, `epoch` from 0.
@@ -41,7 +42,7 @@ pub(super) fn run_epochs<M: Method>(
     progress: &dyn Progress,
 ) -> Result<Timing, Error> {
     let mut order = images.indices().to_vec();
-    progress.begin(M::PHASE.name(), epochs.saturating_mul(order.len()));
+    progress.begin(M::PHASE, epochs.saturating_mul(order.len()));
     let start = Instant::now();
     for epoch in 0..epochs {
         // From the file's order each time, so that an epoch's order depends on its key alone.
@@ -52,7 +53,7 @@ pub(super) fn run_epochs<M: Method>(
         for indices in order.chunks(batch) {
             let LossSum { loss, correct } = method.step(images.examples(), indices)?;
             if !loss.is_finite() {
-                return Err(Error::Diverged { phase: M::PHASE.name(), epoch: epoch + 1, what: "the loss" });
+                return Err(Error::Diverged { phase: M::PHASE, epoch: epoch + 1, what: "the loss" });
             }
             sum.loss += loss;
             sum.correct += correct;

@@ -9,7 +9,7 @@ use super::trainer::Trainer;
 use crate::data::Examples;
 use crate::error::Error;
 use crate::network::loss::LossSum;
-use crate::progress::{Phase, Progress};
+use crate::progress::Progress;
 use crate::random::Purpose;
 
 impl Trainer<'_> {
@@ -38,7 +38,7 @@ impl Trainer<'_> {
         let mut method = Finetuning { sgd, masks };
         pruned.timing =
             run_epochs(&mut method, self.images, settings.epochs, batch, settings.seed, progress)?;
-        method.sgd.check(Phase::Finetune, settings.epochs)?;
+        method.sgd.check(Finetuning::PHASE, settings.epochs)?;
         for (layer, trained) in pruned.layers.iter_mut().zip(method.sgd.into_weights()) {
             layer.mask.kept_indices().for_each(|index| layer.weights[index] = trained[index]);
         }
@@ -53,7 +53,7 @@ struct Finetuning<'a> {
 }
 
 impl Method for Finetuning<'_> {
-    const PHASE: Phase = Phase::Finetune;
+    const PHASE: &'static str = "finetuning";
     const ORDER: Purpose = Purpose::PruneOrder;
 
     fn begin_epoch(&mut self, epoch: usize) {
@@ -73,7 +73,8 @@ mod tests {
     use super::*;
     use crate::data::{Dataset, NormalisationRule, Subset};
     use crate::network::Initialisation;
-    use crate::training::{NoProgress, Schedule, Scope, one_shot};
+    use crate::progress::NoProgress;
+    use crate::training::{Schedule, Scope, one_shot};
 
     const SETTINGS: PretrainSettings = PretrainSettings {
         epsilon: f32::INFINITY,

@@ -9,7 +9,8 @@
 //! ```
 //! use slth::data::{Dataset, NormalisationRule, Subset};
 //! use slth::network::Initialisation;
-//! use slth::training::{EdgePopupSettings, NoProgress, PretrainSettings, Schedule, Scope, Trainer};
+//! use slth::progress::NoProgress;
+//! use slth::training::{EdgePopupSettings, PretrainSettings, Schedule, Scope, Trainer};
 //! use slth_kernels::Engine;
 //!
 //! let mnist = Dataset::mnist()?;
@@ -48,7 +49,6 @@ mod pruning;
 mod schedule;
 mod trainer;
 
-pub use crate::progress::{NoProgress, Phase, Progress, Step};
 pub use edge_popup::EdgePopupSettings;
 pub use epochs::Timing;
 pub use evaluate::Evaluation;

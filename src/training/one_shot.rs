@@ -8,7 +8,6 @@ use super::epochs::Timing;
 use super::pruning::{Pruned, PrunedLayer, Scope, check_sparsity, check_weights, kept_of_all};
 use crate::error::Error;
 use crate::network::{Architecture, LayerShape};
-use crate::progress::Phase;
 use crate::random::{Purpose, Stream};
 
 /// Removes weights by their magnitude, or with a seed in `random` by scores drawn uniformly; of equal ones the lower index goes
@@ -85,7 +84,7 @@ pub fn one_shot(
 fn not_a_number(error: KernelError) -> Error {
     match error {
         KernelError::NotANumber { .. } => {
-            Error::Diverged { phase: Phase::Pretrain.name(), epoch: 0, what: "a weight" }
+            Error::Diverged { phase: "pretraining", epoch: 0, what: "a weight" }
         }
         other => unreachable!("scores, masks and keep are of one network: {other}"),
     }

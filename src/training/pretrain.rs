@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::network::loss::LossSum;
 use crate::network::propagation::{Propagation, Weights, prepare_filters, rows};
 use crate::network::{LayerShape, Stage};
-use crate::progress::{Phase, Progress};
+use crate::progress::Progress;
 use crate::random::Purpose;
 
 /// How to pretrain.
@@ -66,7 +66,7 @@ impl Trainer<'_> {
         }
         let mut method = ProjectedSgd::new(self, initial, settings, batch)?;
         let timing = run_epochs(&mut method, self.images, settings.epochs, batch, settings.seed, progress)?;
-        method.check(Phase::Pretrain, settings.epochs)?;
+        method.check(ProjectedSgd::PHASE, settings.epochs)?;
         let changes = method.layers.iter().flat_map(|layer| &layer.change);
         let max_change = changes.fold(0.0, |largest: f32, change| largest.max(change.abs()));
         Ok(Pretrained { max_change, weights: method.into_weights().collect(), timing })
@@ -171,13 +171,13 @@ impl<'a> ProjectedSgd<'a> {
     }
 
     /// An error when a weight is infinite or NaN. Velocities are checked too: the projection turns a NaN into ±ε.
-    pub(super) fn check(&self, phase: Phase, epoch: usize) -> Result<(), Error> {
+    pub(super) fn check(&self, phase: &'static str, epoch: usize) -> Result<(), Error> {
         let mut numbers =
             self.layers.iter().flat_map(|l| l.weights.iter().chain(&l.change).chain(&l.velocity));
         if numbers.all(|x| x.is_finite()) {
             return Ok(());
         }
-        Err(Error::Diverged { phase: phase.name(), epoch, what: "a weight" })
+        Err(Error::Diverged { phase, epoch, what: "a weight" })
     }
 
     /// Each layer's trained weights.
@@ -187,7 +187,7 @@ impl<'a> ProjectedSgd<'a> {
 }
 
 impl Method for ProjectedSgd<'_> {
-    const PHASE: Phase = Phase::Pretrain;
+    const PHASE: &'static str = "pretraining";
     const ORDER: Purpose = Purpose::PretrainOrder;
 
     fn begin_epoch(&mut self, epoch: usize) {

@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use slth::data::{Dataset, NormalisationRule, Subset};
 use slth::network::{Architecture, Initialisation, LayerShape, Stage};
+use slth::progress::NoProgress;
 use slth::random::{Purpose, Stream};
 use slth::run::{Experiment, RunConfig};
-use slth::training::{
-    EdgePopupSettings, NoProgress, PretrainSettings, PrunedLayer, Schedule, Scope, Trainer,
-};
+use slth::training::{EdgePopupSettings, PretrainSettings, PrunedLayer, Schedule, Scope, Trainer};
 use slth_kernels::matmul::{Activation, Epilogue, Workspace, forward, input_gradient, weight_gradient};
 use slth_kernels::optimizer::ScoreStep;
 use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
