@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use slth_kernels::{Backend, Engine};
+use slth_kernels::Backend;
 
 use super::cell::{Cell, CellConfig};
 use super::grid::Grid;
@@ -18,8 +18,7 @@ use crate::data::Dataset;
 use crate::error::Error;
 use crate::machine::Machine;
 use crate::progress::Progress;
-use crate::run::config::{RunConfig, check_threads};
-use crate::run::dataset_hash;
+use crate::run::{RunConfig, dataset_hash, start_pool};
 
 /// A grid and what its runs share.
 ///
@@ -92,7 +91,6 @@ impl Sweep {
         progress: &dyn Progress,
     ) -> Result<SweepSummary, Error> {
         self.check(dataset)?;
-        check_threads(self.config.threads)?;
         let backend = self.config.backend.map_or_else(Backend::detect, Ok)?;
         let plan =
             Plan { grid: self.grid.clone(), config: CellConfig::new(&self.config, &dataset_hash(dataset)) };
@@ -107,9 +105,10 @@ impl Sweep {
         progress.begin("sweep", work);
 
         let tasks: usize = groups.iter().map(|group| group.cells.len()).sum();
-        let threads = self.config.threads.unwrap_or_else(|| Machine::current().cores).min(tasks);
-        let workshop = Workshop { dataset, engine: Engine::new(backend), threads, stop, progress };
-        let summary = workshop.compute(store, groups, summary)?;
+        let threads = self.config.threads.unwrap_or_else(|| Machine::current().cores).min(tasks).max(1);
+        let (engine, pool) = start_pool(Some(backend), Some(threads))?;
+        let workshop = Workshop::new(dataset, (engine, threads), (store, summary), stop, progress);
+        let summary = workshop.compute(&pool, groups)?;
         progress.end();
         Ok(summary)
     }
