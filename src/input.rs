@@ -1,8 +1,27 @@
 //! Files that come from outside.
 
+use std::error::Error as StdError;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
+
+use thiserror::Error;
+
+/// Why a file cannot be used. The message names the file.
+#[derive(Debug, Error)]
+#[error("{file}: {problem}")]
+pub struct FileError<P: StdError> {
+    /// The file.
+    pub file: String,
+    /// What is wrong.
+    pub problem: P,
+}
+
+impl<P: StdError + Send + Sync + 'static> From<FileError<P>> for crate::Error {
+    fn from(error: FileError<P>) -> Self {
+        Self::input(error)
+    }
+}
 
 /// Opens `path` if it is a regular file: a pipe would be waited for, and a device may have no end.
 ///
@@ -20,4 +39,13 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// What `parse` makes of such a file.
+pub(crate) fn parse<T, P: StdError + From<io::Error>>(
+    path: &Path,
+    parse: impl FnOnce(&[u8]) -> Result<T, P>,
+) -> Result<T, FileError<P>> {
+    let parsed = read(path).map_err(P::from).and_then(|bytes| parse(&bytes));
+    parsed.map_err(|problem| FileError { file: path.display().to_string(), problem })
 }

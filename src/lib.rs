@@ -44,9 +44,11 @@ pub mod progress;
 pub mod random;
 pub mod run;
 pub mod sweep;
+mod tensors;
 pub mod training;
 
 pub use error::Error;
+pub use input::FileError;
 pub use run::BITS_REVISION;
 
 /// The examples of the README, tested as they stand.

@@ -40,7 +40,12 @@ impl Approximator<'_> {
             let check = check.then(|| self.check(&found, watch).passed()).transpose()?;
             outcome.checks.extend(check);
             let after = self.evaluate(&found.weights, data)?;
-            outcome.result.results.push(ApproximationRow::new(&found, before, after, check));
+            outcome.result.results.push(ApproximationRow {
+                accuracy_before: Some(before.accuracy()),
+                accuracy_after: Some(after.accuracy()),
+                max_excess: check.map(|check| check.max_excess),
+                ..found.summary()
+            });
             outcome.networks.push(found.to_safetensors(self.target, self.config));
         }
         if self.config.epsilon.len() > 1 {
@@ -66,9 +71,11 @@ impl Approximator<'_> {
         for &epsilon in &self.config.epsilon {
             let built = self.construct(epsilon, watch)?;
             let after = data.map(|data| self.evaluate_construction(&built, data)).transpose()?;
-            let accuracies = before.zip(after).map(|(before, after)| [before, after]);
-            let row = ApproximationRow::of_construction(&built, self.config.eta, accuracies);
-            outcome.result.results.push(row);
+            outcome.result.results.push(ApproximationRow {
+                accuracy_before: before.map(|before| before.accuracy()),
+                accuracy_after: after.map(|after| after.accuracy()),
+                ..built.summary(self.config.eta)
+            });
             outcome.result.construction.push(ConstructionRow::new(&built));
             outcome.networks.push(built.to_safetensors(self.config));
         }

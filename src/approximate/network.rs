@@ -36,42 +36,6 @@ pub struct Approximation {
     pub seconds: f64,
 }
 
-impl Approximation {
-    fn all(&self) -> impl Iterator<Item = &Chosen> {
-        self.subsets.iter().flatten()
-    }
-
-    /// Weights approximated.
-    pub fn weights_total(&self) -> usize {
-        self.subsets.iter().map(Vec::len).sum()
-    }
-
-    /// Candidates of all weights together: n for each, shared or not.
-    pub fn candidates_total(&self) -> usize {
-        self.candidates_per_weight * self.weights_total()
-    }
-
-    /// Candidates kept, in all.
-    pub fn kept_total(&self) -> usize {
-        self.all().map(|subset| subset.size() as usize).sum()
-    }
-
-    /// The largest residual.
-    pub fn max_residual(&self) -> f64 {
-        self.all().map(|subset| subset.residual).fold(0.0, f64::max)
-    }
-
-    /// The mean residual.
-    pub fn mean_residual(&self) -> f64 {
-        self.all().map(|subset| subset.residual).sum::<f64>() / self.weights_total() as f64
-    }
-
-    /// How many weights are further than η from their subset.
-    pub fn failed(&self) -> usize {
-        self.all().filter(|subset| subset.residual > self.eta).count()
-    }
-}
-
 /// Approximates one target, on a pool of its own.
 ///
 /// ```
@@ -80,9 +44,9 @@ impl Approximation {
 /// let config = ApproximateConfig { eta: 0.02, ..ApproximateConfig::default() };
 /// let approximator = Approximator::new(&config, &target)?;
 /// let plain = approximator.approximate(0.0, &NoProgress)?;
-/// assert_eq!((plain.candidates_per_weight, plain.failed()), (18, 0));
+/// assert_eq!((plain.candidates_per_weight, plain.summary().failed), (18, 0));
 /// let perturbed = approximator.approximate(1e-4, &NoProgress)?;
-/// assert!(perturbed.mean_residual() < plain.mean_residual());
+/// assert!(perturbed.summary().mean_residual < plain.summary().mean_residual);
 /// assert_eq!(approximator.check(&plain, &NoProgress).beyond, 0);
 /// # Ok::<(), slth::Error>(())
 /// ```

@@ -1,21 +1,17 @@
 //! `approximation.json` and the approximated networks.
 
-use std::collections::HashMap;
-
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use slth_kernels::subset_sum::Subset;
 
-use super::check::Check;
 use super::config::ApproximateConfig;
 use super::construction::Construction;
 use super::network::Approximation;
 use super::target::Target;
 use crate::machine::Machine;
-use crate::network::LayerShape;
-use crate::run::hash::{hex, little_endian};
-use crate::training::{Evaluation, PrunedLayer};
+use crate::run::hash::{BITS_REVISION, hex};
+use crate::tensors::{Tensor, little_endian, serialize};
+use crate::training::PrunedLayer;
 
 /// The content of `approximation.json`.
 #[derive(Clone, Debug, Serialize)]
@@ -38,6 +34,8 @@ pub struct ApproximationResult {
     pub threads: usize,
     /// The program's version.
     pub slth_version: String,
+    /// Its [`BITS_REVISION`].
+    pub bits_revision: u32,
     /// The machine.
     pub machine: Machine,
     /// What went in.
@@ -104,45 +102,23 @@ pub struct ConstructionRow {
 }
 
 impl ApproximationRow {
-    /// Summarises an approximation.
-    pub fn new(found: &Approximation, before: Evaluation, after: Evaluation, check: Option<Check>) -> Self {
+    /// Summarises `subsets`, each of `n` candidates, `halves` of them for each weight; without accuracies.
+    fn new(subsets: &[&Subset], halves: usize, n: usize, epsilon: f32, eta: f64, seconds: f64) -> Self {
+        let (weights, candidates_per_weight) = (subsets.len() / halves, halves * n);
+        let residuals = || subsets.iter().map(|subset| subset.residual);
+        let fails = |weight: &&[&Subset]| weight.iter().any(|subset| subset.residual > eta);
         Self {
-            epsilon: found.epsilon,
-            weights: found.weights_total(),
-            candidates_per_weight: found.candidates_per_weight,
-            candidates_total: found.candidates_total(),
-            kept_total: found.kept_total(),
-            max_residual: found.max_residual(),
-            mean_residual: found.mean_residual(),
-            failed: found.failed(),
-            accuracy_before: Some(before.accuracy()),
-            accuracy_after: Some(after.accuracy()),
-            seconds: found.seconds,
-            max_excess: check.map(|check| check.max_excess),
-        }
-    }
-
-    /// Summarises a construction, with the target's and its own test accuracy.
-    pub fn of_construction(built: &Construction, eta: f64, accuracies: Option<[Evaluation; 2]>) -> Self {
-        let residuals = || built.subsets.iter().map(|subset| subset.residual);
-        let weights = built.subsets.len() / 2;
-        let [before, after] = [0, 1].map(|i| accuracies.map(|accuracies| accuracies[i].accuracy()));
-        Self {
-            epsilon: built.epsilon,
+            epsilon,
             weights,
-            candidates_per_weight: 2 * built.candidates,
-            candidates_total: 2 * built.candidates * weights,
-            kept_total: built.subsets.iter().map(|subset| subset.size() as usize).sum(),
+            candidates_per_weight,
+            candidates_total: candidates_per_weight * weights,
+            kept_total: subsets.iter().map(|subset| subset.size() as usize).sum(),
             max_residual: residuals().fold(0.0, f64::max),
-            mean_residual: residuals().sum::<f64>() / built.subsets.len() as f64,
-            failed: built
-                .subsets
-                .chunks(2)
-                .filter(|halves| halves.iter().any(|half| half.residual > eta))
-                .count(),
-            accuracy_before: before,
-            accuracy_after: after,
-            seconds: built.seconds,
+            mean_residual: residuals().sum::<f64>() / subsets.len() as f64,
+            failed: subsets.chunks(halves).filter(fails).count(),
+            accuracy_before: None,
+            accuracy_after: None,
+            seconds,
             max_excess: None,
         }
     }
@@ -197,6 +173,7 @@ impl ApproximationResult {
             backend: backend.to_owned(),
             threads,
             slth_version: env!("CARGO_PKG_VERSION").to_owned(),
+            bits_revision: BITS_REVISION,
             machine: Machine::current(),
             configuration: config.clone(),
         }
@@ -209,43 +186,42 @@ impl ApproximationResult {
 }
 
 impl Approximation {
+    /// How near the weights come; without accuracies.
+    pub fn summary(&self) -> ApproximationRow {
+        let subsets: Vec<_> = self.subsets.iter().flatten().collect();
+        let Self { candidates_per_weight: n, epsilon, eta, seconds, .. } = *self;
+        ApproximationRow::new(&subsets, 1, n, epsilon, eta, seconds)
+    }
+
     /// The bytes of its safetensors file: the target's tensor names, f32 `[outputs, inputs]`. The one entry of the metadata,
     /// `approximation`, says how it was made.
     pub fn to_safetensors(&self, target: &Target, config: &ApproximateConfig) -> Vec<u8> {
-        let bytes: Vec<Vec<u8>> = self.weights.iter().map(|weights| little_endian(weights)).collect();
-        let layers = target.network.layers().zip(&bytes).zip(&target.names);
-        let tensors = layers.map(|((shape, bytes), name)| (name.clone(), Dtype::F32, shape, bytes));
-        serialize(tensors, self.epsilon, config)
+        let layers = target.network.layers().zip(&self.weights).zip(&target.names);
+        let tensors = layers.map(|((shape, weights), name)| Tensor::floats(name, shape, weights));
+        file(&tensors.collect::<Vec<_>>(), self.epsilon, config)
     }
 }
 
 impl Construction {
+    /// How near the weights come, a weight failing when one of its halves is further than `eta`; without accuracies.
+    pub fn summary(&self, eta: f64) -> ApproximationRow {
+        let subsets: Vec<_> = self.subsets.iter().collect();
+        ApproximationRow::new(&subsets, 2, self.candidates, self.epsilon, eta, self.seconds)
+    }
+
     /// The bytes of its safetensors file: `layerI.weight` (f32, perturbed) and `layerI.mask` (u8), I from 1, each
     /// `[outputs, inputs]`; metadata as in an approximation's.
     pub fn to_safetensors(&self, config: &ApproximateConfig) -> Vec<u8> {
-        let numbers =
-            |layer: &PrunedLayer| [little_endian(&layer.weights), layer.mask.iter().map(u8::from).collect()];
-        let bytes: Vec<[Vec<u8>; 2]> = self.layers.iter().map(numbers).collect();
-        let layers = self.layers.iter().zip(&bytes).enumerate();
-        let tensors = layers.flat_map(|(index, (layer, [weights, mask]))| {
+        let tensors = |(index, layer): (usize, &PrunedLayer)| {
             let name = |what| format!("layer{}.{what}", index + 1);
-            [(name("weight"), Dtype::F32, layer.shape, weights), (name("mask"), Dtype::U8, layer.shape, mask)]
-        });
-        serialize(tensors, self.epsilon, config)
+            let weights = Tensor::floats(name("weight"), layer.shape, &layer.weights);
+            [weights, Tensor::mask(name("mask"), layer.shape, &layer.mask)]
+        };
+        file(&self.layers.iter().enumerate().flat_map(tensors).collect::<Vec<_>>(), self.epsilon, config)
     }
 }
 
-fn serialize<'a>(
-    tensors: impl Iterator<Item = (String, Dtype, LayerShape, &'a Vec<u8>)>,
-    epsilon: f32,
-    config: &ApproximateConfig,
-) -> Vec<u8> {
-    let config = ApproximateConfig { epsilon: vec![epsilon], ..config.clone() };
-    let json = serde_json::to_string(&config).expect("no map with keys other than strings");
-    let views = tensors.map(|(name, kind, shape, bytes)| {
-        let view = TensorView::new(kind, shape.dimensions(), bytes);
-        (name, view.expect("as many bytes as the shape asks for"))
-    });
-    let metadata = HashMap::from([("approximation".to_owned(), json)]);
-    safetensors::serialize(views, Some(metadata)).expect("well-formed tensors of distinct names")
+/// The bytes of a file of what was made with `epsilon`.
+fn file(tensors: &[Tensor], epsilon: f32, config: &ApproximateConfig) -> Vec<u8> {
+    serialize(tensors, "approximation", &ApproximateConfig { epsilon: vec![epsilon], ..config.clone() })
 }

@@ -8,9 +8,11 @@ use safetensors::{Dtype, SafeTensors};
 use super::config::ApproximateConfig;
 use crate::data::Dataset;
 use crate::error::Error;
+use crate::input::FileError;
 use crate::network::{Architecture, Initialisation, LayerShape};
 use crate::progress::Progress;
 use crate::run::{Experiment, RunConfig, start};
+use crate::tensors::finite;
 
 /// A fully connected network without biases, ReLU between its layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,21 +25,8 @@ pub struct Target {
     pub weights: Vec<Vec<f32>>,
 }
 
-/// Why a file holds no network to approximate. The message names the file.
-#[derive(Debug, thiserror::Error)]
-#[error("{file}: {problem}")]
-pub struct TargetError {
-    /// The file.
-    pub file: String,
-    /// What is wrong.
-    pub problem: TargetProblem,
-}
-
-impl From<TargetError> for crate::Error {
-    fn from(error: TargetError) -> Self {
-        Self::input(error)
-    }
-}
+/// Why a file holds no network to approximate.
+pub type TargetError = FileError<TargetProblem>;
 
 /// What is wrong with a target.
 #[derive(Debug, thiserror::Error)]
@@ -101,11 +90,7 @@ impl Target {
     /// When the file cannot be read, is no safetensors file, has other tensors than f32 or f64 matrices, layers that do not
     /// follow each other, or weights that are not finite.
     pub fn read(file: impl AsRef<Path>) -> Result<Self, TargetError> {
-        let file = file.as_ref();
-        crate::input::read(file)
-            .map_err(TargetProblem::from)
-            .and_then(|bytes| Self::parse(&bytes))
-            .map_err(|problem| TargetError { file: file.display().to_string(), problem })
+        crate::input::parse(file.as_ref(), Self::parse)
     }
 
     /// Trains features-500-classes (784-500-10 for MNIST) on all training images of `dataset`, five epochs of SGD with
@@ -179,27 +164,18 @@ impl Target {
                 });
             }
             shapes.push(LayerShape::new(outputs, inputs));
-            let numbers = floats(view.dtype(), view.data());
-            if let Some(index) = numbers.iter().position(|x| !x.is_finite()) {
-                let (name, value) = (name.clone(), numbers[index]);
-                return Err(TargetProblem::NotFinite { name, index, value });
-            }
-            weights.push(numbers);
+            let numbers = finite(view.dtype(), view.data());
+            weights.push(numbers.map_err(|(index, value)| TargetProblem::NotFinite {
+                name: name.clone(),
+                index,
+                value,
+            })?);
         }
         let first = shapes.first().ok_or(TargetProblem::Empty)?.inputs;
         let widths = [first].into_iter().chain(shapes.iter().map(|shape| shape.outputs)).collect();
         let network = Architecture::new(widths).map_err(TargetProblem::Size)?;
         Ok(Self { network, names, weights })
     }
-}
-
-fn floats(kind: Dtype, bytes: &[u8]) -> Vec<f32> {
-    if kind == Dtype::F64 {
-        let (words, _) = bytes.as_chunks::<8>();
-        return words.iter().map(|&word| f64::from_le_bytes(word) as f32).collect();
-    }
-    let (words, _) = bytes.as_chunks::<4>();
-    words.iter().map(|&word| f32::from_le_bytes(word)).collect()
 }
 
 /// Compares names, runs of digits as numbers.

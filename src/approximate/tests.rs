@@ -21,8 +21,9 @@ fn subsets_and_weights_are_those_reported() {
         let approximator = Approximator::new(&config, &target).unwrap();
         for epsilon in [0.0, 1e-3, 0.3] {
             let found = approximator.approximate(epsilon, &NoProgress).unwrap();
-            assert_eq!(found.candidates_total(), 16 * (70 * 9 + 9 * 5));
-            assert!(found.failed() < 20, "{draw:?} {epsilon} {}", found.failed());
+            let summary = found.summary();
+            assert_eq!(summary.candidates_total, 16 * (70 * 9 + 9 * 5));
+            assert!(summary.failed < 20, "{draw} {epsilon} {}", summary.failed);
             let check = approximator.check(&found, &NoProgress);
             assert_eq!((check.beyond, check.subsets), (0, 675), "{check:?}");
             for (layer, targets) in target.weights.iter().enumerate() {
@@ -77,7 +78,7 @@ fn the_smallest_n_is_where_failures_end() {
             for (candidates, fails) in [(n, false), (n - 1, true)] {
                 let config = ApproximateConfig { candidates: Some(candidates), ..config.clone() };
                 let found = Approximator::new(&config, &target).unwrap().approximate(epsilon, &NoProgress);
-                assert_eq!(found.unwrap().failed() > 0, fails, "{draw:?} {epsilon} n = {candidates}");
+                assert_eq!(found.unwrap().summary().failed > 0, fails, "{draw:?} {epsilon} n = {candidates}");
             }
         }
     }

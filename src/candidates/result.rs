@@ -7,6 +7,7 @@ use super::report::figure;
 use super::search::{Needed, RequiredCandidates};
 use crate::machine::Machine;
 use crate::plot::PlotError;
+use crate::run::BITS_REVISION;
 
 /// The content of `candidates.json`. A quantile is null (in the CSV: empty) where it lies beyond 30 candidates, `paper_n`
 /// where the paper plots nothing.
@@ -19,6 +20,7 @@ pub struct CandidatesResult {
     backend: String,
     threads: usize,
     slth_version: String,
+    bits_revision: u32,
     machine: Machine,
     configuration: CandidatesConfig,
 }
@@ -92,6 +94,7 @@ impl CandidatesResult {
             backend: found.backend.name().to_owned(),
             threads: found.threads,
             slth_version: env!("CARGO_PKG_VERSION").to_owned(),
+            bits_revision: BITS_REVISION,
             machine: Machine::current(),
             configuration: config.clone(),
         }

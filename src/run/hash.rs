@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::data::Dataset;
+use crate::tensors::{little_endian, mask_bytes};
 use crate::training::PrunedLayer;
 
 /// The revision of the bits that a configuration and seed give: the number of entries under "Output bits" in CHANGELOG.md.
@@ -24,7 +25,7 @@ pub fn weights_hash(layers: &[PrunedLayer]) -> String {
 pub fn mask_hash(layers: &[PrunedLayer]) -> String {
     let mut hash = Sha256::new();
     for layer in layers {
-        hash.update(layer.mask.iter().map(u8::from).collect::<Vec<_>>());
+        hash.update(mask_bytes(&layer.mask));
     }
     hex(hash)
 }
@@ -49,11 +50,6 @@ pub(crate) fn text_hash(text: &str) -> String {
 
 pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bytes of `numbers`, little-endian.
-pub(crate) fn little_endian(numbers: &[f32]) -> Vec<u8> {
-    numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 #[cfg(test)]

@@ -2,42 +2,28 @@
 //!
 //! For each layer, I from 1: `layerI.weight` (f32), `layerI.scores` (f32) and `layerI.mask` (u8, 0 removed, 1 kept), each
 //! `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]` in a convolution. The metadata's one entry,
-//! `configuration`, is the run's configuration as JSON. It has no second entry: the format's metadata has no order, and the
-//! same run gives the same bytes. Its `normalize` has the constants found in the training data, which are applied to any
-//! data that the ticket is evaluated on.
+//! `configuration`, is the run's configuration as JSON. Its `normalize` has the constants found in the training data, which
+//! are applied to any data that the ticket is evaluated on. The same run gives the same bytes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
-use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use slth_kernels::{Backend, PackedMask};
 
 use super::config::{RunConfig, check_network};
 use super::experiment::start;
-use super::hash::little_endian;
 use crate::data::{Dataset, Normalisation, NormalisationRule, Subset};
 use crate::error::Error;
+use crate::input::FileError;
 use crate::network::LayerShape;
+use crate::tensors::{Tensor, finite, serialize};
 use crate::training::{Evaluation, PrunedLayer, Trainer};
 
 const CONFIGURATION: &str = "configuration";
 
-/// Why a file is not a ticket. Each message names the file.
-#[derive(Debug, thiserror::Error)]
-#[error("{file}: {problem}")]
-pub struct TicketError {
-    /// The file.
-    pub file: String,
-    /// What is wrong.
-    pub problem: TicketProblem,
-}
-
-impl From<TicketError> for crate::Error {
-    fn from(error: TicketError) -> Self {
-        Self::input(error)
-    }
-}
+/// Why a file is not a ticket.
+pub type TicketError = FileError<TicketProblem>;
 
 /// What is wrong with a ticket.
 #[derive(Debug, thiserror::Error)]
@@ -110,11 +96,7 @@ impl Ticket {
     /// the network in its configuration: missing, unexpected, of wrong kind or shape, weights or scores not finite, masks
     /// neither 0 nor 1.
     pub fn read(file: impl AsRef<Path>) -> Result<Self, TicketError> {
-        let file = file.as_ref();
-        crate::input::read(file)
-            .map_err(TicketProblem::from)
-            .and_then(|bytes| Self::parse(&bytes))
-            .map_err(|problem| TicketError { file: file.display().to_string(), problem })
+        crate::input::parse(file.as_ref(), Self::parse)
     }
 
     /// Evaluates the ticket on the test images of `dataset`, walking its kept weights only. `backend` and `threads` as
@@ -143,28 +125,16 @@ impl Ticket {
     /// The bytes of the file.
     pub(crate) fn bytes(config: &RunConfig, normalisation: Normalisation, layers: &[PrunedLayer]) -> Vec<u8> {
         let config = RunConfig { normalize: NormalisationRule::Given(normalisation), ..config.clone() };
-        let bytes: Vec<[(String, Dtype, Vec<u8>); 3]> = layers
-            .iter()
-            .enumerate()
-            .map(|(index, layer)| {
-                let [weight, scores, mask] = names(index);
-                let bits = layer.mask.iter().map(u8::from).collect();
-                [
-                    (weight, Dtype::F32, little_endian(&layer.weights)),
-                    (scores, Dtype::F32, little_endian(&layer.scores)),
-                    (mask, Dtype::U8, bits),
-                ]
-            })
-            .collect();
-        let tensors = layers.iter().zip(&bytes).flat_map(|(layer, tensors)| {
-            tensors.iter().map(move |(name, kind, bytes)| {
-                let view = TensorView::new(*kind, layer.shape.dimensions(), bytes);
-                (name.as_str(), view.expect("as many bytes as the shape asks for"))
-            })
-        });
-        let json = serde_json::to_string(&config).expect("no map with keys other than strings");
-        let metadata = HashMap::from([(CONFIGURATION.to_owned(), json)]);
-        safetensors::serialize(tensors, Some(metadata)).expect("well-formed tensors of distinct names")
+        let tensors = |(index, layer): (usize, &PrunedLayer)| {
+            let [weight, scores, mask] = names(index);
+            [
+                Tensor::floats(weight, layer.shape, &layer.weights),
+                Tensor::floats(scores, layer.shape, &layer.scores),
+                Tensor::mask(mask, layer.shape, &layer.mask),
+            ]
+        };
+        let tensors: Vec<_> = layers.iter().enumerate().flat_map(tensors).collect();
+        serialize(&tensors, CONFIGURATION, &config)
     }
 
     /// A ticket from the bytes of its file.
@@ -226,12 +196,7 @@ fn tensor<'a>(
 
 fn floats(tensors: &SafeTensors<'_>, name: String, shape: LayerShape) -> Result<Vec<f32>, TicketProblem> {
     let bytes = tensor(tensors, &name, Dtype::F32, shape)?;
-    let numbers: Vec<f32> =
-        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    match numbers.iter().position(|x| !x.is_finite()) {
-        Some(index) => Err(TicketProblem::NotFinite { name, index, value: numbers[index] }),
-        None => Ok(numbers),
-    }
+    finite(Dtype::F32, bytes).map_err(|(index, value)| TicketProblem::NotFinite { name, index, value })
 }
 
 fn packed(tensors: &SafeTensors<'_>, name: String, shape: LayerShape) -> Result<PackedMask, TicketProblem> {
@@ -244,6 +209,10 @@ fn packed(tensors: &SafeTensors<'_>, name: String, shape: LayerShape) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use safetensors::tensor::TensorView;
+
     use super::*;
 
     fn ticket() -> Ticket {
