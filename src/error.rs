@@ -4,6 +4,7 @@
 //! room.
 
 use std::error::Error as StdError;
+use std::fmt::Display;
 
 use slth_kernels::KernelError;
 use thiserror::Error;
@@ -83,6 +84,16 @@ impl Error {
     /// An error of the configuration's field `field`.
     pub(crate) fn config(field: &'static str, problem: impl Into<String>) -> Self {
         Self::Config { field, problem: problem.into() }
+    }
+
+    /// Checks the configuration's field `field`: an error that says what it `must` and what it `is` unless it `holds`.
+    pub(crate) fn check(
+        field: &'static str,
+        holds: bool,
+        must: impl Display,
+        is: impl Display,
+    ) -> Result<(), Self> {
+        if holds { Ok(()) } else { Err(Self::config(field, format!("must {must}, but is {is}"))) }
     }
 
     /// An error of a room that is the caller's fault.

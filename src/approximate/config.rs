@@ -112,12 +112,8 @@ impl ApproximateConfig {
     /// [`Error::Config`] for the first field that makes no sense.
     pub fn validate(&self) -> Result<(), Error> {
         // Below that the search's rounding, 2⁻²³ Σ|x|, would decide.
-        if !(1e-6..1.0).contains(&self.eta) {
-            return Err(Error::config("eta", format!("must lie in [1e-6, 1), but is {}", self.eta)));
-        }
-        if !(self.c > 0.0 && self.c.is_finite()) {
-            return Err(Error::config("c", format!("must be positive and finite, but is {}", self.c)));
-        }
+        Error::check("eta", (1e-6..1.0).contains(&self.eta), "lie in [1e-6, 1)", self.eta)?;
+        Error::check("c", self.c > 0.0 && self.c.is_finite(), "be positive and finite", self.c)?;
         let n = self.candidates_per_weight();
         if !(1..=MEET_IN_THE_MIDDLE_LIMIT).contains(&n) {
             let field = if self.candidates.is_some() { "candidates" } else { "c" };
@@ -128,10 +124,9 @@ impl ApproximateConfig {
         if self.epsilon.is_empty() {
             return Err(Error::config("epsilon", "no value is given"));
         }
-        if let Some(epsilon) = self.epsilon.iter().find(|&&epsilon| !(epsilon >= 0.0 && epsilon.is_finite()))
-        {
-            let problem = format!("must be finite and not negative, but is {epsilon}");
-            return Err(Error::config("epsilon", problem));
+        for epsilon in &self.epsilon {
+            let holds = *epsilon >= 0.0 && epsilon.is_finite();
+            Error::check("epsilon", holds, "be finite and not negative", epsilon)?;
         }
         let mut sorted = self.epsilon.clone();
         sorted.sort_by(f32::total_cmp);

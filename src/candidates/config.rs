@@ -83,8 +83,8 @@ impl CandidatesConfig {
                 return Err(Error::config(field, "no value is given"));
             }
         }
-        if let Some(eta) = self.eta.iter().find(|&eta| !(1e-6..=1.0).contains(eta)) {
-            return Err(Error::config("eta", format!("must lie in [1e-6, 1], but is {eta}")));
+        for eta in &self.eta {
+            Error::check("eta", (1e-6..=1.0).contains(eta), "lie in [1e-6, 1]", eta)?;
         }
         for &ratio in &self.ratio {
             if !(ratio >= 0.0 && ratio.is_finite()) {

@@ -2,37 +2,27 @@
 
 use thiserror::Error;
 
-/// Why a data set cannot be read. Each message names the file.
+use crate::input::FileError;
+
+/// Why a data set cannot be read.
+pub type DatasetError = FileError<DatasetProblem>;
+
+/// What is wrong with a data file.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum DatasetError {
+pub enum DatasetProblem {
     /// Neither the file nor its plain form exists.
-    #[error("{file}: no such file, neither gzipped nor plain")]
-    Missing {
-        /// The file, with `.gz`.
-        file: String,
-    },
+    #[error("no such file, neither gzipped nor plain")]
+    Missing,
     /// The system refused to read.
-    #[error("{file}: {source}")]
-    Io {
-        /// The file.
-        file: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is damaged, or not gzipped.
-    #[error("{file}: not valid gzip data: {reason}")]
-    Gzip {
-        /// The file.
-        file: String,
-        /// What the decoder said.
-        reason: String,
-    },
+    #[error(transparent)]
+    Io(std::io::Error),
+    /// The file is damaged, or not gzipped: what the decoder said.
+    #[error("not valid gzip data: {0}")]
+    Gzip(String),
     /// The first four bytes are not those of the kind of IDX file expected.
-    #[error("{file}: magic number {found:#010x}, expected {expected:#010x} (IDX {what})")]
+    #[error("magic number {found:#010x}, expected {expected:#010x} (IDX {what})")]
     Magic {
-        /// The file.
-        file: String,
         /// The kind of content expected.
         what: &'static str,
         /// Its magic number.
@@ -41,10 +31,8 @@ pub enum DatasetError {
         found: u32,
     },
     /// The file ends before what its header promises.
-    #[error("{file}: truncated: {expected} bytes of {what} promised, {found} found")]
+    #[error("truncated: {expected} bytes of {what} promised, {found} found")]
     Truncated {
-        /// The file.
-        file: String,
         /// Which part is cut off.
         what: &'static str,
         /// Bytes promised.
@@ -52,78 +40,47 @@ pub enum DatasetError {
         /// Bytes there.
         found: u64,
     },
-    /// The file has more bytes than its header promises.
-    #[error("{file}: too long: data after the {expected} bytes its header promises")]
-    TooLong {
-        /// The file.
-        file: String,
-        /// Bytes promised.
-        expected: u64,
-    },
-    /// The header's sizes cannot be those of anything in memory.
-    #[error("{file}: its header promises {count} images of {rows} × {columns}, more than can be addressed")]
-    TooLarge {
-        /// The file.
-        file: String,
-        /// Images promised.
-        count: u32,
-        /// Rows promised.
-        rows: u32,
-        /// Columns promised.
-        columns: u32,
-    },
+    /// The file has more bytes than these, which its header promises.
+    #[error("too long: data after the {0} bytes its header promises")]
+    TooLong(u64),
+    /// The header's sizes, images of rows and columns, cannot be those of anything in memory.
+    #[error("its header promises {} images of {} × {}, more than can be addressed", .0[0], .0[1], .0[2])]
+    TooLarge([u32; 3]),
     /// The header of a gzipped file promises more bytes than are unzipped.
     #[error(
-        "{file}: its header promises {expected} bytes of {what}; at most {} are unzipped: unzip the file first",
+        "its header promises {expected} bytes of {what}; at most {} are unzipped: unzip the file first",
         super::idx::MAX_UNZIPPED
     )]
     TooLargeZipped {
-        /// The file.
-        file: String,
         /// Which part.
         what: &'static str,
         /// Bytes promised.
         expected: u64,
     },
-    /// The file has no images, or images without pixels.
-    #[error("{file}: no pixels: {count} images of {rows} × {columns}")]
-    Empty {
-        /// The file.
-        file: String,
-        /// Number of images.
-        count: usize,
-        /// Rows of each.
-        rows: usize,
-        /// Columns of each.
-        columns: usize,
-    },
-    /// The numbers of images and labels differ.
-    #[error("{labels_file}: {labels} labels for the {images} images of {images_file}")]
+    /// The file has no images, or images without pixels: how many, their rows and columns.
+    #[error("no pixels: {} images of {} × {}", .0[0], .0[1], .0[2])]
+    Empty([usize; 3]),
+    /// The numbers of labels, in this file, and of images differ.
+    #[error("{labels} labels for the {images} images of {images_file}")]
     CountsDiffer {
         /// The images' file.
         images_file: String,
-        /// The labels' file.
-        labels_file: String,
         /// Number of images.
         images: usize,
         /// Number of labels.
         labels: usize,
     },
-    /// Test images differ in size from the training images.
-    #[error("{file}: images of {} × {}, but the training images are {} × {}", found.0, found.1, expected.0, expected.1)]
+    /// Test images differ in size, rows and columns, from the training images.
+    #[error("images of {} × {}, but the training images are {} × {}", found[0], found[1], expected[0], expected[1])]
     ImageSize {
-        /// The test images' file.
-        file: String,
-        /// (rows, columns) of the training images.
-        expected: (usize, usize),
-        /// (rows, columns) of the test images.
-        found: (usize, usize),
+        /// That of the training images.
+        expected: [usize; 2],
+        /// That of the test images.
+        found: [usize; 2],
     },
     /// A test label beyond the classes of the training set.
-    #[error("{file}: label {label} of image {index} is outside the {classes} classes of the training labels")]
+    #[error("label {label} of image {index} is outside the {classes} classes of the training labels")]
     Label {
-        /// The labels' file.
-        file: String,
         /// Which label, from 0.
         index: usize,
         /// Its value.
@@ -131,10 +88,4 @@ pub enum DatasetError {
         /// Number of classes.
         classes: usize,
     },
-}
-
-impl From<DatasetError> for crate::Error {
-    fn from(error: DatasetError) -> Self {
-        Self::input(error)
-    }
 }

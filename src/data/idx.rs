@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Read};
 
 use flate2::read::MultiGzDecoder;
 
-use super::DatasetError;
+use super::{DatasetError, DatasetProblem};
 
 const IMAGES_MAGIC: u32 = 0x0803;
 const LABELS_MAGIC: u32 = 0x0801;
@@ -78,13 +78,7 @@ impl<R: Read> IdxReader<R> {
     /// # Errors
     /// When the file is no IDX file of images, or is truncated, too long or damaged.
     pub fn images(mut self) -> Result<IdxImages, DatasetError> {
-        let [count, rows, columns] = self.header::<3>("images", IMAGES_MAGIC)?;
-        let bytes = [count, rows, columns].iter().try_fold(1_u64, |n, &d| n.checked_mul(u64::from(d)));
-        let Some(bytes) = bytes.filter(|&n| isize::try_from(n).is_ok()) else {
-            return Err(DatasetError::TooLarge { file: self.file, count, rows, columns });
-        };
-        let pixels = self.body("pixels", bytes)?;
-        Ok(IdxImages { count: count as usize, rows: rows as usize, columns: columns as usize, pixels })
+        self.read_images().map_err(|problem| DatasetError { file: self.file, problem })
     }
 
     /// Reads the file as labels.
@@ -92,7 +86,19 @@ impl<R: Read> IdxReader<R> {
     /// # Errors
     /// When the file is no IDX file of labels, or is truncated, too long or damaged.
     pub fn labels(mut self) -> Result<Vec<u8>, DatasetError> {
-        let [count] = self.header::<1>("labels", LABELS_MAGIC)?;
+        self.read_labels().map_err(|problem| DatasetError { file: self.file, problem })
+    }
+
+    fn read_images(&mut self) -> Result<IdxImages, DatasetProblem> {
+        let sizes = self.header::<3>("images", IMAGES_MAGIC)?;
+        let bytes = sizes.iter().try_fold(1_u64, |n, &d| n.checked_mul(u64::from(d)));
+        let bytes = bytes.filter(|&n| isize::try_from(n).is_ok()).ok_or(DatasetProblem::TooLarge(sizes))?;
+        let [count, rows, columns] = sizes.map(|size| size as usize);
+        Ok(IdxImages { count, rows, columns, pixels: self.body("pixels", bytes)? })
+    }
+
+    fn read_labels(&mut self) -> Result<Vec<u8>, DatasetProblem> {
+        let [count] = self.header("labels", LABELS_MAGIC)?;
         self.body("labels", u64::from(count))
     }
 
@@ -100,10 +106,10 @@ impl<R: Read> IdxReader<R> {
         &mut self,
         what: &'static str,
         expected: u32,
-    ) -> Result<[u32; DIMENSIONS], DatasetError> {
+    ) -> Result<[u32; DIMENSIONS], DatasetProblem> {
         let found = self.word()?;
         if found != expected {
-            return Err(DatasetError::Magic { file: self.file.clone(), what, expected, found });
+            return Err(DatasetProblem::Magic { what, expected, found });
         }
         let mut dimensions = [0; DIMENSIONS];
         for dimension in &mut dimensions {
@@ -112,51 +118,39 @@ impl<R: Read> IdxReader<R> {
         Ok(dimensions)
     }
 
-    fn word(&mut self) -> Result<u32, DatasetError> {
+    fn word(&mut self) -> Result<u32, DatasetProblem> {
         let bytes = self.up_to(4)?;
-        let word = bytes.as_slice().try_into().map_err(|_| DatasetError::Truncated {
-            file: self.file.clone(),
-            what: "header",
-            expected: 4,
-            found: bytes.len() as u64,
-        })?;
+        let found = bytes.len() as u64;
+        let word =
+            bytes.try_into().map_err(|_| DatasetProblem::Truncated { what: "header", expected: 4, found })?;
         Ok(u32::from_be_bytes(word))
     }
 
     /// Exactly `expected` bytes, and nothing after them.
-    fn body(mut self, what: &'static str, expected: u64) -> Result<Vec<u8>, DatasetError> {
+    fn body(&mut self, what: &'static str, expected: u64) -> Result<Vec<u8>, DatasetProblem> {
         if matches!(self.input, Input::Gzip(_)) && expected > MAX_UNZIPPED {
-            return Err(DatasetError::TooLargeZipped { file: self.file, what, expected });
+            return Err(DatasetProblem::TooLargeZipped { what, expected });
         }
         let bytes = self.up_to(expected)?;
         let found = bytes.len() as u64;
         if found < expected {
-            return Err(DatasetError::Truncated { file: self.file, what, expected, found });
+            return Err(DatasetProblem::Truncated { what, expected, found });
         }
         // Reading to the end also makes the decoder verify its checksum.
-        if !self.up_to(1)?.is_empty() {
-            return Err(DatasetError::TooLong { file: self.file, expected });
-        }
-        Ok(bytes)
+        if self.up_to(1)?.is_empty() { Ok(bytes) } else { Err(DatasetProblem::TooLong(expected)) }
     }
 
-    fn up_to(&mut self, limit: u64) -> Result<Vec<u8>, DatasetError> {
+    fn up_to(&mut self, limit: u64) -> Result<Vec<u8>, DatasetProblem> {
+        use ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         let mut bytes = Vec::new();
-        match self.input.by_ref().take(limit).read_to_end(&mut bytes) {
-            Ok(_) => Ok(bytes),
-            Err(source) => Err(self.read_error(source)),
-        }
-    }
-
-    fn read_error(&self, source: io::Error) -> DatasetError {
-        let file = self.file.clone();
-        let damaged = matches!(
-            source.kind(),
-            ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::UnexpectedEof
-        );
-        match self.input {
-            Input::Gzip(_) if damaged => DatasetError::Gzip { file, reason: source.to_string() },
-            _ => DatasetError::Io { file, source },
+        match (self.input.by_ref().take(limit).read_to_end(&mut bytes), &self.input) {
+            (Ok(_), _) => Ok(bytes),
+            (Err(error), Input::Gzip(_))
+                if matches!(error.kind(), InvalidInput | InvalidData | UnexpectedEof) =>
+            {
+                Err(DatasetProblem::Gzip(error.to_string()))
+            }
+            (Err(error), _) => Err(DatasetProblem::Io(error)),
         }
     }
 }
@@ -180,12 +174,12 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn plain(bytes: &[u8]) -> Result<IdxImages, DatasetError> {
-        IdxReader::plain("f".to_owned(), bytes).images()
+    fn plain(bytes: &[u8]) -> Result<IdxImages, DatasetProblem> {
+        IdxReader::plain("f".to_owned(), bytes).images().map_err(|error| error.problem)
     }
 
-    fn gzip(bytes: &[u8]) -> Result<IdxImages, DatasetError> {
-        IdxReader::gzip("f".to_owned(), bytes).images()
+    fn gzip(bytes: &[u8]) -> Result<IdxImages, DatasetProblem> {
+        IdxReader::gzip("f".to_owned(), bytes).images().map_err(|error| error.problem)
     }
 
     #[test]
@@ -200,7 +194,7 @@ mod tests {
     fn every_cut_is_noticed() {
         let bytes = images([2, 1, 3], &[1, 2, 3, 4, 5, 6]);
         for cut in 0..bytes.len() {
-            assert!(matches!(plain(&bytes[..cut]), Err(DatasetError::Truncated { .. })), "{cut}");
+            assert!(matches!(plain(&bytes[..cut]), Err(DatasetProblem::Truncated { .. })), "{cut}");
         }
         let zipped = zip(&bytes);
         for cut in 1..zipped.len() {
@@ -225,31 +219,31 @@ mod tests {
     #[test]
     fn promises_are_not_believed() {
         let zipped = zip(&images([u32::MAX, 28, 28], &[0; 9]));
-        assert!(matches!(gzip(&zipped), Err(DatasetError::TooLargeZipped { .. })));
+        assert!(matches!(gzip(&zipped), Err(DatasetProblem::TooLargeZipped { .. })));
         let zipped = zip(&images([1 << 11, 1 << 10, 1 << 10], &[0; 9]));
-        assert!(matches!(gzip(&zipped), Err(DatasetError::Truncated { expected: MAX_UNZIPPED, .. })));
+        assert!(matches!(gzip(&zipped), Err(DatasetProblem::Truncated { expected: MAX_UNZIPPED, .. })));
         let huge = images([u32::MAX, u32::MAX, u32::MAX], &[]);
-        assert!(matches!(plain(&huge), Err(DatasetError::TooLarge { .. })));
+        assert!(matches!(plain(&huge), Err(DatasetProblem::TooLarge(_))));
         let large = images([u32::MAX, 28, 28], &[0; 100]);
-        assert!(matches!(plain(&large), Err(DatasetError::Truncated { found: 100, .. })));
+        assert!(matches!(plain(&large), Err(DatasetProblem::Truncated { found: 100, .. })));
     }
 
     #[test]
     fn a_bomb_is_stopped_at_the_promise() {
         let mut bomb = images([1, 1, 1], &[]);
         bomb.resize(10 << 20, 0);
-        assert!(matches!(gzip(&zip(&bomb)), Err(DatasetError::TooLong { expected: 1, .. })));
+        assert!(matches!(gzip(&zip(&bomb)), Err(DatasetProblem::TooLong(1))));
     }
 
     #[test]
     fn foreign_files_are_refused() {
         let labels: &[u8] = &[0, 0, 8, 1, 0, 0, 0, 1, 5];
-        assert!(matches!(plain(labels), Err(DatasetError::Magic { found: 0x801, .. })));
-        assert!(matches!(gzip(b"not gzip at all"), Err(DatasetError::Gzip { .. })));
-        assert!(matches!(plain(&images([1, 1, 1], &[1, 2])), Err(DatasetError::TooLong { .. })));
+        assert!(matches!(plain(labels), Err(DatasetProblem::Magic { found: 0x801, .. })));
+        assert!(matches!(gzip(b"not gzip at all"), Err(DatasetProblem::Gzip(_))));
+        assert!(matches!(plain(&images([1, 1, 1], &[1, 2])), Err(DatasetProblem::TooLong(_))));
         assert!(matches!(
             IdxReader::plain("f".to_owned(), &images([1, 1, 1], &[1])[..]).labels(),
-            Err(DatasetError::Magic { .. })
+            Err(DatasetError { problem: DatasetProblem::Magic { .. }, .. })
         ));
     }
 }

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-pub use error::DatasetError;
+pub use error::{DatasetError, DatasetProblem};
 pub use examples::{Examples, Subset};
 pub(crate) use normalisation::Normaliser;
 pub use normalisation::{Normalisation, NormalisationRule};
@@ -77,20 +77,21 @@ impl Dataset {
         test_labels: IdxReader<R>,
     ) -> Result<Self, DatasetError> {
         let labels_file = train_labels.file().to_owned();
-        let test_labels_file = test_labels.file().to_owned();
-        let test_images_file = test_images.file().to_owned();
+        let [test_images_file, test_labels_file] =
+            [test_images.file(), test_labels.file()].map(str::to_owned);
         let (train, size) = read_examples(train_images, train_labels)?;
         let (test, test_size) = read_examples(test_images, test_labels)?;
         if test_size != size {
-            return Err(DatasetError::ImageSize { file: test_images_file, expected: size, found: test_size });
+            let problem = DatasetProblem::ImageSize { expected: size, found: test_size };
+            return Err(DatasetError { file: test_images_file, problem });
         }
         let classes = train.labels.iter().max().map_or(0, |&label| usize::from(label) + 1);
         if let Some(index) = test.labels.iter().position(|&label| usize::from(label) >= classes) {
-            let label = test.labels[index];
-            return Err(DatasetError::Label { file: test_labels_file, index, label, classes });
+            let problem = DatasetProblem::Label { index, label: test.labels[index], classes };
+            return Err(DatasetError { file: test_labels_file, problem });
         }
         let standardisation = Normalisation::standardising(train.pixels());
-        let (rows, columns) = size;
+        let [rows, columns] = size;
         Ok(Self { train, test, rows, columns, classes, standardisation, source, labels_file })
     }
 
@@ -164,25 +165,28 @@ fn open(directory: &Path, name: &str) -> Result<IdxReader<File>, DatasetError> {
     match crate::input::open(&path) {
         Ok(opened) if gzip => Ok(IdxReader::gzip(file, opened)),
         Ok(opened) => Ok(IdxReader::plain(file, opened)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Err(DatasetError::Missing { file }),
-        Err(source) => Err(DatasetError::Io { file, source }),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(DatasetError { file, problem: DatasetProblem::Missing })
+        }
+        Err(error) => Err(DatasetError { file, problem: DatasetProblem::Io(error) }),
     }
 }
 
-/// Reads images and their labels; also gives the images' (rows, columns).
+/// Reads images and their labels; also gives the images' rows and columns.
 fn read_examples<R: Read>(
     images: IdxReader<R>,
     labels: IdxReader<R>,
-) -> Result<(Examples, (usize, usize)), DatasetError> {
+) -> Result<(Examples, [usize; 2]), DatasetError> {
     let (images_file, labels_file) = (images.file().to_owned(), labels.file().to_owned());
     let IdxImages { count, rows, columns, pixels } = images.images()?;
     let labels = labels.labels()?;
     if labels.len() != count {
-        let (images, labels) = (count, labels.len());
-        return Err(DatasetError::CountsDiffer { images_file, labels_file, images, labels });
+        let problem = DatasetProblem::CountsDiffer { images_file, images: count, labels: labels.len() };
+        return Err(DatasetError { file: labels_file, problem });
     }
     if count == 0 || rows * columns == 0 {
-        return Err(DatasetError::Empty { file: images_file, count, rows, columns });
+        let problem = DatasetProblem::Empty([count, rows, columns]);
+        return Err(DatasetError { file: images_file, problem });
     }
-    Ok((Examples { pixels, labels, features: rows * columns }, (rows, columns)))
+    Ok((Examples { pixels, labels, features: rows * columns }, [rows, columns]))
 }

@@ -1,5 +1,7 @@
 //! The configuration of a run.
 
+use std::fmt::Display;
+
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
@@ -166,9 +168,7 @@ impl RunConfig {
     /// assert_eq!(error.to_string(), "sparsity: must lie in [0, 1), but is 1");
     /// ```
     pub fn validate(&self) -> Result<(), Error> {
-        let check = |field, holds: bool, must: &str, is: &dyn std::fmt::Display| {
-            if holds { Ok(()) } else { Err(Error::config(field, format!("must {must}, but is {is}"))) }
-        };
+        let check = |field, holds, must: &str, is: &dyn Display| Error::check(field, holds, must, is);
         // −0 would be another run than 0, with the same bits.
         let epsilon = self.epsilon >= 0.0 && self.epsilon.is_sign_positive();
         check("epsilon", epsilon, "lie in [0, inf]", &self.epsilon)?;
@@ -214,18 +214,12 @@ impl RunConfig {
     fn sizes(&self, dataset: &Dataset) -> Result<[usize; 2], Error> {
         self.validate()?;
         let available = dataset.train().len();
-        let Some(others @ 1..) = available.checked_sub(self.validation) else {
-            let problem = format!(
-                "must be less than the {available} training images it is taken from, but is {}",
-                self.validation
-            );
-            return Err(Error::config("validation", problem));
-        };
+        let others = available.saturating_sub(self.validation);
+        let must = format!("be less than the {available} training images it is taken from");
+        Error::check("validation", others > 0, must, self.validation)?;
         let train = self.train_images.unwrap_or(others);
-        if train > others {
-            let problem = format!("must be at most {others}, those not held out, but is {train}");
-            return Err(Error::config("train_images", problem));
-        }
+        let must = format!("be at most {others}, those not held out");
+        Error::check("train_images", train <= others, must, train)?;
         check_network(&self.network, dataset)?;
         if self.batch.min(available).saturating_mul(self.network.activations())
             > Architecture::MAX_ACTIVATIONS
@@ -311,12 +305,9 @@ impl RunConfig {
 
 /// Checks a number of threads.
 pub(crate) fn check_threads(threads: Option<usize>) -> Result<(), Error> {
-    match threads {
-        Some(n) if !(1..=RunConfig::MAX_THREADS).contains(&n) => {
-            Err(Error::config("threads", format!("must lie in 1 to {}, but is {n}", RunConfig::MAX_THREADS)))
-        }
-        _ => Ok(()),
-    }
+    const MOST: usize = RunConfig::MAX_THREADS;
+    let n = threads.unwrap_or(1);
+    Error::check("threads", (1..=MOST).contains(&n), format_args!("lie in 1 to {MOST}"), n)
 }
 
 /// Checks that `network` takes the images of `dataset` and tells its classes apart.

@@ -27,10 +27,9 @@ impl Shard {
     /// # Errors
     /// [`Error::Config`] unless 1 ≤ `index` ≤ `of`.
     pub fn new(index: usize, of: usize) -> Result<Self, Error> {
-        if (1..=of).contains(&index) {
-            return Ok(Self { index, of });
-        }
-        Err(Error::config("shard", format!("must be I/N with I from 1 to N, but is {index}/{of}")))
+        let is = format_args!("{index}/{of}");
+        Error::check("shard", (1..=of).contains(&index), "be I/N with I from 1 to N", is)?;
+        Ok(Self { index, of })
     }
 
     /// Which part, from 1.

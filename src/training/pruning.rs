@@ -74,8 +74,5 @@ pub(super) fn check_weights(
 
 /// Checks that `sparsity` lies in [0, 1).
 pub(super) fn check_sparsity(sparsity: f64) -> Result<(), Error> {
-    if (0.0..1.0).contains(&sparsity) {
-        return Ok(());
-    }
-    Err(Error::config("sparsity", format!("must lie in [0, 1), but is {sparsity}")))
+    Error::check("sparsity", (0.0..1.0).contains(&sparsity), "lie in [0, 1)", sparsity)
 }

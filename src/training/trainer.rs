@@ -52,9 +52,7 @@ impl<'a> Trainer<'a> {
         if images.is_empty() {
             return Err(Error::config("images", "there are none"));
         }
-        if batch == 0 {
-            return Err(Error::config("batch", "must be at least 1, but is 0"));
-        }
+        Error::check("batch", batch > 0, "be at least 1", batch)?;
         Ok(batch.min(images.len()))
     }
 }
