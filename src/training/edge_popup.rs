@@ -5,13 +5,15 @@
 //! ∂L/∂score = sign(score) · w · ∂L/∂w_eff goes to all scores, those of removed weights too. SGD with momentum and
 //! weight decay as in PyTorch, the learning rate on a cosine per epoch.
 
+use std::ops::Range;
+
 use slth_kernels::optimizer::ScoreStep;
 use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
 use slth_kernels::{Engine, KernelError, MaskReuse, PackedMask, PrepareOptions};
 use smallvec::SmallVec;
 
 use super::epochs::{Method, Timing, run_epochs};
-use super::pruning::{Pruned, PrunedLayer, Scope, check_sparsity, kept_of_all};
+use super::pruning::{Pruned, PrunedLayer, Scope, check_sparsity, rankings};
 use super::schedule::Schedule;
 use super::trainer::Trainer;
 use crate::data::Examples;
@@ -67,11 +69,11 @@ impl Trainer<'_> {
         };
         method.select().map_err(|error| not_a_number(error, settings.epochs))?;
         let mut layers = Vec::with_capacity(method.layers.len());
-        for layer in method.layers {
-            if !layer.scores.iter().all(|score| score.is_finite()) {
+        for (ScoredLayer { shape, weights, scores, .. }, mask) in method.layers.into_iter().zip(method.masks)
+        {
+            if !scores.iter().all(|score| score.is_finite()) {
                 return Err(diverged(settings.epochs));
             }
-            let ScoredLayer { shape, weights, scores, mask, .. } = layer;
             layers.push(PrunedLayer { shape, weights: weights.to_vec(), scores, mask });
         }
         Ok(Pruned { layers, timing })
@@ -94,47 +96,17 @@ struct ScoredLayer<'a> {
     weights: &'a [f32],
     scores: Vec<f32>,
     velocity: Vec<f32>,
+    masked: MaskedLayer,
+}
+
+/// The selection among the scores of some layers together.
+struct Ranking {
+    layers: Range<usize>,
     /// How many weights are kept.
     keep: usize,
-    mask: PackedMask,
-    masked: MaskedLayer,
     selector: Selector,
     /// The threshold of the last step, near which the next is searched.
     threshold: Option<Threshold>,
-}
-
-impl ScoredLayer<'_> {
-    fn select(&mut self, engine: Engine) -> Result<(), KernelError> {
-        let largest = Selection::largest(self.keep, Order::Magnitude);
-        let selection = self.threshold.map_or(largest, |threshold| largest.near(threshold));
-        let mask = core::slice::from_mut(&mut self.mask);
-        self.threshold = Some(self.selector.select(engine, &[&self.scores], selection, mask)?);
-        Ok(())
-    }
-}
-
-/// The selection among all layers' scores together.
-struct Joint {
-    keep: usize,
-    /// Masks of the step before, whose memory is used again.
-    masks: Vec<PackedMask>,
-    selector: Selector,
-    threshold: Option<Threshold>,
-}
-
-impl Joint {
-    fn select(&mut self, engine: Engine, layers: &mut [ScoredLayer<'_>]) -> Result<(), KernelError> {
-        let largest = Selection::largest(self.keep, Order::Magnitude);
-        let selection = self.threshold.map_or(largest, |threshold| largest.near(threshold));
-        // Steps must not allocate.
-        let scores: SmallVec<[&[f32]; 32]> = layers.iter().map(|layer| layer.scores.as_slice()).collect();
-        self.threshold = Some(self.selector.select(engine, &scores, selection, &mut self.masks)?);
-        drop(scores);
-        for (layer, mask) in layers.iter_mut().zip(&mut self.masks) {
-            core::mem::swap(&mut layer.mask, mask);
-        }
-        Ok(())
-    }
 }
 
 struct EdgePopup<'a> {
@@ -143,8 +115,9 @@ struct EdgePopup<'a> {
     step: ScoreStep,
     epoch: usize,
     layers: Vec<ScoredLayer<'a>>,
-    /// Only if the layers are ranked together.
-    joint: Option<Joint>,
+    /// Of the layers.
+    masks: Vec<PackedMask>,
+    rankings: Vec<Ranking>,
     propagation: Propagation<'a>,
     /// The weight gradient of one layer at a time.
     gradient: Vec<f32>,
@@ -163,7 +136,6 @@ impl<'a> EdgePopup<'a> {
             let n = weights.len();
             let bound = (1.0 / libm::sqrt(shape.inputs as f64)) as f32;
             let mut stream = Stream::new(settings.seed, Purpose::Scores, index, 0);
-            let mask = PackedMask::all_kept(n);
             // The first layer needs no input gradient.
             let options = options.input_gradient(index > 0);
             Ok(ScoredLayer {
@@ -171,21 +143,14 @@ impl<'a> EdgePopup<'a> {
                 weights,
                 scores: (0..n).map(|_| stream.symmetric(bound)).collect(),
                 velocity: vec![0.0; n],
-                keep: shape.kept(settings.sparsity),
-                masked: MaskedLayer::prepare(engine, stage, weights, &mask, &options)?,
-                mask,
-                selector: Selector::default(),
-                threshold: None,
+                masked: MaskedLayer::prepare(engine, stage, weights, &PackedMask::all_kept(n), &options)?,
             })
         };
         let shapes = network.layers().zip(network.layer_stages());
         let layers: Vec<_> = shapes.zip(weights).enumerate().map(layer).collect::<Result<_, Error>>()?;
-        let joint = (settings.scope == Scope::Global).then(|| Joint {
-            keep: kept_of_all(network, settings.sparsity),
-            masks: layers.iter().map(|layer| layer.mask.clone()).collect(),
-            selector: Selector::default(),
-            threshold: None,
-        });
+        let ranking =
+            |(layers, keep)| Ranking { layers, keep, selector: Selector::default(), threshold: None };
+        let rankings = rankings(network, settings.scope, settings.sparsity);
         Ok(Self {
             engine,
             settings: *settings,
@@ -195,8 +160,9 @@ impl<'a> EdgePopup<'a> {
                 weight_decay: settings.weight_decay,
             },
             epoch: 0,
+            masks: weights.iter().map(|weights| PackedMask::all_kept(weights.len())).collect(),
+            rankings: rankings.into_iter().map(ranking).collect(),
             layers,
-            joint,
             propagation: Propagation::new(engine, network, trainer.normaliser(), batch, true),
             gradient: vec![0.0; network.layers().map(LayerShape::weights).max().unwrap_or(0)],
         })
@@ -206,18 +172,22 @@ impl<'a> EdgePopup<'a> {
 impl EdgePopup<'_> {
     /// Whether nothing is removed.
     fn keeps_all(&self) -> bool {
-        match &self.joint {
-            None => self.layers.iter().all(|layer| layer.keep == layer.weights.len()),
-            Some(joint) => joint.keep == self.layers.iter().map(|layer| layer.weights.len()).sum::<usize>(),
-        }
+        let weights = |layers: &[ScoredLayer]| layers.iter().map(|layer| layer.weights.len()).sum::<usize>();
+        self.rankings.iter().all(|ranking| ranking.keep == weights(&self.layers[ranking.layers.clone()]))
     }
 
     /// Selects the kept weights of all layers.
     fn select(&mut self) -> Result<(), KernelError> {
-        match &mut self.joint {
-            None => self.layers.iter_mut().try_for_each(|layer| layer.select(self.engine)),
-            Some(joint) => joint.select(self.engine, &mut self.layers),
+        for Ranking { layers, keep, selector, threshold } in &mut self.rankings {
+            let largest = Selection::largest(*keep, Order::Magnitude);
+            let selection = threshold.map_or(largest, |threshold| largest.near(threshold));
+            // Steps must not allocate.
+            let scores: SmallVec<[&[f32]; 32]> =
+                self.layers[layers.clone()].iter().map(|layer| layer.scores.as_slice()).collect();
+            let masks = &mut self.masks[layers.clone()];
+            *threshold = Some(selector.select(self.engine, &scores, selection, masks)?);
         }
+        Ok(())
     }
 }
 
@@ -234,8 +204,8 @@ impl Method for EdgePopup<'_> {
     fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error> {
         self.propagation.load(examples, indices);
         self.select().map_err(|error| not_a_number(error, self.epoch))?;
-        for (index, layer) in self.layers.iter_mut().enumerate() {
-            layer.masked.rebuild(self.engine, &layer.mask)?;
+        for (index, (layer, mask)) in self.layers.iter_mut().zip(&self.masks).enumerate() {
+            layer.masked.rebuild(self.engine, mask)?;
             self.propagation.forward(index, layer.masked.weights())?;
         }
         let loss = self.propagation.loss(examples, indices);
@@ -292,10 +262,11 @@ mod tests {
                     method.begin_epoch(epoch);
                     for indices in trainer.images.indices().chunks(settings.batch) {
                         method.step(trainer.images.examples(), indices).unwrap();
-                        for (layer, n) in method.layers.iter().zip([784 * 37, 37 * 11, 11 * 10]) {
+                        let sizes = [784 * 37, 37 * 11, 11 * 10];
+                        for ((layer, mask), n) in method.layers.iter().zip(&method.masks).zip(sizes) {
                             let removed = (sparsity * n as f64) as usize;
                             let Weights::Packed(masked) = layer.masked.weights() else { unreachable!() };
-                            assert_eq!((layer.mask.removed(), masked.kept()), (removed, n - removed));
+                            assert_eq!((mask.removed(), masked.kept()), (removed, n - removed));
                         }
                     }
                 }

@@ -5,9 +5,9 @@ use slth_kernels::top_k::{Order, Selection, Selector};
 use slth_kernels::{Engine, KernelError, PackedMask};
 
 use super::epochs::Timing;
-use super::pruning::{Pruned, PrunedLayer, Scope, check_sparsity, check_weights, kept_of_all};
+use super::pruning::{Pruned, PrunedLayer, Scope, check_sparsity, check_weights, rankings};
 use crate::error::Error;
-use crate::network::{Architecture, LayerShape};
+use crate::network::Architecture;
 use crate::random::{Purpose, Stream};
 
 /// Removes weights by their magnitude, or with a seed in `random` by scores drawn uniformly; of equal ones the lower index goes
@@ -51,32 +51,17 @@ pub fn one_shot(
     let scores: Vec<Vec<f32>> = weights.iter().enumerate().map(score).collect();
     let views: Vec<&[f32]> = scores.iter().map(Vec::as_slice).collect();
     let mut masks: Vec<_> = views.iter().map(|scores| PackedMask::all_kept(scores.len())).collect();
-    let select = |views: &[&[f32]], keep, masks: &mut [PackedMask]| {
+    for (layers, keep) in rankings(network, scope, sparsity) {
         let selection = Selection::largest(keep, Order::Magnitude);
-        Selector::default().select(engine, views, selection, masks).map(drop).map_err(not_a_number)
-    };
-    let shapes: Vec<LayerShape> = network.layers().collect();
-    match scope {
-        Scope::Global => select(&views, kept_of_all(network, sparsity), &mut masks)?,
-        Scope::PerLayer => {
-            for (index, shape) in shapes.iter().enumerate() {
-                let one = index..index + 1;
-                select(&views[one.clone()], shape.kept(sparsity), &mut masks[one])?;
-            }
-        }
+        let masks = &mut masks[layers.clone()];
+        Selector::default().select(engine, &views[layers], selection, masks).map_err(not_a_number)?;
     }
-    let layers = shapes
-        .into_iter()
-        .zip(weights)
-        .zip(scores)
-        .zip(masks)
-        .map(|(((shape, weights), scores), mask)| PrunedLayer {
-            shape,
-            weights: weights.clone(),
-            scores,
-            mask,
-        })
-        .collect();
+    let layers = network.layers().zip(weights).zip(scores.into_iter().zip(masks));
+    let layers = layers.map(|((shape, weights), (scores, mask))| {
+        let weights = weights.clone();
+        PrunedLayer { shape, weights, scores, mask }
+    });
+    let layers = layers.collect();
     let timing = Timing { seconds: start.elapsed().as_secs_f64(), ..Timing::default() };
     Ok(Pruned { layers, timing })
 }

@@ -1,5 +1,7 @@
 //! What all ways of pruning share.
 
+use std::ops::Range;
+
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use slth_kernels::PackedMask;
@@ -43,11 +45,19 @@ pub struct Pruned {
     pub timing: Timing,
 }
 
-/// How many of all weights of `network` are kept at `sparsity` when its layers are ranked together: all but int(s·n),
+/// The layers whose weights are ranked together, and how many of these weights are kept at `sparsity`: all but int(s·n),
 /// truncated in f64.
-pub(super) fn kept_of_all(network: &Architecture, sparsity: f64) -> usize {
-    let n = network.weights();
-    n.saturating_sub((sparsity * n as f64) as usize)
+pub(super) fn rankings(network: &Architecture, scope: Scope, sparsity: f64) -> Vec<(Range<usize>, usize)> {
+    match scope {
+        Scope::PerLayer => {
+            let layers = network.layers().enumerate();
+            layers.map(|(index, layer)| (index..index + 1, layer.kept(sparsity))).collect()
+        }
+        Scope::Global => {
+            let all = LayerShape::new(1, network.weights());
+            vec![(0..network.layers().len(), all.kept(sparsity))]
+        }
+    }
 }
 
 /// Checks that layers of so many `weights` are those of `network`.
