@@ -41,6 +41,17 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The numbers of a table in CSV, each as row, column, number: rows begin with a number, columns are headed by one. NaN is none.
+pub(crate) fn table(csv: &str) -> Vec<[f64; 3]> {
+    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(csv.as_bytes());
+    let numbers = |record: &csv::StringRecord| {
+        record.iter().map(|text| text.parse().unwrap_or(f64::NAN)).collect::<Vec<f64>>()
+    };
+    let columns = reader.headers().map(numbers).unwrap_or_default();
+    let rows = reader.records().map_while(Result::ok).map(|record| numbers(&record));
+    rows.flat_map(|row| (1..row.len()).map(|i| [row[0], columns[i], row[i]]).collect::<Vec<_>>()).collect()
+}
+
 /// What `parse` makes of such a file.
 pub(crate) fn parse<T, P: StdError + From<io::Error>>(
     path: &Path,

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::Serialize;
 use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
 
@@ -164,6 +165,11 @@ impl Staged {
 /// When the system refuses; the old file is then as it was.
 pub fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), OutputError> {
     Staged::write(file.to_owned(), bytes)?.rename()
+}
+
+/// `value` as indented JSON.
+pub(crate) fn pretty(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("no map with keys other than strings") + "\n"
 }
 
 /// A temporary file in `directory`, with the permissions any new file gets rather than the private ones of its kind.

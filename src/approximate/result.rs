@@ -9,6 +9,7 @@ use super::construction::Construction;
 use super::network::Approximation;
 use super::target::Target;
 use crate::machine::Machine;
+use crate::output::pretty;
 use crate::run::hash::{BITS_REVISION, hex};
 use crate::tensors::{Tensor, little_endian, serialize};
 use crate::training::PrunedLayer;
@@ -181,7 +182,7 @@ impl ApproximationResult {
 
     /// As indented JSON.
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("no map with keys other than strings") + "\n"
+        pretty(self)
     }
 }
 

@@ -8,11 +8,6 @@
 /// assert_eq!(paper_candidates(0.5, 10.0), None);
 /// ```
 pub fn paper_candidates(eta: f64, ratio: f64) -> Option<usize> {
-    let table = include_str!("published.csv");
-    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(table.as_bytes());
-    let number = |text: &str| text.parse::<f64>().ok();
-    let column = reader.headers().ok()?.iter().position(|text| number(text) == Some(ratio))?;
-    let mut rows = reader.records().map_while(Result::ok);
-    let row = rows.find(|row| row.get(0).and_then(number) == Some(eta))?;
-    row.get(column)?.parse().ok()
+    let table = crate::input::table(include_str!("published.csv"));
+    table.into_iter().find(|row| row[..2] == [eta, ratio]).map(|[_, _, n]| n as usize)
 }

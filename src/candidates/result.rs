@@ -6,6 +6,7 @@ use super::config::{CandidatesConfig, Criterion};
 use super::report::figure;
 use super::search::{Needed, RequiredCandidates};
 use crate::machine::Machine;
+use crate::output::pretty;
 use crate::plot::PlotError;
 use crate::run::BITS_REVISION;
 
@@ -102,7 +103,7 @@ impl CandidatesResult {
 
     /// As indented JSON.
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("no map with keys other than strings") + "\n"
+        pretty(self)
     }
 
     /// As CSV: `criterion,eta,ratio,trials,n50,n90,n99,paper_n`.

@@ -1,7 +1,7 @@
 //! Tables of ε by sparsity.
 
 use comfy_table::Table;
-use slth::sweep::{Cell, Study};
+use slth::sweep::{Cell, Study, Summary};
 
 use super::table::numbers;
 
@@ -15,7 +15,7 @@ pub(super) fn tables(cells: &[Cell]) -> String {
             &format!("mean test accuracy by sparsity s (fraction REMOVED) and ε, {name}\n{}\n", table(study));
     }
     if studies.iter().any(|study| study.failed() > 0) {
-        text += "†n: n seeds failed; each counts as a network that guesses\n";
+        text += &format!("{}\n", Summary::MARK);
     }
     text
 }
@@ -25,8 +25,7 @@ fn table(study: &Study) -> Table {
         numbers(std::iter::once("s \\ ε".to_owned()).chain(study.epsilons.iter().map(f32::to_string)));
     for &s in &study.sparsities {
         let cell = |&epsilon: &f32| match study.summary(epsilon, s) {
-            Some(summary) if summary.failed > 0 => format!("{:.3}†{}", summary.test, summary.failed),
-            Some(summary) => format!("{:.3}", summary.test),
+            Some(summary) => format!("{:.3}{}", summary.test, summary.mark()),
             None => "-".to_owned(),
         };
         table.add_row(std::iter::once(s.to_string()).chain(study.epsilons.iter().map(cell)));

@@ -85,7 +85,8 @@ impl FromStr for Normalisation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum NormalisationRule {
-    /// From the data set: its training pixels get mean 0 and standard deviation 1.
+    /// From the data set, once for all its runs: its training pixels, those of images held out too, get mean 0 and standard
+    /// deviation 1.
     #[default]
     MeanStd,
     /// x/255, in [0, 1].

@@ -8,7 +8,9 @@ use super::hash::{BITS_REVISION, mask_hash, weights_hash};
 use super::ticket::Ticket;
 use crate::data::Normalisation;
 use crate::machine::Machine;
-use crate::training::{Evaluation, PrunedLayer};
+use crate::network::{Architecture, Initialisation};
+use crate::output::pretty;
+use crate::training::{Evaluation, PrunedLayer, Timing};
 
 impl Outcome {
     /// The names of the files.
@@ -28,8 +30,8 @@ impl Outcome {
 /// out. Epochs are those done, 0 where there was nothing to do; those asked for are in `configuration`.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunResult {
-    network: String,
-    init: String,
+    network: Architecture,
+    init: Initialisation,
     #[serde(with = "super::infinity::number_or_inf")]
     epsilon: f32,
     sparsity: f64,
@@ -51,9 +53,8 @@ pub struct RunResult {
 
 #[derive(Clone, Debug, Serialize)]
 struct PretrainResult {
-    epochs: usize,
-    seconds: f64,
-    images_per_second: f64,
+    #[serde(flatten)]
+    timing: Timing,
     max_change: f32,
     validation_accuracy: Option<f64>,
     test_accuracy: f64,
@@ -61,9 +62,8 @@ struct PretrainResult {
 
 #[derive(Clone, Debug, Serialize)]
 struct PruneResult {
-    epochs: usize,
-    seconds: f64,
-    images_per_second: f64,
+    #[serde(flatten)]
+    timing: Timing,
     validation_loss: Option<f64>,
     validation_accuracy: Option<f64>,
     test_accuracy: f64,
@@ -78,25 +78,20 @@ struct LayerResult {
     removed: usize,
 }
 
-impl LayerResult {
-    fn new(layer: &PrunedLayer) -> Self {
-        Self {
-            shape: layer.shape.dimensions(),
-            weights: layer.mask.len(),
-            kept: layer.mask.kept(),
-            removed: layer.mask.removed(),
-        }
-    }
-}
-
 impl RunResult {
     /// Summarises `outcome`, on this machine.
     pub fn new(outcome: &Outcome) -> Self {
         let Outcome { config, backend, threads, normalisation, pretrain, prune, layers } = outcome;
+        let layer = |PrunedLayer { shape, mask, .. }: &PrunedLayer| LayerResult {
+            shape: shape.dimensions(),
+            weights: mask.len(),
+            kept: mask.kept(),
+            removed: mask.removed(),
+        };
         let accuracy = |evaluation: &Option<Evaluation>| evaluation.as_ref().map(Evaluation::accuracy);
         Self {
-            network: config.network.to_string(),
-            init: config.init.to_string(),
+            network: config.network.clone(),
+            init: config.init,
             epsilon: config.epsilon,
             sparsity: config.sparsity,
             seed: config.seed,
@@ -104,22 +99,18 @@ impl RunResult {
             threads: *threads,
             normalization: *normalisation,
             pretrain: PretrainResult {
-                epochs: pretrain.timing.epochs,
-                seconds: pretrain.timing.seconds,
-                images_per_second: pretrain.timing.images_per_second,
+                timing: pretrain.timing,
                 max_change: pretrain.max_change,
                 validation_accuracy: accuracy(&pretrain.validation),
                 test_accuracy: pretrain.test.accuracy(),
             },
             prune: PruneResult {
-                epochs: prune.timing.epochs,
-                seconds: prune.timing.seconds,
-                images_per_second: prune.timing.images_per_second,
+                timing: prune.timing,
                 validation_loss: prune.validation.as_ref().map(|evaluation| evaluation.loss),
                 validation_accuracy: accuracy(&prune.validation),
                 test_accuracy: prune.test.accuracy(),
             },
-            layers: layers.iter().map(LayerResult::new).collect(),
+            layers: layers.iter().map(layer).collect(),
             weights_hash: weights_hash(layers),
             mask_hash: mask_hash(layers),
             slth_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -131,6 +122,6 @@ impl RunResult {
 
     /// As indented JSON.
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("no map with keys other than strings") + "\n"
+        pretty(self)
     }
 }

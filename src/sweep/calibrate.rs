@@ -9,7 +9,7 @@ use slth_kernels::Engine;
 
 use super::error::StoreError;
 use super::grid::Grid;
-use super::lines::LineFile;
+use super::lines::{LineFile, parse_lines, whole_lines};
 use super::study::{SeedOutcome, Study, key};
 use crate::data::Dataset;
 use crate::error::Error;
@@ -36,19 +36,18 @@ impl Prunings {
     /// `config` with each of them; ε, sparsity and seed mean nothing.
     pub fn settings(&self, config: &RunConfig) -> Vec<RunConfig> {
         let mut settings = Vec::new();
-        for &prune_epochs in &self.epochs {
-            for &prune_lr in &self.learning_rates {
-                for &momentum in &self.momenta {
-                    for &weight_decay in &self.weight_decays {
-                        let pruning =
-                            RunConfig { prune_epochs, prune_lr, momentum, weight_decay, ..config.clone() };
-                        settings.push(pruning);
-                    }
-                }
+        for (&prune_epochs, &prune_lr) in pairs(&self.epochs, &self.learning_rates) {
+            for (&momentum, &weight_decay) in pairs(&self.momenta, &self.weight_decays) {
+                settings.push(RunConfig { prune_epochs, prune_lr, momentum, weight_decay, ..config.clone() });
             }
         }
         settings
     }
+}
+
+/// Every combination.
+fn pairs<'a, A, B>(a: &'a [A], b: &'a [B]) -> impl Iterator<Item = (&'a A, &'a B)> {
+    a.iter().flat_map(move |a| b.iter().map(move |b| (a, b)))
 }
 
 /// A setting that was tried, a line of the calibration's log.
@@ -90,15 +89,13 @@ impl TrialLog {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         const BEGIN: &[u8] = b"{\"config\":";
         let (mut file, text) = LineFile::open(path)?;
-        let mut trials = Vec::new();
-        for (index, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
-            let problem =
-                |problem: String| StoreError::Line { file: path.to_owned(), line: index + 1, problem };
-            if line.ends_with(b"\n") {
-                trials.push(serde_json::from_slice(line).map_err(|error| problem(error.to_string()))?);
-            } else if !line.starts_with(BEGIN) && !BEGIN.starts_with(line) {
-                return Err(problem("not a line of slth calibrate".to_owned()));
-            }
+        let whole = whole_lines(&text);
+        let torn = &text[whole.len()..];
+        let parse = |line: &[u8]| serde_json::from_slice(line).map_err(|error| error.to_string());
+        let trials = parse_lines(path, whole, parse)?;
+        if !torn.starts_with(BEGIN) && !BEGIN.starts_with(torn) {
+            let problem = "not a line of slth calibrate".to_owned();
+            return Err(StoreError::Line { file: path.to_owned(), line: trials.len() + 1, problem });
         }
         file.mend()?;
         Ok(Self { file, trials })
@@ -176,30 +173,33 @@ fn try_all(
     engine: Engine,
     mut done: impl FnMut(Trial) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let at = |epsilon, seed, setting: &RunConfig| RunConfig { epsilon, seed, ..setting.clone() };
-    let networks: Vec<(f32, u64)> =
-        grid.epsilons.iter().flat_map(|&e| grid.seeds.iter().map(move |&seed| (e, seed))).collect();
-    let pretrain = |&(epsilon, seed): &(f32, u64)| {
-        diverged_is_none(
-            Experiment::new(&at(epsilon, seed, &settings[0]), dataset, engine)?.pretrain(&NoProgress),
-        )
+    let first = &settings[0];
+    // With `scale_by_keep` the weights that are pretrained depend on the sparsity they are pruned at.
+    let scales = if first.scale_by_keep { &grid.sparsities[..] } else { &[0.0] };
+    let mut networks = Vec::new();
+    for (&epsilon, &seed) in pairs(&grid.epsilons, &grid.seeds) {
+        let network = |&sparsity| RunConfig { epsilon, seed, sparsity, ..first.clone() };
+        networks.extend(scales.iter().map(network));
+    }
+    let pretrain = |network: &RunConfig| {
+        diverged_is_none(Experiment::new(network, dataset, engine)?.pretrain(&NoProgress))
     };
     let pretrained = networks.par_iter().map(pretrain).collect::<Result<Vec<_>, Error>>()?;
-    let cells: Vec<_> = networks
-        .iter()
-        .zip(&pretrained)
-        .flat_map(|(&network, pretrained)| grid.sparsities.iter().map(move |&s| (network, pretrained, s)))
-        .collect();
+    let mut cells = Vec::new();
+    for (network, pretrained) in networks.iter().zip(&pretrained) {
+        let own = grid.sparsities.iter().filter(|&&s| !network.scale_by_keep || network.sparsity == s);
+        cells.extend(own.map(|&sparsity| (network.epsilon, network.seed, sparsity, pretrained)));
+    }
     let (published, data) = (Study::published(), dataset_hash(dataset));
     for setting in settings {
         let failed = |seed| SeedOutcome::failed(seed, setting.network.outputs(), setting.validation > 0);
         let prune =
-            |&((epsilon, seed), pretrained, sparsity): &(_, &Option<(Pretrained, DenseOutcome)>, _)| {
+            |&(epsilon, seed, sparsity, pretrained): &(_, _, _, &Option<(Pretrained, DenseOutcome)>)| {
                 let Some((pretrained, dense)) = pretrained else { return Ok(failed(seed)) };
                 if sparsity == 0.0 {
                     return Ok(outcome(seed, dense.test, dense.validation));
                 }
-                let config = at(epsilon, seed, setting);
+                let config = RunConfig { epsilon, seed, sparsity, ..setting.clone() };
                 let pruned =
                     Experiment::new(&config, dataset, engine)?.prune(pretrained, sparsity, &NoProgress);
                 let done = |(_, pruned): (_, PrunedOutcome)| outcome(seed, pruned.test, pruned.validation);
@@ -207,7 +207,7 @@ fn try_all(
             };
         let outcomes = cells.par_iter().map(prune).collect::<Result<Vec<_>, Error>>()?;
         let mut by_place: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (&((epsilon, _), _, sparsity), outcome) in cells.iter().zip(outcomes) {
+        for (&(epsilon, _, sparsity, _), outcome) in cells.iter().zip(outcomes) {
             by_place.entry(key(epsilon, sparsity)).or_default().push(outcome);
         }
         let study = Study::of_outcomes("calibration".to_owned(), &by_place);

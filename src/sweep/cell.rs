@@ -198,8 +198,8 @@ impl Cell {
     }
 
     /// A line of a store; what is wrong with it if it is none, or a cell of another revision.
-    pub(super) fn parse(line: &str) -> Result<Self, String> {
-        let json: serde_json::Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    pub(super) fn parse(line: &[u8]) -> Result<Self, String> {
+        let json: serde_json::Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         match json["config"]["bits_revision"].as_u64() {
             Some(revision) if revision == u64::from(BITS_REVISION) => {}
             Some(other) => {
@@ -263,7 +263,7 @@ pub(super) mod tests {
         let mut lossy = cell(0.3, 1, 0.5);
         lossy.timing.pretrain_seconds = 1.9190291795360575;
         for cell in [done, failed, lossy] {
-            assert_eq!(Cell::parse(&cell.line()), Ok(cell.clone()));
+            assert_eq!(Cell::parse(cell.line().as_bytes()), Ok(cell.clone()));
             assert_eq!(cell.line().lines().count(), 1);
         }
     }
@@ -298,7 +298,7 @@ pub(super) mod tests {
     fn another_version_of_the_same_revision_is_the_same_cell() {
         let mut other = cell(0.3, 1, 0.5);
         other.config.slth_version = "9.9.9".to_owned();
-        assert_eq!(Cell::parse(&other.line()), Ok(other.clone()));
+        assert_eq!(Cell::parse(other.line().as_bytes()), Ok(other.clone()));
         assert_eq!(other.config.id(), cell(0.3, 1, 0.5).id);
     }
 
@@ -313,11 +313,11 @@ pub(super) mod tests {
             ("prune_epochs", "epochs", "prune_epochs"),
             ("\"test_accuracy\":0.5", "\"test_accuracy\":1.5", "an accuracy of 1.5"),
         ] {
-            let error = Cell::parse(&line.replacen(from, to, 1)).unwrap_err();
+            let error = Cell::parse(line.replacen(from, to, 1).as_bytes()).unwrap_err();
             assert!(error.contains(problem), "{error}");
         }
         for sparsity in [-0.0, 1.0, f64::MAX] {
-            let error = Cell::parse(&cell(sparsity, 1, 0.5).line()).unwrap_err();
+            let error = Cell::parse(cell(sparsity, 1, 0.5).line().as_bytes()).unwrap_err();
             assert!(error.contains("sparsity"), "{error}");
         }
     }

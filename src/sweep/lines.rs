@@ -78,6 +78,20 @@ pub(super) fn whole_lines(text: &[u8]) -> &[u8] {
     &text[..text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)]
 }
 
+/// What `parse` makes of each line of `text`; an error names the line of `file`.
+pub(super) fn parse_lines<T>(
+    file: &Path,
+    text: &[u8],
+    parse: impl Fn(&[u8]) -> Result<T, String>,
+) -> Result<Vec<T>, StoreError> {
+    let lines = text.split_inclusive(|&byte| byte == b'\n').zip(1..);
+    lines
+        .map(|(text, line)| {
+            parse(text).map_err(|problem| StoreError::Line { file: file.to_owned(), line, problem })
+        })
+        .collect()
+}
+
 fn read(file: &mut File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0))?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::cell::CellConfig;
 use super::error::StoreError;
 use super::grid::Grid;
-use crate::output::write_atomically;
+use crate::output::{pretty, write_atomically};
 use crate::run::RunConfig;
 
 const PLAN: &str = "sweep.json";
@@ -46,7 +46,6 @@ impl Plan {
             return Ok(());
         }
         let file = directory.join(PLAN);
-        let json = serde_json::to_string_pretty(self).expect("no map with keys other than strings") + "\n";
-        Ok(write_atomically(&file, json.as_bytes())?)
+        Ok(write_atomically(&file, pretty(self).as_bytes())?)
     }
 }

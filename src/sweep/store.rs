@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::cell::{Cell, CellConfig, CellOutcome, Setting};
 use super::error::StoreError;
-use super::lines::{LineFile, whole_lines};
+use super::lines::{LineFile, parse_lines, whole_lines};
 use super::shard::Shard;
 
 /// A store file open for appending, locked against other writers.
@@ -129,12 +129,8 @@ impl Cells {
 
     /// Adds the whole lines of `text`.
     fn add(&mut self, path: &Path, text: &[u8]) -> Result<(), StoreError> {
-        for (index, line) in whole_lines(text).split_inclusive(|&byte| byte == b'\n').enumerate() {
-            let cell = std::str::from_utf8(line).map_err(|error| error.to_string()).and_then(Cell::parse);
-            let problem = |problem| StoreError::Line { file: path.to_owned(), line: index + 1, problem };
-            self.insert(path, cell.map_err(problem)?)?;
-        }
-        Ok(())
+        let cells = parse_lines(path, whole_lines(text), Cell::parse)?;
+        cells.into_iter().try_for_each(|cell| self.insert(path, cell))
     }
 
     pub(super) fn insert(&mut self, path: &Path, cell: Cell) -> Result<(), StoreError> {

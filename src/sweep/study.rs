@@ -75,6 +75,14 @@ impl SeedOutcome {
 }
 
 impl Summary {
+    /// What the mark of [`mark`](Self::mark) means.
+    pub const MARK: &str = "†n: n seeds failed; each counts as a network that guesses";
+
+    /// What is written behind an accuracy: how many of its seeds failed.
+    pub fn mark(&self) -> String {
+        if self.failed > 0 { format!("†{}", self.failed) } else { String::new() }
+    }
+
     fn of(seeds: &[SeedOutcome]) -> Self {
         let [test, deviation] = mean_and_deviation(seeds.iter().map(|seed| seed.test));
         let optional = |value: fn(&SeedOutcome) -> Option<f64>| {
@@ -184,19 +192,10 @@ impl Study {
     /// assert!(table.findings().iter().all(|finding| finding.holds == Some(true)));
     /// ```
     pub fn published() -> Self {
-        const TABLE: &str = include_str!("published.csv");
-        let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(TABLE.as_bytes());
-        let number = |text: &str| text.parse::<f64>().expect("the published table holds numbers");
-        let header = reader.headers().expect("it has a header");
-        let epsilons: Vec<f32> = header.iter().skip(1).map(|text| text.parse().expect("ε")).collect();
         let mut outcomes = BTreeMap::new();
-        for record in reader.records() {
-            let record = record.expect("its rows are of one length");
-            for (&epsilon, text) in epsilons.iter().zip(record.iter().skip(1)) {
-                let test = number(text);
-                let outcome = SeedOutcome { seed: 0, failed: false, test, validation: None, loss: None };
-                outcomes.insert(key(epsilon, number(&record[0])), vec![outcome]);
-            }
+        for [sparsity, epsilon, test] in crate::input::table(include_str!("published.csv")) {
+            let outcome = SeedOutcome { seed: 0, failed: false, test, validation: None, loss: None };
+            outcomes.insert(key(epsilon as f32, sparsity), vec![outcome]);
         }
         Self::of_outcomes("published".to_owned(), &outcomes)
     }

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde::Serialize;
+
 use crate::data::{Examples, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
@@ -9,7 +11,7 @@ use crate::progress::{Progress, Step};
 use crate::random::{Purpose, Stream};
 
 /// How long a phase took, evaluation not included.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Timing {
     /// Epochs done; 0 where there was nothing to do.
     pub epochs: usize,

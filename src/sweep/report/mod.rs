@@ -11,7 +11,7 @@ use plots::Plot;
 use super::cell::Cell;
 use super::error::StoreError;
 use super::store::read_cells;
-use super::study::Study;
+use super::study::{Study, Summary};
 use crate::error::Error;
 use crate::output::{OutputError, between_writes, write_atomically};
 
@@ -28,15 +28,8 @@ impl Content {
     fn remark_on_failures(&self) -> Option<String> {
         let failed = self.studies.iter().map(Study::failed).sum::<usize>();
         let chance = 1.0 / self.cells[0].config.run.network.outputs() as f64;
-        (failed > 0).then(|| {
-            format!("†n: n seeds failed. Each counts as a network that guesses, of accuracy {chance:.3}.")
-        })
+        (failed > 0).then(|| format!("{}, of accuracy {chance:.3}.", Summary::MARK))
     }
-}
-
-/// What is written behind the accuracy of a cell: how many of its seeds failed.
-fn failed_mark(failed: usize) -> String {
-    if failed > 0 { format!("†{failed}") } else { String::new() }
 }
 
 /// Sparsities as a list, a dash where there is none.
@@ -99,13 +92,9 @@ fn content(cells: Vec<Cell>) -> Option<(Content, Vec<Plot>)> {
 
 fn texts(content: &Content, plots: &[Plot]) -> Result<Vec<(String, String)>, Error> {
     let svgs = plots.iter().map(|plot| plot.picture.svg()).collect::<Result<Vec<_>, _>>()?;
-    let mut texts = vec![
-        ("table.md".to_owned(), tables::markdown(content)),
-        ("table.csv".to_owned(), tables::csv(content)),
-    ];
-    texts.push(("report.html".to_owned(), page::html(content, plots, &svgs)));
-    let last = texts.len() - 1;
+    let page = page::html(content, plots, &svgs);
+    let tables = [("table.md", tables::markdown(content)), ("table.csv", tables::csv(content))];
     let named = plots.iter().map(|plot| format!("{}.svg", plot.name)).zip(svgs);
-    texts.splice(last..last, named);
-    Ok(texts)
+    let tables = tables.into_iter().map(|(name, text)| (name.to_owned(), text));
+    Ok(tables.chain(named).chain([("report.html".to_owned(), page)]).collect())
 }

@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::plots::{Plot, dominated, shade};
 use super::tables::holds;
-use super::{Content, failed_mark, list};
+use super::{Content, list};
 use crate::sweep::cell::Cell;
 use crate::sweep::study::Study;
 
@@ -123,7 +123,7 @@ fn map(study: &Study, with_choice: bool) -> Markup {
         }
         html! {
             td class=(class.trim()) style=(format!("background:{fill};color:{ink}")) {
-                (format!("{:.3}{}", summary.test, failed_mark(summary.failed)))
+                (format!("{:.3}{}", summary.test, summary.mark()))
                 @if with_choice && summary.chosen > 0 { (format!(" •{}", summary.chosen)) }
                 @if summary.seeds > 1 { br; small { (format!("±{:.3}", summary.deviation)) } }
             }

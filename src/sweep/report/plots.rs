@@ -1,6 +1,6 @@
 //! The plots.
 
-use super::{Content, failed_mark};
+use super::Content;
 use crate::plot::{Axis, Chart, GREY, HeatCell, HeatMap, Picture, Series, Style, number, ramp};
 use crate::sweep::study::Study;
 
@@ -171,7 +171,7 @@ fn heat_map(study: &Study) -> HeatMap {
                 column,
                 row,
                 value: summary.test,
-                mark: failed_mark(summary.failed),
+                mark: summary.mark(),
                 dimmed: dominated(study, epsilon, s),
                 boxed: study.best(epsilon).is_some_and(|(best, _)| best == s),
                 dotted: summary.chosen > 0,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Content, failed_mark, list};
+use super::{Content, list};
 use crate::sweep::findings::Finding;
 use crate::sweep::study::Study;
 
@@ -27,7 +27,7 @@ pub(super) fn markdown(content: &Content) -> String {
                 let bold = if best { "**" } else { "" };
                 let chosen =
                     if summary.chosen > 0 { format!("\\*{}", summary.chosen) } else { String::new() };
-                Some(format!("{bold}{:.3}{bold}{chosen}{}", summary.test, failed_mark(summary.failed)))
+                Some(format!("{bold}{:.3}{bold}{chosen}{}", summary.test, summary.mark()))
             });
         }
         row(&mut text, study, "s chosen", |epsilon| Some(list(&study.chosen(epsilon)?.sparsities)));
