@@ -24,6 +24,3 @@ pub use experiment::ApproximateOutcome;
 pub use network::{Approximation, Approximator};
 pub use result::{ApproximationResult, ApproximationRow, ConstructionRow, SmallestRow};
 pub use target::{Target, TargetError, TargetProblem};
-
-#[cfg(test)]
-mod tests;

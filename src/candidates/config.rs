@@ -109,32 +109,3 @@ impl CandidatesConfig {
         crate::run::config::check_threads(self.threads)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn senseless_values_are_refused() {
-        let refused = |field: &str, change: fn(&mut CandidatesConfig)| {
-            let mut config = CandidatesConfig::default();
-            change(&mut config);
-            match config.validate() {
-                Err(Error::Config { field: found, .. }) => assert_eq!(found, field),
-                other => panic!("{field}: {other:?}"),
-            }
-        };
-        refused("eta", |c| c.eta = vec![]);
-        for eta in [0.0, -1.0, 9e-7, 1.5, f64::NAN, f64::INFINITY] {
-            let config = CandidatesConfig { eta: vec![0.1, eta], ..CandidatesConfig::default() };
-            assert!(config.validate().is_err(), "{eta}");
-        }
-        refused("ratio", |c| c.ratio = vec![]);
-        refused("ratio", |c| c.ratio = vec![-0.1]);
-        refused("ratio", |c| c.ratio = vec![f64::NAN]);
-        refused("ratio", |c| c.ratio = vec![1e9]);
-        refused("trials", |c| c.trials = 0);
-        refused("trials", |c| c.trials = usize::MAX);
-        refused("threads", |c| c.threads = Some(0));
-    }
-}

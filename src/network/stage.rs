@@ -115,17 +115,3 @@ impl Stage {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kept_counts_truncate_in_f64() {
-        let layer = LayerShape::new(1, 10);
-        // 0.3 · 10 is 3 in f64, 0.29 · 100 is 28.999…
-        assert_eq!(layer.kept(0.3), 7);
-        assert_eq!(LayerShape::new(1, 100).kept(0.29), 72);
-        assert_eq!(LayerShape::new(1, 1).kept(0.999), 1);
-    }
-}

@@ -159,33 +159,3 @@ fn marks<B: DrawingBackend>(
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Axis, Picture};
-    use super::*;
-
-    #[test]
-    fn everything_is_drawn_and_escaped() {
-        let styles = [Style::Solid, Style::Line, Style::Dashed, Style::Dots, Style::Rings, Style::Band];
-        let series = styles.into_iter().enumerate().map(|(i, style)| {
-            Series::new(
-                format!("<{style:?}> & more"),
-                i,
-                style,
-                vec![[1.0, 2.0], [f64::NAN, 1.0], [3.0, 0.0]],
-            )
-            .with_band(vec![[1.0, 1.0, 2.0], [3.0, 0.5, 1.0]])
-        });
-        let chart = Chart::new("a < b", Axis::log("η"), Axis::linear("n"), series.collect());
-        let empty = Chart::new("", Axis::log(""), Axis::log(""), vec![]);
-        for charts in [vec![], vec![empty.clone()], vec![chart.clone(), empty, chart]] {
-            let named = charts.len() / 3 * 2;
-            let picture = Picture::Charts(charts);
-            let svg = picture.svg().unwrap();
-            assert_eq!(svg.matches("&lt;Band&gt; &amp; more").count(), named);
-            assert_eq!(svg, picture.svg().unwrap());
-            assert_eq!(picture.png(1.0).unwrap(), picture.png(1.0).unwrap());
-        }
-    }
-}

@@ -231,17 +231,3 @@ impl OutlineBuilder for Outline {
         self.builder.close();
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::Picture;
-
-    #[test]
-    fn senseless_scales_are_refused() {
-        let picture = Picture::Charts(vec![]);
-        assert!(picture.png(1.0).is_ok());
-        for scale in [0.0, -1.0, f32::NAN, f32::INFINITY, 1e9] {
-            assert!(picture.png(scale).is_err(), "{scale}");
-        }
-    }
-}

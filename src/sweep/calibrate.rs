@@ -245,30 +245,3 @@ fn diverged_is_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
         other => other.map(Some),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_takes_the_threads_it_is_given() {
-        let mnist = Dataset::mnist().unwrap();
-        let grid = Grid { epsilons: vec![0.0], sparsities: vec![0.5], seeds: vec![1] };
-        for threads in [1, 3] {
-            let setting = RunConfig {
-                network: "784-10".parse().unwrap(),
-                train_images: Some(100),
-                prune_epochs: 1,
-                threads: Some(threads),
-                ..RunConfig::default()
-            };
-            let mut found = 0;
-            calibrate(&[setting], &grid, &mnist, |_| {
-                found = rayon::current_num_threads();
-                Ok(())
-            })
-            .unwrap();
-            assert_eq!(found, threads);
-        }
-    }
-}

@@ -88,32 +88,3 @@ fn collapses(study: &Study) -> Found {
     let found = format!("{dense:.3} at s = 0, {sparse:.3} at s = {sparsity}, ε = {epsilon}");
     Some((sparse <= 0.5 * dense, found))
 }
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::super::study::{SeedOutcome, key};
-    use super::*;
-
-    /// The paper claims that the best accuracy over s rises, whatever a run chose.
-    #[test]
-    fn findings_are_of_the_best() {
-        let outcome = |test, loss| {
-            vec![SeedOutcome { seed: 1, failed: false, test, validation: None, loss: Some(loss) }]
-        };
-        let outcomes = BTreeMap::from([
-            (key(0.0, 0.0), outcome(0.1, 2.3)),
-            (key(0.0, 0.5), outcome(0.8, 0.5)),
-            // The least loss has not the best accuracy.
-            (key(0.1, 0.0), outcome(0.9, 0.4)),
-            (key(0.1, 0.5), outcome(0.7, 0.3)),
-        ]);
-        let study = Study::of_outcomes(String::new(), &outcomes);
-        assert_eq!((study.chosen(0.1).unwrap().test, study.best(0.1).unwrap().1.test), (0.7, 0.9));
-        let findings = study.findings();
-        assert_eq!(findings[2].holds, Some(true), "{:?}", findings[2]);
-        assert_eq!(findings[2].found, "from 0.800 to 0.900, largest fall 0.000");
-        assert!(findings[3].found.starts_with("s = 0.5, 0;"), "{:?}", findings[3]);
-    }
-}

@@ -42,31 +42,3 @@ pub fn merge(out: &Path, directories: &[impl AsRef<Path>]) -> Result<usize, Stor
     }
     Ok(added.len())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::cell::tests::cell;
-    use super::super::store::read_cells;
-    use super::*;
-
-    #[test]
-    fn merging_unites_and_adds_nothing_twice() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        let shard = |i| Shard::new(i, 2).unwrap();
-        for (i, sparsities) in [(1, [0.1, 0.2]), (2, [0.2, 0.3])] {
-            let mut store = Store::open(&at("shards"), shard(i)).unwrap();
-            sparsities.iter().for_each(|&s| store.append(&cell(s, 1, 0.5)).unwrap());
-        }
-        assert_eq!(merge(&at("out"), &[at("shards")]).unwrap(), 3);
-        assert_eq!(merge(&at("out"), &[at("shards"), at("out")]).unwrap(), 0);
-        assert_eq!(merge(&at("shards"), &[at("shards")]).unwrap(), 3);
-        assert_eq!(read_cells(&at("out")).unwrap(), read_cells(&at("shards")).unwrap());
-
-        Store::open(&at("other"), Shard::ALL).unwrap().append(&cell(0.1, 1, 0.4)).unwrap();
-        assert!(matches!(merge(&at("out"), &[at("other")]), Err(StoreError::Conflict { .. })));
-        assert!(matches!(merge(&at("new"), &[at("out"), at("other")]), Err(StoreError::Conflict { .. })));
-        assert!(!at("new").exists());
-        assert_eq!(read_cells(&at("out")).unwrap().len(), 3);
-    }
-}

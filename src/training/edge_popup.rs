@@ -226,7 +226,6 @@ mod tests {
     use crate::data::{Dataset, NormalisationRule, Subset};
     use crate::network::Initialisation;
     use crate::network::propagation::Weights;
-    use crate::progress::NoProgress;
 
     const SETTINGS: EdgePopupSettings = EdgePopupSettings {
         sparsity: 0.5,
@@ -270,48 +269,6 @@ mod tests {
                         }
                     }
                 }
-            }
-        });
-    }
-
-    #[test]
-    fn together_the_share_is_removed_of_all() {
-        with_trainer("784-37-11-10", |trainer, weights| {
-            let settings = EdgePopupSettings { sparsity: 0.29, scope: Scope::Global, ..SETTINGS };
-            let pruned = trainer.edge_popup(weights, &settings, &NoProgress).unwrap();
-            let removed = pruned.layers.iter().map(|layer| layer.mask.removed()).sum::<usize>();
-            assert_eq!(removed, (0.29 * trainer.network.weights() as f64) as usize);
-            let removed_scores = pruned.layers.iter().flat_map(|layer| {
-                layer.mask.iter().zip(&layer.scores).filter(|(kept, _)| !kept).map(|(_, score)| score.abs())
-            });
-            let largest = removed_scores.fold(0.0, f32::max);
-            for layer in &pruned.layers {
-                assert!(layer.mask.iter().zip(&layer.scores).all(|(kept, s)| !kept || s.abs() >= largest));
-            }
-        });
-    }
-
-    #[test]
-    fn a_rate_beyond_reason_is_an_error() {
-        with_trainer("784-10", |trainer, weights| {
-            let settings = EdgePopupSettings { learning_rate: f32::MAX, ..SETTINGS };
-            let found = trainer.edge_popup(weights, &settings, &NoProgress);
-            assert!(matches!(found, Err(Error::Diverged { phase: "pruning", .. })), "{found:?}");
-        });
-    }
-
-    #[test]
-    fn senseless_settings_are_errors() {
-        with_trainer("784-10", |trainer, weights| {
-            let no_images = Subset::first(trainer.images.examples(), 0);
-            for (trainer, weights, settings) in [
-                (trainer, weights, EdgePopupSettings { batch: 0, ..SETTINGS }),
-                (trainer, weights, EdgePopupSettings { sparsity: 1.0, ..SETTINGS }),
-                (trainer, &[][..], SETTINGS),
-                (trainer.on(&no_images), weights, SETTINGS),
-            ] {
-                let found = trainer.edge_popup(weights, &settings, &NoProgress);
-                assert!(matches!(found, Err(Error::Config { .. })), "{found:?}");
             }
         });
     }

@@ -59,27 +59,3 @@ pub use pretrain::{PretrainSettings, Pretrained};
 pub use pruning::{Pruned, PrunedLayer, Scope};
 pub use schedule::Schedule;
 pub use trainer::Trainer;
-
-#[cfg(test)]
-mod tests {
-    use clap::ValueEnum;
-
-    use super::*;
-    use crate::network::Initialisation;
-
-    /// What is printed, what is written to files and what the command line takes are one name.
-    #[test]
-    fn names_are_the_same_everywhere() {
-        fn check<T: ValueEnum + serde::Serialize + ToString>() {
-            for kind in T::value_variants() {
-                let name = kind.to_string();
-                assert_eq!(kind.to_possible_value().unwrap().get_name(), name);
-                assert_eq!(serde_json::to_string(kind).unwrap(), format!("\"{name}\""));
-            }
-        }
-        check::<Initialisation>();
-        check::<PruneMethod>();
-        check::<Schedule>();
-        check::<Scope>();
-    }
-}

@@ -34,17 +34,3 @@ impl Schedule {
 }
 
 crate::flags::display_by_name!(Schedule);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cosine_falls_from_the_rate_towards_zero() {
-        let cosine = |epoch, epochs| Schedule::Cosine.rate(0.1, epoch, epochs);
-        assert_eq!((cosine(0, 5), cosine(0, 1)), (0.1, 0.1));
-        assert_eq!(cosine(2, 4), 0.05);
-        assert!((1..5).all(|epoch| cosine(epoch, 5) < cosine(epoch - 1, 5)));
-        assert!(cosine(4, 5) > 0.0);
-    }
-}

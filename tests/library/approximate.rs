@@ -1,9 +1,10 @@
-use slth_kernels::Backend;
+//! Networks rebuilt by subset sums.
 
-use super::*;
-use crate::error::Error;
-use crate::progress::NoProgress;
-use crate::random::{Purpose, Stream};
+use slth::Error;
+use slth::approximate::{ApproximateConfig, Approximator, Draw, Target};
+use slth::progress::NoProgress;
+use slth::random::{Purpose, Stream};
+use slth_kernels::Backend;
 
 fn config() -> ApproximateConfig {
     ApproximateConfig { eta: 0.02, candidates: Some(16), epsilon: vec![0.0, 1e-3], ..Default::default() }

@@ -1,0 +1,116 @@
+//! IDX files, and the embedded ones.
+
+use std::io::{Read, Write};
+
+use sha2::{Digest, Sha256};
+use slth::data::idx::{IdxImages, IdxReader, MAX_UNZIPPED};
+use slth::data::{DatasetError, DatasetProblem};
+
+fn images(header: [u32; 3], pixels: &[u8]) -> Vec<u8> {
+    let mut bytes = 0x803_u32.to_be_bytes().to_vec();
+    header.iter().for_each(|d| bytes.extend(d.to_be_bytes()));
+    bytes.extend(pixels);
+    bytes
+}
+
+fn zip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn plain(bytes: &[u8]) -> Result<IdxImages, DatasetProblem> {
+    IdxReader::plain("f".to_owned(), bytes).images().map_err(|error| error.problem)
+}
+
+fn gzip(bytes: &[u8]) -> Result<IdxImages, DatasetProblem> {
+    IdxReader::gzip("f".to_owned(), bytes).images().map_err(|error| error.problem)
+}
+
+#[test]
+fn plain_and_gzip_agree() {
+    let bytes = images([2, 1, 3], &[1, 2, 3, 4, 5, 6]);
+    let expected = IdxImages { count: 2, rows: 1, columns: 3, pixels: vec![1, 2, 3, 4, 5, 6] };
+    assert_eq!(plain(&bytes).unwrap(), expected);
+    assert_eq!(gzip(&zip(&bytes)).unwrap(), expected);
+}
+
+#[test]
+fn every_cut_is_noticed() {
+    let bytes = images([2, 1, 3], &[1, 2, 3, 4, 5, 6]);
+    for cut in 0..bytes.len() {
+        assert!(matches!(plain(&bytes[..cut]), Err(DatasetProblem::Truncated { .. })), "{cut}");
+    }
+    let zipped = zip(&bytes);
+    for cut in 1..zipped.len() {
+        assert!(gzip(&zipped[..cut]).is_err(), "{cut}");
+    }
+}
+
+#[test]
+fn damaged_gzip_is_noticed_wherever_it_matters() {
+    let zipped = zip(&images([2, 1, 3], &[1, 2, 3, 4, 5, 6]));
+    let whole = gzip(&zipped).unwrap();
+    for bit in 0..8 * zipped.len() {
+        let mut damaged = zipped.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        // Bits of the header (time, system) and padding may change without harm.
+        if let Ok(read) = gzip(&damaged) {
+            assert_eq!(read, whole, "{bit}");
+        }
+    }
+}
+
+#[test]
+fn promises_are_not_believed() {
+    let zipped = zip(&images([u32::MAX, 28, 28], &[0; 9]));
+    assert!(matches!(gzip(&zipped), Err(DatasetProblem::TooLargeZipped { .. })));
+    let zipped = zip(&images([1 << 11, 1 << 10, 1 << 10], &[0; 9]));
+    assert!(matches!(gzip(&zipped), Err(DatasetProblem::Truncated { expected: MAX_UNZIPPED, .. })));
+    let huge = images([u32::MAX, u32::MAX, u32::MAX], &[]);
+    assert!(matches!(plain(&huge), Err(DatasetProblem::TooLarge(_))));
+    let large = images([u32::MAX, 28, 28], &[0; 100]);
+    assert!(matches!(plain(&large), Err(DatasetProblem::Truncated { found: 100, .. })));
+}
+
+#[test]
+fn a_bomb_is_stopped_at_the_promise() {
+    let mut bomb = images([1, 1, 1], &[]);
+    bomb.resize(10 << 20, 0);
+    assert!(matches!(gzip(&zip(&bomb)), Err(DatasetProblem::TooLong(1))));
+}
+
+#[test]
+fn foreign_files_are_refused() {
+    let labels: &[u8] = &[0, 0, 8, 1, 0, 0, 0, 1, 5];
+    assert!(matches!(plain(labels), Err(DatasetProblem::Magic { found: 0x801, .. })));
+    assert!(matches!(gzip(b"not gzip at all"), Err(DatasetProblem::Gzip(_))));
+    assert!(matches!(plain(&images([1, 1, 1], &[1, 2])), Err(DatasetProblem::TooLong(_))));
+    assert!(matches!(
+        IdxReader::plain("f".to_owned(), &images([1, 1, 1], &[1])[..]).labels(),
+        Err(DatasetError { problem: DatasetProblem::Magic { .. }, .. })
+    ));
+}
+
+/// The sums of the published, uncompressed files.
+#[test]
+fn the_embedded_files_are_the_published_ones() {
+    let published = [
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ];
+    let files = [
+        slth_mnist_train::IMAGES,
+        slth_mnist_train::LABELS,
+        slth_mnist_test::IMAGES,
+        slth_mnist_test::LABELS,
+    ];
+    for (bytes, expected) in files.into_iter().zip(published) {
+        let mut plain = Vec::new();
+        flate2::read::GzDecoder::new(bytes).read_to_end(&mut plain).unwrap();
+        let sum: String = Sha256::digest(&plain).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(sum, expected);
+    }
+}

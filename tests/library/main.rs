@@ -1,0 +1,12 @@
+//! The library as its users meet it.
+
+mod approximate;
+mod candidates;
+mod data;
+mod network;
+mod output;
+mod plot;
+mod random;
+mod run;
+mod sweep;
+mod training;

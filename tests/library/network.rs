@@ -1,0 +1,99 @@
+//! Architectures and initialisations.
+
+use clap::ValueEnum;
+use slth::network::{Architecture, Initialisation, LayerShape};
+use slth::random::{Purpose, Stream};
+
+#[test]
+fn text_leads_back() {
+    for text in
+        ["784-10", "784-500-500-10", "1-1", "3-5-7-11-2", "lenet5", "6x5-4@3x2s2p1-pool2-3", "4x4-10@4x4"]
+    {
+        assert_eq!(text.parse::<Architecture>().unwrap().to_string(), text);
+    }
+    assert_eq!(Architecture::default().to_string(), "784-500-500-10");
+    assert_eq!(Architecture::default().weights(), 647_000);
+}
+
+#[test]
+fn absurd_networks_are_refused() {
+    for text in [
+        "",
+        "784",
+        "-",
+        "784-",
+        "-10",
+        "784--10",
+        "784-0-10",
+        "784-x-10",
+        "784-+5-10",
+        "784- 5-10",
+        "784-99999999999999999999-10",
+        "18446744073709551615-18446744073709551615",
+        "4294967296-4294967296",
+        "100000-100000",
+        "784-1.5-10",
+        "784x10",
+        "lenet",
+        "28x28-6@5x5p2-pool2",
+        "28x28-6@5x5p2-pool0-10",
+        "28x28-6@5x5s0-10",
+        "28x28-6@0x5-10",
+        "28x28-0@5x5-10",
+        "28x28-6@5-10",
+        "28x28-@5x5-10",
+        "28x28-6@5x5p-10",
+        "28x28-6@5x5p2s2-10",
+        "4x4-6@5x5-10",
+        "4x4-pool5-10",
+        "784-6@5x5p2-pool2-10", // a column of single pixels
+        "28x28-6@5x5p9223372036854775807-10",
+        "28x28-6@5x5p99999999-10",
+        "28x28-6@18446744073709551615x2-10",
+        "28x28-18446744073709551615@5x5-10",
+        "18446744073709551615x18446744073709551615-10",
+    ] {
+        assert!(text.parse::<Architecture>().is_err(), "{text}");
+    }
+}
+
+const LAYER: LayerShape = LayerShape { outputs: 100, inputs: 200, kernel: None };
+
+fn weights(kind: Initialisation, scale: f64) -> Vec<f32> {
+    kind.weights(LAYER, scale, &mut Stream::new(1, Purpose::Weights, 0, 0))
+}
+
+#[test]
+fn deviations_are_those_of_the_definitions() {
+    for (kind, variance) in [
+        (Initialisation::KaimingNormal, 2.0 / 200.0),
+        (Initialisation::KaimingUniform, 2.0 / 200.0),
+        (Initialisation::PytorchDefault, 1.0 / 200.0 / 3.0),
+        (Initialisation::SignedConstant, 2.0 / 200.0),
+        (Initialisation::Uniform, 1.0 / 3.0),
+    ] {
+        let drawn = weights(kind, 1.0);
+        let n = drawn.len() as f64;
+        let mean = drawn.iter().map(|&w| f64::from(w)).sum::<f64>() / n;
+        let found = drawn.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>() / n;
+        assert!((found / variance - 1.0).abs() < 0.03, "{kind}: {found} for {variance}");
+        assert!(mean.abs() < 0.03 * variance.sqrt(), "{kind}");
+    }
+}
+
+#[test]
+fn the_scale_multiplies() {
+    for &kind in Initialisation::value_variants() {
+        let doubled: Vec<f32> = weights(kind, 1.0).iter().map(|w| 2.0 * w).collect();
+        assert_eq!(weights(kind, 2.0), doubled, "{kind}");
+    }
+}
+
+#[test]
+fn kept_counts_truncate_in_f64() {
+    let layer = LayerShape::new(1, 10);
+    // 0.3 · 10 is 3 in f64, 0.29 · 100 is 28.999…
+    assert_eq!(layer.kept(0.3), 7);
+    assert_eq!(LayerShape::new(1, 100).kept(0.29), 72);
+    assert_eq!(LayerShape::new(1, 1).kept(0.999), 1);
+}
