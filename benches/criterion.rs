@@ -13,7 +13,7 @@ fn main() {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let scale = if has("--bench") && !has("--test") { Scale::Full } else { Scale::Smoke };
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let machinery = Machinery::new(None).expect("threads can be started");
+    let machinery = Machinery::new(None, None).expect("threads can be started");
     pin();
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(300))

@@ -18,11 +18,13 @@ CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 def use(threads):
     """Lets this process have so many cores: one thread the last one, as slth-bench does."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {CORES[-1]} if threads == 1 else CORES)
+        os.sched_setaffinity(0, CORES[-threads:])
 
 
-def one_and_all():
-    return [1, len(CORES)] if len(CORES) > 1 else [1]
+def one_and_all(given):
+    """The numbers of threads to measure."""
+    threads = min(given.threads or len(CORES), len(CORES))
+    return [1, threads] if threads > 1 else [1]
 
 
 def peer(name, version, isa, features=""):
@@ -71,9 +73,17 @@ def emit(task, contestant, variant, unit, work, seconds, threads=1):
 def arguments(description):
     """The command line of a script: which cases, and how long for each."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kernel", default="", help="kernels, parted by commas, as slth-bench calls them; all without it")
     parser.add_argument("--case", default="", help="cases whose name contains this, as 'forward 512x784x500'")
     parser.add_argument("--seconds", type=float, default=3.0, help="that a case may take")
+    parser.add_argument("--rounds", type=int, help="samples of each; without it, as the time allows")
+    parser.add_argument("--threads", type=int, help="for those that can use more than one; without it, all cores")
     return parser.parse_args()
+
+
+def wanted(given, task):
+    """Whether the command line asks for a task."""
+    return task["kernel"] in (given.kernel or task["kernel"]).split(",") and given.case in name(task)
 
 
 def timed(run):
@@ -82,7 +92,7 @@ def timed(run):
     return time.perf_counter() - start
 
 
-def measure(task, unit, work, contestants, threads, seconds):
+def measure(task, unit, work, contestants, threads, seconds, rounds):
     """Interleaves the contestants, functions by (library, variant), and prints a row for each. Each has the same share of the time, so
     that slow ones take part in fewer rounds."""
     plans, times = {}, {who: [] for who in contestants}
@@ -90,7 +100,8 @@ def measure(task, unit, work, contestants, threads, seconds):
         run()
         once = min(timed(run) for _ in range(2))
         repeats, warm_up = math.ceil(SAMPLE / once), math.ceil(SAMPLE / 4 / once) if once < SHORT else 0
-        plans[who] = repeats, warm_up, min(200, max(3, int(seconds / len(contestants) / (once * (repeats + warm_up)))))
+        fit = int(seconds / len(contestants) / (once * (repeats + warm_up)))
+        plans[who] = repeats, warm_up, rounds or min(200, max(3, fit))
     rounds = max(own for *_, own in plans.values())
     for number in range(rounds):
         for who, run in contestants.items():

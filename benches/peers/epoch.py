@@ -1,6 +1,6 @@
 """An epoch of edge-popup on MNIST, 784-500-500-10, batch 128, half of the weights removed, in PyTorch, on one thread and on all cores.
 
-    epoch.py [--case TEXT]
+    epoch.py [--help]
 
 In three ways. sort: as edge-popup's authors do it. kthvalue: the threshold by torch.kthvalue. tuned: the threshold by
 NumPy's partition, SGD fused; the best that was found without writing kernels. All train on the images of slth, in
@@ -16,7 +16,7 @@ from fast_numpy import isa, numpy  # first: it decides how NumPy is loaded
 import torch
 import torch.nn.functional as F
 
-from common import arguments, emit, name, note, one_and_all, peer, peer_torch, use
+from common import arguments, emit, note, one_and_all, peer, peer_torch, use, wanted
 
 ROUNDS = 3
 WIDTHS = [784, 500, 500, 10]
@@ -109,17 +109,17 @@ class Network:
 def main():
     given = arguments(__doc__)
     task = {"kernel": "pipeline", "operation": "pruning epoch", "network": "-".join(map(str, WIDTHS)), "images": 60_000, "sparsity": SPARSITY}
-    if given.case not in name(task):
+    if not wanted(given, task):
         return
     peer_torch(torch)
     peer("NumPy", numpy.__version__, isa)
     images, labels = mnist()
-    for threads in one_and_all():
+    for threads in one_and_all(given):
         use(threads)
         torch.set_num_threads(threads)
         networks = {variant: Network(*way) for variant, way in WAYS.items()}
         times = {variant: [] for variant in networks}
-        for number in range(ROUNDS):
+        for number in range(given.rounds or ROUNDS):
             for variant, network in networks.items():
                 if len(times[variant]) == MOST.get(variant):
                     continue

@@ -1,7 +1,7 @@
 """Products with masked weights in PyTorch (F.linear, oneDNN prepacked, sparse CSR), NumPy, SciPy and MKL, and PyTorch's convolutions,
 on one thread and on all cores; NumPy and SciPy on one.
 
-    products.py [--case TEXT] [--seconds F]
+    products.py [--help]
 
 Dense ones multiply by weights with zeros. Activations are laid out as each library likes them: [batch, inputs] for
 F.linear and oneDNN, [inputs, batch] for the others, images one after another for convolutions.
@@ -22,7 +22,7 @@ import scipy
 import torch
 import torch.nn.functional as F
 
-from common import arguments, matmul, measure, name, note, one_and_all, peer, peer_torch, use
+from common import arguments, matmul, measure, note, one_and_all, peer, peer_torch, use, wanted
 
 try:
     import sparse_dot_mkl
@@ -120,21 +120,21 @@ def cases(given, threads):
     for sizes, sparsities in SIZES.items():
         for sparsity in sparsities:
             task = matmul("forward", *sizes, sparsity)
-            if given.case in name(task):
+            if wanted(given, task):
                 runs, kept = contestants(*sizes, sparsity, random, threads)
-                measure(task, "flop", 2.0 * kept * sizes[0], runs, threads, given.seconds)
+                measure(task, "flop", 2.0 * kept * sizes[0], runs, threads, given.seconds, given.rounds)
     for sizes in CONVOLUTIONS:
         for sparsity in [0.0, 0.5, 0.8, 0.9]:
             tasks = {}
             for operation in ("forward", "input gradient", "weight gradient"):
                 dense = operation == "weight gradient"
                 task = convolution(operation, 128, *sizes, None if dense else sparsity)
-                if given.case in name(task) and not (dense and sparsity > 0):
+                if wanted(given, task) and not (dense and sparsity > 0):
                     tasks[operation] = task
             if tasks:
                 runs, flops = convolutions(128, *sizes, sparsity, random)
             for operation, task in tasks.items():
-                measure(task, "flop", flops, {("torch", "conv2d"): runs[operation]}, threads, given.seconds / 4)
+                measure(task, "flop", flops, {("torch", "conv2d"): runs[operation]}, threads, given.seconds / 4, given.rounds)
 
 
 def main():
@@ -146,7 +146,7 @@ def main():
     peer("SciPy", scipy.__version__, "compiled for the baseline", "one thread")
     if sparse_dot_mkl:
         peer("MKL", metadata.version("mkl"), "chosen by MKL", f"sparse_dot_mkl {metadata.version('sparse_dot_mkl')}")
-    for threads in one_and_all():
+    for threads in one_and_all(given):
         use(threads)
         torch.set_num_threads(threads)
         if sparse_dot_mkl:

@@ -1,6 +1,6 @@
 """Selection of the largest scores in PyTorch (topk, kthvalue, sort) and NumPy (partition), one thread.
 
-    selection.py [--case TEXT] [--seconds F]
+    selection.py [--help]
 
 Each finds the threshold of the magnitudes, or the indices; none of them makes a mask.
 """
@@ -8,7 +8,7 @@ Each finds the threshold of the magnitudes, or the indices; none of them makes a
 from fast_numpy import isa, numpy  # first: it decides how NumPy is loaded
 import torch
 
-from common import arguments, measure, name, peer, peer_torch, use
+from common import arguments, measure, peer, peer_torch, use, wanted
 
 
 def cases(given):
@@ -20,7 +20,7 @@ def cases(given):
         tensor = torch.from_numpy(scores)
         for sparsity in sparsities:
             task = {"kernel": "top-k", "scores": "normal", "count": count, "sparsity": sparsity}
-            if given.case not in name(task):
+            if not wanted(given, task):
                 continue
             removed = round(sparsity * count)
             runs = {
@@ -32,7 +32,7 @@ def cases(given):
             values = {who: float(run()) for who, run in runs.items()}
             if len(set(values.values())) != 1:
                 raise SystemExit(f"they disagree: {values}")
-            measure(task, "score", float(count), runs, 1, given.seconds)
+            measure(task, "score", float(count), runs, 1, given.seconds, given.rounds)
 
 
 def main():

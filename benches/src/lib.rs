@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use slth_bench::{Kernel, Machinery, Sampling, Scale, cases, measure};
-//! let machinery = Machinery::new(Some(1))?;
+//! let machinery = Machinery::new(None, Some(1))?;
 //! let all = cases(Kernel::TopK, Scale::Smoke);
 //! let sampling = Sampling { seconds: 0.1, least: 1, rounds: None };
 //! let rows = measure(&all[0], &machinery, sampling, None)?;
@@ -64,7 +64,7 @@ mod tests {
     /// Every contestant of every kind of case is right, and can be measured.
     #[test]
     fn everything_runs() {
-        let machinery = Machinery::new(Some(2)).unwrap();
+        let machinery = Machinery::new(None, Some(2)).unwrap();
         let sampling = Sampling { seconds: 0.0, least: 1, rounds: Some(1) };
         for &kernel in Kernel::value_variants() {
             for case in cases(kernel, Scale::Smoke) {

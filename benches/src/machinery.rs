@@ -23,23 +23,24 @@ pub struct Machinery {
 }
 
 impl Machinery {
-    /// All backends of this machine, and up to `threads` threads; `None` takes all cores. Make it before the calling thread is
-    /// [pinned](pin()): threads inherit that.
+    /// `backend`, or all of this machine, and up to `threads` threads; `None` takes all cores. Make it before the calling thread
+    /// is [pinned](pin()): threads inherit that.
     ///
     /// # Errors
     /// When the threads cannot be started, or `threads` is not between 1 and 1024.
-    pub fn new(threads: Option<usize>) -> Result<Self, Error> {
+    pub fn new(backend: Option<Backend>, threads: Option<usize>) -> Result<Self, Error> {
         if let Some(threads) = threads.filter(|threads| !(1..=1024).contains(threads)) {
             return Err(Error::flag("threads", format!("must be between 1 and 1024, not {threads}")));
         }
-        let engine = Engine::new(Backend::detect()?).with_threads(threads.unwrap_or(0));
+        let backends = backend.map_or_else(Backend::available, |backend| vec![backend]);
+        let engine = Engine::new(backends[0]).with_threads(threads.unwrap_or(0));
         let threads = engine.threads();
         let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
         pool.broadcast(|thread| {
             pin_to(|cores| cores.get(thread.index()).copied().filter(|_| threads <= cores.len()))
         });
         pin_helpers(engine);
-        Ok(Self { backends: Backend::available(), threads, pool: Arc::new(pool) })
+        Ok(Self { backends, threads, pool: Arc::new(pool) })
     }
 
     /// The backends, fastest first.
@@ -62,14 +63,15 @@ impl Machinery {
         [1, self.threads].into_iter().take(if self.threads > 1 { 2 } else { 1 })
     }
 
-    /// Every backend on one thread and on all; the scalar one on one thread only, and where `scalar` says that it takes no
-    /// minutes.
+    /// Every backend on one thread and on all; the scalar one, unless it is the only one, on one thread only, and where `scalar`
+    /// says that it takes no minutes.
     pub fn engines(&self, scalar: bool) -> Vec<Engine<'static>> {
+        let alone = self.backends.len() == 1;
         let of = |threads| {
             let backends = self
                 .backends
                 .iter()
-                .filter(move |&&backend| backend != Backend::scalar() || (scalar && threads == 1));
+                .filter(move |&&backend| backend != Backend::scalar() || alone || (scalar && threads == 1));
             backends.map(move |&backend| Engine::new(backend).with_threads(threads))
         };
         self.one_and_all().flat_map(of).collect()

@@ -10,6 +10,7 @@ use slth_bench::{
     Case, Error, Kernel, Machinery, Origin, Recording, Row, Sampling, Scale, Turns, cases, compare, json,
     measure, pin, plots, tables, text, write,
 };
+use slth_kernels::Backend;
 
 /// Measure the kernels and the pipeline beside other libraries and the machine's limits.
 ///
@@ -85,6 +86,10 @@ struct MeasureArguments {
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
 
+    /// Measure ours on this instruction set only [default: on all that this CPU has]
+    #[arg(long, value_name = "NAME", value_parser = Backend::named)]
+    backend: Option<Backend>,
+
     /// Threads for those that can use more than one [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -93,7 +98,8 @@ struct MeasureArguments {
     #[arg(long)]
     json: bool,
 
-    /// Measure peers outside Rust too, by the scripts of benches/peers and this interpreter
+    /// Measure peers outside Rust too, by the scripts of benches/peers and this interpreter, with the flags that choose cases,
+    /// seconds, rounds and threads
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
 
@@ -205,7 +211,7 @@ fn sampling(arguments: &MeasureArguments) -> Result<Sampling, Error> {
 fn run(arguments: &MeasureArguments) -> Result<(), Error> {
     let (cases, sampling) = (chosen(arguments)?, sampling(arguments)?);
     let cores = available_parallelism().map_or(1, usize::from);
-    let machinery = Machinery::new(arguments.threads)?;
+    let machinery = Machinery::new(arguments.backend, arguments.threads)?;
     let core = pin();
     if core.is_none() {
         note("cannot pin the thread to a core: the figures will spread more");
@@ -252,7 +258,7 @@ fn run(arguments: &MeasureArguments) -> Result<(), Error> {
         let _turn = turns.as_ref().map(Turns::take);
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(script);
         let before = recording.origin.peers.len();
-        let rows = recording.add_script(python, &path, arguments.case.as_deref())?;
+        let rows = recording.add_script(python, &path, &for_scripts(arguments))?;
         save(&recording)?;
         if !arguments.json {
             recording.origin.peers[before..].iter().for_each(|peer| print(&format!("{peer}\n")));
@@ -263,6 +269,21 @@ fn run(arguments: &MeasureArguments) -> Result<(), Error> {
         note(&format!("recorded as {}", file.display()));
     }
     Ok(())
+}
+
+/// The flags that scripts take too.
+fn for_scripts(arguments: &MeasureArguments) -> Vec<String> {
+    let MeasureArguments { quick, kernel, case, seconds, rounds, threads, .. } = arguments;
+    let kernels: Vec<_> = kernel.iter().map(ToString::to_string).collect();
+    let seconds = seconds.or_else(|| quick.then_some(0.5));
+    let flags = [
+        ("kernel", (!kernels.is_empty()).then(|| kernels.join(","))),
+        ("case", case.clone()),
+        ("seconds", seconds.map(|seconds| seconds.to_string())),
+        ("rounds", rounds.map(|rounds| rounds.to_string())),
+        ("threads", threads.map(|threads| threads.to_string())),
+    ];
+    flags.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?))).collect()
 }
 
 /// Prints the rows of a case.

@@ -96,7 +96,7 @@ impl Recording {
         Ok(found)
     }
 
-    /// Runs a script for peers outside Rust, adds the rows and peers that it prints, and returns the rows.
+    /// Runs a script for peers outside Rust with `flags`, adds the rows and peers that it prints, and returns the rows.
     ///
     /// # Errors
     /// When it fails, or prints anything else.
@@ -104,7 +104,7 @@ impl Recording {
         &mut self,
         python: &Path,
         script: &Path,
-        case: Option<&str>,
+        flags: &[String],
     ) -> Result<Vec<Row>, Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -113,7 +113,7 @@ impl Recording {
             Peer(Peer),
         }
         let mut command = Command::new(python);
-        command.arg(script).args(case.iter().flat_map(|case| ["--case", case])).stderr(Stdio::inherit());
+        command.arg(script).args(flags).stderr(Stdio::inherit());
         let out = command.output().map_err(|error| Error::file(python, error))?;
         if !out.status.success() {
             return Err(Error::file(script, out.status));
