@@ -22,24 +22,15 @@ pub fn between_writes() -> MutexGuard<'static, ()> {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OutputError {
-    /// There are results already.
-    #[error("{}: exists already; remove it, choose another directory or force overwriting", file.display())]
-    Exists {
-        /// The file in the way.
-        file: PathBuf,
-    },
-    /// Another process is about to write there.
-    #[error("{}: another process will write there; wait for it or choose another directory", directory.display())]
-    Locked {
-        /// The directory.
-        directory: PathBuf,
-    },
+    /// There are results already: the file in the way.
+    #[error("{}: exists already; remove it, choose another directory or force overwriting", .0.display())]
+    Exists(PathBuf),
+    /// Another process is about to write to this directory.
+    #[error("{}: another process will write there; wait for it or choose another directory", .0.display())]
+    Locked(PathBuf),
     /// A directory stands where a result is to be written.
-    #[error("{}: is a directory; remove it or choose another directory", file.display())]
-    InTheWay {
-        /// The directory in the way.
-        file: PathBuf,
-    },
+    #[error("{}: is a directory; remove it or choose another directory", .0.display())]
+    InTheWay(PathBuf),
     /// The directory cannot be made or written to.
     #[error("{}: cannot write there: {source}", directory.display())]
     Unwritable {
@@ -86,21 +77,25 @@ impl OutputDirectory {
     ///
     /// # Errors
     /// When it cannot be written to, another process holds it or, without `force`, it holds a file of these names.
-    pub fn prepare(path: impl Into<PathBuf>, names: &[&str], force: bool) -> Result<Self, OutputError> {
+    pub fn prepare(
+        path: impl Into<PathBuf>,
+        names: &[impl AsRef<Path>],
+        force: bool,
+    ) -> Result<Self, OutputError> {
         let path = path.into();
         let unwritable = |source| OutputError::Unwritable { directory: path.clone(), source };
         fs::create_dir_all(&path).map_err(unwritable)?;
         // Before looking: what another process writes until its end would be overwritten.
         let lock = File::open(&path).ok();
         if let Some(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock) {
-            return Err(OutputError::Locked { directory: path });
+            return Err(OutputError::Locked(path));
         }
         // The last one, the sign of a complete result, is the first to be told of.
         for name in names.iter().rev() {
             let file = path.join(name);
             match file.symlink_metadata() {
-                Ok(found) if found.is_dir() => return Err(OutputError::InTheWay { file }),
-                Ok(_) if !force => return Err(OutputError::Exists { file }),
+                Ok(found) if found.is_dir() => return Err(OutputError::InTheWay(file)),
+                Ok(_) if !force => return Err(OutputError::Exists(file)),
                 _ => {}
             }
         }
@@ -112,13 +107,13 @@ impl OutputDirectory {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn write(&self, files: &[(&str, Vec<u8>)]) -> Result<(), OutputError> {
+    pub fn write(&self, files: &[(impl AsRef<Path>, Vec<u8>)]) -> Result<(), OutputError> {
         let Some((last, _)) = files.last() else { return Ok(()) };
         let _writing = between_writes();
         let last = self.path.join(last);
         // All are on the disk before the first old one goes: on a full disk the old ones stay.
-        let stage = |(name, bytes): &(&str, Vec<u8>)| Staged::write(self.path.join(name), bytes);
-        let staged = files.iter().map(stage).collect::<Result<Vec<_>, _>>()?;
+        let staged = files.iter().map(|(name, bytes)| Staged::write(self.path.join(name), bytes));
+        let staged = staged.collect::<Result<Vec<_>, _>>()?;
         // An old result must not stand beside new files, not even for a moment.
         match fs::remove_file(&last) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {

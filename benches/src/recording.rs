@@ -100,12 +100,7 @@ impl Recording {
     ///
     /// # Errors
     /// When it fails, or prints anything else.
-    pub fn add_script(
-        &mut self,
-        python: &Path,
-        script: &Path,
-        flags: &[String],
-    ) -> Result<Vec<Row>, Error> {
+    pub fn add_script(&mut self, python: &Path, script: &Path, flags: &[String]) -> Result<Vec<Row>, Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Line {

@@ -84,39 +84,26 @@ impl<'a> Approximator<'a> {
     pub fn approximate(&self, epsilon: f32, watch: &dyn Progress) -> Result<Approximation, Error> {
         let n = self.config.candidates_per_weight();
         let begin = Instant::now();
-        watch.begin(&format!("weights, ε = {epsilon}"), self.target.network.weights());
         let search = Search { epsilon, ..Search::default() };
-        let layer = |(layer, targets): (usize, &Vec<f32>)| {
+        let approximate = |layer: usize, piece: usize, targets: &[f32]| {
+            let candidates = self.candidates(layer, piece, targets.len(), n);
             let mut subsets = vec![Chosen::default(); targets.len()];
-            let mut weights = vec![0.0; targets.len()];
-            let length = self.piece(layer);
-            let pieces = subsets.par_chunks_mut(length).zip(weights.par_chunks_mut(length));
-            pieces.zip(targets.par_chunks(length)).enumerate().try_for_each(
-                |(piece, ((subsets, weights), targets))| {
-                    let candidates = self.candidates(layer, piece, targets.len(), n);
-                    self.search(search, &candidates, n, targets, subsets)?;
-                    for (i, weight) in weights.iter_mut().enumerate() {
-                        let own = self.config.draw.own(&candidates, n, i);
-                        *weight = perturbed_sum(subsets[i], own, targets[i], epsilon) as f32;
-                    }
-                    watch.advance(targets.len());
-                    Ok::<_, Error>(())
-                },
-            )?;
+            self.search(search, &candidates, n, targets, &mut subsets)?;
+            let weight = |(i, (&subset, &target)): (usize, (&Chosen, &f32))| {
+                perturbed_sum(subset, self.config.draw.own(&candidates, n, i), target, epsilon) as f32
+            };
+            let weights: Vec<f32> = subsets.iter().zip(targets).enumerate().map(weight).collect();
             Ok((subsets, weights))
         };
-        let layers = self.target.weights.iter().enumerate();
-        let found: Result<Vec<_>, Error> = self.pool.install(|| layers.map(layer).collect());
-        watch.end();
-        let (subsets, weights) = found?.into_iter().unzip();
-        Ok(Approximation {
-            epsilon,
-            candidates_per_weight: n,
-            eta: self.config.eta,
-            subsets,
-            weights,
-            seconds: begin.elapsed().as_secs_f64(),
-        })
+        let pieces = self.each_piece(&format!("weights, ε = {epsilon}"), watch, approximate)?;
+        let layer = |pieces: Vec<(Vec<Chosen>, Vec<f32>)>| {
+            let (subsets, weights): (Vec<_>, Vec<_>) = pieces.into_iter().unzip();
+            (subsets.concat(), weights.concat())
+        };
+        let (subsets, weights) = pieces.into_iter().map(layer).unzip();
+        let seconds = begin.elapsed().as_secs_f64();
+        let eta = self.config.eta;
+        Ok(Approximation { epsilon, candidates_per_weight: n, eta, subsets, weights, seconds })
     }
 
     /// The smallest n at which no weight fails; `None` where that takes more than 30 candidates. As the candidates of n are
@@ -126,41 +113,29 @@ impl<'a> Approximator<'a> {
     /// When ε is negative or not finite.
     pub fn smallest(&self, epsilon: f32, watch: &dyn Progress) -> Result<Option<usize>, Error> {
         const MOST: usize = BRUTE_FORCE_LIMIT;
-        watch.begin(&format!("smallest n, ε = {epsilon}"), self.target.network.weights());
         let search = Search { epsilon, ..Search::default() };
         let needed = |layer: usize, piece: usize, targets: &[f32]| {
             let all = self.candidates(layer, piece, targets.len(), MOST);
             let mut left: Vec<usize> = (0..targets.len()).collect();
             for n in 1..=MOST {
                 let failing: Vec<f32> = left.iter().map(|&i| targets[i]).collect();
+                let own = |&i: &usize| &self.config.draw.own(&all, MOST, i)[..n];
                 let candidates: Vec<f32> = match self.config.draw {
                     Draw::PerRow => all[..n].to_vec(),
-                    Draw::PerWeight => left
-                        .iter()
-                        .flat_map(|&i| &self.config.draw.own(&all, MOST, i)[..n])
-                        .copied()
-                        .collect(),
+                    Draw::PerWeight => left.iter().flat_map(own).copied().collect(),
                 };
                 let mut found = vec![Chosen::default(); left.len()];
                 self.search(search, &candidates, n, &failing, &mut found)?;
                 let mut fails = found.iter().map(|subset| subset.residual > self.config.eta);
                 left.retain(|_| fails.next() == Some(true));
                 if left.is_empty() {
-                    watch.advance(targets.len());
                     return Ok(n);
                 }
             }
-            watch.advance(targets.len());
-            Ok::<_, Error>(MOST + 1)
+            Ok(MOST + 1)
         };
-        let layer = |(layer, targets): (usize, &Vec<f32>)| {
-            let pieces = targets.par_chunks(self.piece(layer)).enumerate();
-            pieces.map(|(piece, targets)| needed(layer, piece, targets)).try_reduce(|| 0, |a, b| Ok(a.max(b)))
-        };
-        let layers = self.target.weights.iter().enumerate();
-        let most: Result<Vec<usize>, Error> = self.pool.install(|| layers.map(layer).collect());
-        watch.end();
-        Ok(most?.into_iter().max().filter(|&n| n <= MOST))
+        let needed = self.each_piece(&format!("smallest n, ε = {epsilon}"), watch, needed)?;
+        Ok(needed.into_iter().flatten().max().filter(|&n| n <= MOST))
     }
 
     /// Compares every subset with the optimum, found anew in f64 by another algorithm (a sorted list and a binary search
@@ -169,24 +144,14 @@ impl<'a> Approximator<'a> {
     /// # Panics
     /// When the approximation is another target's.
     pub fn check(&self, approximation: &Approximation, watch: &dyn Progress) -> Check {
-        let n = approximation.candidates_per_weight;
-        watch.begin("weights checked", self.target.network.weights());
-        let layer = |(layer, targets): (usize, &Vec<f32>)| {
-            let length = self.piece(layer);
-            let pieces = targets.par_chunks(length).zip(approximation.subsets[layer].par_chunks(length));
-            let check_piece = |(piece, (targets, subsets)): (usize, (&[f32], &[Chosen]))| {
-                let candidates = self.candidates(layer, piece, targets.len(), n);
-                let checked =
-                    check(approximation.epsilon, n, &candidates, self.config.draw, targets, subsets);
-                watch.advance(targets.len());
-                checked
-            };
-            pieces.enumerate().map(check_piece).reduce(Check::default, Check::and)
+        let Approximation { epsilon, candidates_per_weight: n, ref subsets, .. } = *approximation;
+        let check = |layer: usize, piece: usize, targets: &[f32]| {
+            let subsets = &subsets[layer][piece * self.piece(layer)..][..targets.len()];
+            let candidates = self.candidates(layer, piece, targets.len(), n);
+            Ok(check(epsilon, n, &candidates, self.config.draw, targets, subsets))
         };
-        let layers = self.target.weights.iter().enumerate();
-        let checked = self.pool.install(|| layers.map(layer).fold(Check::default(), Check::and));
-        watch.end();
-        checked
+        let checks = self.each_piece("weights checked", watch, check);
+        checks.into_iter().flatten().flatten().fold(Check::default(), Check::and)
     }
 
     /// How a network of the target's widths does on the test images.
@@ -203,10 +168,7 @@ impl<'a> Approximator<'a> {
     /// # Errors
     /// [`Error::Config`] of the field `target` when not.
     pub fn fits(&self, dataset: &Dataset) -> Result<(), Error> {
-        crate::run::check_network(&self.target.network, dataset).map_err(|error| match error {
-            Error::Config { problem, .. } => Error::config("target", problem),
-            other => other,
-        })
+        crate::run::check_network("target", &self.target.network, dataset)
     }
 
     /// Builds the theorem's network for the target; the candidates of every weight are its own.
@@ -243,6 +205,27 @@ impl<'a> Approximator<'a> {
     ) -> Trainer<'t> {
         let engine = self.engine.on_pool(&self.pool);
         Trainer { engine, network, images, normalisation: dataset.normalisation(self.config.normalize) }
+    }
+
+    /// What `work` makes of each piece of the weights, given its layer, its place in it and the weights; layer by layer.
+    fn each_piece<T: Send>(
+        &self,
+        task: &str,
+        watch: &dyn Progress,
+        work: impl Fn(usize, usize, &[f32]) -> Result<T, Error> + Sync,
+    ) -> Result<Vec<Vec<T>>, Error> {
+        watch.begin(task, self.target.network.weights());
+        let layer = |(layer, targets): (usize, &Vec<f32>)| {
+            let work = |(piece, targets): (usize, &[f32])| {
+                let done = work(layer, piece, targets);
+                watch.advance(targets.len());
+                done
+            };
+            targets.par_chunks(self.piece(layer)).enumerate().map(work).collect()
+        };
+        let done = self.pool.install(|| self.target.weights.iter().enumerate().map(layer).collect());
+        watch.end();
+        done
     }
 
     /// Weights of a piece of work: those that share candidates.

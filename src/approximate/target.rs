@@ -1,6 +1,5 @@
 //! Networks to approximate: read from safetensors, trained, or drawn.
 
-use std::cmp::Ordering;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
@@ -146,7 +145,7 @@ impl Target {
     pub fn parse(bytes: &[u8]) -> Result<Self, TargetProblem> {
         let tensors = SafeTensors::deserialize(bytes)?;
         let mut names: Vec<String> = tensors.names().into_iter().map(ToOwned::to_owned).collect();
-        names.sort_by(|a, b| natural(a, b));
+        names.sort_by(|a, b| natural(a).cmp(&natural(b)));
         let mut shapes: Vec<LayerShape> = Vec::new();
         let mut weights = Vec::new();
         for (index, name) in names.iter().enumerate() {
@@ -178,28 +177,14 @@ impl Target {
     }
 }
 
-/// Compares names, runs of digits as numbers.
-fn natural(a: &str, b: &str) -> Ordering {
-    let (mut x, mut y) = (a.as_bytes(), b.as_bytes());
-    loop {
-        let digits = |s: &[u8]| s.iter().take_while(|c| c.is_ascii_digit()).count();
-        let (m, n) = (digits(x), digits(y));
-        let order = if m > 0 && n > 0 {
-            let strip = |s: &[u8]| s.iter().position(|&c| c != b'0').unwrap_or(s.len());
-            let (i, j) = (&x[strip(&x[..m])..m], &y[strip(&y[..n])..n]);
-            (x, y) = (&x[m..], &y[n..]);
-            i.len().cmp(&j.len()).then(i.cmp(j))
-        } else {
-            let (Some((i, left)), Some((j, right))) = (x.split_first(), y.split_first()) else {
-                return x.len().cmp(&y.len()).then(a.cmp(b));
-            };
-            (x, y) = (left, right);
-            i.cmp(j)
-        };
-        if order.is_ne() {
-            return order;
-        }
-    }
+/// What sorts names naturally: by their bytes, runs of digits as numbers.
+fn natural(name: &str) -> impl Ord {
+    let runs = name.as_bytes().chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit());
+    let parts = runs.map(|run| {
+        let zeros = run.iter().take_while(|&&byte| byte == b'0').count();
+        if run[0].is_ascii_digit() { (b'0', run.len() - zeros, &run[zeros..]) } else { (run[0], 0, &[][..]) }
+    });
+    (parts.collect::<Vec<_>>(), name)
 }
 
 #[cfg(test)]
@@ -210,10 +195,10 @@ mod tests {
     fn names_sort_naturally() {
         let mut names =
             ["fc10.weight", "fc2.weight", "fc1.weight", "a", "fc01.weight", "fc", "fc2", "layer.9.w", ""];
-        names.sort_by(|a, b| natural(a, b));
+        names.sort_by(|a, b| natural(a).cmp(&natural(b)));
         let sorted =
             ["", "a", "fc", "fc01.weight", "fc1.weight", "fc2", "fc2.weight", "fc10.weight", "layer.9.w"];
         assert_eq!(names, sorted);
-        assert_eq!(natural("x00000000000000000000000002", "x1"), Ordering::Greater);
+        assert!(natural("x00000000000000000000000002") > natural("x1"));
     }
 }

@@ -15,7 +15,6 @@ use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, Coverage};
 use slth_kernels::{Backend, Engine};
 
 use super::config::{CandidatesConfig, Criterion};
-use super::published::paper_candidates;
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
@@ -45,6 +44,18 @@ impl Needed {
     pub fn paper(&self) -> Option<usize> {
         paper_candidates(self.eta, self.ratio)
     }
+}
+
+/// The paper's number of candidates at η and ε/η (90 % of candidate sets succeed), read off its authors' plot.
+///
+/// ```
+/// use slth::candidates::paper_candidates;
+/// assert_eq!(paper_candidates(1e-3, 10.0), Some(17));
+/// assert_eq!(paper_candidates(0.5, 10.0), None);
+/// ```
+pub fn paper_candidates(eta: f64, ratio: f64) -> Option<usize> {
+    let table = crate::input::table(include_str!("published.csv"));
+    table.into_iter().find(|row| row[..2] == [eta, ratio]).map(|[_, _, n]| n as usize)
 }
 
 /// The measurement.

@@ -63,13 +63,12 @@ pub(super) fn approximate(arguments: ApproximateArguments) -> Result<String, Err
     let given = target.as_ref().map(Target::read).transpose()?;
     let watch = progress(output.quiet);
     let names = ApproximateOutcome::file_names(&config, construction.is_some());
-    let prepare = || output.prepare(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let (outcome, out, text) = if construction.is_some() {
         let data = data.given().transpose()?;
         let target = given.unwrap_or_else(|| Target::draw("16-8-4".parse().expect("a network"), config.seed));
         let approximator = Approximator::new(&config, &target)?;
         data.as_ref().map_or(Ok(()), |data| approximator.fits(data))?;
-        let out = prepare()?;
+        let out = output.prepare(&names)?;
         let outcome = approximator.construct_all(data.as_ref(), watch.as_ref())?;
         let text = construction_text(&outcome.result);
         (outcome, out, text)
@@ -78,7 +77,7 @@ pub(super) fn approximate(arguments: ApproximateArguments) -> Result<String, Err
         if let Some(target) = &given {
             Approximator::new(&config, target)?.fits(&data)?;
         }
-        let out = prepare()?;
+        let out = output.prepare(&names)?;
         let target = match given {
             Some(target) => target,
             None => Target::train(&config, &data, watch.as_ref())?,
@@ -88,8 +87,7 @@ pub(super) fn approximate(arguments: ApproximateArguments) -> Result<String, Err
         (outcome, out, text)
     };
     if let Some(out) = out {
-        let files = outcome.files()?;
-        out.write(&files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect::<Vec<_>>())?;
+        out.write(&outcome.files()?)?;
     }
     Ok(text)
 }

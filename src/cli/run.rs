@@ -6,7 +6,7 @@ use slth::Error;
 use slth::flags::number;
 use slth::network::LayerShape;
 use slth::run::{Outcome, RunConfig};
-use slth::training::{Evaluation, PruneMethod, Timing};
+use slth::training::{Evaluation, PruneMethod, PrunedLayer, Timing};
 
 use super::note_without_effect;
 use super::progress::progress;
@@ -82,25 +82,15 @@ fn table(outcome: &Outcome) -> String {
 
 fn layers(outcome: &Outcome) -> Table {
     let mut table = numbers(["layer", "shape", "weights", "kept", "removed"]);
-    for (index, layer) in outcome.layers.iter().enumerate() {
-        table.add_row([
-            (index + 1).to_string(),
-            dimensions(layer.shape),
-            layer.mask.len().to_string(),
-            layer.mask.kept().to_string(),
-            layer.mask.removed().to_string(),
-        ]);
+    let mut all = [0; 3];
+    for (index, PrunedLayer { shape, mask, .. }) in outcome.layers.iter().enumerate() {
+        let counts = [mask.len(), mask.kept(), mask.removed()];
+        all = std::array::from_fn(|i| all[i] + counts[i]);
+        let names = [(index + 1).to_string(), dimensions(*shape)];
+        table.add_row(names.into_iter().chain(counts.map(|count| count.to_string())));
     }
-    let sum = |count: fn(&slth_kernels::PackedMask) -> usize| {
-        outcome.layers.iter().map(|layer| count(&layer.mask)).sum::<usize>().to_string()
-    };
-    table.add_row([
-        "all".to_owned(),
-        String::new(),
-        sum(slth_kernels::PackedMask::len),
-        sum(slth_kernels::PackedMask::kept),
-        sum(slth_kernels::PackedMask::removed),
-    ]);
+    let names = ["all".to_owned(), String::new()];
+    table.add_row(names.into_iter().chain(all.map(|count| count.to_string())));
     table
 }
 

@@ -1,6 +1,6 @@
 //! Groups of flags that commands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use slth::Error;
@@ -68,7 +68,7 @@ pub(super) struct OutputArguments {
 impl OutputArguments {
     /// The directory of `--out`, where it was given, for files of these `names`. To be called when everything else has been
     /// checked: no directory is left behind by work that was not to be.
-    pub(super) fn prepare(&self, names: &[&str]) -> Result<Option<OutputDirectory>, Error> {
+    pub(super) fn prepare(&self, names: &[impl AsRef<Path>]) -> Result<Option<OutputDirectory>, Error> {
         let prepare = |path| OutputDirectory::prepare(path, names, self.force);
         Ok(self.out.as_ref().map(prepare).transpose()?)
     }

@@ -7,7 +7,6 @@
 mod error;
 mod examples;
 pub mod idx;
-mod mnist;
 mod normalisation;
 
 use std::fs::File;
@@ -20,6 +19,14 @@ pub(crate) use normalisation::Normaliser;
 pub use normalisation::{Normalisation, NormalisationRule};
 
 use idx::{IdxImages, IdxReader};
+
+/// Name and content of the embedded files: training images and labels, test images and labels.
+static MNIST: [(&str, &[u8]); 4] = [
+    ("train-images-idx3-ubyte.gz", slth_mnist_train::IMAGES),
+    ("train-labels-idx1-ubyte.gz", slth_mnist_train::LABELS),
+    ("t10k-images-idx3-ubyte.gz", slth_mnist_test::IMAGES),
+    ("t10k-labels-idx1-ubyte.gz", slth_mnist_test::LABELS),
+];
 
 /// A training and a test set of equal image size.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +56,7 @@ impl Dataset {
     /// ```
     pub fn mnist() -> Result<Self, DatasetError> {
         let [train_images, train_labels, test_images, test_labels] =
-            mnist::FILES.map(|(name, bytes)| IdxReader::gzip(format!("embedded {name}"), bytes));
+            MNIST.map(|(name, bytes)| IdxReader::gzip(format!("embedded {name}"), bytes));
         Self::read("embedded MNIST".to_owned(), train_images, train_labels, test_images, test_labels)
     }
 
@@ -61,7 +68,7 @@ impl Dataset {
     pub fn load(directory: impl AsRef<Path>) -> Result<Self, DatasetError> {
         let directory = directory.as_ref();
         let [train_images, train_labels, test_images, test_labels] =
-            mnist::FILES.map(|(name, _)| open(directory, name));
+            MNIST.map(|(name, _)| open(directory, name));
         Self::read(directory.display().to_string(), train_images?, train_labels?, test_images?, test_labels?)
     }
 

@@ -191,37 +191,4 @@ mod tests {
             }
         }
     }
-
-    #[test]
-    fn standardised_pixels_have_mean_0_and_deviation_1() {
-        let pixels: Vec<u8> = (0..100_000_u32).map(|i| (i % 997 * i % 251) as u8).collect();
-        let normalisation = Normalisation::standardising(&pixels);
-        let inputs = || pixels.iter().map(|&x| f64::from(normalisation.apply(x)));
-        let n = pixels.len() as f64;
-        assert!((inputs().sum::<f64>() / n).abs() < 1e-6);
-        assert!((inputs().map(|x| x * x).sum::<f64>() / n - 1.0).abs() < 1e-6);
-        // White images beyond the pieces of the sums, and none at all.
-        for pixels in [vec![255; 100_000], vec![]] {
-            let normalisation = Normalisation::standardising(&pixels);
-            assert!(pixels.first().is_none_or(|&x| normalisation.apply(x) == 0.0));
-            assert_eq!(normalisation.std, 1.0);
-        }
-    }
-
-    #[test]
-    fn text_leads_back() {
-        let given = |mean, std| NormalisationRule::Given(Normalisation::new(mean, std).unwrap());
-        let rules = [NormalisationRule::MeanStd, NormalisationRule::Unit, given(0.1307, 0.3081)];
-        for rule in rules.into_iter().chain([given(-1.0 / 3.0, 1e-6), given(-0.0, 1e6)]) {
-            assert_eq!(rule.to_string().parse(), Ok(rule));
-            let json = serde_json::to_string(&rule).unwrap();
-            assert_eq!(json, format!("\"{rule}\""));
-            assert_eq!(serde_json::from_str::<NormalisationRule>(&json).unwrap(), rule);
-        }
-        for text in
-            ["max", "", ",", "0.1", "0.1,", "0,0", "0,-1", "nan,1", "0,inf", "1e7,1", "0,1e-7", "0,1,2"]
-        {
-            assert!(text.parse::<NormalisationRule>().is_err(), "{text}");
-        }
-    }
 }

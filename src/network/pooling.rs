@@ -4,82 +4,118 @@ use slth_kernels::Engine;
 
 use super::stage::Pool;
 
+/// Images at a time. A loop over slices of any length stays scalar, with a branch per element; of this length it is vector code
+/// that keeps a window's images in registers.
+const LANES: usize = 16;
+
+/// A window's place in an input plane.
+#[derive(Clone, Copy)]
+struct Window {
+    /// Where its first batch begins.
+    first: usize,
+    size: usize,
+    /// From a column to the next.
+    column: usize,
+    /// From a row to the next.
+    row: usize,
+}
+
+impl Window {
+    /// Calls `visit` with the place of image `image` at each pixel, row by row.
+    #[inline(always)]
+    fn each(self, image: usize, mut visit: impl FnMut(usize)) {
+        let mut row = self.first + image;
+        for _ in 0..self.size {
+            (0..self.size).for_each(|column| visit(row + column * self.column));
+            row += self.row;
+        }
+    }
+}
+
 impl Pool {
     /// The largest of each window: x `[channels, height, width, batch]` → y `[channels, out height, out width, batch]`. The
     /// planes are shared among the engine's threads.
     pub(super) fn forward(self, engine: Engine, x: &[f32], batch: usize, y: &mut [f32]) {
-        let [out_height, out_width] = self.output_plane();
-        let plane = |(x, y): (&[f32], &mut [f32])| {
+        let [from, to] = self.planes(batch);
+        let whole = batch - batch % LANES;
+        engine.for_each(x.chunks_exact(from).zip(y.chunks_exact_mut(to)), |(x, y)| {
             for (index, y) in y.chunks_exact_mut(batch).enumerate() {
-                let mut places = self.window(index).map(|place| &x[place * batch..][..batch]);
-                if let Some(first) = places.next() {
-                    y.copy_from_slice(first);
-                }
-                for x in places {
-                    for (y, &x) in y.iter_mut().zip(x) {
-                        *y = if x > *y { x } else { *y };
-                    }
-                }
+                let window = self.window(index, batch);
+                let (y, rest) = y.split_at_mut(whole);
+                largest::<LANES>(x, window, 0, y);
+                largest::<1>(x, window, whole, rest);
             }
-        };
-        let (from, to) = (self.height * self.width * batch, out_height * out_width * batch);
-        engine.for_each(x.chunks_exact(from).zip(y.chunks_exact_mut(to)), plane);
+        });
     }
 
-    /// The gradient at the input: each window's goes to its largest element, of equal ones to the first, row by row. `dy`
-    /// is used up.
+    /// The gradient at the input: each window's goes to its largest element, of equal ones to the first, row by row.
     pub(super) fn backward(
         self,
         engine: Engine,
         [x, y]: [&[f32]; 2],
-        dy: &mut [f32],
+        dy: &[f32],
         batch: usize,
         dx: &mut [f32],
     ) {
-        let [out_height, out_width] = self.output_plane();
-        let (from, to) = (self.height * self.width * batch, out_height * out_width * batch);
-        let y = y.chunks_exact(to).zip(dy.chunks_exact_mut(to));
+        let [from, to] = self.planes(batch);
+        let whole = batch - batch % LANES;
+        let left_out = !self.height.is_multiple_of(self.size) || !self.width.is_multiple_of(self.size);
+        let y = y.chunks_exact(to).zip(dy.chunks_exact(to));
         let x = x.chunks_exact(from).zip(dx.chunks_exact_mut(from));
-        engine.for_each(x.zip(y), |((x, dx), (y, dy))| self.backward_plane([x, y], dy, batch, dx));
-    }
-
-    fn backward_plane(self, [x, y]: [&[f32]; 2], dy: &mut [f32], batch: usize, dx: &mut [f32]) {
-        if self.height % self.size + self.width % self.size > 0 {
-            // Rows and columns that are left out.
-            dx.fill(0.0);
-        }
-        for (index, (y, dy)) in y.chunks_exact(batch).zip(dy.chunks_exact_mut(batch)).enumerate() {
-            for place in self.window(index) {
-                let at = place * batch..(place + 1) * batch;
-                pass_on(&x[at.clone()], y, dy, &mut dx[at]);
+        engine.for_each(x.zip(y), |((x, dx), (y, dy))| {
+            if left_out {
+                dx.fill(0.0);
             }
-        }
+            for (index, (y, dy)) in y.chunks_exact(batch).zip(dy.chunks_exact(batch)).enumerate() {
+                let window = self.window(index, batch);
+                let ((y, y_rest), (dy, dy_rest)) = (y.split_at(whole), dy.split_at(whole));
+                pass_on::<LANES>([x, y, dy], window, 0, dx);
+                pass_on::<1>([x, y_rest, dy_rest], window, whole, dx);
+            }
+        });
     }
 
-    /// The places in an input plane of window `index`, row by row.
-    fn window(self, index: usize) -> impl Iterator<Item = usize> {
+    /// Elements of an input plane and of an output plane.
+    fn planes(self, batch: usize) -> [usize; 2] {
+        let [out_height, out_width] = self.output_plane();
+        [self.height * self.width * batch, out_height * out_width * batch]
+    }
+
+    fn window(self, index: usize, batch: usize) -> Window {
         let [_, out_width] = self.output_plane();
         let first = index / out_width * self.size * self.width + index % out_width * self.size;
-        (0..self.size * self.size).map(move |i| first + i / self.size * self.width + i % self.size)
+        Window { first: first * batch, size: self.size, column: batch, row: self.width * batch }
     }
 }
 
-/// Where x is the largest of its window, y, it gets what is left of the window's gradient. Sixteen at a time: a loop over
-/// slices of any length stayed scalar, with a branch per element, which took 29 % of LeNet-5's training time.
-fn pass_on(x: &[f32], y: &[f32], dy: &mut [f32], dx: &mut [f32]) {
-    let (x, x_rest) = x.as_chunks::<16>();
-    let (y, y_rest) = y.as_chunks::<16>();
-    let (dy, dy_rest) = dy.as_chunks_mut::<16>();
-    let (dx, dx_rest) = dx.as_chunks_mut::<16>();
-    for ((dx, dy), (x, y)) in dx.iter_mut().zip(dy).zip(x.iter().zip(y)) {
-        let largest: [bool; 16] = std::array::from_fn(|i| x[i] == y[i]);
-        let given: [f32; 16] = std::array::from_fn(|i| if largest[i] { dy[i] } else { 0.0 });
-        *dy = std::array::from_fn(|i| if largest[i] { 0.0 } else { dy[i] });
-        *dx = given;
+/// The largest of `window` for the images from `first` on, `N` at a time.
+#[inline(always)]
+fn largest<const N: usize>(x: &[f32], window: Window, first: usize, y: &mut [f32]) {
+    for (y, image) in y.as_chunks_mut::<N>().0.iter_mut().zip((first..).step_by(N)) {
+        let images = |at: usize| x[at..].first_chunk::<N>().copied().unwrap_or([f32::NAN; N]);
+        let mut most = images(window.first + image);
+        window.each(image, |at| {
+            let x = images(at);
+            most = std::array::from_fn(|i| if x[i] > most[i] { x[i] } else { most[i] });
+        });
+        *y = most;
     }
-    for ((dx, dy), (x, y)) in dx_rest.iter_mut().zip(dy_rest).zip(x_rest.iter().zip(y_rest)) {
-        *dx = if x == y { *dy } else { 0.0 };
-        *dy = if x == y { 0.0 } else { *dy };
+}
+
+/// Where x is the largest of its window, y, it gets the window's gradient; of equal ones the first.
+#[inline(always)]
+fn pass_on<const N: usize>([x, y, dy]: [&[f32]; 3], window: Window, first: usize, dx: &mut [f32]) {
+    let windows = y.as_chunks::<N>().0.iter().zip(dy.as_chunks::<N>().0);
+    for ((y, dy), image) in windows.zip((first..).step_by(N)) {
+        let mut left = *dy;
+        window.each(image, |at| {
+            let (Some(x), Some(dx)) = (x[at..].first_chunk::<N>(), dx[at..].first_chunk_mut::<N>()) else {
+                return;
+            };
+            let is_largest: [bool; N] = std::array::from_fn(|i| x[i] == y[i]);
+            *dx = std::array::from_fn(|i| if is_largest[i] { left[i] } else { 0.0 });
+            left = std::array::from_fn(|i| if is_largest[i] { 0.0 } else { left[i] });
+        });
     }
 }
 
@@ -122,7 +158,7 @@ mod tests {
                 let (mut y, mut dx) = (vec![f32::NAN; n], vec![f32::NAN; x.len()]);
                 pool.forward(engine, &x, batch, &mut y);
                 assert_eq!(y, expected_y);
-                pool.backward(engine, [&x, &y], &mut gradient.clone(), batch, &mut dx);
+                pool.backward(engine, [&x, &y], &gradient, batch, &mut dx);
                 assert_eq!(dx, expected_dx);
             }
         }

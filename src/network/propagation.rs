@@ -96,29 +96,18 @@ fn rows_mut(weights: &mut [f32], outputs: usize) -> Result<MatMut<'_>, KernelErr
 }
 
 /// Planes of a convolution's input, their rows and columns.
-fn input_planes(shape: conv2d::Shape) -> [usize; 3] {
+fn input_planes(shape: &conv2d::Shape) -> [usize; 3] {
     [shape.channels, shape.height, shape.width]
 }
 
-/// Those of its output.
-fn output_planes(shape: conv2d::Shape) -> [usize; 3] {
-    [shape.outputs, shape.out_height(), shape.out_width()]
-}
-
 /// Activations `[channels, height, width, batch]`.
-fn images(
-    x: &[f32],
-    batch: usize,
-    [channels, height, width]: [usize; 3],
-) -> Result<ImagesRef<'_>, KernelError> {
+fn images(x: &[f32], [channels, height, width]: [usize; 3]) -> Result<ImagesRef<'_>, KernelError> {
+    let batch = x.len() / (channels * height * width);
     ImagesRef::batch_innermost(x, batch, channels, height, width)
 }
 
-fn images_mut(
-    x: &mut [f32],
-    batch: usize,
-    [channels, height, width]: [usize; 3],
-) -> Result<ImagesMut<'_>, KernelError> {
+fn images_mut(x: &mut [f32], [channels, height, width]: [usize; 3]) -> Result<ImagesMut<'_>, KernelError> {
+    let batch = x.len() / (channels * height * width);
     ImagesMut::batch_innermost(x, batch, channels, height, width)
 }
 
@@ -210,9 +199,8 @@ impl<'a> Propagation<'a> {
                 matmul::forward(engine, weights, x, &epilogue, y, &mut self.products)
             }
             Weights::Filters(filters) => {
-                let shape = filters.shape();
-                let x = images(x, batch, input_planes(shape))?;
-                let y = images_mut(y, batch, output_planes(shape))?;
+                let (from, to) = (input_planes(&filters.shape()), self.stages[own].output_planes());
+                let (x, y) = (images(x, from)?, images_mut(y, to)?);
                 conv2d::forward(engine, filters, x, &epilogue, y, &mut self.convolutions)
             }
         }
@@ -244,10 +232,11 @@ impl<'a> Propagation<'a> {
         let dx = before.last_mut().filter(|_| index > 0).map(|dx| &mut dx[..inputs * batch]);
         if let Weights::Filters(filters) = weights {
             let (shape, workspace) = (filters.shape(), &mut self.convolutions);
-            let (x, dy) = (images(x, batch, input_planes(shape))?, images(dy, batch, output_planes(shape))?);
+            let from = input_planes(&shape);
+            let (x, dy) = (images(x, from)?, images(dy, self.stages[own].output_planes())?);
             conv2d::weight_gradient(engine, &shape, dy, x, rows_mut(dw, shape.outputs)?, workspace)?;
             if let Some(dx) = dx {
-                let dx = images_mut(dx, batch, input_planes(shape))?;
+                let dx = images_mut(dx, from)?;
                 conv2d::input_gradient(engine, filters, dy, Some(x), dx, workspace)?;
             }
         } else {
@@ -272,7 +261,7 @@ impl<'a> Propagation<'a> {
         for at in pooling.rev() {
             let [x, y] = [at, at + 1].map(|at| &self.activations[at][..self.widths[at] * batch]);
             let (before, after) = self.gradients.split_at_mut(at);
-            let (dx, dy) = (&mut before[at - 1][..x.len()], &mut after[0][..y.len()]);
+            let (dx, dy) = (&mut before[at - 1][..x.len()], &after[0][..y.len()]);
             if let Stage::Pool(pool) = self.stages[at] {
                 pool.backward(engine, [x, y], dy, batch, dx);
             }

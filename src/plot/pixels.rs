@@ -69,6 +69,10 @@ impl Pixels<'_> {
             self.map.stroke_path(&path, &paint(style.color()), &stroke, self.transform(), None);
         }
     }
+
+    fn shape<S: BackendStyle>(&mut self, path: Option<Path>, style: &S, fill: bool) {
+        if fill { self.fill(path, style.color(), self.transform()) } else { self.stroke(path, style) }
+    }
 }
 
 fn paint(BackendColor { alpha, rgb: (r, g, b) }: BackendColor) -> Paint<'static> {
@@ -121,11 +125,7 @@ impl DrawingBackend for Pixels<'_> {
         let corner = |(x, y): BackendCoord| (x as f32, y as f32);
         let ((left, top), (right, bottom)) = (corner(from), corner(to));
         let path = Rect::from_ltrb(left, top, right, bottom).map(PathBuilder::from_rect);
-        if fill {
-            self.fill(path, style.color(), self.transform())
-        } else {
-            self.stroke(path, style)
-        }
+        self.shape(path, style, fill);
         Ok(())
     }
 
@@ -146,11 +146,7 @@ impl DrawingBackend for Pixels<'_> {
         fill: bool,
     ) -> Drawn {
         let path = PathBuilder::from_circle(x as f32, y as f32, radius as f32);
-        if fill {
-            self.fill(path, style.color(), self.transform())
-        } else {
-            self.stroke(path, style)
-        }
+        self.shape(path, style, fill);
         Ok(())
     }
 

@@ -220,7 +220,7 @@ impl RunConfig {
         let train = self.train_images.unwrap_or(others);
         let must = format!("be at most {others}, those not held out");
         Error::check("train_images", train <= others, must, train)?;
-        check_network(&self.network, dataset)?;
+        check_network("network", &self.network, dataset)?;
         if self.batch.min(available).saturating_mul(self.network.activations())
             > Architecture::MAX_ACTIVATIONS
         {
@@ -310,25 +310,29 @@ pub(crate) fn check_threads(threads: Option<usize>) -> Result<(), Error> {
     Error::check("threads", (1..=MOST).contains(&n), format_args!("lie in 1 to {MOST}"), n)
 }
 
-/// Checks that `network` takes the images of `dataset` and tells its classes apart.
-pub(crate) fn check_network(network: &Architecture, dataset: &Dataset) -> Result<(), Error> {
+/// Checks that `network`, which `field` names, takes the images of `dataset` and tells its classes apart.
+pub(crate) fn check_network(
+    field: &'static str,
+    network: &Architecture,
+    dataset: &Dataset,
+) -> Result<(), Error> {
     let (inputs, outputs, source) = (network.inputs(), network.outputs(), dataset.source());
     let (rows, columns, pixels) = (dataset.rows(), dataset.columns(), dataset.features());
     if let Some([height, width]) = network.image().filter(|&image| image != [rows, columns]) {
         let problem = format!(
             "{network} takes images of {height} × {width}, but those of {source} are {rows} × {columns}"
         );
-        return Err(Error::config("network", problem));
+        return Err(Error::config(field, problem));
     }
     if inputs != pixels {
         let problem =
             format!("{network} takes {inputs} inputs, but {source} has {rows} × {columns} = {pixels} pixels");
-        return Err(Error::config("network", problem));
+        return Err(Error::config(field, problem));
     }
     if outputs < dataset.classes() {
         let (classes, label) = (dataset.classes(), dataset.largest_label());
         let problem = format!("{network} has {outputs} outputs, but {source} has {classes} classes: {label}");
-        return Err(Error::config("network", problem));
+        return Err(Error::config(field, problem));
     }
     Ok(())
 }

@@ -111,11 +111,7 @@ impl Ticket {
         threads: Option<usize>,
     ) -> Result<Evaluation, Error> {
         let Self { config, layers } = self;
-        // The network is the ticket's, not one asked for.
-        check_network(&config.network, dataset).map_err(|error| match error {
-            Error::Config { problem, .. } => Error::config("ticket", problem),
-            other => other,
-        })?;
+        check_network("ticket", &config.network, dataset)?;
         let engine = start(backend, threads)?;
         let images = Subset::all(dataset.test());
         let normalisation = dataset.normalisation(config.normalize);

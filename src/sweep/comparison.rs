@@ -29,9 +29,9 @@ impl Comparison {
 }
 
 /// NaN of nothing.
-pub(super) fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let n = values.len();
-    values.sum::<f64>() / n as f64
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, n) = values.fold((0.0, 0_usize), |(sum, n), value| (sum + value, n + 1));
+    sum / n as f64
 }
 
 /// Spearman's rank correlation of pairs; NaN where one side has no spread.

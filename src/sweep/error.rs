@@ -27,12 +27,9 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
-    /// Nothing was found.
-    #[error("{}: no cells*.jsonl there; `slth sweep --out` writes them", directory.display())]
-    Missing {
-        /// The directory.
-        directory: PathBuf,
-    },
+    /// Nothing was found in this directory.
+    #[error("{}: no cells*.jsonl there; `slth sweep --out` writes them", .0.display())]
+    Missing(PathBuf),
     /// There are stores, but no cell in them is done.
     #[error("{}: nothing to report: of {cells} cells none is done; see `slth status`", directory.display())]
     NoneDone {
@@ -41,12 +38,9 @@ pub enum StoreError {
         /// How many cells it holds, all of which failed.
         cells: usize,
     },
-    /// Another process is writing.
-    #[error("{}: another process is writing there; wait for it or choose another directory", file.display())]
-    Locked {
-        /// The file.
-        file: PathBuf,
-    },
+    /// Another process is writing to this file.
+    #[error("{}: another process is writing there; wait for it or choose another directory", .0.display())]
+    Locked(PathBuf),
     /// A line cannot be understood.
     #[error("{}, line {line}: {problem}", file.display())]
     Line {

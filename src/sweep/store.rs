@@ -117,7 +117,7 @@ impl Cells {
             }
         }
         if files.is_empty() {
-            return Err(StoreError::Missing { directory: directory.to_owned() });
+            return Err(StoreError::Missing(directory.to_owned()));
         }
         files.sort_unstable();
         let mut cells = Self::default();
@@ -164,13 +164,10 @@ impl Cells {
 
     pub(super) fn into_sorted(self) -> Vec<Cell> {
         let mut cells: Vec<Cell> = self.by_id.into_values().map(|(cell, _)| cell).collect();
-        cells.sort_by(|a, b| {
-            let by_method = (a.config.run.method as u8).cmp(&(b.config.run.method as u8));
-            let by_method = by_method.then((a.config.run.scope as u8).cmp(&(b.config.run.scope as u8)));
-            by_method
-                .then(a.epsilon.total_cmp(&b.epsilon))
-                .then(a.sparsity.total_cmp(&b.sparsity))
-                .then(a.seed.cmp(&b.seed))
+        // ε and sparsity are not negative: their bits are in their order.
+        cells.sort_by_key(|Cell { config, epsilon, sparsity, seed, .. }| {
+            let (method, scope) = (config.run.method as u8, config.run.scope as u8);
+            (method, scope, epsilon.to_bits(), sparsity.to_bits(), *seed)
         });
         cells
     }

@@ -1,6 +1,6 @@
 //! What a sweep shows: accuracies by ε and sparsity over the seeds, and the sparsity that each run chose.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cell::Cell;
 use super::comparison::{Comparison, mean};
@@ -168,11 +168,8 @@ impl Study {
             let sparsities = runs.into_iter().map(|run| run.0).collect();
             (epsilon, Choice { sparsities, test, deviation })
         };
-        let mut epsilons: Vec<u32> = cells.keys().map(|key| key.0).collect();
-        let mut sparsities: Vec<u64> = cells.keys().map(|key| key.1).collect();
-        epsilons.dedup();
-        sparsities.sort_unstable();
-        sparsities.dedup();
+        let epsilons: BTreeSet<u32> = cells.keys().map(|key| key.0).collect();
+        let sparsities: BTreeSet<u64> = cells.keys().map(|key| key.1).collect();
         Self {
             name,
             epsilons: epsilons.into_iter().map(f32::from_bits).collect(),

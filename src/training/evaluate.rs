@@ -36,16 +36,11 @@ impl Trainer<'_> {
     /// When weights or images do not fit the network, there are no images, or the network's outputs are infinite or NaN.
     pub fn evaluate_dense(&self, weights: &[Vec<f32>]) -> Result<Evaluation, Error> {
         let options = self.options(weights.iter().map(Vec::len))?;
-        let filters = self
-            .network
-            .layer_stages()
-            .zip(weights)
-            .map(|(stage, weights)| prepare_filters(self.engine, stage, weights, &options))
-            .collect::<Result<Vec<_>, _>>()?;
-        let layers = weights.iter().zip(&filters);
-        self.evaluate(
-            &layers.map(|(weights, filters)| Weights::all(weights, filters.as_ref())).collect::<Vec<_>>(),
-        )
+        let prepare =
+            |(stage, weights): (_, &Vec<f32>)| prepare_filters(self.engine, stage, weights, &options);
+        let filters = self.network.layer_stages().zip(weights).map(prepare).collect::<Result<Vec<_>, _>>()?;
+        let layers = weights.iter().zip(&filters).map(|(weights, own)| Weights::all(weights, own.as_ref()));
+        self.evaluate(&layers.collect::<Vec<_>>())
     }
 
     /// Evaluates a pruned network on the images, multiplying by its kept weights only.

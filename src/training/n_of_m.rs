@@ -23,12 +23,9 @@ pub enum NOfMError {
         /// Scores in a group.
         group: usize,
     },
-    /// A score is NaN.
-    #[error("score {index} is NaN")]
-    NotANumber {
-        /// Its index.
-        index: usize,
-    },
+    /// The score of this index is NaN.
+    #[error("score {0} is NaN")]
+    NotANumber(usize),
 }
 
 /// The mask that keeps, of each `group` consecutive scores (from index 0 on), the `keep` of largest |score|. Of equal magnitudes
@@ -54,7 +51,7 @@ pub fn n_of_m(scores: &[f32], keep: usize, group: usize) -> Result<PackedMask, N
         return Err(NOfMError::Keep { keep, group });
     }
     if let Some(index) = scores.iter().position(|score| score.is_nan()) {
-        return Err(NOfMError::NotANumber { index });
+        return Err(NOfMError::NotANumber(index));
     }
     let mut mask = PackedMask::none_kept(scores.len());
     let mut order = Vec::new();

@@ -84,24 +84,6 @@ struct ProjectedLayer {
 }
 
 impl ProjectedLayer {
-    fn new(
-        engine: Engine,
-        stage: Stage,
-        shape: LayerShape,
-        initial: Vec<f32>,
-        options: &PrepareOptions,
-    ) -> Result<Self, KernelError> {
-        let n = initial.len();
-        Ok(Self {
-            shape,
-            velocity: vec![0.0; n],
-            change: vec![0.0; n],
-            weights: initial.clone(),
-            filters: prepare_filters(engine, stage, &initial, options)?,
-            initial,
-        })
-    }
-
     fn weights(&self) -> Weights<'_> {
         Weights::all(&self.weights, self.filters.as_ref())
     }
@@ -128,7 +110,15 @@ impl<'a> ProjectedSgd<'a> {
         let Trainer { engine, network, .. } = *trainer;
         let options = PrepareOptions::default().max_batch(batch);
         let layer = |(index, ((stage, shape), initial)): (usize, ((Stage, LayerShape), Vec<f32>))| {
-            ProjectedLayer::new(engine, stage, shape, initial, &options.input_gradient(index > 0))
+            let (n, options) = (initial.len(), options.input_gradient(index > 0));
+            Ok::<_, KernelError>(ProjectedLayer {
+                shape,
+                velocity: vec![0.0; n],
+                change: vec![0.0; n],
+                weights: initial.clone(),
+                filters: prepare_filters(engine, stage, &initial, &options)?,
+                initial,
+            })
         };
         let shapes = network.layer_stages().zip(network.layers());
         Ok(Self {

@@ -240,5 +240,5 @@ fn what_cannot_be_divided_is_an_error() {
     assert_eq!(n_of_m(&[0.0; 8], 1, 3), Err(NOfMError::Group { group: 3, len: 8 }));
     assert_eq!(n_of_m(&[], 0, 0), Err(NOfMError::Group { group: 0, len: 0 }));
     assert_eq!(n_of_m(&[0.0; 8], 5, 4), Err(NOfMError::Keep { keep: 5, group: 4 }));
-    assert_eq!(n_of_m(&[0.0, 0.0, 0.0, -f32::NAN], 1, 2), Err(NOfMError::NotANumber { index: 3 }));
+    assert_eq!(n_of_m(&[0.0, 0.0, 0.0, -f32::NAN], 1, 2), Err(NOfMError::NotANumber(3)));
 }

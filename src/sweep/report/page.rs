@@ -8,6 +8,7 @@ use super::plots::{Plot, dominated, shade};
 use super::tables::holds;
 use super::{Content, list};
 use crate::sweep::cell::Cell;
+use crate::sweep::comparison::mean;
 use crate::sweep::study::Study;
 
 const STYLE: &str = "
@@ -109,20 +110,16 @@ fn map(study: &Study, with_choice: bool) -> Markup {
     let cell = |epsilon: f32, s: f64| {
         let Some(summary) = study.summary(epsilon, s) else { return html! { td { "–" } } };
         let [fill, ink] = shade(summary.test);
-        let mut class = String::new();
-        for (name, holds) in [
+        let classes = [
             ("lth", epsilon == 0.0),
             ("sgd", s == 0.0),
             ("dominated", dominated(study, epsilon, s)),
             ("best", study.best(epsilon).is_some_and(|(best, _)| best == s)),
-        ] {
-            if holds {
-                class += name;
-                class.push(' ');
-            }
-        }
+        ];
+        let class =
+            classes.iter().filter(|(_, holds)| *holds).map(|(name, _)| *name).collect::<Vec<_>>().join(" ");
         html! {
-            td class=(class.trim()) style=(format!("background:{fill};color:{ink}")) {
+            td class=(class) style=(format!("background:{fill};color:{ink}")) {
                 (format!("{:.3}{}", summary.test, summary.mark()))
                 @if with_choice && summary.chosen > 0 { (format!(" •{}", summary.chosen)) }
                 @if summary.seeds > 1 { br; small { (format!("±{:.3}", summary.deviation)) } }
@@ -183,11 +180,10 @@ fn differences(ours: &Study, published: &Study) -> Markup {
 /// The first method against the others, where both prune.
 fn methods(studies: &[Study]) -> Markup {
     let first = &studies[0];
-    let mean = |study: &Study, s: f64| {
+    let shared_mean = |study: &Study, s: f64| {
         let shared =
             first.epsilons.iter().filter(|&&e| studies.iter().all(|other| other.accuracy(e, s).is_some()));
-        let accuracies: Vec<f64> = shared.filter_map(|&e| study.accuracy(e, s)).collect();
-        (!accuracies.is_empty()).then(|| accuracies.iter().sum::<f64>() / accuracies.len() as f64)
+        Some(mean(shared.filter_map(|&e| study.accuracy(e, s)))).filter(|accuracy| !accuracy.is_nan())
     };
     html! {
         h2 { "Is " (first.name) " worth it here?" }
@@ -209,7 +205,7 @@ fn methods(studies: &[Study]) -> Markup {
                 tr {
                     th { (s) }
                     @for study in studies {
-                        td { (mean(study, s).map_or("–".to_owned(), |accuracy| format!("{accuracy:.3}"))) }
+                        td { (shared_mean(study, s).map_or("–".to_owned(), |accuracy| format!("{accuracy:.3}"))) }
                     }
                 }
             }

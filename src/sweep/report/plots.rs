@@ -2,6 +2,7 @@
 
 use super::Content;
 use crate::plot::{Axis, Chart, GREY, HeatCell, HeatMap, Picture, Series, Style, number, ramp};
+use crate::sweep::comparison::mean;
 use crate::sweep::study::Study;
 
 /// A picture and what to say about it.
@@ -65,11 +66,8 @@ pub(super) fn all(content: &Content) -> Vec<Plot> {
         .iter()
         .enumerate()
         .map(|(index, study)| {
-            let mean = |e| {
-                let chosen: Vec<f64> = study.chosen(e)?.sparsities.iter().copied().flatten().collect();
-                (!chosen.is_empty()).then(|| chosen.iter().sum::<f64>() / chosen.len() as f64)
-            };
-            let points = line(study, &mean);
+            // NaN, which is not drawn, where all runs failed.
+            let points = line(study, &|e| Some(mean(study.chosen(e)?.sparsities.iter().copied().flatten())));
             Series::new(study.name.clone(), index, Style::Solid, points)
         })
         .collect();

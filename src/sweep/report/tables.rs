@@ -97,12 +97,12 @@ pub(super) fn csv(content: &Content) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let header = "method,epsilon,sparsity,seeds,test_accuracy,test_accuracy_deviation,validation_accuracy,\
                   validation_loss,chosen,published_test_accuracy,least_mean_loss,failed";
-    let mut rows = vec![header.split(',').map(str::to_owned).collect::<Vec<_>>()];
+    writer.write_record(header.split(',')).expect("into memory");
     let optional = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
     for study in &content.studies {
         for &epsilon in &study.epsilons {
             for (s, summary) in study.column(epsilon) {
-                rows.push(vec![
+                let row = [
                     study.name.clone(),
                     epsilon.to_string(),
                     s.to_string(),
@@ -115,11 +115,11 @@ pub(super) fn csv(content: &Content) -> String {
                     optional(content.published.accuracy(epsilon, s)),
                     study.of_least_mean_loss(epsilon).is_some_and(|(least, _)| least == s).to_string(),
                     summary.failed.to_string(),
-                ]);
+                ];
+                writer.write_record(row).expect("rows of one length, into memory");
             }
         }
     }
-    rows.iter().for_each(|row| writer.write_record(row).expect("rows of one length, into memory"));
     let bytes = writer.into_inner().expect("into memory");
     String::from_utf8(bytes).expect("made of text")
 }
