@@ -32,7 +32,7 @@ pub struct RunConfig {
     /// Distribution of the initial weights
     #[arg(long, value_name = "KIND", help_heading = "Network", default_value_t)]
     pub init: Initialisation,
-    /// Multiply the initial weights by this
+    /// Multiply the initial weights by this, at least 1e-30 and below 1e30, so that f32 can hold them
     #[arg(long, value_name = "F", help_heading = "Network", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().init_scale)]
     pub init_scale: f64,
     /// Multiply the initial weights by 1/sqrt(keep), where keep = 1 - sparsity, so that a neuron's input has the same variance
@@ -60,10 +60,10 @@ pub struct RunConfig {
     /// Epochs of pretraining; 0 leaves the weights as they were drawn
     #[arg(long, value_name = "N", help_heading = "Pretraining", allow_negative_numbers = true, default_value_t = Self::default().pretrain_epochs)]
     pub pretrain_epochs: usize,
-    /// Epochs of edge-popup or of finetuning; magnitude and random pruning take none
+    /// Epochs of edge-popup or of finetuning, at least 1 where anything is removed; magnitude and random pruning take none
     #[arg(long, value_name = "N", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = Self::default().prune_epochs)]
     pub prune_epochs: usize,
-    /// Images per step of both trainings
+    /// Images per step of both trainings; more than there are means all
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = Self::default().batch)]
     pub batch: usize,
     /// Learning rate of pretraining in the first epoch

@@ -220,56 +220,49 @@ impl Method for EdgePopup<'_> {
 
 #[cfg(test)]
 mod tests {
-    use slth_kernels::Backend;
-
     use super::*;
     use crate::data::{Dataset, NormalisationRule, Subset};
     use crate::network::Initialisation;
     use crate::network::propagation::Weights;
 
-    const SETTINGS: EdgePopupSettings = EdgePopupSettings {
-        sparsity: 0.5,
-        scope: Scope::PerLayer,
-        epochs: 2,
-        batch: 33,
-        learning_rate: 0.1,
-        momentum: 0.9,
-        weight_decay: 1e-4,
-        seed: 1,
-    };
-
-    /// Calls `test` with a trainer of `network` on 200 images, and weights.
-    fn with_trainer(network: &str, test: impl FnOnce(Trainer<'_>, &[Vec<f32>])) {
+    #[test]
+    fn exactly_the_share_is_removed_at_every_step() {
         let mnist = Dataset::mnist().unwrap();
-        let network = network.parse().unwrap();
+        let network = "784-37-11-10".parse().unwrap();
         let trainer = Trainer {
-            engine: Engine::new(Backend::best()),
+            engine: Engine::detect().unwrap(),
             network: &network,
             images: &Subset::first(mnist.train(), 200),
             normalisation: mnist.normalisation(NormalisationRule::MeanStd),
         };
-        test(trainer, &Initialisation::KaimingNormal.network(&network, 1.0, 3));
-    }
-
-    #[test]
-    fn exactly_the_share_is_removed_at_every_step() {
-        with_trainer("784-37-11-10", |trainer, weights| {
-            for sparsity in [0.0, 0.1, 0.29, 0.5, 0.9, 0.999] {
-                let settings = EdgePopupSettings { sparsity, ..SETTINGS };
-                let mut method = EdgePopup::new(&trainer, weights, &settings, 33).unwrap();
-                for epoch in 0..settings.epochs {
-                    method.begin_epoch(epoch);
-                    for indices in trainer.images.indices().chunks(settings.batch) {
-                        method.step(trainer.images.examples(), indices).unwrap();
-                        let sizes = [784 * 37, 37 * 11, 11 * 10];
-                        for ((layer, mask), n) in method.layers.iter().zip(&method.masks).zip(sizes) {
-                            let removed = (sparsity * n as f64) as usize;
-                            let Weights::Packed(masked) = layer.masked.weights() else { unreachable!() };
-                            assert_eq!((mask.removed(), masked.kept()), (removed, n - removed));
-                        }
+        let weights = Initialisation::KaimingNormal.network(&network, 1.0, 3);
+        let (scope, epochs, batch, seed) = (Scope::PerLayer, 2, 33, 1);
+        let (learning_rate, momentum, weight_decay) = (0.1, 0.9, 1e-4);
+        for sparsity in [0.0, 0.1, 0.29, 0.5, 0.9, 0.999] {
+            let settings = EdgePopupSettings {
+                sparsity,
+                scope,
+                epochs,
+                batch,
+                learning_rate,
+                momentum,
+                weight_decay,
+                seed,
+            };
+            let mut method = EdgePopup::new(&trainer, &weights, &settings, batch).unwrap();
+            for epoch in 0..epochs {
+                method.begin_epoch(epoch);
+                for indices in trainer.images.indices().chunks(batch) {
+                    method.step(trainer.images.examples(), indices).unwrap();
+                    for ((layer, mask), n) in
+                        method.layers.iter().zip(&method.masks).zip([784 * 37, 37 * 11, 110])
+                    {
+                        let removed = (sparsity * f64::from(n)) as usize;
+                        let Weights::Packed(masked) = layer.masked.weights() else { unreachable!() };
+                        assert_eq!((mask.removed(), masked.kept()), (removed, n as usize - removed));
                     }
                 }
             }
-        });
+        }
     }
 }
