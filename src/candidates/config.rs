@@ -3,9 +3,10 @@
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
+use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, Sizes};
 
 use crate::error::Error;
-use crate::flags::{List, list};
+use crate::flags::{List, list, serde_by_text};
 
 /// Which targets the candidates must meet. The variants' names on the command line and in files are `every` and `one`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -20,6 +21,72 @@ pub enum Criterion {
 
 crate::flags::display_by_name!(Criterion);
 
+/// How many of n candidates a subset has, written `any`, `7` (exactly 7) or `0.25` (a quarter of n, rounded to the nearest).
+///
+/// ```
+/// use slth::candidates::SubsetSize;
+/// use slth_kernels::subset_sum::Sizes;
+/// let quarter: SubsetSize = "0.25".parse()?;
+/// assert_eq!((quarter.of(16), "any".parse()), (Sizes::Exactly(4), Ok(SubsetSize::Any)));
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum SubsetSize {
+    /// Any number, none included.
+    #[default]
+    Any,
+    /// Exactly so many, at least 1.
+    Exactly(usize),
+    /// The whole number nearest to this fraction of n, between 0 and 1.
+    Fraction(f64),
+}
+
+serde_by_text!(SubsetSize);
+
+impl SubsetSize {
+    /// What the kernels call it, of n candidates.
+    pub fn of(self, n: usize) -> Sizes {
+        match self {
+            Self::Any => Sizes::Any,
+            Self::Exactly(size) => Sizes::Exactly(size),
+            Self::Fraction(fraction) => Sizes::Exactly(libm::round(fraction * n as f64) as usize),
+        }
+    }
+}
+
+impl std::fmt::Display for SubsetSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::Exactly(size) => write!(f, "{size}"),
+            Self::Fraction(fraction) => write!(f, "{fraction}"),
+        }
+    }
+}
+
+impl std::str::FromStr for SubsetSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fraction = |&fraction: &f64| fraction > 0.0 && fraction < 1.0;
+        match text.trim() {
+            "any" => Ok(Self::Any),
+            text => match (text.parse(), text.parse().ok().filter(fraction)) {
+                (Ok(size @ 1..), _) => Ok(Self::Exactly(size)),
+                (_, Some(fraction)) => Ok(Self::Fraction(fraction)),
+                _ => Err(format!(
+                    "`{text}`: give any, a number of candidates or a fraction of them between 0 and 1"
+                )),
+            },
+        }
+    }
+}
+
+fn sizes(text: &str) -> Result<List<SubsetSize>, String> {
+    text.split(',').map(str::parse).collect()
+}
+
 /// What is measured, and where it is computed. The fields are the command line's flags and their help, but for those of the
 /// machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Args)]
@@ -31,6 +98,10 @@ pub struct CandidatesConfig {
     /// Perturbations, as epsilon/eta; epsilon is at most 1
     #[arg(long, value_name = "F,F,..", allow_negative_numbers = true, value_parser = list::<f64>, default_value = "0,0.1,0.5,1,2,3,4,5,10")]
     pub ratio: List<f64>,
+
+    /// Sizes of the subsets: any, so many, or a fraction of the candidates
+    #[arg(long, value_name = "K|F,..", allow_negative_numbers = true, value_parser = sizes, default_value = "any")]
+    pub size: List<SubsetSize>,
 
     /// Which targets must be met
     #[arg(long, value_name = "KIND", default_value_t)]
@@ -60,6 +131,7 @@ impl Default for CandidatesConfig {
         Self {
             eta: vec![1e-2, 1e-3, 1e-4, 1e-5],
             ratio: vec![0.0, 0.1, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0],
+            size: vec![SubsetSize::Any],
             criterion: Criterion::default(),
             trials: 200,
             seed: 1,
@@ -70,7 +142,7 @@ impl Default for CandidatesConfig {
 }
 
 impl CandidatesConfig {
-    /// The most searches, trials · η · ε/η, that make sense; more is taken for a slip.
+    /// The most searches, trials · η · ε/η · sizes, that make sense; more is taken for a slip.
     pub const MAX_SEARCHES: usize = 10_000_000;
 
     /// Checks everything that can be checked before the work starts.
@@ -78,9 +150,24 @@ impl CandidatesConfig {
     /// # Errors
     /// [`Error::Config`] for the first field that makes no sense.
     pub fn validate(&self) -> Result<(), Error> {
-        for (field, values) in [("eta", &self.eta), ("ratio", &self.ratio)] {
-            if values.is_empty() {
+        for (field, values) in
+            [("eta", self.eta.len()), ("ratio", self.ratio.len()), ("size", self.size.len())]
+        {
+            if values == 0 {
                 return Err(Error::config(field, "no value is given"));
+            }
+        }
+        for size in &self.size {
+            let possible = match *size {
+                SubsetSize::Any => true,
+                SubsetSize::Exactly(size) => (1..=BRUTE_FORCE_LIMIT).contains(&size),
+                SubsetSize::Fraction(fraction) => fraction > 0.0 && fraction < 1.0,
+            };
+            let wanted = format!(
+                "be any, a number of candidates up to {BRUTE_FORCE_LIMIT} or a fraction between 0 and 1"
+            );
+            if !possible {
+                return Err(Error::config("size", format!("must {wanted}, but is {size}")));
             }
         }
         for eta in &self.eta {
@@ -97,10 +184,10 @@ impl CandidatesConfig {
                 return Err(Error::config("ratio", problem));
             }
         }
-        let searches = self.trials.checked_mul(self.eta.len() * self.ratio.len());
+        let searches = self.trials.checked_mul(self.eta.len() * self.ratio.len() * self.size.len());
         if self.trials == 0 || searches.is_none_or(|searches| searches > Self::MAX_SEARCHES) {
             let problem = format!(
-                "must be at least 1 and, times the etas and ratios, at most {}, but is {}",
+                "must be at least 1 and, times the etas, ratios and sizes, at most {}, but is {}",
                 Self::MAX_SEARCHES,
                 self.trials
             );

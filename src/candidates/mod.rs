@@ -5,6 +5,6 @@ mod report;
 mod result;
 mod search;
 
-pub use config::{CandidatesConfig, Criterion};
+pub use config::{CandidatesConfig, Criterion, SubsetSize};
 pub use result::CandidatesResult;
 pub use search::{Needed, RequiredCandidates, paper_candidates, required_candidates};

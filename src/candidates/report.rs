@@ -1,16 +1,55 @@
 //! The figure.
 
-use super::config::Criterion;
+use super::config::{Criterion, SubsetSize};
 use super::search::{Needed, RequiredCandidates};
 use crate::plot::{Axis, Chart, GREY, Picture, Series, Style, number};
 
-/// n against ε/η for each η and, with several η, against 1/η; the paper's points beside ours.
+/// For each size n against ε/η for each η and, with several η, against 1/η, the paper's points beside ours; of several fractions n
+/// against the fraction alone.
 pub(super) fn figure(found: &RequiredCandidates) -> Picture {
-    let mut charts = vec![by_ratio(found)];
-    if found.config.eta.len() > 1 {
-        charts.push(by_eta(found));
+    let is_fraction = |size: &&SubsetSize| matches!(size, SubsetSize::Fraction(_));
+    let fractions = found.config.size.iter().filter(is_fraction).count();
+    let mut charts = Vec::new();
+    if fractions > 1 {
+        charts.push(by_fraction(found));
+    }
+    for &size in found.config.size.iter().filter(|size| fractions <= 1 || !is_fraction(size)) {
+        let found = found.of_size(size);
+        charts.push(by_ratio(&found));
+        if found.config.eta.len() > 1 {
+            charts.push(by_eta(&found));
+        }
     }
     Picture::Charts(charts)
+}
+
+/// At the least ε/η; beside the shape that theory gives, n in proportion to 1 / H(k/n) with the binary entropy H, through our points.
+fn by_fraction(found: &RequiredCandidates) -> Chart {
+    let [least, _] = found.ratio_range();
+    let fraction = |needed: &Needed| match needed.size {
+        SubsetSize::Fraction(fraction) => Some(fraction),
+        _ => None,
+    };
+    let entropy = |p: f64| -(p * libm::log2(p) + (1.0 - p) * libm::log2(1.0 - p));
+    let mut series = Vec::new();
+    for (colour, &eta) in found.config.eta.iter().enumerate() {
+        let kept = found.needed.iter().filter(|needed| needed.eta == eta && needed.ratio == least);
+        let mut points: Vec<[f64; 2]> =
+            kept.filter_map(|needed| Some([fraction(needed)?, needed.quantile(0.9)? as f64])).collect();
+        points.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        let scale = points.iter().map(|&[p, n]| n * entropy(p)).sum::<f64>() / points.len() as f64;
+        let shape = points.iter().map(|&[p, _]| [p, scale / entropy(p)]).collect();
+        series.push(Series::new(format!("η = {}", number(eta)), colour % GREY, Style::Dots, points));
+        series.push(Series::new("", colour % GREY, Style::Line, shape));
+    }
+    series.push(Series::new("90 % of draws", GREY, Style::Dots, vec![]));
+    series.push(Series::new("in proportion to 1/H(k/n)", GREY, Style::Line, vec![]));
+    Chart::new(
+        format!("By the size of subsets, ε/η = {}", number(least)),
+        Axis::linear("k/n").including(0.0, 1.0),
+        Axis::whole("candidates n"),
+        series,
+    )
 }
 
 fn by_ratio(found: &RequiredCandidates) -> Chart {
@@ -37,8 +76,13 @@ fn by_ratio(found: &RequiredCandidates) -> Chart {
     series.push(Series::new("90 % of draws", GREY, Style::Solid, vec![]));
     series.push(Series::new("50 to 99 %", GREY, Style::Band, vec![]));
     series.extend(key_of_paper(found, Style::Dashed));
+    let of_size = match found.config.size[..] {
+        [SubsetSize::Exactly(size)] => format!(", subsets of {size}"),
+        [SubsetSize::Fraction(fraction)] => format!(", subsets of {fraction} n"),
+        _ => String::new(),
+    };
     Chart::new(
-        format!("Candidates needed for {criterion}"),
+        format!("Candidates needed for {criterion}{of_size}"),
         Axis::linear("ε/η").including(0.0, 0.0),
         Axis::whole("candidates n"),
         series,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::config::{CandidatesConfig, Criterion};
+use super::config::{CandidatesConfig, Criterion, SubsetSize};
 use super::report::figure;
 use super::search::{Needed, RequiredCandidates};
 use crate::machine::Machine;
@@ -37,11 +37,13 @@ struct Row {
     n90: Option<usize>,
     n99: Option<usize>,
     paper_n: Option<usize>,
+    size: SubsetSize,
 }
 
 /// Candidates more per decade of 1/η, at 90 %.
 #[derive(Clone, Debug, Serialize)]
 struct Slope {
+    size: SubsetSize,
     ratio: f64,
     candidates: Option<f64>,
     paper: Option<f64>,
@@ -50,6 +52,7 @@ struct Slope {
 /// Candidates fewer at the largest ε/η than at the smallest, at 90 %.
 #[derive(Clone, Debug, Serialize)]
 struct Fall {
+    size: SubsetSize,
     eta: f64,
     from_ratio: f64,
     to_ratio: f64,
@@ -73,24 +76,25 @@ impl CandidatesResult {
             n90: needed.quantile(0.9),
             n99: needed.quantile(0.99),
             paper_n: needed.paper(),
-        };
-        let slope = |&ratio: &f64| Slope {
-            ratio,
-            candidates: found.slope_per_decade(ratio, false),
-            paper: found.slope_per_decade(ratio, true),
+            size: needed.size,
         };
         let [from_ratio, to_ratio] = found.ratio_range();
-        let fall = |&eta: &f64| Fall {
-            eta,
-            from_ratio,
-            to_ratio,
-            candidates: found.fall(eta, false),
-            paper: found.fall(eta, true),
-        };
+        let (mut slope_per_decade, mut falls) = (Vec::new(), Vec::new());
+        for &size in &config.size {
+            let found = found.of_size(size);
+            slope_per_decade.extend(config.ratio.iter().map(|&ratio| {
+                let [candidates, paper] = [false, true].map(|paper| found.slope_per_decade(ratio, paper));
+                Slope { size, ratio, candidates, paper }
+            }));
+            falls.extend(config.eta.iter().map(|&eta| {
+                let [candidates, paper] = [false, true].map(|paper| found.fall(eta, paper));
+                Fall { size, eta, from_ratio, to_ratio, candidates, paper }
+            }));
+        }
         Self {
             results: found.needed.iter().map(row).collect(),
-            slope_per_decade: config.ratio.iter().map(slope).collect(),
-            fall: config.eta.iter().map(fall).collect(),
+            slope_per_decade,
+            fall: falls,
             seconds: found.seconds,
             backend: found.backend.name().to_owned(),
             threads: found.threads,
@@ -106,7 +110,7 @@ impl CandidatesResult {
         pretty(self)
     }
 
-    /// As CSV: `criterion,eta,ratio,trials,n50,n90,n99,paper_n`.
+    /// As CSV: `criterion,eta,ratio,trials,n50,n90,n99,paper_n,size`.
     pub fn to_csv(&self) -> String {
         let mut csv = csv::Writer::from_writer(Vec::new());
         self.results.iter().for_each(|row| csv.serialize(row).expect("a vector takes every flat row"));

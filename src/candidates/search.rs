@@ -5,16 +5,19 @@
 //! targets, and exactly but for η, ε and the target, which are rounded to multiples of 2⁻²⁵ (3e-8; the candidates are such
 //! multiples): see [`Coverage`].
 //!
+//! Subsets have any size, exactly k candidates, or a fraction of the n: the kept weights of a sparse network (Natale et al. 2024,
+//! "On the Sparsity of the Strong Lottery Ticket Hypothesis"). With a fraction k changes with n, and n* is the smallest n that does.
+//!
 //! A trial's candidates are the same for every η and every ε/η. More tolerance or more perturbation can therefore only
 //! lower its n*: the quantiles are monotone by construction, and differences between them are those of the same draws.
 
 use std::time::Instant;
 
 use rayon::prelude::*;
-use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, Coverage};
+use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, Coverage, Sizes};
 use slth_kernels::{Backend, Engine};
 
-use super::config::{CandidatesConfig, Criterion};
+use super::config::{CandidatesConfig, Criterion, SubsetSize};
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
@@ -27,6 +30,8 @@ pub struct Needed {
     pub eta: f64,
     /// ε/η.
     pub ratio: f64,
+    /// The sizes of subsets.
+    pub size: SubsetSize,
     /// n* of every trial, ascending; those that need more than 30 candidates last, as `None`.
     pub counts: Vec<Option<usize>>,
 }
@@ -42,7 +47,7 @@ impl Needed {
 
     /// What the paper plots here (90 %), where it plots something.
     pub fn paper(&self) -> Option<usize> {
-        paper_candidates(self.eta, self.ratio)
+        if self.size == SubsetSize::Any { paper_candidates(self.eta, self.ratio) } else { None }
     }
 }
 
@@ -69,11 +74,17 @@ pub struct RequiredCandidates {
     pub threads: usize,
     /// Wall time in seconds.
     pub seconds: f64,
-    /// For each η, for each ε/η, in the configuration's order.
+    /// For each size, for each η, for each ε/η, in the configuration's order.
     pub needed: Vec<Needed>,
 }
 
 impl RequiredCandidates {
+    /// The part of the measurement that is about subsets of one size.
+    pub fn of_size(&self, size: SubsetSize) -> Self {
+        let needed = self.needed.iter().filter(|needed| needed.size == size).cloned().collect();
+        Self { config: CandidatesConfig { size: vec![size], ..self.config.clone() }, needed, ..*self }
+    }
+
     /// Candidates more per decade of 1/η at ε/η = `ratio`: the least-squares slope of the 90 % quantiles. `paper`: of the
     /// paper's numbers at the same η. `None` where fewer than two are known.
     pub fn slope_per_decade(&self, ratio: f64, paper: bool) -> Option<f64> {
@@ -146,23 +157,27 @@ pub fn required_candidates(
 ) -> Result<RequiredCandidates, Error> {
     config.validate()?;
     let (engine, pool) = start_pool(config.backend, config.threads)?;
-    let cells: Vec<[f64; 2]> =
-        config.eta.iter().flat_map(|&eta| config.ratio.iter().map(move |&ratio| [eta, ratio])).collect();
+    let cells: Vec<(SubsetSize, f64, f64)> = config
+        .size
+        .iter()
+        .flat_map(|&size| config.eta.iter().map(move |&eta| (size, eta)))
+        .flat_map(|(size, eta)| config.ratio.iter().map(move |&ratio| (size, eta, ratio)))
+        .collect();
     let begin = Instant::now();
     watch.begin("trials", config.trials);
     let trial = |trial: usize| {
         let counts: Result<Vec<_>, Error> =
-            cells.iter().map(|&[eta, ratio]| needed(engine, config, trial, eta, ratio)).collect();
+            cells.iter().map(|&cell| needed(engine, config, trial, cell)).collect();
         watch.advance(1);
         counts
     };
     let trials: Vec<Vec<Option<usize>>> =
         pool.install(|| (0..config.trials).into_par_iter().map(trial).collect::<Result<_, _>>())?;
     watch.end();
-    let collect = |(cell, &[eta, ratio]): (usize, &[f64; 2])| {
+    let collect = |(cell, &(size, eta, ratio)): (usize, &(SubsetSize, f64, f64))| {
         let mut counts: Vec<_> = trials.iter().map(|counts| counts[cell]).collect();
         counts.sort_unstable_by_key(|count| count.unwrap_or(usize::MAX));
-        Needed { eta, ratio, counts }
+        Needed { eta, ratio, size, counts }
     };
     Ok(RequiredCandidates {
         config: config.clone(),
@@ -178,22 +193,38 @@ fn needed(
     engine: Engine,
     config: &CandidatesConfig,
     trial: usize,
-    eta: f64,
-    ratio: f64,
+    (size, eta, ratio): (SubsetSize, f64, f64),
 ) -> Result<Option<usize>, Error> {
     let [from, to] = match config.criterion {
         Criterion::Every => [-0.5, 0.5],
         Criterion::One => [Stream::new(config.seed, Purpose::SubsetTarget, 0, trial).symmetric(0.5); 2],
     };
-    let mut candidates = Stream::new(config.seed, Purpose::Candidates, 0, trial);
-    let mut coverage = Coverage::new(from, to, (eta * ratio) as f32, eta as f32)?;
-    let mut n = 0;
-    while !coverage.is_covered() {
-        if n == BRUTE_FORCE_LIMIT {
-            return Ok(None);
+    let epsilon = eta * ratio;
+    // The first n of the candidates that cover, of at most so many.
+    let covered_by = |sizes: Sizes, most: usize| -> Result<Option<usize>, Error> {
+        let mut candidates = Stream::new(config.seed, Purpose::Candidates, 0, trial);
+        let mut coverage = Coverage::with_sizes(from, to, epsilon as f32, eta as f32, sizes)?;
+        let mut n = 0;
+        while !coverage.is_covered() && n < most {
+            coverage.push(engine, candidates.symmetric(1.0))?;
+            n += 1;
         }
-        coverage.push(engine, candidates.symmetric(1.0))?;
-        n += 1;
+        Ok(coverage.is_covered().then_some(n))
+    };
+    let SubsetSize::Fraction(_) = size else { return covered_by(size.of(0), BRUTE_FORCE_LIMIT) };
+    for n in 0..=BRUTE_FORCE_LIMIT {
+        let sizes = size.of(n);
+        // All intervals together must be as long as what they cover.
+        let reach = 2.0 * (eta + epsilon * n as f64) * subsets(n, sizes);
+        if reach >= f64::from(to - from) && covered_by(sizes, n)?.is_some() {
+            return Ok(Some(n));
+        }
     }
-    Ok(Some(n))
+    Ok(None)
+}
+
+/// How many subsets of n candidates have the size.
+fn subsets(n: usize, sizes: Sizes) -> f64 {
+    let Sizes::Exactly(size) = sizes else { return f64::INFINITY };
+    (0..size).fold(1.0, |subsets, i| subsets * (n - i) as f64 / (i + 1) as f64)
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use slth::Error;
 use slth::candidates::{
-    CandidatesConfig, CandidatesResult, Criterion, RequiredCandidates, required_candidates,
+    CandidatesConfig, CandidatesResult, Criterion, RequiredCandidates, SubsetSize, required_candidates,
 };
 use slth::plot::number;
 
@@ -14,8 +14,8 @@ use super::table::numbers;
 /// How many random candidates a subset sum needs, beside the paper's plot.
 ///
 /// Candidates are uniform on [-1, 1], each may be moved by epsilon. n* is the smallest n for which the first n meet every
-/// target in [-1/2, 1/2] (or one random target) within eta, decided exactly over all 2^n subsets. Quantiles of n* over many
-/// draws go to standard output as a table and with --out to candidates.json, candidates.csv and a plot.
+/// target in [-1/2, 1/2] (or one random target) within eta, decided exactly over all 2^n subsets, or over those of one size
+/// (--size). Quantiles of n* over many draws go to standard output as a table and with --out to candidates.json, candidates.csv and a plot.
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(super) struct CandidatesArguments {
@@ -40,11 +40,16 @@ pub(super) fn candidates(arguments: CandidatesArguments) -> Result<String, Error
     if let Some(out) = out {
         out.write(&CandidatesResult::new(&found).files(&found)?)?;
     }
-    Ok(tables(&found))
+    Ok(found.config.size.iter().map(|&size| tables(&found.of_size(size))).collect::<Vec<_>>().join("\n"))
 }
 
 fn tables(found: &RequiredCandidates) -> String {
     let RequiredCandidates { config, backend, threads, seconds, needed } = found;
+    let size = match config.size[..] {
+        [SubsetSize::Exactly(size)] => format!(" by subsets of {size}"),
+        [SubsetSize::Fraction(fraction)] => format!(" by subsets of {fraction} n"),
+        _ => String::new(),
+    };
     let paper = needed.iter().any(|needed| needed.paper().is_some());
     let header =
         ["ε/η".to_owned()].into_iter().chain(config.eta.iter().map(|&eta| format!("η = {}", number(eta))));
@@ -84,7 +89,7 @@ fn tables(found: &RequiredCandidates) -> String {
         fits += &format!("{falls}\n");
     }
     format!(
-        "Candidates needed for {} in [-1/2, 1/2]: 50, 90 and 99 % of {} draws{}; seed {}; backend {backend}, threads \
+        "Candidates needed for {} in [-1/2, 1/2]{size}: 50, 90 and 99 % of {} draws{}; seed {}; backend {backend}, threads \
          {threads}, {seconds:.1} s\n{quantiles}\n{fits}",
         if config.criterion == Criterion::Every { "every target" } else { "one random target" },
         config.trials,

@@ -29,7 +29,7 @@ fn table_files_and_figure() {
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 4, "temporary files are left");
     let csv = fs::read_to_string(out.path().join("candidates.csv")).unwrap();
     let mut lines = csv.lines();
-    assert_eq!(lines.next(), Some("criterion,eta,ratio,trials,n50,n90,n99,paper_n"));
+    assert_eq!(lines.next(), Some("criterion,eta,ratio,trials,n50,n90,n99,paper_n,size"));
     let rows: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
     assert_eq!(rows.len(), 6);
     assert_eq!(rows[0][..4], ["every", "0.1", "0.0", "30"]);
@@ -52,6 +52,31 @@ fn table_files_and_figure() {
     let again = small().arg("--out").arg(out.path()).assert().code(2);
     again.stderr(predicate::str::contains("exists already"));
     small().arg("--out").arg(out.path()).arg("--force").assert().success();
+}
+
+#[test]
+fn sizes_of_subsets() {
+    let out = tempfile::tempdir().unwrap();
+    let told =
+        predicate::str::contains("by subsets of 3:").and(predicate::str::contains("by subsets of 0.5 n:"));
+    let sizes = ["--size", "any,3,0.3,0.5", "--eta", "0.1,0.03", "--out"];
+    small().args(sizes).arg(out.path()).assert().success().stdout(told);
+    let result = json(out.path());
+    let rows = result["results"].as_array().unwrap();
+    assert_eq!(rows.len(), 4 * 2 * 3);
+    let n90 = |size: &str| {
+        let row = |row: &&Value| row["size"] == size && row["eta"] == 0.03 && row["ratio"] == 0.0;
+        rows.iter().find(row).unwrap()["n90"].as_u64().unwrap()
+    };
+    assert!(n90("any") < n90("0.5") && n90("0.5") <= n90("0.3") && n90("0.5") < n90("3"));
+    assert_eq!(result["slope_per_decade"].as_array().unwrap().len(), 4 * 3);
+    let svg = fs::read_to_string(out.path().join("candidates.svg")).unwrap();
+    assert!(svg.contains("in proportion to 1/H(k/n)") && svg.contains("subsets of 3"));
+    for (size, problem) in
+        [("0", "give any"), ("1.0", "a fraction of them"), ("31", "but is 31"), ("x", "give any")]
+    {
+        refused(small().args(["--size", size]), &[problem]);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How many candidates a subset sum needs.
 
 use slth::Error;
-use slth::candidates::{CandidatesConfig, Criterion, Needed, required_candidates};
+use slth::candidates::{CandidatesConfig, Criterion, Needed, SubsetSize, required_candidates};
 use slth::progress::NoProgress;
 use slth::random::{Purpose, Stream};
 use slth_kernels::Backend;
@@ -25,6 +25,10 @@ fn senseless_values_are_refused() {
     refused("ratio", |c| c.ratio = vec![-0.1]);
     refused("ratio", |c| c.ratio = vec![f64::NAN]);
     refused("ratio", |c| c.ratio = vec![1e9]);
+    refused("size", |c| c.size = vec![]);
+    refused("size", |c| c.size = vec![SubsetSize::Exactly(0)]);
+    refused("size", |c| c.size = vec![SubsetSize::Exactly(31)]);
+    refused("size", |c| c.size = vec![SubsetSize::Fraction(1.0)]);
     refused("trials", |c| c.trials = 0);
     refused("trials", |c| c.trials = usize::MAX);
     refused("threads", |c| c.threads = Some(0));
@@ -40,7 +44,7 @@ fn small() -> CandidatesConfig {
 }
 
 /// The definition, by a sorted list of all intervals in f64.
-fn oracle(config: &CandidatesConfig, trial: usize, eta: f64, ratio: f64) -> usize {
+fn oracle(config: &CandidatesConfig, trial: usize, eta: f64, ratio: f64, size: SubsetSize) -> usize {
     let [from, to] = match config.criterion {
         Criterion::Every => [-0.5, 0.5],
         Criterion::One => {
@@ -52,6 +56,7 @@ fn oracle(config: &CandidatesConfig, trial: usize, eta: f64, ratio: f64) -> usiz
     for n in 0.. {
         let mut intervals: Vec<[f64; 2]> = sums
             .iter()
+            .filter(|[_, of]| size.of(n).allows(*of as usize))
             .map(|&[sum, size]| [sum - eta - ratio * eta * size, sum + eta + ratio * eta * size])
             .collect();
         intervals.sort_unstable_by(|a, b| a[0].total_cmp(&b[0]));
@@ -71,11 +76,14 @@ fn oracle(config: &CandidatesConfig, trial: usize, eta: f64, ratio: f64) -> usiz
 #[test]
 fn counts_are_those_of_the_definition() {
     for criterion in [Criterion::Every, Criterion::One] {
-        let config = CandidatesConfig { criterion, trials: 12, ..small() };
+        let size = ["any", "4", "0.3"].map(|size| size.parse().unwrap()).to_vec();
+        // The last η takes too many candidates of a fixed size for this search.
+        let config = CandidatesConfig { criterion, trials: 12, size, eta: vec![0.2, 0.1], ..small() };
         let found = required_candidates(&config, &NoProgress).unwrap();
         for needed in &found.needed {
-            let mut expected: Vec<_> =
-                (0..12).map(|trial| Some(oracle(&config, trial, needed.eta, needed.ratio))).collect();
+            let mut expected: Vec<_> = (0..12)
+                .map(|trial| Some(oracle(&config, trial, needed.eta, needed.ratio, needed.size)))
+                .collect();
             expected.sort_unstable();
             assert_eq!(needed.counts, expected, "{criterion:?} {} {}", needed.eta, needed.ratio);
         }
@@ -121,8 +129,12 @@ fn counts_are_the_known_ones() {
 
 #[test]
 fn quantiles_and_slopes() {
-    let needed =
-        |eta, counts: &[usize]| Needed { eta, ratio: 0.0, counts: counts.iter().map(|&n| Some(n)).collect() };
+    let needed = |eta, counts: &[usize]| Needed {
+        eta,
+        ratio: 0.0,
+        size: SubsetSize::Any,
+        counts: counts.iter().map(|&n| Some(n)).collect(),
+    };
     let ten = needed(1e-2, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     assert_eq!([0.5, 0.9, 0.91, 0.99].map(|q| ten.quantile(q)), [5, 9, 10, 10].map(Some));
     assert_eq!(needed(1e-2, &[7]).quantile(0.5), Some(7));
@@ -137,6 +149,6 @@ fn quantiles_and_slopes() {
 #[test]
 fn what_takes_too_many_is_told() {
     // No perturbation, hardly any tolerance, one trial: beyond 30 candidates is not searched.
-    let needed = Needed { eta: 1e-6, ratio: 0.0, counts: vec![Some(30), None] };
+    let needed = Needed { eta: 1e-6, ratio: 0.0, size: SubsetSize::Any, counts: vec![Some(30), None] };
     assert_eq!((needed.quantile(0.5), needed.quantile(0.9)), (Some(30), None));
 }
