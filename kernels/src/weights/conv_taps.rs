@@ -140,6 +140,7 @@ fn kept_indices(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
 /// The lists of one product with one convolution and batch.
 #[derive(Clone, Debug)]
 pub(crate) struct TapLists {
+    shape: Shape,
     geometry: Geometry,
     spans: Vec<Span>,
     classes: Vec<Class>,
@@ -174,6 +175,7 @@ impl TapLists {
         filters: &Filters,
     ) -> Result<Self, KernelError> {
         let mut lists = Self {
+            shape: *shape,
             geometry: Geometry::new(direction, shape, batch, filters.is_sparse())?,
             spans: Vec::new(),
             classes: Vec::new(),
@@ -198,8 +200,16 @@ impl TapLists {
         batch: usize,
         filters: &Filters,
     ) -> Result<(), KernelError> {
+        let planned =
+            (self.geometry.direction, self.shape, self.geometry.batch) == (direction, *shape, batch);
+        let classes = self.geometry.classes;
         self.geometry = Geometry::new(direction, shape, batch, filters.is_sparse())?;
-        self.plan(shape);
+        if planned {
+            self.geometry.classes = classes;
+        } else {
+            self.shape = *shape;
+            self.plan(shape);
+        }
         self.list(filters)
     }
 
@@ -325,16 +335,17 @@ impl TapLists {
         let reached = |&Class { reach, .. }: &Class| (0..reach.count).map(move |i| reach.first + i * step);
         column_starts.resize(kernel_columns + 1, 0);
         classes.iter().flat_map(reached).for_each(|column| column_starts[column + 1] += 1);
-        for column in 0..kernel_columns {
-            column_starts[column + 1] += column_starts[column];
+        // A start, and the next place while the column is filled, is kept one further on: it ends as the start of the next.
+        let mut total = 0;
+        for start in column_starts.iter_mut().skip(1) {
+            total += core::mem::replace(start, total);
         }
-        columns.resize(column_starts[kernel_columns], (0, 0));
-        let mut next = column_starts.clone();
+        columns.resize(total, (0, 0));
         for (index, class) in classes.iter().enumerate() {
             let place = |tap| source_place(horizontal.source_of(class.position, tap));
             for column in reached(class) {
-                columns[next[column]] = (index, (place(column) - place(class.tap)) * batch);
-                next[column] += 1;
+                columns[column_starts[column + 1]] = (index, (place(column) - place(class.tap)) * batch);
+                column_starts[column + 1] += 1;
             }
         }
     }
