@@ -177,7 +177,8 @@ typedef struct slth_engine slth_engine;
  * Makes an engine.
  * - backend: one of slth_backends; NULL: the one that the environment variable SLTH_BACKEND names, or else the fastest.
  * - threads: the most that a call may use, the calling one among them; 0: as many as the process may use cores, which
- *   no   engine exceeds. They are started when they are first needed; a child process that was forked starts its own.
+ *   no   engine exceeds. The first engine of as many threads starts them; in a child process that was forked the first
+ *   call does.
  *
  *  Returns SLTH_UNKNOWN_BACKEND or SLTH_UNAVAILABLE_BACKEND for a backend that this machine does not have.
  */

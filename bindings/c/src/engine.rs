@@ -25,7 +25,7 @@ handle!(slth_engine(Named) = "engine");
 ///
 /// - backend: one of slth_backends; NULL: the one that the environment variable SLTH_BACKEND names, or else the fastest.
 /// - threads: the most that a call may use, the calling one among them; 0: as many as the process may use cores, which no
-///   engine exceeds. They are started when they are first needed; a child process that was forked starts its own.
+///   engine exceeds. The first engine of as many threads starts them; in a child process that was forked the first call does.
 ///
 /// Returns SLTH_UNKNOWN_BACKEND or SLTH_UNAVAILABLE_BACKEND for a backend that this machine does not have.
 #[unsafe(no_mangle)]
