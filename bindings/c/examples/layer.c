@@ -33,7 +33,7 @@ int main(void) {
 
   slth_selector *selector = slth_selector_new();
   slth_layer layer = {weights, WEIGHTS, mask, NULL};
-  slth_selection selection = {.size = sizeof selection, .keep = WEIGHTS - (size_t)(0.9 * WEIGHTS)};
+  slth_selection selection = {.size = sizeof selection, .keep = WEIGHTS / 10};
   slth_threshold threshold;
   float smallest_kept;
   check(slth_top_k(engine, selector, &layer, 1, &selection, &threshold));
@@ -49,9 +49,11 @@ int main(void) {
   slth_matrix_mut to = slth_row_major_mut(y, BATCH, OUTPUTS);
   check(slth_matmul_forward(engine, prepared, from, &relu, to, workspace));
 
+  size_t active = 0;
+  for (size_t i = 0; i < BATCH * OUTPUTS; i++) active += y[i] > 0;
   printf("slth %s on %s, %zu threads\n", slth_version(), slth_engine_backend(engine), slth_engine_threads(engine));
-  printf("%zu of %d weights kept, all of magnitude %.4f or more, in %zu bytes; y[0] = %.4f\n", slth_weights_kept(prepared),
-         WEIGHTS, smallest_kept, slth_weights_bytes(prepared), y[0]);
+  printf("%zu of %d weights kept, all of magnitude %.4f or more; %zu of %d outputs active\n", slth_weights_kept(prepared), WEIGHTS,
+         smallest_kept, active, BATCH * OUTPUTS);
 
   slth_workspace_free(workspace), slth_weights_free(prepared), slth_selector_free(selector), slth_engine_free(engine);
   free(weights), free(bias), free(x), free(y), free(mask);

@@ -508,3 +508,88 @@ pub(crate) unsafe fn write_structure<T: Extensible>(to: *mut T, value: T) -> Res
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of blocks that are told to be apart none shares an element; and of columns of one array all are told.
+    #[test]
+    fn blocks_apart_share_nothing() {
+        let memory = [0.0_f32; 64];
+        let block = |offset: usize, sizes, strides| {
+            Block::new("x", memory[offset..].as_ptr().cast_mut(), sizes, strides)
+        };
+        let elements = |block: &Block<2>| {
+            let [rows, cols] = block.sizes;
+            let offset = move |r, c| r * block.strides[0] + c * block.strides[1];
+            let all = (0..rows).flat_map(move |r| (0..cols).map(move |c| offset(r, c)));
+            all.map(|at| block.first.wrapping_add(at)).collect::<Vec<_>>()
+        };
+        let digits = |number: usize, bases: [usize; 4]| {
+            let mut left = number;
+            bases.map(|base| (left % base, left /= base).0)
+        };
+        let mut blocks = Vec::new();
+        for offset in [0, 1, 2, 3, 5, 9] {
+            for [rows, cols, row_stride, col_stride] in (0..3 * 4 * 8 * 3).map(|i| digits(i, [3, 4, 8, 3])) {
+                blocks.push(block(offset, [rows, cols], [row_stride, col_stride]).unwrap());
+            }
+        }
+        let (mut apart, mut interleaved) = (0, 0);
+        for a in &blocks {
+            let of_a = elements(a);
+            for b in &blocks {
+                let shared = elements(b).iter().any(|element| of_a.contains(element));
+                assert!(!(shared && a.is_apart(b)));
+                assert_eq!(a.is_apart(b), b.is_apart(a));
+                apart += usize::from(a.is_apart(b));
+                interleaved += usize::from(!shared);
+            }
+        }
+        assert!(apart * 10 > interleaved * 9, "{apart} of {interleaved}");
+        let [left, right] = [block(0, [3, 4], [7, 1]), block(4, [3, 3], [7, 1])].map(Result::unwrap);
+        assert!(left.is_apart(&right) && right.is_apart(&left));
+    }
+
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Grown {
+        size: usize,
+        first: usize,
+        added: usize,
+    }
+
+    // SAFETY: three integers of one type, the size first.
+    unsafe impl Extensible for Grown {
+        const NAME: &'static str = "grown";
+        const FIRST_SIZE: usize = 2 * size_of::<usize>();
+    }
+
+    #[test]
+    fn structures_of_other_versions() {
+        let word = size_of::<usize>();
+        let read = |words: &[usize]| {
+            // SAFETY: as many words as the first one says, in every case.
+            unsafe { structure(words.as_ptr().cast::<Grown>()) }.map(|found| [found.first, found.added])
+        };
+        assert_eq!(read(&[2 * word, 5]).unwrap(), [5, 0]);
+        assert_eq!(read(&[3 * word, 5, 6]).unwrap(), [5, 6]);
+        assert_eq!(read(&[4 * word, 5, 6, 0]).unwrap(), [5, 6]);
+        assert!(matches!(read(&[4 * word, 5, 6, 1]), Err(Failure::UnknownField { .. })));
+        assert!(matches!(read(&[word]), Err(Failure::StructSize { .. })));
+        assert!(matches!(read(&[usize::MAX]), Err(Failure::StructSize { .. })));
+        let write = |words: &mut [usize]| {
+            let value = Grown { size: 3 * word, first: 7, added: 8 };
+            // SAFETY: as above.
+            unsafe { write_structure(words.as_mut_ptr().cast::<Grown>(), value) }.unwrap();
+        };
+        for size in 2..6 {
+            let mut words = [9; 6];
+            words[0] = size * word;
+            write(&mut words);
+            let expected = [size * word, 7, 8, 0, 0, 0];
+            assert!((0..6).all(|i| words[i] == if i < size { expected[i] } else { 9 }), "{words:?}");
+        }
+    }
+}

@@ -164,6 +164,10 @@ void test_conv2d(const slth_engine *engine) {
   CHECK(slth_conv2d_out_height(&shape) == 0 && slth_conv2d_out_height(NULL) == 0 && slth_conv2d_out_width(NULL) == 0);
   shape.stride = 1, shape.height = SIZE_MAX / 2 + 1;
   RETURNS(SLTH_OUT_OF_RANGE, slth_conv2d_prepare(engine, &shape, readable(w), NULL, NULL, &conv2d));
+  slth_images huge = slth_nchw(w.data, 2, SIZE_MAX, SIZE_MAX, 2);
+  slth_matrix_mut dw = noisy(1, 1, ROWS);
+  RETURNS(SLTH_OVERFLOW, slth_conv2d_weight_gradient(engine, &shape, huge, huge, dw, workspace));
+  dispose(dw);
   RETURNS(SLTH_NULL_POINTER, slth_conv2d_prepare(engine, NULL, readable(w), NULL, NULL, &conv2d));
   dispose(w);
   slth_workspace_free(workspace);

@@ -24,10 +24,26 @@ static void test_engine(void) {
   slth_engine_free(NULL);
 }
 
+/* Views to be read are as those to be written. */
+static void test_views(void) {
+  float data[1];
+  slth_matrix_mut rows = slth_row_major_mut(data, 3, 5), columns = slth_col_major_mut(data, 3, 5);
+  CHECK(rows.row_stride == 5 && rows.col_stride == 1 && columns.row_stride == 1 && columns.col_stride == 3);
+  slth_matrix row_major = slth_row_major(data, 3, 5), col_major = slth_col_major(data, 3, 5);
+  CHECK(memcmp(&rows, &row_major, sizeof rows) == 0 && memcmp(&columns, &col_major, sizeof columns) == 0);
+
+  slth_images_mut first = slth_nchw_mut(data, 2, 3, 5, 7), last = slth_batch_innermost_mut(data, 2, 3, 5, 7);
+  const size_t strides[2][4] = {{105, 35, 7, 1}, {1, 70, 14, 2}};
+  CHECK(memcmp(first.strides, strides[0], sizeof strides[0]) == 0 && memcmp(last.strides, strides[1], sizeof strides[1]) == 0);
+  slth_images nchw = slth_nchw(data, 2, 3, 5, 7), innermost = slth_batch_innermost(data, 2, 3, 5, 7);
+  CHECK(memcmp(&first, &nchw, sizeof first) == 0 && memcmp(&last, &innermost, sizeof last) == 0);
+}
+
 int main(void) {
   CHECK(slth_abi_version() == SLTH_ABI_VERSION);
   test_status();
   test_engine();
+  test_views();
   test_masks();
 
   slth_engine *engine;
