@@ -28,12 +28,13 @@
 #![expect(clippy::missing_safety_doc, reason = "stated above once for all functions")]
 
 mod handle;
+mod memory;
 
 pub mod conv2d;
 pub mod engine;
 pub mod mask;
 pub mod matmul;
-pub mod memory;
 pub mod status;
 pub mod subset_sum;
 pub mod top_k;
+pub mod views;

@@ -70,7 +70,7 @@ pub unsafe extern "C" fn slth_mask_apply(mask: *const u64, len: usize, values: *
 /// A mask over `len` weights; without weights the pointer may be NULL.
 ///
 /// # Safety
-/// As [`slice`], of as many words as the mask has.
+/// As [`slice()`], of as many words as the mask has.
 unsafe fn weights<'a>(words: *const u64, len: usize) -> Result<PackedMaskRef<'a>, Failure> {
     // SAFETY: as promised.
     let words = unsafe { slice("mask", words, len.div_ceil(64))? };

@@ -11,11 +11,9 @@ use slth_kernels::{
 
 use crate::engine::slth_engine;
 use crate::handle::{self, Slot, handle};
-use crate::memory::{
-    Block, Extensible, Output, check_pointer, mask, slice, slth_matrix, slth_matrix_mut, structure,
-    write_structure,
-};
+use crate::memory::{Block, Extensible, Output, check_pointer, mask, slice, structure, write_structure};
 use crate::status::{Failure, guard, slth_status};
+use crate::views::{slth_matrix, slth_matrix_mut};
 
 /// Scratch memory of products and convolutions. Keep one for each calling thread and hand it to every call: then calls on one
 /// thread stop allocating. It grows to what the largest call took: 768 KiB per thread and more for blocked weights, copies of

@@ -179,8 +179,8 @@ pub unsafe extern "C" fn slth_subset_sum(
     })
 }
 
-/// All 2^n sums and sizes, n <= 30: sums[s] receives the sum of subset s (bit i of s: candidate i), added up by ascending
-/// index, sizes[s] the number of its candidates.
+/// All 2^n sums and sizes, n <= 30: `sums[s]` receives the sum of subset s (bit i of s: candidate i), added up by ascending
+/// index, `sizes[s]` the number of its candidates.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn slth_subset_all_sums(
     candidates: *const f32,
