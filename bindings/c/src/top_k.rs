@@ -37,8 +37,8 @@ pub struct slth_selection {
     pub size: usize,
     /// How many scores to keep: n - (size_t)(s * n) for sparsity s.
     pub keep: usize,
-    /// A hint, which changes no result: an earlier threshold. NULL: none.
-    pub near: *const slth_threshold,
+    /// An earlier threshold to start from, which changes no result. NULL: none.
+    pub hint: *const slth_threshold,
     /// What scores are ordered by.
     pub order: slth_order,
     /// Not 0: keep the smallest instead of the largest.
@@ -59,7 +59,7 @@ impl slth_selection {
     unsafe fn read(selection: *const Self) -> Result<Selection, Failure> {
         check_pointer(Self::NAME, selection)?;
         // SAFETY: as promised.
-        let Self { keep, near, order, smallest, .. } = unsafe { structure(selection)? };
+        let Self { keep, hint, order, smallest, .. } = unsafe { structure(selection)? };
         let order = match order {
             SLTH_MAGNITUDE => Order::Magnitude,
             SLTH_SIGNED => Order::Signed,
@@ -67,11 +67,11 @@ impl slth_selection {
         };
         let selection =
             if smallest == 0 { Selection::largest(keep, order) } else { Selection::smallest(keep, order) };
-        if near.is_null() {
+        if hint.is_null() {
             return Ok(selection);
         }
         // SAFETY: as promised; bytes have no alignment.
-        Ok(selection.near(Threshold::from_bytes(unsafe { &(*near).bytes })?))
+        Ok(selection.near(Threshold::from_bytes(unsafe { &(*hint).bytes })?))
     }
 }
 
@@ -119,7 +119,7 @@ pub unsafe extern "C" fn slth_selector_free(selector: *mut slth_selector) {
 /// and the threads.
 ///
 /// - layers: as many as count says.
-/// - threshold: receives where the order was cut; may be the one of selection->near. NULL: nothing.
+/// - threshold: receives where the order was cut; may be the one of selection->hint. NULL: nothing.
 ///
 /// Takes time linear in the scores; reads them once in most cases.
 ///

@@ -13,7 +13,7 @@ static int compare(const void *a, const void *b) {
 }
 
 static void check_selection(const slth_engine *engine, slth_selector *selector, const size_t *lens, size_t count, size_t keep,
-                            slth_order order, bool smallest, const slth_threshold *near) {
+                            slth_order order, bool smallest, const slth_threshold *hint) {
   size_t all = 0, before = 0;
   for (size_t i = 0; i < count; i++) all += lens[i];
   slth_layer *layers = memory(count * sizeof *layers);
@@ -31,7 +31,7 @@ static void check_selection(const slth_engine *engine, slth_selector *selector, 
   qsort(ranks, all, sizeof *ranks, compare);
 
   slth_threshold threshold;
-  slth_selection selection = {.size = sizeof selection, .keep = keep, .order = order, .smallest = smallest, .near = near};
+  slth_selection selection = {.size = sizeof selection, .keep = keep, .order = order, .smallest = smallest, .hint = hint};
   OK(slth_top_k(engine, selector, layers, count, &selection, &threshold));
 
   bool *expected = calloc(all + 1, sizeof *expected);
@@ -52,7 +52,7 @@ static void check_selection(const slth_engine *engine, slth_selector *selector, 
   OK(slth_threshold_get(&threshold, NULL, NULL));
 
   /* With its own threshold as a hint, written over, and masks that nobody asks for. */
-  selection.near = &threshold;
+  selection.hint = &threshold;
   slth_threshold same = threshold;
   for (size_t i = 0; i < count; i++) {
     memset(layers[i].keep, 2, lens[i]);
@@ -72,7 +72,7 @@ static void check_selection(const slth_engine *engine, slth_selector *selector, 
 void test_top_k(const slth_engine *engine) {
   slth_selector *selector = slth_selector_new();
   const size_t lens[] = {1000, 1, 0, 20000, 63, 2049};
-  slth_threshold near = {0};
+  slth_threshold malformed = {0};
   for (int smallest = 0; smallest < 2; smallest++)
     for (slth_order order = SLTH_MAGNITUDE; order <= SLTH_SIGNED; order++) {
       check_selection(engine, selector, lens, 6, 11556, order, smallest, NULL);
@@ -93,11 +93,11 @@ void test_top_k(const slth_engine *engine) {
   RETURNS(SLTH_KEEP_TOO_LARGE, slth_top_k(engine, selector, &layer, 1, &selection, NULL));
   selection.keep = 1, selection.order = 2;
   RETURNS(SLTH_OUT_OF_RANGE, slth_top_k(engine, selector, &layer, 1, &selection, NULL));
-  selection.order = SLTH_SIGNED, selection.near = &near;
+  selection.order = SLTH_SIGNED, selection.hint = &malformed;
   RETURNS(SLTH_MALFORMED, slth_top_k(engine, selector, &layer, 1, &selection, NULL));
-  RETURNS(SLTH_MALFORMED, slth_threshold_get(&near, NULL, NULL));
+  RETURNS(SLTH_MALFORMED, slth_threshold_get(&malformed, NULL, NULL));
   RETURNS(SLTH_NULL_POINTER, slth_threshold_get(NULL, NULL, NULL));
-  selection.near = NULL, selection.order = SLTH_MAGNITUDE, scores[1] = 0;
+  selection.hint = NULL, selection.order = SLTH_MAGNITUDE, scores[1] = 0;
   RETURNS(SLTH_NULL_POINTER, slth_top_k(engine, selector, NULL, 1, &selection, NULL));
   RETURNS(SLTH_NULL_POINTER, slth_top_k(engine, selector, &layer, 1, NULL, NULL));
   RETURNS(SLTH_NULL_POINTER, slth_top_k(engine, NULL, &layer, 1, &selection, NULL));
