@@ -64,7 +64,8 @@ typedef uint32_t slth_status;
 #define SLTH_TOO_MANY_SCORES 14         /**< There are 2^32 scores or more. */
 #define SLTH_NO_CANDIDATES 15           /**< There is nothing to choose a subset from. */
 #define SLTH_TOO_MANY_CANDIDATES 16     /**< There are more candidates than the method takes. */
-#define SLTH_NOT_BY_BITONIC 17          /**< The bitonic networks take epsilon = 0 and at most 30 candidates. */
+/** The bitonic networks take epsilon = 0, any size and at most 30 candidates. */
+#define SLTH_NOT_BY_BITONIC 17
 #define SLTH_PLANE_TOO_LARGE 18         /**< A plane of a convolution has 2^32 elements or more. */
 #define SLTH_MALFORMED 19               /**< Bytes do not hold what they are read as. */
 #define SLTH_UNKNOWN_BACKEND 20         /**< No backend of that name exists. */
@@ -663,11 +664,14 @@ typedef uint32_t slth_method;
  * candidates.
  */
 #define SLTH_MEET_IN_THE_MIDDLE 2
-#define SLTH_BITONIC 3                  /**< Meet in the middle by bitonic sorting networks; epsilon = 0, n <= 30. */
+/** Meet in the middle by bitonic sorting networks; epsilon = 0, any size, n <= 30. */
+#define SLTH_BITONIC 3
 
-/** How subsets are searched for. NULL in its place: epsilon = 0, the fastest method. */
+/** Which subset is searched for, and how. NULL in its place: of any size, epsilon = 0, by the fastest method. */
 typedef struct {
   size_t size;         /**< sizeof(slth_search). */
+  size_t at_most;      /**< The most candidates that a subset may have. 0: any number. */
+  size_t exactly;      /**< How many candidates a subset must have. 0: any number, as at_most has it. */
   float epsilon;       /**< How far each chosen candidate may be moved; at least 0. */
   slth_method method;  /**< How to search. */
 } slth_search;
@@ -688,7 +692,7 @@ typedef struct {
  * - subsets: receives count answers.
  *
  * Returns SLTH_NO_CANDIDATES, SLTH_TOO_MANY_CANDIDATES (more than 48), SLTH_NOT_FINITE, SLTH_OUT_OF_RANGE for a
- * negative epsilon, SLTH_NOT_BY_BITONIC.
+ * negative epsilon and for more members than candidates, SLTH_NOT_BY_BITONIC.
  */
 slth_status slth_subset_nearest(const slth_engine *engine,
                                 const slth_search *search,
@@ -722,19 +726,18 @@ slth_status slth_subset_sum(uint64_t bits, const float *candidates, size_t n, do
  */
 slth_status slth_subset_all_sums(const float *candidates, size_t n, float *sums, uint8_t *sizes);
 
-/**
- * Which targets of an interval lie within eta of a sum of some of the candidates pushed so far, each of which may be
- * moved by epsilon.
- */
+/** Which targets of an interval lie within eta of the sum of a subset of the candidates pushed so far. */
 typedef struct slth_coverage slth_coverage;
 
 /**
- * Begins without candidates, with the sum 0 alone. Takes at most 8 * (to - from) / eta bytes of memory.
+ * Begins without candidates. Takes at most 8 * (to - from) / eta bytes of memory.
+ *
+ * - search: epsilon and the sizes of subsets that count; its method changes nothing. NULL: the defaults.
  *
  * Returns SLTH_NOT_FINITE; SLTH_OUT_OF_RANGE for from > to, a negative epsilon, an eta that is below 2^-25 or takes
  * more than 256 MiB, a magnitude above 16.
  */
-slth_status slth_coverage_new(float from, float to, float epsilon, float eta, slth_coverage **coverage);
+slth_status slth_coverage_new(float from, float to, float eta, const slth_search *search, slth_coverage **coverage);
 
 /**
  * Adds a candidate, in 2^(candidates so far) steps.

@@ -48,7 +48,7 @@ pub const SLTH_TOO_MANY_SCORES: slth_status = 14;
 pub const SLTH_NO_CANDIDATES: slth_status = 15;
 /// There are more candidates than the method takes.
 pub const SLTH_TOO_MANY_CANDIDATES: slth_status = 16;
-/// The bitonic networks take epsilon = 0 and at most 30 candidates.
+/// The bitonic networks take epsilon = 0, any size and at most 30 candidates.
 pub const SLTH_NOT_BY_BITONIC: slth_status = 17;
 /// A plane of a convolution has 2^32 elements or more.
 pub const SLTH_PLANE_TOO_LARGE: slth_status = 18;
@@ -96,7 +96,9 @@ fn message_of(status: slth_status) -> &'static CStr {
         SLTH_TOO_MANY_SCORES => c"there are 2^32 scores or more",
         SLTH_NO_CANDIDATES => c"there are no candidates",
         SLTH_TOO_MANY_CANDIDATES => c"there are more candidates than the method takes",
-        SLTH_NOT_BY_BITONIC => c"the bitonic networks take epsilon = 0 and at most 30 candidates",
+        SLTH_NOT_BY_BITONIC => {
+            c"the bitonic networks take epsilon = 0, subsets of any size and at most 30 candidates"
+        }
         SLTH_PLANE_TOO_LARGE => c"a plane of a convolution has 2^32 elements or more",
         SLTH_MALFORMED => c"malformed bytes",
         SLTH_UNKNOWN_BACKEND => c"unknown backend",

@@ -2,7 +2,7 @@
 
 use std::sync::RwLock;
 
-use slth_kernels::subset_sum::{self, Coverage, Method, Search, Subset};
+use slth_kernels::subset_sum::{self, Coverage, Method, Search, Sizes, Subset};
 use slth_kernels::{Engine, KernelError};
 
 use crate::engine::slth_engine;
@@ -29,15 +29,19 @@ pub const SLTH_BRUTE_FORCE: slth_method = 1;
 /// Two sorted lists of 2^(n/2) sums; n <= 48. Takes 24 bytes * 2^ceil(n/2), per thread where every target has its own
 /// candidates.
 pub const SLTH_MEET_IN_THE_MIDDLE: slth_method = 2;
-/// Meet in the middle by bitonic sorting networks; epsilon = 0, n <= 30.
+/// Meet in the middle by bitonic sorting networks; epsilon = 0, any size, n <= 30.
 pub const SLTH_BITONIC: slth_method = 3;
 
-/// How subsets are searched for. NULL in its place: epsilon = 0, the fastest method.
+/// Which subset is searched for, and how. NULL in its place: of any size, epsilon = 0, by the fastest method.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct slth_search {
     /// sizeof(slth_search).
     pub size: usize,
+    /// The most candidates that a subset may have. 0: any number.
+    pub at_most: usize,
+    /// How many candidates a subset must have. 0: any number, as at_most has it.
+    pub exactly: usize,
     /// How far each chosen candidate may be moved; at least 0.
     pub epsilon: f32,
     /// How to search.
@@ -47,17 +51,23 @@ pub struct slth_search {
 // SAFETY: a size first, and fields that are valid whatever their bits are; without padding, as is checked below.
 unsafe impl Extensible for slth_search {
     const NAME: &'static str = "search";
-    const FIRST_SIZE: usize = size_of::<usize>() + 8;
+    const FIRST_SIZE: usize = 3 * size_of::<usize>() + 8;
 }
 
-const _: () = assert!(size_of::<slth_search>() == size_of::<usize>() + 8, "padding");
+const _: () = assert!(size_of::<slth_search>() == 3 * size_of::<usize>() + 8, "padding");
 
 impl slth_search {
     /// # Safety
     /// `search` must be NULL or a structure as [`structure`] asks for.
     unsafe fn read(search: *const Self) -> Result<Search, Failure> {
         // SAFETY: as promised.
-        let Self { epsilon, method, .. } = unsafe { structure(search)? };
+        let Self { at_most, exactly, epsilon, method, .. } = unsafe { structure(search)? };
+        let sizes = match (at_most, exactly) {
+            (0, 0) => Sizes::Any,
+            (at_most, 0) => Sizes::AtMost(at_most),
+            (0, exactly) => Sizes::Exactly(exactly),
+            _ => return Err(Failure::out_of_range("search.exactly beside search.at_most")),
+        };
         let method = match method {
             SLTH_METHOD_AUTO => Method::Auto,
             SLTH_BRUTE_FORCE => Method::BruteForce,
@@ -65,7 +75,7 @@ impl slth_search {
             SLTH_BITONIC => Method::Bitonic,
             _ => return Err(Failure::out_of_range("search.method")),
         };
-        Ok(Search { epsilon, method })
+        Ok(Search { epsilon, sizes, method })
     }
 }
 
@@ -87,7 +97,7 @@ pub struct slth_subset {
 /// - subsets: receives count answers.
 ///
 /// Returns SLTH_NO_CANDIDATES, SLTH_TOO_MANY_CANDIDATES (more than 48), SLTH_NOT_FINITE, SLTH_OUT_OF_RANGE for a negative
-/// epsilon, SLTH_NOT_BY_BITONIC.
+/// epsilon and for more members than candidates, SLTH_NOT_BY_BITONIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn slth_subset_nearest(
     engine: *const slth_engine,
@@ -205,13 +215,14 @@ pub unsafe extern "C" fn slth_subset_all_sums(
     })
 }
 
-/// Which targets of an interval lie within eta of a sum of some of the candidates pushed so far, each of which may be moved
-/// by epsilon.
+/// Which targets of an interval lie within eta of the sum of a subset of the candidates pushed so far.
 pub struct slth_coverage(RwLock<Coverage>);
 
 handle!(slth_coverage(Coverage) = "coverage");
 
-/// Begins without candidates, with the sum 0 alone. Takes at most 8 * (to - from) / eta bytes of memory.
+/// Begins without candidates. Takes at most 8 * (to - from) / eta bytes of memory.
+///
+/// - search: epsilon and the sizes of subsets that count; its method changes nothing. NULL: the defaults.
 ///
 /// Returns SLTH_NOT_FINITE; SLTH_OUT_OF_RANGE for from > to, a negative epsilon, an eta that is below 2^-25 or takes more than
 /// 256 MiB, a magnitude above 16.
@@ -219,14 +230,14 @@ handle!(slth_coverage(Coverage) = "coverage");
 pub unsafe extern "C" fn slth_coverage_new(
     from: f32,
     to: f32,
-    epsilon: f32,
     eta: f32,
+    search: *const slth_search,
     coverage: *mut *mut slth_coverage,
 ) -> slth_status {
     guard(|| {
         // SAFETY: as the header asks of each caller.
-        let slot = unsafe { Slot::new(coverage)? };
-        slot.fill(Coverage::new(from, to, epsilon, eta)?);
+        let (slot, search) = unsafe { (Slot::new(coverage)?, slth_search::read(search)?) };
+        slot.fill(Coverage::with_sizes(from, to, search.epsilon, eta, search.sizes)?);
         Ok(())
     })
 }

@@ -1,21 +1,32 @@
 #include "check.h"
 
+static size_t size_of(uint64_t bits) {
+  size_t size = 0;
+  for (; bits != 0; bits &= bits - 1) size++;
+  return size;
+}
+
+static bool allows(const slth_search *search, uint64_t bits) {
+  if (search->exactly != 0) return size_of(bits) == search->exactly;
+  return search->at_most == 0 || size_of(bits) <= search->at_most;
+}
+
 static double residual_of(uint64_t bits, const float *candidates, size_t n, float target, float epsilon) {
-  double sum = 0, size = 0;
-  for (size_t i = 0; i < n; i++)
-    if (bits >> i & 1) sum += candidates[i], size++;
-  double residual = fabs(sum - target) - epsilon * size;
+  double sum = 0;
+  for (size_t i = 0; i < n; i++) sum += bits >> i & 1 ? candidates[i] : 0;
+  double residual = fabs(sum - target) - epsilon * (double)size_of(bits);
   return residual > 0 ? residual : 0;
 }
 
 /* Candidates are multiples of 2^-15 and epsilon of 2^-10: the search is exact. */
-static void check_nearest(const slth_engine *engine, size_t n, float epsilon, slth_method method) {
+static void check_nearest(const slth_engine *engine, size_t n, slth_search search) {
   enum { TARGETS = 20 };
   float candidates[TARGETS * 12], targets[TARGETS];
   for (size_t i = 0; i < TARGETS * n; i++) candidates[i] = noise();
   for (size_t i = 0; i < TARGETS; i++) targets[i] = 2 * noise();
   slth_subset shared[TARGETS], each[TARGETS];
-  slth_search search = {.size = sizeof search, .epsilon = epsilon, .method = method};
+  search.size = sizeof search;
+  float epsilon = search.epsilon;
   OK(slth_subset_nearest(engine, &search, candidates, n, targets, TARGETS, shared));
   OK(slth_subset_nearest_each(engine, &search, candidates, n, targets, TARGETS, each));
   for (size_t i = 0; i < TARGETS; i++)
@@ -23,10 +34,14 @@ static void check_nearest(const slth_engine *engine, size_t n, float epsilon, sl
       const float *from = way ? candidates + i * n : candidates;
       slth_subset found = way ? each[i] : shared[i];
       uint64_t best = 0;
-      for (uint64_t bits = 1; bits < (uint64_t)1 << n; bits++)
-        if (residual_of(bits, from, n, targets[i], epsilon) < residual_of(best, from, n, targets[i], epsilon)) best = bits;
+      double least = INFINITY;
+      for (uint64_t bits = 0; bits < (uint64_t)1 << n; bits++) {
+        if (!allows(&search, bits)) continue;
+        double residual = residual_of(bits, from, n, targets[i], epsilon);
+        if (residual < least) best = bits, least = residual;
+      }
       CHECK(found.bits == best);
-      CHECK(found.residual == residual_of(best, from, n, targets[i], epsilon));
+      CHECK(found.residual == least);
       double sum, expected = 0;
       OK(slth_subset_sum(found.bits, from, n, &sum));
       for (size_t j = 0; j < n; j++) expected += found.bits >> j & 1 ? from[j] : 0;
@@ -59,7 +74,7 @@ static void check_coverage(const slth_engine *engine) {
   slth_coverage *coverage;
   double from, to;
   bool covered = true;
-  OK(slth_coverage_new(-0.5f, 0.5f, 0, 0.25f, &coverage));
+  OK(slth_coverage_new(-0.5f, 0.5f, 0.25f, NULL, &coverage));
   CHECK(!slth_coverage_is_covered(coverage));
   OK(slth_coverage_push(coverage, engine, 0.4f, &covered));
   CHECK(!covered);
@@ -73,7 +88,18 @@ static void check_coverage(const slth_engine *engine) {
   CHECK(isnan(from) && isnan(to));
   slth_coverage_free(coverage);
 
-  RETURNS(SLTH_OUT_OF_RANGE, slth_coverage_new(1, 0, 0, 0.25f, &coverage));
+  /* 0.25 = 0.5 - 0.25 by two candidates, not by one. */
+  slth_search pairs = {.size = sizeof pairs, .exactly = 2};
+  OK(slth_coverage_new(0.25f, 0.25f, 0.01f, &pairs, &coverage));
+  OK(slth_coverage_push(coverage, engine, 0.25f, &covered));
+  CHECK(!covered);
+  OK(slth_coverage_push(coverage, engine, 0.5f, &covered));
+  CHECK(!covered);
+  OK(slth_coverage_push(coverage, engine, -0.25f, &covered));
+  CHECK(covered);
+  slth_coverage_free(coverage);
+
+  RETURNS(SLTH_OUT_OF_RANGE, slth_coverage_new(1, 0, 0.25f, NULL, &coverage));
   CHECK(coverage == NULL && !slth_coverage_is_covered(NULL));
   RETURNS(SLTH_NULL_POINTER, slth_coverage_push(NULL, engine, 1, NULL));
   RETURNS(SLTH_NULL_POINTER, slth_coverage_first_gap(NULL, &from, &to));
@@ -81,12 +107,14 @@ static void check_coverage(const slth_engine *engine) {
 }
 
 void test_subset_sum(const slth_engine *engine) {
-  check_nearest(engine, 1, 0, SLTH_METHOD_AUTO);
-  check_nearest(engine, 12, 0, SLTH_METHOD_AUTO);
-  check_nearest(engine, 10, 0, SLTH_BITONIC);
-  check_nearest(engine, 10, 0, SLTH_BRUTE_FORCE);
-  check_nearest(engine, 10, 0, SLTH_MEET_IN_THE_MIDDLE);
-  check_nearest(engine, 11, 1.0f / 1024, SLTH_METHOD_AUTO);
+  check_nearest(engine, 1, (slth_search){0});
+  check_nearest(engine, 12, (slth_search){0});
+  check_nearest(engine, 10, (slth_search){.method = SLTH_BITONIC});
+  check_nearest(engine, 10, (slth_search){.method = SLTH_BRUTE_FORCE});
+  check_nearest(engine, 10, (slth_search){.method = SLTH_MEET_IN_THE_MIDDLE});
+  check_nearest(engine, 11, (slth_search){.epsilon = 1.0f / 1024});
+  check_nearest(engine, 11, (slth_search){.at_most = 3});
+  check_nearest(engine, 11, (slth_search){.exactly = 4, .epsilon = 1.0f / 1024});
   check_sums();
   check_coverage(engine);
 
@@ -101,7 +129,11 @@ void test_subset_sum(const slth_engine *engine) {
   RETURNS(SLTH_OUT_OF_RANGE, slth_subset_nearest(engine, &search, candidates, 3, &target, 1, &found));
   search.epsilon = 1, search.method = SLTH_BITONIC;
   RETURNS(SLTH_NOT_BY_BITONIC, slth_subset_nearest(engine, &search, candidates, 3, &target, 1, &found));
-  search.method = 4;
+  search = (slth_search){.size = sizeof search, .at_most = 1, .exactly = 1};
+  RETURNS(SLTH_OUT_OF_RANGE, slth_subset_nearest(engine, &search, candidates, 3, &target, 1, &found));
+  search = (slth_search){.size = sizeof search, .exactly = 4};
+  RETURNS(SLTH_OUT_OF_RANGE, slth_subset_nearest(engine, &search, candidates, 3, &target, 1, &found));
+  search = (slth_search){.size = sizeof search, .method = 4};
   RETURNS(SLTH_OUT_OF_RANGE, slth_subset_nearest(engine, &search, candidates, 3, &target, 1, &found));
   candidates[1] = NAN;
   RETURNS(SLTH_NOT_FINITE, slth_subset_nearest(engine, NULL, candidates, 3, &target, 1, &found));
