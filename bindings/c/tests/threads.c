@@ -17,6 +17,8 @@ struct work {
   slth_matrix_mut x, expected;
   /* Of the thread's own where there is none. */
   slth_workspace *shared_workspace;
+  /* Which handle may be busy; NULL: none. */
+  const char *busy;
   size_t done;
 };
 
@@ -35,9 +37,9 @@ static void *multiply(void *argument) {
       CHECK(is_expected(work, y));
       work->done++;
     } else {
-      /* Only a workspace that threads share is ever busy; and the message is this thread's. */
       RETURNS(SLTH_BUSY, status);
-      CHECK(work->shared_workspace && strcmp(slth_last_error(), "another thread is using workspace") == 0);
+      const char *message = slth_last_error(), *who = "another thread is using ";
+      CHECK(work->busy && strncmp(message, who, strlen(who)) == 0 && strcmp(message + strlen(who), work->busy) == 0);
     }
   }
   slth_workspace_free(own);
@@ -45,13 +47,18 @@ static void *multiply(void *argument) {
   return NULL;
 }
 
-static size_t run_threads(struct work work) {
+/* With a mask, meanwhile the same one is put over the weights again and again. */
+static size_t run_threads(struct work work, const uint64_t *mask) {
   pthread_t threads[THREADS];
   struct work works[THREADS];
   size_t done = 0;
   for (int i = 0; i < THREADS; i++) {
     works[i] = work;
     CHECK(pthread_create(&threads[i], NULL, multiply, &works[i]) == 0);
+  }
+  for (int i = 0; mask != NULL && i < 20; i++) {
+    slth_status status = slth_weights_rebuild(work.weights, work.engine, mask);
+    CHECK(status == SLTH_OK || status == SLTH_BUSY);
   }
   for (int i = 0; i < THREADS; i++) {
     CHECK(pthread_join(threads[i], NULL) == 0);
@@ -112,11 +119,14 @@ void test_threads(const slth_engine *engine) {
   slth_workspace *workspace = slth_workspace_new();
   OK(slth_matmul_forward(scalar, work.weights, readable(work.x), NULL, work.expected, workspace));
 
-  CHECK(run_threads(work) == THREADS * ROUNDS);
+  CHECK(run_threads(work, NULL) == THREADS * ROUNDS);
   check_child(work);
-  CHECK(run_threads(work) == THREADS * ROUNDS);
-  work.shared_workspace = workspace;
-  CHECK(run_threads(work) >= 1);
+  CHECK(run_threads(work, NULL) == THREADS * ROUNDS);
+  work.busy = "weights";
+  run_threads(work, mask);
+  work.shared_workspace = workspace, work.busy = "workspace";
+  CHECK(run_threads(work, NULL) >= 1);
+  work.shared_workspace = NULL, work.busy = NULL;
   check_denormals(work);
 
   slth_workspace_free(workspace), slth_engine_free(scalar), slth_weights_free(work.weights);
