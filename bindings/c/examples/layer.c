@@ -52,8 +52,8 @@ int main(void) {
   size_t active = 0;
   for (size_t i = 0; i < BATCH * OUTPUTS; i++) active += y[i] > 0;
   printf("slth %s on %s, %zu threads\n", slth_version(), slth_engine_backend(engine), slth_engine_threads(engine));
-  printf("%zu of %d weights kept, all of magnitude %.4f or more; %zu of %d outputs active\n", slth_weights_kept(prepared), WEIGHTS,
-         smallest_kept, active, BATCH * OUTPUTS);
+  printf("%zu of %d weights kept, all of magnitude %.4f or more; %zu of %d outputs active\n", slth_weights_kept(prepared),
+         WEIGHTS, smallest_kept, active, BATCH * OUTPUTS);
 
   slth_workspace_free(workspace), slth_weights_free(prepared), slth_selector_free(selector), slth_engine_free(engine);
   free(weights), free(bias), free(x), free(y), free(mask);

@@ -47,33 +47,33 @@ extern "C" {
  */
 typedef uint32_t slth_status;
 
-#define SLTH_OK 0                       /**< The call did what it is for. */
-#define SLTH_LENGTH 1                   /**< An array has another length than its shape asks for. */
-#define SLTH_SHAPE 2                    /**< A matrix or an image has another shape than the call asks for. */
-#define SLTH_OUT_OF_BOUNDS 3            /**< Elements lie outside of their array. */
-#define SLTH_OVERLAP 4                  /**< Two indices of a matrix that is written name one element. */
-#define SLTH_OVERFLOW 5                 /**< Sizes or strides do not fit memory. */
-#define SLTH_NO_INPUT_GRADIENT 6        /**< The weights were prepared without SLTH_INPUT_GRADIENT. */
-#define SLTH_NO_SOURCE 7                /**< The weights were prepared with SLTH_DROP_SOURCE. */
-#define SLTH_NOT_A_NUMBER 8             /**< A score is NaN. */
-#define SLTH_NOT_FINITE 9               /**< An input is infinite or NaN. */
-#define SLTH_OUT_OF_RANGE 10            /**< An argument is outside of its range. */
-#define SLTH_KEEP_TOO_LARGE 11          /**< More scores are to be kept than there are. */
-#define SLTH_MASK_LENGTH 12             /**< A mask is over another number of weights than there are scores. */
-#define SLTH_MASK_COUNT 13              /**< There is not one mask for each layer. */
-#define SLTH_TOO_MANY_SCORES 14         /**< There are 2^32 scores or more. */
-#define SLTH_NO_CANDIDATES 15           /**< There is nothing to choose a subset from. */
-#define SLTH_TOO_MANY_CANDIDATES 16     /**< There are more candidates than the method takes. */
+#define SLTH_OK 0                         /**< The call did what it is for. */
+#define SLTH_LENGTH 1                     /**< An array has another length than its shape asks for. */
+#define SLTH_SHAPE 2                      /**< A matrix or an image has another shape than the call asks for. */
+#define SLTH_OUT_OF_BOUNDS 3              /**< Elements lie outside of their array. */
+#define SLTH_OVERLAP 4                    /**< Two indices of a matrix that is written name one element. */
+#define SLTH_OVERFLOW 5                   /**< Sizes or strides do not fit memory. */
+#define SLTH_NO_INPUT_GRADIENT 6          /**< The weights were prepared without SLTH_INPUT_GRADIENT. */
+#define SLTH_NO_SOURCE 7                  /**< The weights were prepared with SLTH_DROP_SOURCE. */
+#define SLTH_NOT_A_NUMBER 8               /**< A score is NaN. */
+#define SLTH_NOT_FINITE 9                 /**< An input is infinite or NaN. */
+#define SLTH_OUT_OF_RANGE 10              /**< An argument is outside of its range. */
+#define SLTH_KEEP_TOO_LARGE 11            /**< More scores are to be kept than there are. */
+#define SLTH_MASK_LENGTH 12               /**< A mask is over another number of weights than there are scores. */
+#define SLTH_MASK_COUNT 13                /**< There is not one mask for each layer. */
+#define SLTH_TOO_MANY_SCORES 14           /**< There are 2^32 scores or more. */
+#define SLTH_NO_CANDIDATES 15             /**< There is nothing to choose a subset from. */
+#define SLTH_TOO_MANY_CANDIDATES 16       /**< There are more candidates than the method takes. */
 /** The bitonic networks take epsilon = 0, any size and at most 30 candidates. */
 #define SLTH_NOT_BY_BITONIC 17
-#define SLTH_PLANE_TOO_LARGE 18         /**< A plane of a convolution has 2^32 elements or more. */
-#define SLTH_MALFORMED 19               /**< Bytes do not hold what they are read as. */
-#define SLTH_UNKNOWN_BACKEND 20         /**< No backend of that name exists. */
-#define SLTH_UNAVAILABLE_BACKEND 21     /**< This CPU lacks the backend's instructions. */
-#define SLTH_NULL_POINTER 1000          /**< A pointer that is needed is NULL. */
-#define SLTH_MISALIGNED 1001            /**< A pointer is not aligned for what it points to. */
-#define SLTH_ALIASED 1002               /**< Memory that is written overlaps memory that is read, or may. */
-#define SLTH_BUSY 1003                  /**< Another thread is using a handle that one thread at a time may use. */
+#define SLTH_PLANE_TOO_LARGE 18           /**< A plane of a convolution has 2^32 elements or more. */
+#define SLTH_MALFORMED 19                 /**< Bytes do not hold what they are read as. */
+#define SLTH_UNKNOWN_BACKEND 20           /**< No backend of that name exists. */
+#define SLTH_UNAVAILABLE_BACKEND 21       /**< This CPU lacks the backend's instructions. */
+#define SLTH_NULL_POINTER 1000            /**< A pointer that is needed is NULL. */
+#define SLTH_MISALIGNED 1001              /**< A pointer is not aligned for what it points to. */
+#define SLTH_ALIASED 1002                 /**< Memory that is written overlaps memory that is read, or may. */
+#define SLTH_BUSY 1003                    /**< Another thread is using a handle that one thread at a time may use. */
 /** A structure's size is not its sizeof, or it has a field that this version does not know. */
 #define SLTH_STRUCT_SIZE 1004
 /** A defect of the library; of a handle that was being changed only slth_..._free is left. */
@@ -94,7 +94,7 @@ const char *slth_last_error(void);
 /** The version of the library, after Semantic Versioning: a text that is never freed. */
 const char *slth_version(void);
 
-#define SLTH_ABI_VERSION 1              /**< The binary interface that this header describes. */
+#define SLTH_ABI_VERSION 1                /**< The binary interface that this header describes. */
 
 /**
  * The binary interface of the library: a program that was compiled with another SLTH_ABI_VERSION cannot use it. Also
@@ -250,8 +250,8 @@ void slth_workspace_free(slth_workspace *workspace);
 /** What a product applies to each output element: SLTH_IDENTITY or SLTH_RELU. */
 typedef uint32_t slth_activation;
 
-#define SLTH_IDENTITY 0                 /**< Nothing. */
-#define SLTH_RELU 1                     /**< max(0, y); -0 and NaN become 0. */
+#define SLTH_IDENTITY 0                   /**< Nothing. */
+#define SLTH_RELU 1                       /**< max(0, y); -0 and NaN become 0. */
 
 /** What a product does beside multiplying: y = activation(sum + bias). NULL in its place: nothing. */
 typedef struct {
@@ -266,8 +266,8 @@ typedef struct {
 /** How many products each mask is for: SLTH_REUSE_MANY or SLTH_REUSE_ONCE. */
 typedef uint32_t slth_mask_reuse;
 
-#define SLTH_REUSE_MANY 0               /**< Many: inference. */
-#define SLTH_REUSE_ONCE 1               /**< One of each kind before the next mask: edge-popup. */
+#define SLTH_REUSE_MANY 0                 /**< Many: inference. */
+#define SLTH_REUSE_ONCE 1                 /**< One of each kind before the next mask: edge-popup. */
 
 /**
  * How products are computed: SLTH_AUTO, SLTH_SPARSE or SLTH_DENSE. All give the same numbers for finite activations;
@@ -277,13 +277,13 @@ typedef uint32_t slth_strategy;
 
 /** Whichever is faster for the shape, the kept share and the options; the same on every CPU. */
 #define SLTH_AUTO 0
-#define SLTH_SPARSE 1                   /**< Multiply by the kept weights only. */
-#define SLTH_DENSE 2                    /**< Multiply by all weights, zeros for the removed ones. */
+#define SLTH_SPARSE 1                     /**< Multiply by the kept weights only. */
+#define SLTH_DENSE 2                      /**< Multiply by all weights, zeros for the removed ones. */
 
 /** The type of the numbers that prepared weights are stored as: SLTH_F32. */
 typedef uint32_t slth_storage;
 
-#define SLTH_F32 0                      /**< 32-bit floats, as they were given. */
+#define SLTH_F32 0                        /**< 32-bit floats, as they were given. */
 /** A flag: prepare input gradients too, which takes as much memory and time again. */
 #define SLTH_INPUT_GRADIENT 1
 /** A flag: drop the removed weights, for inference. Saves 4 bytes a weight; no other mask can be put over the rest. */
@@ -303,9 +303,9 @@ typedef struct {
 /** How prepared weights are stored; tells about speed and memory only, and later versions may have others. */
 typedef uint32_t slth_format;
 
-#define SLTH_FORMAT_DENSE 1             /**< All weights, row-major. */
-#define SLTH_FORMAT_BLOCKED 2           /**< Kept weights by cache block. */
-#define SLTH_FORMAT_INTERLEAVED 3       /**< Kept weights of eight rows side by side. */
+#define SLTH_FORMAT_DENSE 1               /**< All weights, row-major. */
+#define SLTH_FORMAT_BLOCKED 2             /**< Kept weights by cache block. */
+#define SLTH_FORMAT_INTERLEAVED 3         /**< Kept weights of eight rows side by side. */
 
 /** A layer's weights [outputs, inputs], under a mask or not, as products take them. */
 typedef struct slth_weights slth_weights;
@@ -578,8 +578,8 @@ slth_status slth_conv2d_weight_gradient(const slth_engine *engine,
  */
 typedef uint32_t slth_order;
 
-#define SLTH_MAGNITUDE 0                /**< |score|, as in edge-popup. */
-#define SLTH_SIGNED 1                   /**< The score itself; -0 below +0. */
+#define SLTH_MAGNITUDE 0                  /**< |score|, as in edge-popup. */
+#define SLTH_SIGNED 1                     /**< The score itself; -0 below +0. */
 
 /**
  * Where a selection has cut the order of scores. As a hint it makes the next selection, of scores that have moved
@@ -652,13 +652,13 @@ slth_status slth_threshold_get(const slth_threshold *threshold, float *value, si
 
 /** Most candidates that SLTH_BRUTE_FORCE, slth_coverage and slth_subset_all_sums take. */
 #define SLTH_BRUTE_FORCE_LIMIT 30
-#define SLTH_MEET_IN_THE_MIDDLE_LIMIT 48/**< Most candidates that any search takes. */
+#define SLTH_MEET_IN_THE_MIDDLE_LIMIT 48  /**< Most candidates that any search takes. */
 
 /** How to search for a subset; the answer does not depend on it. */
 typedef uint32_t slth_method;
 
-#define SLTH_METHOD_AUTO 0              /**< The fastest method for the number of candidates and epsilon. */
-#define SLTH_BRUTE_FORCE 1              /**< All 2^n sums; n <= 30. */
+#define SLTH_METHOD_AUTO 0                /**< The fastest method for the number of candidates and epsilon. */
+#define SLTH_BRUTE_FORCE 1                /**< All 2^n sums; n <= 30. */
 /**
  * Two sorted lists of 2^(n/2) sums; n <= 48. Takes 24 bytes * 2^ceil(n/2), per thread where every target has its own
  * candidates.

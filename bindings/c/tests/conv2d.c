@@ -128,7 +128,8 @@ static void check_conv2d(const slth_engine *engine, const slth_conv2d_shape *s, 
 /* A call reads some planes of an array and writes others, as a concatenation of channels has it. */
 static void check_concatenation(const slth_engine *engine, slth_workspace *workspace) {
   slth_conv2d_shape shape = {
-      .size = sizeof shape, .channels = 2, .height = 5, .width = 6, .outputs = 3, .kernel_height = 3, .kernel_width = 3, .stride = 1, .padding = 1};
+      .size = sizeof shape, .channels = 2, .height = 5, .width = 6, .outputs = 3,
+      .kernel_height = 3, .kernel_width = 3, .stride = 1, .padding = 1};
   size_t both[4] = {4, 5, 5, 6};
   slth_matrix_mut w = noisy(3, 18, ROWS);
   slth_conv2d *conv2d;
@@ -148,7 +149,8 @@ static void check_concatenation(const slth_engine *engine, slth_workspace *works
 void test_conv2d(const slth_engine *engine) {
   slth_workspace *workspace = slth_workspace_new();
   slth_conv2d_shape shape = {
-      .size = sizeof shape, .channels = 3, .height = 9, .width = 7, .outputs = 4, .kernel_height = 3, .kernel_width = 2, .stride = 1, .padding = 1};
+      .size = sizeof shape, .channels = 3, .height = 9, .width = 7, .outputs = 4,
+      .kernel_height = 3, .kernel_width = 2, .stride = 1, .padding = 1};
   check_conv2d(engine, &shape, 3, 0.5, false, workspace);
   check_conv2d(engine, &shape, 17, 1, true, workspace);
   shape.stride = 2;

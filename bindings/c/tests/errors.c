@@ -49,8 +49,9 @@ void test_errors(const slth_engine *engine) {
   CHECK(strcmp(slth_last_error(), "y: expected 2 x 4, found 2 x 3") == 0);
   RETURNS(SLTH_SHAPE, slth_weights_set_values(weights, engine, slth_row_major(w, inputs, outputs)));
   RETURNS(SLTH_SHAPE, slth_matmul_weight_gradient(engine, X, X, NULL, slth_row_major_mut(y, 2, 2), workspace));
+  slth_matrix_mut dx = slth_row_major_mut(y, 1, inputs);
   RETURNS(SLTH_NO_INPUT_GRADIENT,
-          slth_matmul_input_gradient(engine, weights, slth_row_major(x, 1, outputs), NULL, slth_row_major_mut(y, 1, inputs), workspace));
+          slth_matmul_input_gradient(engine, weights, slth_row_major(x, 1, outputs), NULL, dx, workspace));
   CHECK(strstr(slth_last_error(), "SLTH_INPUT_GRADIENT") != NULL);
 
   /* Alignment. */
@@ -90,8 +91,9 @@ void test_errors(const slth_engine *engine) {
   FORWARD(SLTH_OK, left, NULL, right);
   left.row_stride = 6;
   FORWARD(SLTH_ALIASED, left, NULL, right);
-  RETURNS(SLTH_ALIASED, slth_matmul_weight_gradient(engine, slth_row_major(both, 1, 2), X, NULL, slth_row_major_mut(both, 2, 2), workspace));
-  RETURNS(SLTH_ALIASED, slth_matmul_dense_forward(engine, slth_row_major(y, outputs, 2), slth_row_major(x, 1, 2), NULL, Y, workspace));
+  slth_matrix pair = slth_row_major(both, 1, 2), read = slth_row_major(y, outputs, 2);
+  RETURNS(SLTH_ALIASED, slth_matmul_weight_gradient(engine, pair, X, NULL, slth_row_major_mut(both, 2, 2), workspace));
+  RETURNS(SLTH_ALIASED, slth_matmul_dense_forward(engine, read, slth_row_major(x, 1, 2), NULL, Y, workspace));
 
   /* Structures. */
   slth_epilogue epilogue = {.size = sizeof epilogue, .bias = bias, .activation = 2};

@@ -1,14 +1,12 @@
 #include "check.h"
 
-static const size_t SHAPES[][3] = {{1, 1, 1}, {7, 13, 1}, {33, 70, 5}, {64, 65, 33}, {70, 150, 40}, {0, 3, 2}, {3, 0, 2}, {3, 2, 0}};
+static const size_t SHAPES[][3] = {{1, 1, 1},     {7, 13, 1}, {33, 70, 5}, {64, 65, 33},
+                                   {70, 150, 40}, {0, 3, 2},  {3, 0, 2},   {3, 2, 0}};
 
-static float activated(float sum, const float *bias, size_t o, slth_activation activation) {
-  if (bias != NULL) sum += bias[o];
-  return activation == SLTH_RELU && !(sum > 0) ? 0 : sum;
-}
+static float relu(float x) { return x > 0 ? x : 0; }
 
-/* One chain of fused multiply-adds over the kept weights, then the bias, then the activation: slth_matmul_forward's definition. */
-static float expected_output(slth_matrix_mut w, const uint64_t *mask, slth_matrix_mut x, size_t n, size_t o, float sum) {
+/* The sum of slth_matmul_forward by its definition: one chain of fused multiply-adds over the kept weights. */
+static float expected_sum(slth_matrix_mut w, const uint64_t *mask, slth_matrix_mut x, size_t n, size_t o, float sum) {
   for (size_t i = 0; i < w.cols; i++)
     if (kept(mask, o * w.cols + i)) sum = fmaf(*at(w, o, i), *at(x, n, i), sum);
   return sum;
@@ -17,21 +15,21 @@ static float expected_output(slth_matrix_mut w, const uint64_t *mask, slth_matri
 static void check_forward(const slth_engine *engine, slth_matrix_mut w, const uint64_t *mask, const slth_weights *weights,
                           size_t batch, enum layout layout, slth_workspace *workspace) {
   slth_matrix_mut x = noisy(batch, w.cols, layout), y = matrix(batch, w.rows, layout), bias = noisy(1, w.rows, ROWS);
-  slth_epilogue relu = {.size = sizeof relu, .bias = bias.data, .activation = SLTH_RELU};
+  slth_epilogue layer = {.size = sizeof layer, .bias = bias.data, .activation = SLTH_RELU};
   slth_epilogue more = {.size = sizeof more, .accumulate = 1};
   for (int way = 0; way < 3; way++) {
     slth_matrix_mut before = matrix(batch, w.rows, ROWS);
     for (size_t n = 0; n < batch; n++)
       for (size_t o = 0; o < w.rows; o++) *at(before, n, o) = way == 2 ? *at(y, n, o) : 0;
-    const slth_epilogue *epilogue = way == 0 ? NULL : way == 1 ? &relu : &more;
+    const slth_epilogue *epilogue = way == 0 ? NULL : way == 1 ? &layer : &more;
     if (weights != NULL)
       OK(slth_matmul_forward(engine, weights, readable(x), epilogue, y, workspace));
     else
       OK(slth_matmul_dense_forward(engine, readable(w), readable(x), epilogue, y, workspace));
     for (size_t n = 0; n < batch; n++)
       for (size_t o = 0; o < w.rows; o++) {
-        float sum = expected_output(w, mask, x, n, o, *at(before, n, o));
-        if (way == 1) sum = activated(sum, bias.data, o, SLTH_RELU);
+        float sum = expected_sum(w, mask, x, n, o, *at(before, n, o));
+        if (way == 1) sum = relu(sum + bias.data[o]);
         CHECK(*at(y, n, o) == sum);
       }
     dispose(before);
@@ -39,16 +37,16 @@ static void check_forward(const slth_engine *engine, slth_matrix_mut w, const ui
   dispose(x), dispose(y), dispose(bias);
 }
 
-static void check_input_gradient(const slth_engine *engine, slth_matrix_mut w, const uint64_t *mask, const slth_weights *weights,
-                                 size_t batch, enum layout layout, slth_workspace *workspace) {
+static void check_input_gradient(const slth_engine *engine, slth_matrix_mut w, const uint64_t *mask,
+                                 const slth_weights *weights, size_t batch, enum layout layout, slth_workspace *workspace) {
   slth_matrix_mut dy = noisy(batch, w.rows, layout), dx = matrix(batch, w.cols, layout), x = noisy(batch, w.cols, layout);
   slth_matrix relu_output = readable(x);
   for (int with_relu = 0; with_relu < 2; with_relu++) {
-    const slth_matrix *relu = with_relu ? &relu_output : NULL;
+    const slth_matrix *gate = with_relu ? &relu_output : NULL;
     if (weights != NULL)
-      OK(slth_matmul_input_gradient(engine, weights, readable(dy), relu, dx, workspace));
+      OK(slth_matmul_input_gradient(engine, weights, readable(dy), gate, dx, workspace));
     else
-      OK(slth_matmul_dense_input_gradient(engine, readable(w), readable(dy), relu, dx, workspace));
+      OK(slth_matmul_dense_input_gradient(engine, readable(w), readable(dy), gate, dx, workspace));
     for (size_t n = 0; n < batch; n++)
       for (size_t i = 0; i < w.cols; i++) {
         float sum = 0;

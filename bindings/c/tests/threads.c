@@ -83,7 +83,7 @@ static void check_child(struct work work) {
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* Products of denormals, for a host that has set flush-to-zero and denormals-are-zero: the same bits, and its setting is left to it. */
+/* Products of denormals, for a host that has set flush-to-zero and denormals-are-zero: the same bits, and its setting stays. */
 static void check_denormals(struct work work) {
 #ifdef __SSE2__
   for (size_t i = 0; i < BATCH * INPUTS; i++) work.x.data[i] = (float)i * 1e-44f;
