@@ -14,6 +14,7 @@
 use bytemuck::Pod;
 
 use crate::arch::strided::{Rows, RowsMut};
+use crate::bf16::Bf16;
 
 /// For each 8-bit mask the positions of its set bits, ascending, one byte each; 2 KiB, so it stays in L1.
 pub(crate) static POSITIONS: [[u8; 8]; 256] = positions();
@@ -236,6 +237,17 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn store(self, v: Self::F32, dst: &mut [f32]) {
         dst[..Self::LANES].copy_from_slice(bytemuck::cast_slice(core::slice::from_ref(&v)));
+    }
+
+    /// `LANES` numbers, widened.
+    #[inline(always)]
+    fn load_bf16(self, src: &[Bf16]) -> Self::F32 {
+        let mut v = self.splat(0.0);
+        let lanes = bytemuck::cast_slice_mut::<Self::F32, f32>(core::slice::from_mut(&mut v));
+        for (lane, x) in lanes.iter_mut().zip(&src[..Self::LANES]) {
+            *lane = x.widen();
+        }
+        v
     }
 
     #[inline(always)]

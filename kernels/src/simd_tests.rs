@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::arch::strided::{Rows, RowsMut};
 use crate::backend::Backend;
+use crate::bf16::Bf16;
 use crate::simd::{Kernel, Simd};
 
 /// The widest vector the trait permits.
@@ -390,6 +391,27 @@ fn loads_and_stores() {
 }
 
 #[derive(Clone, Copy)]
+struct Widening;
+
+impl Kernel for Widening {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // Every number, in every lane of some vector.
+        let all: Vec<Bf16> = (0..=u16::MAX).chain(0..MOST_LANES as u16).map(Bf16::from_bits).collect();
+        for first in 0..=usize::from(u16::MAX) {
+            let v = s.load_bf16(&all[first..first + S::LANES]);
+            check_bits::<S>("load_bf16", &v, |i| f32::from_bits(((first + i) as u32) << 16));
+        }
+    }
+}
+
+#[test]
+fn widens() {
+    everywhere(Widening);
+}
+
+#[derive(Clone, Copy)]
 struct Transpose;
 
 impl Kernel for Transpose {
@@ -433,6 +455,10 @@ impl Kernel for TooShort {
         let (zero, zero_i32) = (s.splat(0.0), s.splat_i32(0));
         match self.0 {
             "load" => check_bits::<S>("load", &s.load(&x[..n]), |_| 0.0),
+            "load_bf16" => {
+                let numbers = [Bf16::default(); MOST_LANES];
+                check_bits::<S>("load_bf16", &s.load_bf16(&numbers[..n]), |_| 0.0);
+            }
             "load_i32" => check_integers::<S>("load_i32", &s.load_i32(&i[..n]), |_| 0),
             "store" => s.store(zero, &mut x[..n]),
             "store_i32" => s.store_i32(zero_i32, &mut i[..n]),
@@ -446,7 +472,9 @@ impl Kernel for TooShort {
 #[test]
 fn short_slices_panic() {
     for backend in Backend::available() {
-        for what in ["load", "load_i32", "store", "store_i32", "compress_i32", "compress_entries"] {
+        for what in
+            ["load", "load_bf16", "load_i32", "store", "store_i32", "compress_i32", "compress_entries"]
+        {
             let outcome = catch_unwind(AssertUnwindSafe(|| backend.run(TooShort(what))));
             assert!(outcome.is_err(), "{what} of a short slice went through on {backend}");
         }

@@ -10,6 +10,7 @@ use core::arch::x86_64::*;
 use std::sync::OnceLock;
 
 use crate::arch::strided::{Rows, RowsMut};
+use crate::bf16::Bf16;
 use crate::simd::{Kernel, POSITIONS, Simd, Tiles};
 
 /// Proof that this CPU has AVX2, FMA, BMI1, BMI2 and POPCNT.
@@ -301,6 +302,11 @@ impl Simd for Avx2 {
             (_mm256_permute2x128_si256::<0x20>(even, odd), _mm256_permute2x128_si256::<0x31>(even, odd))
         });
         dst[..8].copy_from_slice(&bytemuck::cast::<[__m256i; 2], [u64; 8]>([low, high]));
+    }
+    #[inline(always)]
+    fn load_bf16(self, src: &[Bf16]) -> __m256 {
+        let bits = bytemuck::cast(*src.first_chunk::<8>().expect("8 numbers"));
+        op!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits))))
     }
     #[inline(always)]
     fn gather<const N: usize>(self, table: &[[f32; N]; 512], places: &[u16]) -> __m256 {

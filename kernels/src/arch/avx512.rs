@@ -13,6 +13,7 @@ use core::arch::x86_64::*;
 
 use crate::arch::avx2::Avx2;
 use crate::arch::strided::{Rows, RowsMut};
+use crate::bf16::Bf16;
 use crate::simd::{Kernel, Simd, Tiles};
 
 /// Proof that this CPU has AVX-512 F, BW, DQ and VL, and all that [`Avx2`] asks for.
@@ -195,6 +196,11 @@ impl Simd for Avx512 {
         let dst = &mut dst[..16];
         dst[..8].copy_from_slice(&halves[0]);
         dst[low.count_ones() as usize..][..8].copy_from_slice(&halves[1]);
+    }
+    #[inline(always)]
+    fn load_bf16(self, src: &[Bf16]) -> __m512 {
+        let bits = bytemuck::cast(*src.first_chunk::<16>().expect("16 numbers"));
+        op!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))))
     }
     /// Half-width shuffles run on two ports of Intel's processors, full-width ones on one.
     /// 16 single elements would be no faster than twice 8, which is what products ask [`Avx2`] for.

@@ -9,6 +9,7 @@
 use core::arch::aarch64::*;
 
 use crate::arch::strided::{Rows, RowsMut};
+use crate::bf16::Bf16;
 use crate::simd::{Kernel, Simd, Tiles, positions};
 
 /// Proof that this CPU has NEON.
@@ -186,6 +187,11 @@ impl Simd for Neon {
             vreinterpretq_s32_u8(vqtbl1q_u8(vreinterpretq_u8_s32(v), bytes))
         });
         self.store_i32(packed, dst);
+    }
+    #[inline(always)]
+    fn load_bf16(self, src: &[Bf16]) -> float32x4_t {
+        let bits = bytemuck::cast(*src.first_chunk::<4>().expect("4 numbers"));
+        op!(vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(bits))))
     }
     #[inline(always)]
     fn repeat<const N: usize>(self, values: &[f32]) -> float32x4_t {

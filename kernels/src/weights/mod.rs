@@ -19,12 +19,14 @@ pub(crate) mod conv_taps;
 mod dense;
 pub(crate) mod entry;
 pub(crate) mod interleaved;
+pub(crate) mod stored;
 #[cfg(test)]
 mod tests;
 mod tile;
 
 pub(crate) use blocked::{BlockRows, Blocked};
 pub(crate) use interleaved::Interleaved;
+pub use stored::Storage;
 pub(crate) use tile::{CacheTile, KC_MAX, KC_USUAL, NC_MAX};
 
 use crate::engine::Engine;
@@ -85,6 +87,8 @@ pub struct PrepareOptions {
     /// Whether removed weights are kept in memory, so that [`rebuild`](PackedWeights::rebuild) can put another mask over them: 4 bytes a weight,
     /// and as many for the input gradient. `true` is the default; `false` is for inference.
     pub keep_source: bool,
+    /// The type that weights are stored in; they are rounded to it whenever they are given.
+    pub storage: Storage,
 }
 
 impl Default for PrepareOptions {
@@ -95,6 +99,7 @@ impl Default for PrepareOptions {
             input_gradient: false,
             strategy: Strategy::Auto,
             keep_source: true,
+            storage: Storage::F32,
         }
     }
 }
@@ -129,6 +134,12 @@ impl PrepareOptions {
     #[must_use]
     pub fn keep_source(self, keep_source: bool) -> Self {
         Self { keep_source, ..self }
+    }
+
+    /// Sets [`storage`](Self#structfield.storage).
+    #[must_use]
+    pub fn storage(self, storage: Storage) -> Self {
+        Self { storage, ..self }
     }
 }
 
@@ -303,7 +314,7 @@ impl PackedWeights {
     /// When the shape is another one.
     pub fn set_weights(&mut self, engine: Engine, weights: MatRef<'_>) -> Result<(), KernelError> {
         KernelError::check_shape("weights", [self.outputs(), self.inputs()], weights.shape())?;
-        self.forward.set_source(engine, weights);
+        self.forward.set_source(engine, weights, self.options.storage);
         if let Some(transpose) = &mut self.transpose {
             // Those of before; they are copied anew where the format needs them.
             transpose.weights.source.clear();
@@ -321,7 +332,7 @@ impl PackedWeights {
         if format != Format::Dense && mask.is_none() {
             *mask = Some(PackedMask::all_kept(weights));
         }
-        forward.build(engine, mask.as_ref().map(PackedMask::view), *kept, format);
+        forward.build(engine, mask.as_ref().map(PackedMask::view), *kept, format, options.storage);
         if let Some(Transpose { mask: across, weights }) = transpose {
             if format == Format::Dense {
                 // A dense product takes either orientation as it is.
@@ -329,14 +340,14 @@ impl PackedWeights {
                 *across = PackedMask::none_kept(0);
             } else {
                 if weights.source.len() != forward.source.len() {
-                    weights.set_source(engine, forward.source_view().t());
+                    weights.set_source(engine, forward.source_view().t(), Storage::F32);
                 }
                 let mask = mask.as_ref().expect("every format but the dense one has a mask");
                 if across.len() != mask.len() {
                     *across = PackedMask::none_kept(mask.len());
                 }
                 mask.view().transpose_into(forward.rows, forward.columns, across);
-                weights.build(engine, Some(across.view()), *kept, format);
+                weights.build(engine, Some(across.view()), *kept, format, options.storage);
             }
         }
         if !options.keep_source {
@@ -405,7 +416,7 @@ impl Oriented {
         Self { rows, columns, source: Vec::new(), packed: Packed::Source }
     }
 
-    fn set_source(&mut self, engine: Engine, weights: MatRef<'_>) {
+    fn set_source(&mut self, engine: Engine, weights: MatRef<'_>, storage: Storage) {
         let len = self.rows * self.columns;
         if self.source.capacity() < len {
             // Zeros of the system, which nobody has to write.
@@ -413,14 +424,21 @@ impl Oriented {
         } else {
             self.source.resize(len, 0.0);
         }
-        copy(engine, weights, &mut self.source);
+        copy(engine, weights, &mut self.source, storage);
     }
 
     fn source_view(&self) -> MatRef<'_> {
         view(&self.source, self.rows, self.columns)
     }
 
-    fn build(&mut self, engine: Engine, mask: Option<PackedMaskRef<'_>>, kept: usize, format: Format) {
+    fn build(
+        &mut self,
+        engine: Engine,
+        mask: Option<PackedMaskRef<'_>>,
+        kept: usize,
+        format: Format,
+        storage: Storage,
+    ) {
         let Self { rows, columns, source, packed } = self;
         match (format, mask) {
             (Format::Dense, None) => *packed = Packed::Source,
@@ -441,7 +459,7 @@ impl Oriented {
             }
             (Format::Interleaved, Some(mask)) => {
                 if !matches!(packed, Packed::Interleaved(_)) {
-                    *packed = Packed::Interleaved(Interleaved::new(*rows, *columns));
+                    *packed = Packed::Interleaved(Interleaved::new(*rows, *columns, storage));
                 }
                 let Packed::Interleaved(interleaved) = packed else { unreachable!("made just now") };
                 interleaved.build(engine, source, mask, kept);
@@ -484,15 +502,15 @@ fn view(weights: &[f32], rows: usize, columns: usize) -> MatRef<'_> {
 /// once.
 const STRIP: usize = 256;
 
-/// Copies a matrix into row-major memory.
-fn copy(engine: Engine, from: MatRef<'_>, to: &mut [f32]) {
+/// Copies a matrix into row-major memory, rounded.
+fn copy(engine: Engine, from: MatRef<'_>, to: &mut [f32], storage: Storage) {
     let width = from.cols();
     if to.is_empty() {
         return;
     }
     engine.for_work(to.len()).for_each_chunk(to, STRIP * width, |strip, to| {
         let block = Block { row: strip * STRIP, rows: to.len() / width, col: 0, cols: width };
-        engine.backend().run(Copy { from, block, to });
+        engine.backend().run(Copy { from, block, to, storage });
     });
 }
 
@@ -500,12 +518,17 @@ struct Copy<'a> {
     from: MatRef<'a>,
     block: Block,
     to: &'a mut [f32],
+    storage: Storage,
 }
 
 impl Kernel for Copy<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        panel::pack(s, self.from, self.block, self.to, self.block.cols);
+        let Self { from, block, to, storage } = self;
+        panel::pack(s, from, block, to, block.cols);
+        if storage != Storage::F32 {
+            to.iter_mut().for_each(|weight| *weight = storage.round(*weight));
+        }
     }
 }

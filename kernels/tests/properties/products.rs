@@ -4,12 +4,12 @@ use proptest::prelude::*;
 use slth_kernels::matmul::{self, Activation, Epilogue, Workspace, dense};
 use slth_kernels::{
     Engine, Format, KernelError, MaskReuse, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions,
-    Strategy as Way,
+    Storage, Strategy as Way,
 };
 
 use crate::support::{
     Density, Guarded, Layout, Matrix, Numbers, assert_same, cases, density, everywhere, layout,
-    layout_or_repeated, numbers, offset, size,
+    layout_or_repeated, numbers, offset, size, stored,
 };
 
 /// Outputs, inputs, columns.
@@ -269,8 +269,8 @@ proptest! {
                 let mask_now = mask.clone().unwrap_or_else(|| PackedMask::all_kept(count));
                 let format = format(&options, &mask_now);
                 let removed = (format == Format::Dense).then_some(0.0);
-                let values = weights.values();
-                let given = values.iter().zip(mask_now.iter()).map(|(&w, keep)| if keep { Some(w) } else { removed });
+                let values = weights.values().into_iter().map(|w| stored(options.storage, w));
+                let given = values.zip(mask_now.iter()).map(|(w, keep)| if keep { Some(w) } else { removed });
                 let given: Vec<_> = given.collect();
                 let results = (case.forward(&given), case.input_gradient(&given));
                 (step, next, weights.clone(), mask_now.kept(), format, results)
@@ -424,10 +424,11 @@ fn options() -> impl Strategy<Value = PrepareOptions> {
     let max_batch = prop_oneof![0..6_usize, prop::sample::select(vec![16, 17, 63, 64, usize::MAX])];
     let reuse = prop::sample::select(vec![MaskReuse::Many, MaskReuse::Once]);
     let way = prop::sample::select(vec![Way::Auto, Way::Sparse, Way::Dense]);
-    (max_batch, reuse, way, prop::bool::weighted(0.8), prop::bool::weighted(0.75)).prop_map(
-        |(max_batch, reuse, way, input_gradient, keep_source)| {
+    let storage = prop::sample::select(vec![Storage::F32, Storage::Bf16]);
+    (max_batch, reuse, way, prop::bool::weighted(0.8), prop::bool::weighted(0.75), storage).prop_map(
+        |(max_batch, reuse, way, input_gradient, keep_source, storage)| {
             let options = PrepareOptions::default().max_batch(max_batch).reuse(reuse).strategy(way);
-            options.input_gradient(input_gradient).keep_source(keep_source)
+            options.input_gradient(input_gradient).keep_source(keep_source).storage(storage)
         },
     )
 }

@@ -1,0 +1,106 @@
+//! The types that weights are stored in. Products compute in `f32`: they widen values as they read them.
+//!
+//! Another type is a variant of [`Storage`], an implementation of [`Stored`] and a variant of [`Values`]. Rounding happens once, when
+//! weights are taken over ([`Storage::round`]), so every format holds the same numbers, in whatever type.
+
+use bytemuck::Pod;
+
+use crate::bf16::Bf16;
+use crate::simd::Simd;
+
+/// The type that weights are stored in. Activations, sums and results are `f32` in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Storage {
+    /// As they are given.
+    #[default]
+    F32,
+    /// Rounded to bf16, the upper half of an `f32`: to the nearest, of two as near to the even one; beyond ±3.39 · 10³⁸ to ±∞. Products
+    /// widen them, which is exact: results are those of the rounded weights in [`F32`](Self::F32), bit for bit.
+    ///
+    /// The interleaved format then takes 4 bytes for each kept weight instead of 6. The other formats hold the rounded weights as `f32`.
+    Bf16,
+}
+
+impl Storage {
+    /// The number of the type that is nearest to `x`.
+    #[inline(always)]
+    pub(crate) fn round(self, x: f32) -> f32 {
+        match self {
+            Self::F32 => x,
+            Self::Bf16 => Bf16::round(x).widen(),
+        }
+    }
+}
+
+/// A type that a format stores values in. `f32` that are rounded to it already are stored as they are.
+pub(crate) trait Stored: Pod + Default + Send + Sync {
+    /// The nearest number of the type.
+    fn of(x: f32) -> Self;
+    fn widen(self) -> f32;
+    /// Eight of them.
+    fn widen_8<S: Simd>(s: S, values: &[Self; 8]) -> [f32; 8];
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn of(x: f32) -> Self {
+        x
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn widen_8<S: Simd>(_s: S, values: &[Self; 8]) -> [f32; 8] {
+        *values
+    }
+}
+
+impl Stored for Bf16 {
+    #[inline(always)]
+    fn of(x: f32) -> Self {
+        Self::round(x)
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        Bf16::widen(self)
+    }
+
+    #[inline(always)]
+    fn widen_8<S: Simd>(s: S, values: &[Self; 8]) -> [f32; 8] {
+        let (s, mut wide) = (s.narrow(), [0.0; 8]);
+        let lanes = S::Narrow::LANES;
+        for (wide, values) in wide.chunks_exact_mut(lanes).zip(values.chunks_exact(lanes)) {
+            s.store(s.load_bf16(values), wide);
+        }
+        wide
+    }
+}
+
+/// Values of a format, in one of the types.
+#[derive(Clone, Debug)]
+pub(crate) enum Values {
+    F32(Vec<f32>),
+    Bf16(Vec<Bf16>),
+}
+
+impl Values {
+    pub(super) fn new(storage: Storage) -> Self {
+        match storage {
+            Storage::F32 => Self::F32(Vec::new()),
+            Storage::Bf16 => Self::Bf16(Vec::new()),
+        }
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn bytes_held(&self) -> usize {
+        match self {
+            Self::F32(values) => values.capacity() * size_of::<f32>(),
+            Self::Bf16(values) => values.capacity() * size_of::<Bf16>(),
+        }
+    }
+}
