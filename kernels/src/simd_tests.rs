@@ -400,8 +400,15 @@ impl Kernel for Widening {
         // Every number, in every lane of some vector.
         let all: Vec<Bf16> = (0..=u16::MAX).chain(0..MOST_LANES as u16).map(Bf16::from_bits).collect();
         for first in 0..=usize::from(u16::MAX) {
-            let v = s.load_bf16(&all[first..first + S::LANES]);
-            check_bits::<S>("load_bf16", &v, |i| f32::from_bits(((first + i) as u32) << 16));
+            let number = |at: usize| f32::from_bits((at as u32 % 0x1_0000) << 16);
+            check_bits::<S>("repeat_bf16", &s.repeat_bf16::<1>(&all[first..]), |i| number(first + i));
+            if S::LANES.is_multiple_of(4) {
+                check_bits::<S>("repeat_bf16", &s.repeat_bf16::<2>(&all[first..]), |i| number(first + i / 2));
+                check_bits::<S>("repeat_bf16", &s.repeat_bf16::<4>(&all[first..]), |i| number(first + i / 4));
+            }
+            for (second, v) in s.splat_2_bf16([all[first], all[first + 1]]).iter().enumerate() {
+                check_bits::<S>("splat_2_bf16", v, |_| number(first + second));
+            }
         }
     }
 }
@@ -455,9 +462,9 @@ impl Kernel for TooShort {
         let (zero, zero_i32) = (s.splat(0.0), s.splat_i32(0));
         match self.0 {
             "load" => check_bits::<S>("load", &s.load(&x[..n]), |_| 0.0),
-            "load_bf16" => {
+            "repeat_bf16" => {
                 let numbers = [Bf16::default(); MOST_LANES];
-                check_bits::<S>("load_bf16", &s.load_bf16(&numbers[..n]), |_| 0.0);
+                check_bits::<S>("repeat_bf16", &s.repeat_bf16::<1>(&numbers[..n]), |_| 0.0);
             }
             "load_i32" => check_integers::<S>("load_i32", &s.load_i32(&i[..n]), |_| 0),
             "store" => s.store(zero, &mut x[..n]),
@@ -473,7 +480,7 @@ impl Kernel for TooShort {
 fn short_slices_panic() {
     for backend in Backend::available() {
         for what in
-            ["load", "load_bf16", "load_i32", "store", "store_i32", "compress_i32", "compress_entries"]
+            ["load", "repeat_bf16", "load_i32", "store", "store_i32", "compress_i32", "compress_entries"]
         {
             let outcome = catch_unwind(AssertUnwindSafe(|| backend.run(TooShort(what))));
             assert!(outcome.is_err(), "{what} of a short slice went through on {backend}");

@@ -11,7 +11,7 @@
 
 use core::arch::x86_64::*;
 
-use crate::arch::avx2::Avx2;
+use crate::arch::avx2::{Avx2, upper_halves};
 use crate::arch::strided::{Rows, RowsMut};
 use crate::bf16::Bf16;
 use crate::simd::{Kernel, Simd, Tiles};
@@ -197,11 +197,6 @@ impl Simd for Avx512 {
         dst[..8].copy_from_slice(&halves[0]);
         dst[low.count_ones() as usize..][..8].copy_from_slice(&halves[1]);
     }
-    #[inline(always)]
-    fn load_bf16(self, src: &[Bf16]) -> __m512 {
-        let bits = bytemuck::cast(*src.first_chunk::<16>().expect("16 numbers"));
-        op!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))))
-    }
     /// Half-width shuffles run on two ports of Intel's processors, full-width ones on one.
     /// 16 single elements would be no faster than twice 8, which is what products ask [`Avx2`] for.
     #[inline(always)]
@@ -247,6 +242,20 @@ impl Simd for Avx512 {
                 op!(_mm512_permutevar_ps(_mm512_broadcast_f32x4(bytemuck::cast(values)), lanes))
             }
         }
+    }
+    #[inline(always)]
+    fn repeat_bf16<const N: usize>(self, values: &[Bf16]) -> __m512 {
+        if N == 1 {
+            let numbers = bytemuck::cast(*values.first_chunk::<16>().expect("16 numbers"));
+            return op!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(numbers))));
+        }
+        // As AVX2 does.
+        let numbers = op!(match N {
+            2 => _mm512_broadcast_i32x4(bytemuck::cast(*values.first_chunk::<8>().expect("8 numbers"))),
+            _ => _mm512_set1_epi64(bytemuck::cast(*values.first_chunk::<4>().expect("4 numbers"))),
+        });
+        let bytes = const { upper_halves::<64>(N) };
+        op!(_mm512_castsi512_ps(_mm512_shuffle_epi8(numbers, bytemuck::cast(bytes))))
     }
     #[inline(always)]
     fn transpose(self, from: Rows<'_>, to: RowsMut<'_>) {

@@ -189,16 +189,22 @@ impl Simd for Neon {
         self.store_i32(packed, dst);
     }
     #[inline(always)]
-    fn load_bf16(self, src: &[Bf16]) -> float32x4_t {
-        let bits = bytemuck::cast(*src.first_chunk::<4>().expect("4 numbers"));
-        op!(vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(bits))))
-    }
-    #[inline(always)]
     fn repeat<const N: usize>(self, values: &[f32]) -> float32x4_t {
         match (N, values) {
             (1, _) => self.load(values),
             (2, &[a, b, ..]) => op!(vcombine_f32(vdup_n_f32(a), vdup_n_f32(b))),
             _ => self.splat(values[0]),
+        }
+    }
+    #[inline(always)]
+    fn repeat_bf16<const N: usize>(self, values: &[Bf16]) -> float32x4_t {
+        match (N, values) {
+            (1, _) => {
+                let numbers = bytemuck::cast(*values.first_chunk::<4>().expect("4 numbers"));
+                op!(vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(numbers))))
+            }
+            (2, &[a, b, ..]) => op!(vcombine_f32(vdup_n_f32(a.widen()), vdup_n_f32(b.widen()))),
+            _ => self.splat(values[0].widen()),
         }
     }
     #[inline(always)]

@@ -270,9 +270,8 @@ fn accumulate_few<S: Simd, T: Stored, const N: usize>(
             running[v] = s.load(&lanes[v * S::LANES..]);
         }
         for (values, places) in values.iter().zip(places) {
-            let values = T::widen_8(s, values);
             for v in 0..vectors {
-                let weights = s.repeat::<N>(&values[v * outputs..]);
+                let weights = T::repeat::<S, N>(s, &values[v * outputs..]);
                 let x = s.gather::<N>(tile, &places[v * outputs..]);
                 running[v] = s.mul_add(weights, x, running[v]);
             }
@@ -316,19 +315,21 @@ fn accumulate_wide<S: Simd, T: Stored, const ROWS: usize, const VECTORS: usize>(
                 }
             }
             for (values, places) in values.iter().zip(places) {
-                let values = T::widen_8(s, values);
                 // Four places by one load: vector units are no help here.
                 let places: [u64; 2] = bytemuck::cast(*places);
-                for (i, running) in (first..).zip(&mut running) {
-                    let shift = if cfg!(target_endian = "little") { i % 4 } else { 3 - i % 4 };
-                    let place = (places[i / 4] >> (16 * shift)) as usize % KC;
-                    add(s, values[i], &tile[place], running);
+                for i in (first..first + ROWS).step_by(2) {
+                    let pair = T::splat_2(s, [values[i], values[i + 1]]);
+                    for (i, weight) in (i..).zip(pair) {
+                        let shift = if cfg!(target_endian = "little") { i % 4 } else { 3 - i % 4 };
+                        let place = (places[i / 4] >> (16 * shift)) as usize % KC;
+                        add(s, weight, &tile[place], &mut running[i - first]);
+                    }
                 }
             }
             for (row, running) in (first..).zip(&mut running) {
                 let (values, places) = tails.take(row);
                 for (&value, &place) in values.iter().zip(places) {
-                    add(s, value.widen(), &tile[usize::from(place) % KC], running);
+                    add(s, s.splat(value.widen()), &tile[usize::from(place) % KC], running);
                 }
                 sums[usize::from(rows[row])] = *running;
             }
@@ -340,11 +341,10 @@ fn accumulate_wide<S: Simd, T: Stored, const ROWS: usize, const VECTORS: usize>(
 #[inline(always)]
 fn add<S: Simd, const VECTORS: usize>(
     s: S,
-    weight: f32,
+    weight: S::F32,
     x: &[S::F32; VECTORS],
     sums: &mut [S::F32; VECTORS],
 ) {
-    let weight = s.splat(weight);
     for v in 0..VECTORS {
         sums[v] = s.mul_add(weight, x[v], sums[v]);
     }

@@ -38,8 +38,10 @@ pub(crate) trait Stored: Pod + Default + Send + Sync {
     /// The nearest number of the type.
     fn of(x: f32) -> Self;
     fn widen(self) -> f32;
-    /// Eight of them.
-    fn widen_8<S: Simd>(s: S, values: &[Self; 8]) -> [f32; 8];
+    /// `LANES / N` of them, each in `N` neighbouring lanes.
+    fn repeat<S: Simd, const N: usize>(s: S, values: &[Self]) -> S::F32;
+    /// Two of them, each in all lanes.
+    fn splat_2<S: Simd>(s: S, values: [Self; 2]) -> [S::F32; 2];
 }
 
 impl Stored for f32 {
@@ -54,8 +56,13 @@ impl Stored for f32 {
     }
 
     #[inline(always)]
-    fn widen_8<S: Simd>(_s: S, values: &[Self; 8]) -> [f32; 8] {
-        *values
+    fn repeat<S: Simd, const N: usize>(s: S, values: &[Self]) -> S::F32 {
+        s.repeat::<N>(values)
+    }
+
+    #[inline(always)]
+    fn splat_2<S: Simd>(s: S, [first, second]: [Self; 2]) -> [S::F32; 2] {
+        [s.splat(first), s.splat(second)]
     }
 }
 
@@ -71,13 +78,13 @@ impl Stored for Bf16 {
     }
 
     #[inline(always)]
-    fn widen_8<S: Simd>(s: S, values: &[Self; 8]) -> [f32; 8] {
-        let (s, mut wide) = (s.narrow(), [0.0; 8]);
-        let lanes = S::Narrow::LANES;
-        for (wide, values) in wide.chunks_exact_mut(lanes).zip(values.chunks_exact(lanes)) {
-            s.store(s.load_bf16(values), wide);
-        }
-        wide
+    fn repeat<S: Simd, const N: usize>(s: S, values: &[Self]) -> S::F32 {
+        s.repeat_bf16::<N>(values)
+    }
+
+    #[inline(always)]
+    fn splat_2<S: Simd>(s: S, values: [Self; 2]) -> [S::F32; 2] {
+        s.splat_2_bf16(values)
     }
 }
 
