@@ -135,6 +135,7 @@ impl Oriented {
         match &self.packed {
             Packed::Blocked(blocked) => blocked.for_each(put),
             Packed::Interleaved(interleaved) => interleaved.for_each(put),
+            Packed::Panels(panels) => panels.for_each(put),
             Packed::Dense(dense) => weights.copy_from_slice(dense.weights()),
             Packed::Source => weights.copy_from_slice(&self.source),
         }

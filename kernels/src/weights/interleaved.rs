@@ -10,6 +10,7 @@
 //! Cost of a new mask: one pass to count, one to fill, about twice the time of the blocked format. Measurements: docs/tuning.md, "Few columns".
 
 use super::stored::{Storage, Stored, Values};
+use crate::aligned::AlignedVec;
 use crate::engine::Engine;
 use crate::mask::PackedMaskRef;
 use crate::simd::{Kernel, Simd};
@@ -263,7 +264,8 @@ impl Interleaved {
         // With the zeros of rows that are none, so that another mask that keeps as many fits too.
         let room = kept + rows.next_multiple_of(GROUP).abs_diff(rows) * columns;
         let (starts, groups) = (&self.starts, &self.groups);
-        resize(&mut self.places, starts[bands * blocks], room);
+        self.places.reserve_exact(room.saturating_sub(self.places.len()));
+        self.places.resize(starts[bands * blocks], 0);
         let mut places = &mut self.places[..];
         let parts = groups.chunks(band / GROUP * blocks).enumerate().map(|(index, groups)| {
             let size = starts[(index + 1) * blocks] - starts[index * blocks];
@@ -277,21 +279,15 @@ impl Interleaved {
     }
 }
 
-/// Makes `values` so many, in memory for `room`.
-fn resize<T: Copy + Default>(values: &mut Vec<T>, len: usize, room: usize) {
-    values.reserve_exact(room.saturating_sub(values.len()));
-    values.resize(len, T::default());
-}
-
 /// Fills the bands with their weights, whose values are `len` in all.
 fn fill<'a, T: Stored>(
     engine: Engine,
     parts: impl Iterator<Item = Part<'a>> + Send,
-    values: &mut Vec<T>,
+    values: &mut AlignedVec<T>,
     len: usize,
     room: usize,
 ) {
-    resize(values, len, room);
+    values.resize(len, room);
     let mut rest = &mut values[..];
     let parts = parts.map(|part| {
         let values = rest.split_off_mut(..part.places.len()).expect("as many as were counted");

@@ -7,7 +7,8 @@
 //! |---|---|---|
 //! | [`blocked`] | value and column of each kept weight, by cache block | sparse products with more columns, or masks used once |
 //! | [`interleaved`] | values and columns of eight rows side by side | sparse products with up to 32 columns |
-//! | [`dense`] | all weights, zeros for the removed ones | dense products |
+//! | [`panels`] | all weights by panels of 16 rows, zeros for the removed ones | dense products with up to 32 columns |
+//! | [`dense`] | all weights, row-major, zeros for the removed ones | dense products with more columns, or masks used once |
 //! | `conv_taps` | value and offset of each kept weight of a convolution | [`conv2d`](crate::conv2d) |
 //!
 //! The input gradient multiplies by the transpose, which is prepared from transposed weights and a transposed mask, so that both products
@@ -19,6 +20,7 @@ pub(crate) mod conv_taps;
 mod dense;
 pub(crate) mod entry;
 pub(crate) mod interleaved;
+pub(crate) mod panels;
 pub(crate) mod stored;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ use crate::simd::{Kernel, Simd};
 use crate::view::MatRef;
 use dense::Dense;
 use entry::Entry;
+use panels::Panels;
 
 /// How products are computed. Both ways give the same numbers for finite activations (only the sign of a zero may differ); for
 /// infinite ones and NaN the dense one makes NaN of 0 · ∞.
@@ -147,7 +150,7 @@ impl PrepareOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
-    /// All weights, row-major.
+    /// All weights: row-major, or for up to 32 columns by panels of 16 rows.
     Dense,
     /// Kept weights by cache block.
     Blocked,
@@ -162,8 +165,16 @@ pub enum Format {
 const DENSE_FROM: [(usize, u64, u64); 6] =
     [(1, 45, 20), (2, 80, 30), (8, 60, 35), (16, 55, 35), (63, 60, 60), (usize::MAX, 85, 85)];
 
-/// Most columns for which rows are interleaved. With more, one output's columns fill the registers, and there are chains enough.
+/// Most columns for which there are formats of their own. With more, one output's columns fill the registers, and there are chains enough.
 const FEW_COLUMNS: usize = 32;
+
+/// Fewer rows are no panel: too much of it would be padding.
+const LEAST_PANEL: usize = 8;
+
+/// Whether formats for few columns are taken. For one product the others are built faster.
+fn for_few_columns(options: &PrepareOptions) -> bool {
+    options.max_batch <= FEW_COLUMNS && options.reuse == MaskReuse::Many
+}
 
 /// Chooses a format for `kept` of `weights` weights.
 fn choose(weights: usize, kept: usize, options: &PrepareOptions) -> Format {
@@ -182,8 +193,7 @@ fn choose(weights: usize, kept: usize, options: &PrepareOptions) -> Format {
     };
     match dense {
         true => Format::Dense,
-        // For one product, the other format is built faster.
-        false if options.max_batch <= FEW_COLUMNS && options.reuse == MaskReuse::Many => Format::Interleaved,
+        false if for_few_columns(options) => Format::Interleaved,
         false => Format::Blocked,
     }
 }
@@ -234,6 +244,7 @@ enum Packed {
     /// All are kept, and the source is what is multiplied by.
     Source,
     Dense(Dense),
+    Panels(Panels),
     Blocked(Blocked),
     Interleaved(Interleaved),
 }
@@ -242,6 +253,7 @@ enum Packed {
 pub(crate) enum Operand<'a> {
     /// All weights, zeros for the removed ones.
     Dense(MatRef<'a>),
+    Panels(&'a Panels),
     /// The kept weights.
     Blocked(&'a Blocked),
     Interleaved(&'a Interleaved),
@@ -332,9 +344,9 @@ impl PackedWeights {
         if format != Format::Dense && mask.is_none() {
             *mask = Some(PackedMask::all_kept(weights));
         }
-        forward.build(engine, mask.as_ref().map(PackedMask::view), *kept, format, options.storage);
+        forward.build(engine, mask.as_ref().map(PackedMask::view), *kept, format, options);
         if let Some(Transpose { mask: across, weights }) = transpose {
-            if format == Format::Dense {
+            if format == Format::Dense && !for_few_columns(options) {
                 // A dense product takes either orientation as it is.
                 *weights = Oriented::new(weights.rows, weights.columns);
                 *across = PackedMask::none_kept(0);
@@ -342,18 +354,20 @@ impl PackedWeights {
                 if weights.source.len() != forward.source.len() {
                     weights.set_source(engine, forward.source_view().t(), Storage::F32);
                 }
-                let mask = mask.as_ref().expect("every format but the dense one has a mask");
-                if across.len() != mask.len() {
-                    *across = PackedMask::none_kept(mask.len());
-                }
-                mask.view().transpose_into(forward.rows, forward.columns, across);
-                weights.build(engine, Some(across.view()), *kept, format, options.storage);
+                let across = mask.as_ref().map(|mask| {
+                    if across.len() != mask.len() {
+                        *across = PackedMask::none_kept(mask.len());
+                    }
+                    mask.view().transpose_into(forward.rows, forward.columns, across);
+                    across.view()
+                });
+                weights.build(engine, across, *kept, format, options);
             }
         }
         if !options.keep_source {
             forward.drop_source();
             if let Some(transpose) = transpose {
-                transpose.weights.source = Vec::new();
+                transpose.weights.drop_source();
                 transpose.mask = PackedMask::none_kept(0);
             }
         }
@@ -385,7 +399,7 @@ impl PackedWeights {
     /// How the weights are stored.
     pub fn format(&self) -> Format {
         match &self.forward.packed {
-            Packed::Source | Packed::Dense(_) => Format::Dense,
+            Packed::Source | Packed::Dense(_) | Packed::Panels(_) => Format::Dense,
             Packed::Blocked(_) => Format::Blocked,
             Packed::Interleaved(_) => Format::Interleaved,
         }
@@ -405,8 +419,8 @@ impl PackedWeights {
     pub(crate) fn transposed_operand(&self) -> Result<Operand<'_>, KernelError> {
         let transpose = self.transpose.as_ref().ok_or(KernelError::NoInputGradient)?;
         Ok(match self.forward.operand() {
-            Operand::Dense(weights) => Operand::Dense(weights.t()),
-            Operand::Blocked(_) | Operand::Interleaved(_) => transpose.weights.operand(),
+            Operand::Dense(weights) if !for_few_columns(&self.options) => Operand::Dense(weights.t()),
+            _ => transpose.weights.operand(),
         })
     }
 }
@@ -437,10 +451,17 @@ impl Oriented {
         mask: Option<PackedMaskRef<'_>>,
         kept: usize,
         format: Format,
-        storage: Storage,
+        options: &PrepareOptions,
     ) {
         let Self { rows, columns, source, packed } = self;
         match (format, mask) {
+            (Format::Dense, mask) if for_few_columns(options) && *rows >= LEAST_PANEL => {
+                if !matches!(packed, Packed::Panels(_)) {
+                    *packed = Packed::Panels(Panels::new(*rows, *columns, options.storage));
+                }
+                let Packed::Panels(panels) = packed else { unreachable!("made just now") };
+                panels.build(engine, view(source, *rows, *columns), mask);
+            }
             (Format::Dense, None) => *packed = Packed::Source,
             (Format::Dense, Some(mask)) => {
                 if !matches!(packed, Packed::Dense(_)) {
@@ -459,7 +480,7 @@ impl Oriented {
             }
             (Format::Interleaved, Some(mask)) => {
                 if !matches!(packed, Packed::Interleaved(_)) {
-                    *packed = Packed::Interleaved(Interleaved::new(*rows, *columns, storage));
+                    *packed = Packed::Interleaved(Interleaved::new(*rows, *columns, options.storage));
                 }
                 let Packed::Interleaved(interleaved) = packed else { unreachable!("made just now") };
                 interleaved.build(engine, source, mask, kept);
@@ -478,6 +499,7 @@ impl Oriented {
         let packed = match &self.packed {
             Packed::Source => 0,
             Packed::Dense(dense) => dense.bytes_held(),
+            Packed::Panels(panels) => panels.bytes_held(),
             Packed::Blocked(blocked) => blocked.bytes_held(),
             Packed::Interleaved(interleaved) => interleaved.bytes_held(),
         };
@@ -488,6 +510,7 @@ impl Oriented {
         match &self.packed {
             Packed::Source => Operand::Dense(self.source_view()),
             Packed::Dense(dense) => Operand::Dense(view(dense.weights(), self.rows, self.columns)),
+            Packed::Panels(panels) => Operand::Panels(panels),
             Packed::Blocked(blocked) => Operand::Blocked(blocked),
             Packed::Interleaved(interleaved) => Operand::Interleaved(interleaved),
         }

@@ -5,6 +5,7 @@
 
 use bytemuck::Pod;
 
+use crate::aligned::AlignedVec;
 use crate::bf16::Bf16;
 use crate::simd::Simd;
 
@@ -18,7 +19,8 @@ pub enum Storage {
     /// Rounded to bf16, the upper half of an `f32`: to the nearest, of two as near to the even one; beyond ±3.39 · 10³⁸ to ±∞. Products
     /// widen them, which is exact: results are those of the rounded weights in [`F32`](Self::F32), bit for bit.
     ///
-    /// The interleaved format then takes 4 bytes for each kept weight instead of 6. The other formats hold the rounded weights as `f32`.
+    /// Formats for few columns hold them in bf16: the interleaved one takes 4 bytes for each kept weight instead of 6, the dense one 2 for each
+    /// weight instead of 4. Formats for more columns and sources ([`keep_source`](super::PrepareOptions::keep_source)) hold them as `f32`.
     Bf16,
 }
 
@@ -91,23 +93,23 @@ impl Stored for Bf16 {
 /// Values of a format, in one of the types.
 #[derive(Clone, Debug)]
 pub(crate) enum Values {
-    F32(Vec<f32>),
-    Bf16(Vec<Bf16>),
+    F32(AlignedVec<f32>),
+    Bf16(AlignedVec<Bf16>),
 }
 
 impl Values {
     pub(super) fn new(storage: Storage) -> Self {
         match storage {
-            Storage::F32 => Self::F32(Vec::new()),
-            Storage::Bf16 => Self::Bf16(Vec::new()),
+            Storage::F32 => Self::F32(AlignedVec::new()),
+            Storage::Bf16 => Self::Bf16(AlignedVec::new()),
         }
     }
 
     /// Bytes of memory held.
     pub(super) fn bytes_held(&self) -> usize {
         match self {
-            Self::F32(values) => values.capacity() * size_of::<f32>(),
-            Self::Bf16(values) => values.capacity() * size_of::<Bf16>(),
+            Self::F32(values) => values.bytes_held(),
+            Self::Bf16(values) => values.bytes_held(),
         }
     }
 }

@@ -30,7 +30,7 @@ fn check(oriented: &Oriented, weight: &dyn Fn(usize, usize) -> Option<f32>) {
     match packed {
         Packed::Blocked(blocked) => blocked.for_each(put),
         Packed::Interleaved(interleaved) => interleaved.for_each(put),
-        Packed::Source | Packed::Dense(_) => panic!("a sparse format"),
+        Packed::Source | Packed::Dense(_) | Packed::Panels(_) => panic!("a sparse format"),
     }
     for (row, found) in found.iter().enumerate() {
         let expected: Vec<_> = (0..columns).filter_map(|c| weight(row, c).map(|w| (c, w))).collect();
