@@ -130,8 +130,8 @@ impl<T: Stored> Multiply<'_, T> {
                     let sums = &mut sums[at * OUTPUTS..][..width * OUTPUTS];
                     let group = Group { values, inputs, first_k, x, sums, begin };
                     match (S::LANES, width) {
-                        (16, 1) => s.outlined(Tiles::<T, 8, 1, 1>(group)),
-                        (16, 2) => s.outlined(Tiles::<T, 8, 1, 2>(group)),
+                        (16, 1) => s.outlined(Tiles::<T, 4, 1, 1>(group)),
+                        (16, 2) => s.outlined(Tiles::<T, 4, 1, 2>(group)),
                         (16, 4) => s.outlined(Tiles::<T, 4, 1, 4>(group)),
                         (16, _) => s.outlined(Tiles::<T, 2, 1, 8>(group)),
                         (8, 1) => s.outlined(Tiles::<T, 4, 2, 1>(group)),
