@@ -1,7 +1,7 @@
 //! Dense weights × few columns of activations: Y = W · X with W [`Panels`], X `[K, N]`, Y `[M, N]`, few columns N; any number is computed.
 //!
 //! Lanes run over outputs. A tile is a few panels of outputs by up to eight columns: at each step a vector of weights meets
-//! the broadcast activations of all columns. For one or two columns eight panels are read at once, so that there are chains enough, and
+//! the broadcast activations of all columns. For up to four columns four panels are read at once (AVX-512), so that there are chains enough, and
 //! because one stream is slower than several. K is cut into blocks, so that where there are more than eight columns the next ones find a
 //! block's weights in L2. Sums rest in scratch memory, outputs side by side, and go to Y at the end.
 //!
@@ -22,7 +22,7 @@ const GROUP: usize = 8;
 /// Outputs of a group.
 const OUTPUTS: usize = GROUP * PANEL;
 
-/// Most depth of a block of K.
+/// Most depth of a block of K where several tiles of columns meet it.
 const KC: usize = 512;
 
 /// Most columns that one pass over the weights serves.
@@ -31,8 +31,9 @@ const MOST_COLUMNS: usize = 32;
 /// Most columns of a tile.
 const TILE_COLUMNS: usize = 8;
 
-/// Bytes from the weights of a step to those that are prefetched. Hardware stops at the end of a page of 4 KiB.
-const AHEAD: usize = 4096;
+/// Bytes of weights, of all panels together, from those of a step to those that are prefetched. Hardware stops at the end of a page of
+/// 4 KiB.
+const AHEAD: usize = 16 << 10;
 
 /// Columns of the next tile, where `columns` are left: 1, 2, 4 or 8, padding included.
 fn tile_columns<S: Simd>(columns: usize) -> usize {
@@ -111,6 +112,7 @@ impl<T: Stored> Multiply<'_, T> {
             panel::pack(s, x, block, &mut packed[at * inputs..], width);
             at += width;
         }
+        let kc = if columns <= tile_columns::<S>(columns) { inputs } else { KC };
         for first in (0..rows).step_by(OUTPUTS) {
             let outputs = OUTPUTS.min(rows - first);
             let values = &values[(first_row + first) * inputs..];
@@ -120,9 +122,9 @@ impl<T: Stored> Multiply<'_, T> {
             if accumulate {
                 panel::pack(s, self.y.as_ref().t(), of_y, sums, OUTPUTS);
             }
-            for first_k in (0..inputs).step_by(KC) {
+            for first_k in (0..inputs).step_by(kc) {
                 let begin = first_k == 0 && !accumulate;
-                let depth = KC.min(inputs - first_k);
+                let depth = kc.min(inputs - first_k);
                 let mut at = 0;
                 while at < columns {
                     let width = tile_columns::<S>(columns - at);
@@ -203,7 +205,7 @@ impl<T: Stored, const PANELS: usize, const VECTORS: usize, const N: usize> Kerne
             for (k, x) in x.iter().enumerate() {
                 for p in 0..PANELS {
                     let weights = &weights[p][k];
-                    s.prefetch::<true, _>(weights.as_ptr().cast::<u8>().wrapping_add(AHEAD));
+                    s.prefetch::<true, _>(weights.as_ptr().cast::<u8>().wrapping_add(AHEAD / PANELS));
                     for v in 0..VECTORS {
                         let weights = T::repeat::<S, 1>(s, &weights[v * S::LANES..]);
                         for n in 0..N {

@@ -317,28 +317,30 @@ fn prepared_products_have_the_same_bits_everywhere() {
     }
 }
 
-/// The format for few columns against the one for many, for every number of columns up to a panel and a little more, with
+/// The formats for few columns against those for many, for every number of columns up to a panel and a little more, with
 /// several bands of outputs and blocks of inputs.
 #[test]
-fn every_number_of_columns_has_the_same_bits_in_both_formats() {
+fn every_number_of_columns_has_the_same_bits_in_all_formats() {
     for (outputs, inputs) in [(19, 530), (1029, 21)] {
         for batch in (1..=70).filter(|batch| outputs < 100 || batch % 7 < 3) {
             let case = Case::new((outputs, inputs, batch));
             let mask = PackedMask::from_fn(case.weights.len(), |i| i * i % 5 < 2);
             let weights = MatRef::row_major(&case.weights, outputs, inputs).unwrap();
             let epilogue = case.epilogue(batch % 8);
-            let mut first: Option<Vec<f32>> = None;
-            for backend in Backend::available() {
-                for max_batch in [1, usize::MAX] {
-                    let engine = Engine::new(backend).with_threads(1 + batch % 2).share_from(0);
-                    let options = PrepareOptions::default().strategy(Strategy::Sparse).max_batch(max_batch);
-                    let layer = PackedWeights::prepare(engine, weights, Some(&mask), &options).unwrap();
-                    let (x, mut out) = (case.x_laid(batch % 5), case.y_laid(batch / 2 % 5, &epilogue));
-                    let workspace = &mut Workspace::default();
-                    forward(engine, &layer, x.view(), &epilogue, out.view_mut(), workspace).unwrap();
-                    let out = out.take();
-                    let of = (engine, outputs, batch, max_batch);
-                    assert_same(first.get_or_insert_with(|| out.clone()), &out, same_bits, &of);
+            for strategy in [Strategy::Sparse, Strategy::Dense] {
+                let mut first: Option<Vec<f32>> = None;
+                for backend in Backend::available() {
+                    for max_batch in [1, usize::MAX] {
+                        let engine = Engine::new(backend).with_threads(1 + batch % 2).share_from(0);
+                        let options = PrepareOptions::default().strategy(strategy).max_batch(max_batch);
+                        let layer = PackedWeights::prepare(engine, weights, Some(&mask), &options).unwrap();
+                        let (x, mut out) = (case.x_laid(batch % 5), case.y_laid(batch / 2 % 5, &epilogue));
+                        let workspace = &mut Workspace::default();
+                        forward(engine, &layer, x.view(), &epilogue, out.view_mut(), workspace).unwrap();
+                        let out = out.take();
+                        let of = (engine, outputs, batch, options);
+                        assert_same(first.get_or_insert_with(|| out.clone()), &out, same_bits, &of);
+                    }
                 }
             }
         }

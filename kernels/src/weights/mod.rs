@@ -158,12 +158,24 @@ pub enum Format {
     Interleaved,
 }
 
-/// The table of [`Strategy::Auto`]: up to how many columns, and from how many of 100 weights kept on the dense format is faster, where a
-/// mask is for many products and where it is for one. Measurements: docs/tuning.md, "Choice of the format".
+/// The table of [`Strategy::Auto`]: up to how many columns, and from how many of 100 weights kept on the dense format is faster: where
+/// masks are for many products with weights that stay in L2, with more ([`FAR`]), and with bf16; and where a mask is for one product.
+/// Measurements: docs/tuning.md, "Choice of the format".
 ///
 /// A choice may decide the sign of a zero, so it is the same on every CPU.
-const DENSE_FROM: [(usize, u64, u64); 6] =
-    [(1, 45, 20), (2, 80, 30), (8, 60, 35), (16, 55, 35), (63, 60, 60), (usize::MAX, 85, 85)];
+const DENSE_FROM: [(usize, [u64; 4]); 8] = [
+    (1, [22, 60, 25, 20]),
+    (2, [22, 60, 25, 30]),
+    (4, [22, 50, 22, 35]),
+    (8, [30, 48, 28, 35]),
+    (16, [55, 65, 48, 35]),
+    (32, [55, 70, 55, 60]),
+    (63, [60, 60, 60, 60]),
+    (usize::MAX, [85, 85, 85, 85]),
+];
+
+/// With more weights than this, dense ones do not stay in L2: 3 MiB of them.
+const FAR: usize = 3 << 18;
 
 /// Most columns for which there are formats of their own. With more, one output's columns fill the registers, and there are chains enough.
 const FEW_COLUMNS: usize = 32;
@@ -178,13 +190,15 @@ fn for_few_columns(options: &PrepareOptions) -> bool {
 
 /// Chooses a format for `kept` of `weights` weights.
 fn choose(weights: usize, kept: usize, options: &PrepareOptions) -> Format {
-    let &(_, many, once) = DENSE_FROM
+    let &(_, [near, far, bf16, once]) = DENSE_FROM
         .iter()
         .find(|(columns, ..)| options.max_batch <= *columns)
         .expect("the last one is the most that there are");
-    let percent = match options.reuse {
-        MaskReuse::Many => many,
-        MaskReuse::Once => once,
+    let percent = match (options.reuse, options.storage) {
+        (MaskReuse::Once, _) => once,
+        (MaskReuse::Many, Storage::Bf16) => bf16,
+        (MaskReuse::Many, Storage::F32) if weights > FAR => far,
+        (MaskReuse::Many, Storage::F32) => near,
     };
     let dense = match options.strategy {
         Strategy::Auto => kept as u128 * 100 >= weights as u128 * u128::from(percent),

@@ -126,23 +126,38 @@ fn the_table_chooses() {
     let many = PrepareOptions::default();
     assert_eq!(format(85, many), Format::Dense);
     assert_eq!(format(84, many), Format::Blocked);
-    for (max_batch, percent) in [
-        (1, 45),
-        (2, 80),
-        (3, 60),
-        (8, 60),
-        (9, 55),
-        (16, 55),
-        (17, 60),
-        (32, 60),
-        (33, 60),
-        (63, 60),
-        (64, 85),
+    for (max_batch, near, far, bf16, once) in [
+        (0, 22, 60, 25, 20),
+        (1, 22, 60, 25, 20),
+        (2, 22, 60, 25, 30),
+        (3, 22, 50, 22, 35),
+        (4, 22, 50, 22, 35),
+        (5, 30, 48, 28, 35),
+        (8, 30, 48, 28, 35),
+        (9, 55, 65, 48, 35),
+        (16, 55, 65, 48, 35),
+        (17, 55, 70, 55, 60),
+        (32, 55, 70, 55, 60),
+        (33, 60, 60, 60, 60),
+        (63, 60, 60, 60, 60),
+        (64, 85, 85, 85, 85),
     ] {
         let options = many.max_batch(max_batch);
-        assert_eq!(format(percent, options), Format::Dense);
         let sparse = if max_batch <= 32 { Format::Interleaved } else { Format::Blocked };
-        assert_eq!(format(percent - 1, options), sparse);
+        let large = 100 << 13;
+        for (weights, percent, options, sparse) in [
+            (100, near, options, sparse),
+            (3 << 18, near, options, sparse),
+            (large, far, options, sparse),
+            (100, bf16, options.storage(Storage::Bf16), sparse),
+            (large, bf16, options.storage(Storage::Bf16), sparse),
+            (100, once, options.reuse(MaskReuse::Once), Format::Blocked),
+            (large, once, options.reuse(MaskReuse::Once), Format::Blocked),
+        ] {
+            let kept = (weights * percent).div_ceil(100);
+            assert_eq!(choose(weights, kept, &options), Format::Dense, "{weights} {options:?}");
+            assert_eq!(choose(weights, kept - 1, &options), sparse, "{weights} {options:?}");
+        }
     }
     assert_eq!(format(0, many.strategy(Strategy::Dense)), Format::Dense);
     assert_eq!(format(100, many.strategy(Strategy::Sparse)), Format::Blocked);
@@ -176,6 +191,12 @@ fn each_format_holds_what_it_needs() {
     layer.rebuild(engine, &PackedMask::all_kept(weights.len())).unwrap();
     assert_eq!(layer.format(), Format::Dense);
     near(layer.bytes(), 2 * all + bits);
+    // Panels of 16 rows; 7 panels, and 19 of the transpose.
+    let few = dense.max_batch(16).keep_source(false);
+    near(bytes(&few), 112 * 300 * 4 + bits);
+    near(bytes(&few.storage(Storage::Bf16)), 112 * 300 * 2 + bits);
+    near(bytes(&few.input_gradient(true)), (112 * 300 + 304 * 100) * 4 + bits);
+    near(bytes(&few.keep_source(true).input_gradient(true)), 2 * (all + bits) + (112 * 300 + 304 * 100) * 4);
 }
 
 #[test]
