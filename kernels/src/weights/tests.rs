@@ -146,7 +146,7 @@ fn the_table_chooses() {
         let sparse = if max_batch <= 32 { Format::Interleaved } else { Format::Blocked };
         let large = 100 << 13;
         for (weights, percent, options, sparse) in [
-            (100, near, options, sparse),
+            (100_usize, near, options, sparse),
             (3 << 18, near, options, sparse),
             (large, far, options, sparse),
             (100, bf16, options.storage(Storage::Bf16), sparse),
