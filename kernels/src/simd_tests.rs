@@ -413,6 +413,27 @@ impl Kernel for Widening {
     }
 }
 
+#[derive(Clone, Copy)]
+struct Repeating;
+
+impl Kernel for Repeating {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let values: Vec<f32> = (0..MOST_LANES).map(|i| i as f32 - 7.5).collect();
+        check_bits::<S>("repeat", &s.repeat::<1>(&values), |i| values[i]);
+        if S::LANES.is_multiple_of(4) {
+            check_bits::<S>("repeat", &s.repeat::<2>(&values), |i| values[i / 2]);
+            check_bits::<S>("repeat", &s.repeat::<4>(&values), |i| values[i / 4]);
+        }
+    }
+}
+
+#[test]
+fn repeats() {
+    everywhere(Repeating);
+}
+
 #[test]
 fn widens() {
     everywhere(Widening);

@@ -231,6 +231,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn repeat<const N: usize>(self, values: &[f32]) -> __m512 {
         match N {
+            1 => self.load(values),
             2 => {
                 let values: [f32; 8] = *values.first_chunk().expect("8 values");
                 let lanes = bytemuck::cast([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]);

@@ -66,6 +66,7 @@ impl PackedWeights {
                 let weights = self.forward.kept_in_place();
                 mask.kept_indices().for_each(|at| take(weights[at]));
             }
+            None if self.forward.source.is_empty() => self.forward.kept_in_place().into_iter().for_each(take),
             _ => self.forward.source.iter().copied().for_each(take),
         }
         bytes

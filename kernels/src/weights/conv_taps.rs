@@ -452,7 +452,7 @@ mod tests {
         let k = 4096;
         let shape =
             Shape { channels: 1, height: 1, width: 2 * k, outputs: 1, kernel: [1, k], stride: k, padding: 0 };
-        let mut filters = Filters::new(false);
+        let mut filters = Filters::new(false, Storage::F32);
         let values: Vec<f32> = (1..=k).map(|x| x as f32).collect();
         filters.set_mask(&PackedMask::all_kept(k));
         filters.set_weights(MatRef::row_major(&values, 1, k).unwrap());
