@@ -17,6 +17,7 @@
 mod aligned;
 mod arch;
 mod backend;
+mod bf16;
 pub mod conv2d;
 mod conv_shape;
 mod engine;
@@ -50,4 +51,4 @@ pub use epilogue::{Activation, Epilogue};
 pub use error::KernelError;
 pub use mask::{PackedMask, PackedMaskRef};
 pub use view::{ImagesMut, ImagesRef, MatMut, MatRef};
-pub use weights::{Format, MaskReuse, PackedWeights, PrepareOptions, Strategy};
+pub use weights::{Format, MaskReuse, PackedWeights, PrepareOptions, Storage, Strategy};

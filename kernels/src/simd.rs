@@ -14,6 +14,7 @@
 use bytemuck::Pod;
 
 use crate::arch::strided::{Rows, RowsMut};
+use crate::bf16::Bf16;
 
 /// For each 8-bit mask the positions of its set bits, ascending, one byte each; 2 KiB, so it stays in L1.
 pub(crate) static POSITIONS: [[u8; 8]; 256] = positions();
@@ -194,6 +195,28 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
             lanes.fill(value);
         }
         v
+    }
+
+    /// `LANES / N` numbers, widened, each in `N` neighbouring lanes.
+    #[inline(always)]
+    fn repeat_bf16<const N: usize>(self, values: &[Bf16]) -> Self::F32 {
+        let mut v = self.splat(0.0);
+        let lanes = bytemuck::cast_slice_mut::<Self::F32, f32>(core::slice::from_mut(&mut v));
+        for (lanes, value) in lanes.chunks_exact_mut(N).zip(&values[..Self::LANES / N]) {
+            lanes.fill(value.widen());
+        }
+        v
+    }
+
+    /// Two numbers, widened, each in all lanes.
+    #[inline(always)]
+    fn splat_2_bf16(self, values: [Bf16; 2]) -> [Self::F32; 2] {
+        // Both by one load, as the halves of 32 bits.
+        let both = self.splat_i32(bytemuck::cast(values));
+        let upper = self.and_i32(both, self.splat_i32(!0xffff));
+        let lower = self.shl_i32::<16>(both);
+        let (lower, upper) = (bytemuck::cast(lower), bytemuck::cast(upper));
+        if cfg!(target_endian = "little") { [lower, upper] } else { [upper, lower] }
     }
 
     /// Transposes a tile of `TRANSPOSE` rows of as many elements.

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::arch::strided::{Rows, RowsMut};
 use crate::backend::Backend;
+use crate::bf16::Bf16;
 use crate::simd::{Kernel, Simd};
 
 /// The widest vector the trait permits.
@@ -390,6 +391,55 @@ fn loads_and_stores() {
 }
 
 #[derive(Clone, Copy)]
+struct Widening;
+
+impl Kernel for Widening {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // Every number, in every lane of some vector.
+        let all: Vec<Bf16> = (0..=u16::MAX).chain(0..MOST_LANES as u16).map(Bf16::from_bits).collect();
+        for first in 0..=usize::from(u16::MAX) {
+            let number = |at: usize| f32::from_bits((at as u32 % 0x1_0000) << 16);
+            check_bits::<S>("repeat_bf16", &s.repeat_bf16::<1>(&all[first..]), |i| number(first + i));
+            if S::LANES.is_multiple_of(4) {
+                check_bits::<S>("repeat_bf16", &s.repeat_bf16::<2>(&all[first..]), |i| number(first + i / 2));
+                check_bits::<S>("repeat_bf16", &s.repeat_bf16::<4>(&all[first..]), |i| number(first + i / 4));
+            }
+            for (second, v) in s.splat_2_bf16([all[first], all[first + 1]]).iter().enumerate() {
+                check_bits::<S>("splat_2_bf16", v, |_| number(first + second));
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Repeating;
+
+impl Kernel for Repeating {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let values: Vec<f32> = (0..MOST_LANES).map(|i| i as f32 - 7.5).collect();
+        check_bits::<S>("repeat", &s.repeat::<1>(&values), |i| values[i]);
+        if S::LANES.is_multiple_of(4) {
+            check_bits::<S>("repeat", &s.repeat::<2>(&values), |i| values[i / 2]);
+            check_bits::<S>("repeat", &s.repeat::<4>(&values), |i| values[i / 4]);
+        }
+    }
+}
+
+#[test]
+fn repeats() {
+    everywhere(Repeating);
+}
+
+#[test]
+fn widens() {
+    everywhere(Widening);
+}
+
+#[derive(Clone, Copy)]
 struct Transpose;
 
 impl Kernel for Transpose {
@@ -433,6 +483,10 @@ impl Kernel for TooShort {
         let (zero, zero_i32) = (s.splat(0.0), s.splat_i32(0));
         match self.0 {
             "load" => check_bits::<S>("load", &s.load(&x[..n]), |_| 0.0),
+            "repeat_bf16" => {
+                let numbers = [Bf16::default(); MOST_LANES];
+                check_bits::<S>("repeat_bf16", &s.repeat_bf16::<1>(&numbers[..n]), |_| 0.0);
+            }
             "load_i32" => check_integers::<S>("load_i32", &s.load_i32(&i[..n]), |_| 0),
             "store" => s.store(zero, &mut x[..n]),
             "store_i32" => s.store_i32(zero_i32, &mut i[..n]),
@@ -446,7 +500,9 @@ impl Kernel for TooShort {
 #[test]
 fn short_slices_panic() {
     for backend in Backend::available() {
-        for what in ["load", "load_i32", "store", "store_i32", "compress_i32", "compress_entries"] {
+        for what in
+            ["load", "repeat_bf16", "load_i32", "store", "store_i32", "compress_i32", "compress_entries"]
+        {
             let outcome = catch_unwind(AssertUnwindSafe(|| backend.run(TooShort(what))));
             assert!(outcome.is_err(), "{what} of a short slice went through on {backend}");
         }

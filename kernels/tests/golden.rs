@@ -8,7 +8,7 @@ use slth_kernels::subset_sum::{Coverage, Search, Sizes, Subset};
 use slth_kernels::top_k::{Order, Selection, Selector};
 use slth_kernels::{
     Backend, Engine, ImagesMut, ImagesRef, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions,
-    Strategy,
+    Storage, Strategy,
 };
 
 /// FNV-1a, 64 bits, over little-endian 32-bit words.
@@ -123,17 +123,18 @@ fn unset(rows: usize, cols: usize, layout: usize) -> Laid {
 const OUTPUTS: usize = 61;
 const INPUTS: usize = 403;
 
-fn layer(engine: Engine, strategy: Strategy, batch: usize, layout: usize) -> PackedWeights {
+fn layer(engine: Engine, strategy: Strategy, storage: Storage, batch: usize, layout: usize) -> PackedWeights {
     let weights = laid(&noise(OUTPUTS * INPUTS, 1), OUTPUTS, layout);
     let mask = PackedMask::from_fn(OUTPUTS * INPUTS, |i| i * 7919 % 10 < 4);
-    let options = PrepareOptions::default().strategy(strategy).max_batch(batch).input_gradient(true);
+    let options = PrepareOptions::default().strategy(strategy).storage(storage).max_batch(batch);
+    let options = options.input_gradient(true);
     PackedWeights::prepare(engine, weights.matrix(), Some(&mask), &options).unwrap()
 }
 
 const RELU: Epilogue<'_> = Epilogue { bias: None, activation: Activation::Relu, accumulate: false };
 
-fn products(engine: Engine, strategy: Strategy, batch: usize, layout: usize) -> [u64; 3] {
-    let layer = layer(engine, strategy, batch, layout);
+fn products(engine: Engine, strategy: Strategy, storage: Storage, batch: usize, layout: usize) -> [u64; 3] {
+    let layer = layer(engine, strategy, storage, batch, layout);
     let (x, dy) = (noise(INPUTS * batch, 2), noise(OUTPUTS * batch, 3));
     let (x, dy) = (laid(&x, INPUTS, layout), laid(&dy, OUTPUTS, layout));
     let workspace = &mut Workspace::default();
@@ -163,7 +164,7 @@ fn epilogues(engine: Engine, layout: usize) -> [u64; 2] {
     let (x, old, bias) = (noise(INPUTS * batch, 2), noise(OUTPUTS * batch, 17), noise(OUTPUTS, 18));
     let epilogue = Epilogue { bias: Some(&bias), accumulate: true, ..RELU };
     [Strategy::Sparse, Strategy::Dense].map(|strategy| {
-        let layer = layer(engine, strategy, batch, layout);
+        let layer = layer(engine, strategy, Storage::F32, batch, layout);
         let (x, mut y) = (laid(&x, INPUTS, layout), laid(&old, OUTPUTS, layout));
         let workspace = &mut Workspace::default();
         matmul::forward(engine, &layer, x.matrix(), &epilogue, y.matrix_mut(), workspace).unwrap();
@@ -313,11 +314,14 @@ fn check<'a>(engines: impl Iterator<Item = Engine<'a>>) {
             updates(engine),
         );
         for layout in 0..LAYOUTS.len() {
-            let sparse = [1, 2, 70].map(|batch| products(engine, Strategy::Sparse, batch, layout));
-            let all = [1, 70].map(|batch| products(engine, Strategy::Dense, batch, layout));
+            let sparse =
+                [1, 2, 70].map(|batch| products(engine, Strategy::Sparse, Storage::F32, batch, layout));
+            let bf16 =
+                [1, 2, 70].map(|batch| products(engine, Strategy::Sparse, Storage::Bf16, batch, layout));
+            let all = [1, 70].map(|batch| products(engine, Strategy::Dense, Storage::F32, batch, layout));
             let plain = [1, 70].map(|batch| dense_products(engine, batch, layout));
             let (images, epilogues) = (convolutions(engine, layout), epilogues(engine, layout));
-            let products = format!("sparse {sparse:x?}\ndense {all:x?}\nplain {plain:x?}\n");
+            let products = format!("sparse {sparse:x?}\nbf16 {bf16:x?}\ndense {all:x?}\nplain {plain:x?}\n");
             let found = format!("{products}convolutions {images:x?}\n{others}epilogues {epilogues:x?}\n");
             assert_eq!(found, include_str!("golden.txt"), "{engine:?}, layout {layout}");
         }

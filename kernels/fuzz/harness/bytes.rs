@@ -13,11 +13,11 @@ pub(super) fn run(u: &mut Unstructured<'_>) -> Result<()> {
         0 => read(u.bytes(u.len())?),
         // A head, so that what follows is looked at.
         1 => {
-            let mut bytes = b"SLTH-PW\x01".to_vec();
+            let mut bytes = b"SLTH-PW\x02".to_vec();
             for _ in 0..3 {
                 bytes.extend((size(u, 30)? as u64).to_le_bytes());
             }
-            bytes.extend(u.arbitrary::<[u8; 5]>()?.map(|flag| if flag < 250 { flag % 2 } else { flag }));
+            bytes.extend(u.arbitrary::<[u8; 6]>()?.map(|flag| if flag < 250 { flag % 2 } else { flag }));
             bytes.extend(u.bytes(u.len())?);
             read(&bytes);
         }

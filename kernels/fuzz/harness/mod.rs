@@ -7,7 +7,9 @@
 use std::fmt::Debug;
 
 use arbitrary::{Result, Unstructured};
-use slth_kernels::{Backend, Engine, MaskReuse, MatMut, MatRef, PackedMask, PrepareOptions, Strategy};
+use slth_kernels::{
+    Backend, Engine, MaskReuse, MatMut, MatRef, PackedMask, PrepareOptions, Storage, Strategy,
+};
 
 mod bytes;
 mod conv2d;
@@ -43,7 +45,8 @@ fn options(u: &mut Unstructured<'_>) -> Result<PrepareOptions> {
     let max_batch = *u.choose(&[0, 1, 2, 3, 4, 8, 15, 16, 17, 63, 64, 65, usize::MAX])?;
     let reuse = *u.choose(&[MaskReuse::Many, MaskReuse::Once])?;
     let options = PrepareOptions::default().strategy(strategy).max_batch(max_batch).reuse(reuse);
-    Ok(options.input_gradient(u.arbitrary()?).keep_source(u.arbitrary()?))
+    let storage = *u.choose(&[Storage::F32, Storage::Bf16])?;
+    Ok(options.input_gradient(u.arbitrary()?).keep_source(u.arbitrary()?).storage(storage))
 }
 
 /// Calls on every backend, on one thread and some on three; all must give what the scalar backend gives, which is returned.

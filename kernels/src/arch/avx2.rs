@@ -10,6 +10,7 @@ use core::arch::x86_64::*;
 use std::sync::OnceLock;
 
 use crate::arch::strided::{Rows, RowsMut};
+use crate::bf16::Bf16;
 use crate::simd::{Kernel, POSITIONS, Simd, Tiles};
 
 /// Proof that this CPU has AVX2, FMA, BMI1, BMI2 and POPCNT.
@@ -112,6 +113,20 @@ macro_rules! op {
         // SAFETY: see the macro's comment: a value of `Avx2` proves the features; no intrinsic touches memory.
         unsafe { $call }
     };
+}
+
+/// For a shuffle of bytes within each 16: the bytes of number `lane / n` in the upper half of each lane, zeros in the lower one. All
+/// numbers lie in each 16 bytes.
+pub(super) const fn upper_halves<const BYTES: usize>(n: usize) -> [u8; BYTES] {
+    let mut bytes = [0x80; BYTES];
+    let mut lane = 0;
+    while lane < BYTES / 4 {
+        let number = lane / n;
+        bytes[4 * lane + 2] = (2 * number % 16) as u8;
+        bytes[4 * lane + 3] = (2 * number % 16 + 1) as u8;
+        lane += 1;
+    }
+    bytes
 }
 
 /// Transposes 8 rows of 8 elements. The halves of two rows that lie 4 apart are loaded into one register each: a load can put its
@@ -348,6 +363,17 @@ impl Simd for Avx2 {
                 op!(_mm256_insertf128_ps::<1>(_mm256_set1_ps(low), _mm_set1_ps(high)))
             }
         }
+    }
+    /// All numbers to both halves by the load, then each to its lanes by one shuffle of bytes, which clears the lower halves.
+    #[inline(always)]
+    fn repeat_bf16<const N: usize>(self, values: &[Bf16]) -> __m256 {
+        let numbers = op!(match N {
+            1 => _mm256_broadcastsi128_si256(bytemuck::cast(*values.first_chunk::<8>().expect("8 numbers"))),
+            2 => _mm256_set1_epi64x(bytemuck::cast(*values.first_chunk::<4>().expect("4 numbers"))),
+            _ => _mm256_set1_epi32(bytemuck::cast(*values.first_chunk::<2>().expect("2 numbers"))),
+        });
+        let bytes = const { upper_halves::<32>(N) };
+        op!(_mm256_castsi256_ps(_mm256_shuffle_epi8(numbers, bytemuck::cast(bytes))))
     }
     #[inline(always)]
     fn transpose(self, from: Rows<'_>, to: RowsMut<'_>) {

@@ -11,8 +11,9 @@
 
 use core::arch::x86_64::*;
 
-use crate::arch::avx2::Avx2;
+use crate::arch::avx2::{Avx2, upper_halves};
 use crate::arch::strided::{Rows, RowsMut};
+use crate::bf16::Bf16;
 use crate::simd::{Kernel, Simd, Tiles};
 
 /// Proof that this CPU has AVX-512 F, BW, DQ and VL, and all that [`Avx2`] asks for.
@@ -230,6 +231,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn repeat<const N: usize>(self, values: &[f32]) -> __m512 {
         match N {
+            1 => self.load(values),
             2 => {
                 let values: [f32; 8] = *values.first_chunk().expect("8 values");
                 let lanes = bytemuck::cast([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]);
@@ -241,6 +243,20 @@ impl Simd for Avx512 {
                 op!(_mm512_permutevar_ps(_mm512_broadcast_f32x4(bytemuck::cast(values)), lanes))
             }
         }
+    }
+    #[inline(always)]
+    fn repeat_bf16<const N: usize>(self, values: &[Bf16]) -> __m512 {
+        if N == 1 {
+            let numbers = bytemuck::cast(*values.first_chunk::<16>().expect("16 numbers"));
+            return op!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(numbers))));
+        }
+        // As AVX2 does.
+        let numbers = op!(match N {
+            2 => _mm512_broadcast_i32x4(bytemuck::cast(*values.first_chunk::<8>().expect("8 numbers"))),
+            _ => _mm512_set1_epi64(bytemuck::cast(*values.first_chunk::<4>().expect("4 numbers"))),
+        });
+        let bytes = const { upper_halves::<64>(N) };
+        op!(_mm512_castsi512_ps(_mm512_shuffle_epi8(numbers, bytemuck::cast(bytes))))
     }
     #[inline(always)]
     fn transpose(self, from: Rows<'_>, to: RowsMut<'_>) {

@@ -9,6 +9,7 @@
 use core::arch::aarch64::*;
 
 use crate::arch::strided::{Rows, RowsMut};
+use crate::bf16::Bf16;
 use crate::simd::{Kernel, Simd, Tiles, positions};
 
 /// Proof that this CPU has NEON.
@@ -193,6 +194,17 @@ impl Simd for Neon {
             (1, _) => self.load(values),
             (2, &[a, b, ..]) => op!(vcombine_f32(vdup_n_f32(a), vdup_n_f32(b))),
             _ => self.splat(values[0]),
+        }
+    }
+    #[inline(always)]
+    fn repeat_bf16<const N: usize>(self, values: &[Bf16]) -> float32x4_t {
+        match (N, values) {
+            (1, _) => {
+                let numbers = bytemuck::cast(*values.first_chunk::<4>().expect("4 numbers"));
+                op!(vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(numbers))))
+            }
+            (2, &[a, b, ..]) => op!(vcombine_f32(vdup_n_f32(a.widen()), vdup_n_f32(b.widen()))),
+            _ => self.splat(values[0].widen()),
         }
     }
     #[inline(always)]

@@ -23,7 +23,7 @@ const CYCLES_TO_LIST: usize = 30;
 /// kernel overlaps the padding, are kinds of their own) and direction; the mask; and the weights, all of them or, with
 /// `keep_source` off, the kept ones. Lists fit one batch, `PrepareOptions::max_batch` or else 64; calls with another make
 /// their own once and keep them in the [`Workspace`](super::Workspace). `PrepareOptions::strategy` and `reuse` change
-/// nothing here.
+/// nothing here; with `storage` the filters are rounded, and held as `f32` all the same.
 #[derive(Clone, Debug)]
 pub struct PackedConv2d {
     shape: Shape,
@@ -53,7 +53,7 @@ impl PackedConv2d {
         shape.check()?;
         let [outputs, columns] = shape.filters()?;
         KernelError::check_shape("filters", [outputs, columns], filters.shape())?;
-        let mut held = Filters::new(options.keep_source);
+        let mut held = Filters::new(options.keep_source, options.storage);
         if let Some(mask) = mask {
             check_mask(shape, mask)?;
             held.set_mask(mask);

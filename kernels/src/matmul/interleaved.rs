@@ -15,6 +15,7 @@ use crate::simd::{Kernel, Simd};
 use crate::view::{MatMut, MatRef};
 use crate::weights::Interleaved;
 use crate::weights::interleaved::{BandBlock, GROUP, GroupWeights, KC};
+use crate::weights::stored::{Stored, Values};
 
 /// Most columns of a panel: 32, and no more than four vectors, with which as many outputs' sums fit the registers as hide latency.
 const fn most_columns<S: Simd>() -> usize {
@@ -23,6 +24,13 @@ const fn most_columns<S: Simd>() -> usize {
 
 /// Computes Y, `[M, N]` with neither of them 0; K is not 0.
 pub(super) fn multiply(engine: Engine, weights: &Interleaved, call: Call<'_, '_>) {
+    match weights.values() {
+        Values::F32(values) => multiply_stored(engine, weights, values, call),
+        Values::Bf16(values) => multiply_stored(engine, weights, values, call),
+    }
+}
+
+fn multiply_stored<T: Stored>(engine: Engine, weights: &Interleaved, values: &[T], call: Call<'_, '_>) {
     let Call { x, y, accumulate, finish, scratch } = call;
     let band = weights.band_rows();
     let share = weights.rows().div_ceil(band).div_ceil(engine.threads()) * band;
@@ -32,7 +40,7 @@ pub(super) fn multiply(engine: Engine, weights: &Interleaved, call: Call<'_, '_>
     let scratch = scratch.get(floats * weights.rows().div_ceil(share));
     let shares = y.bands(share).zip(scratch.chunks_mut(floats)).zip((0..).step_by(share));
     engine.for_each(shares, |((y, scratch), first_row)| {
-        engine.backend().run(Multiply { weights, x, first_row, accumulate, finish, y, scratch });
+        engine.backend().run(Multiply { weights, values, x, first_row, accumulate, finish, y, scratch });
     });
 }
 
@@ -61,8 +69,9 @@ impl Kernel for WidestPanel {
 }
 
 /// The rows of Y from `first_row` on.
-struct Multiply<'a> {
+struct Multiply<'a, T> {
     weights: &'a Interleaved,
+    values: &'a [T],
     x: MatRef<'a>,
     first_row: usize,
     accumulate: bool,
@@ -71,7 +80,7 @@ struct Multiply<'a> {
     scratch: &'a mut [f32],
 }
 
-impl Kernel for Multiply<'_> {
+impl<T: Stored> Kernel for Multiply<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
@@ -100,11 +109,11 @@ impl Kernel for Multiply<'_> {
     }
 }
 
-impl Multiply<'_> {
+impl<T: Stored> Multiply<'_, T> {
     /// The next `columns` columns.
     #[inline(always)]
     fn panel<S: Simd, W: Walk>(&mut self, s: S, first_column: usize, columns: usize) {
-        let Self { weights, x, first_row, accumulate, finish, .. } = *self;
+        let Self { weights, values, x, first_row, accumulate, finish, .. } = *self;
         let width = W::width::<S>();
         let (inputs, band_rows, share) = (weights.columns(), weights.band_rows(), self.y.rows());
         let bands = share.div_ceil(band_rows);
@@ -125,9 +134,9 @@ impl Multiply<'_> {
         for block in 0..weights.blocks() {
             let begin = block == 0 && !accumulate;
             for (band, sums) in sums.chunks_exact_mut(sums_of_band).take(bands).enumerate() {
-                let rows = weights.band_block(first_row / band_rows + band, block);
+                let rows = weights.band_block(values, first_row / band_rows + band, block);
                 let tile = &packed[rows.first_input * width..][..KC * width];
-                s.outlined(Accumulate::<W> { rows, tile, sums, begin, walk: W::default() });
+                s.outlined(Accumulate::<T, W> { rows, tile, sums, begin, walk: W::default() });
             }
         }
         for (band, sums) in sums.chunks_exact_mut(sums_of_band).take(bands).enumerate() {
@@ -145,8 +154,8 @@ impl Multiply<'_> {
 }
 
 /// One block of a band.
-struct Accumulate<'a, W> {
-    rows: BandBlock<'a>,
+struct Accumulate<'a, T, W> {
+    rows: BandBlock<'a, T>,
     /// The block's activations, `[KC, width]`, and whatever follows.
     tile: &'a [f32],
     /// The sums of the band's outputs, `[rows, width]`, and one more row.
@@ -156,7 +165,7 @@ struct Accumulate<'a, W> {
     walk: W,
 }
 
-impl<W: Walk> Kernel for Accumulate<'_, W> {
+impl<T: Stored, W: Walk> Kernel for Accumulate<'_, T, W> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -169,7 +178,14 @@ impl<W: Walk> Kernel for Accumulate<'_, W> {
 trait Walk: Copy + Default {
     /// Columns of the panel, padding included.
     fn width<S: Simd>() -> usize;
-    fn accumulate<S: Simd>(self, s: S, rows: BandBlock<'_>, tile: &[f32], sums: &mut [f32], begin: bool);
+    fn accumulate<S: Simd, T: Stored>(
+        self,
+        s: S,
+        rows: BandBlock<'_, T>,
+        tile: &[f32],
+        sums: &mut [f32],
+        begin: bool,
+    );
 }
 
 /// Up to `N` columns, so few that a vector holds those of several outputs.
@@ -183,11 +199,18 @@ impl<const N: usize> Walk for Few<N> {
     }
 
     #[inline(always)]
-    fn accumulate<S: Simd>(self, s: S, rows: BandBlock<'_>, tile: &[f32], sums: &mut [f32], begin: bool) {
+    fn accumulate<S: Simd, T: Stored>(
+        self,
+        s: S,
+        rows: BandBlock<'_, T>,
+        tile: &[f32],
+        sums: &mut [f32],
+        begin: bool,
+    ) {
         if (GROUP * N).is_multiple_of(S::LANES) && S::LANES.is_multiple_of(N) {
-            accumulate_few::<S, N>(s, rows, tile, sums, begin);
+            accumulate_few::<S, T, N>(s, rows, tile, sums, begin);
         } else {
-            accumulate_few::<S::Narrow, N>(s.narrow(), rows, tile, sums, begin);
+            accumulate_few::<S::Narrow, T, N>(s.narrow(), rows, tile, sums, begin);
         }
     }
 }
@@ -204,20 +227,46 @@ impl<const VECTORS: usize> Walk for Wide<VECTORS> {
 
     /// 16 sums in 32 registers, 8 in 16.
     #[inline(always)]
-    fn accumulate<S: Simd>(self, s: S, rows: BandBlock<'_>, tile: &[f32], sums: &mut [f32], begin: bool) {
+    fn accumulate<S: Simd, T: Stored>(
+        self,
+        s: S,
+        rows: BandBlock<'_, T>,
+        tile: &[f32],
+        sums: &mut [f32],
+        begin: bool,
+    ) {
         match (S::REGISTERS >= 32, VECTORS) {
-            (_, 1) | (true, 2) => accumulate_wide::<S, 8, VECTORS>(s, rows, tile, sums, begin),
-            (false, 2) | (true, _) => accumulate_wide::<S, 4, VECTORS>(s, rows, tile, sums, begin),
-            (false, _) => accumulate_wide::<S, 2, VECTORS>(s, rows, tile, sums, begin),
+            (_, 1) | (true, 2) => accumulate_wide::<S, T, 8, VECTORS>(s, rows, tile, sums, begin),
+            (false, 2) | (true, _) => accumulate_wide::<S, T, 4, VECTORS>(s, rows, tile, sums, begin),
+            (false, _) => accumulate_wide::<S, T, 2, VECTORS>(s, rows, tile, sums, begin),
         }
     }
 }
 
+/// Bytes from a step's values, and from its places, to those that are prefetched.
+const AHEAD: usize = 4096;
+
+/// Takes a group's steps in order, two at a time: as many prefetches would cost more with each. Both streams are prefetched although
+/// hardware does that too: on pages of 4 KiB it stops at their ends.
+///
+/// A macro, because a closure is a function that the compiler may leave where there are none of the backend's instructions.
+macro_rules! for_each_step {
+    ($s:ident, $values:ident, $places:ident, |$step_values:ident, $step_places:ident| $step:block) => {
+        let ((pairs, last), (place_pairs, last_places)) = ($values.as_chunks::<2>(), $places.as_chunks::<2>());
+        for (pair, places) in pairs.iter().zip(place_pairs) {
+            $s.prefetch::<true, _>(pair.as_ptr().cast::<u8>().wrapping_add(AHEAD));
+            $s.prefetch::<true, _>(places.as_ptr().cast::<u8>().wrapping_add(AHEAD));
+            for ($step_values, $step_places) in pair.iter().zip(places) $step
+        }
+        for ($step_values, $step_places) in last.iter().zip(last_places) $step
+    };
+}
+
 /// Eight outputs in the lanes of a few vectors.
 #[inline(always)]
-fn accumulate_few<S: Simd, const N: usize>(
+fn accumulate_few<S: Simd, T: Stored, const N: usize>(
     s: S,
-    rows: BandBlock<'_>,
+    rows: BandBlock<'_, T>,
     tile: &[f32],
     sums: &mut [f32],
     begin: bool,
@@ -239,13 +288,13 @@ fn accumulate_few<S: Simd, const N: usize>(
         for v in 0..vectors {
             running[v] = s.load(&lanes[v * S::LANES..]);
         }
-        for (values, places) in values.iter().zip(places) {
+        for_each_step!(s, values, places, |values, places| {
             for v in 0..vectors {
-                let weights = s.repeat::<N>(&values[v * outputs..]);
+                let weights = T::repeat::<S, N>(s, &values[v * outputs..]);
                 let x = s.gather::<N>(tile, &places[v * outputs..]);
                 running[v] = s.mul_add(weights, x, running[v]);
             }
-        }
+        });
         for v in 0..vectors {
             s.store(running[v], &mut lanes[v * S::LANES..]);
         }
@@ -254,7 +303,7 @@ fn accumulate_few<S: Simd, const N: usize>(
             for (&value, &place) in values.iter().zip(places) {
                 let x = &tile[usize::from(place) % KC];
                 for n in 0..N {
-                    sum[n] = s.mul_add_one(value, x[n], sum[n]);
+                    sum[n] = s.mul_add_one(value.widen(), x[n], sum[n]);
                 }
             }
             sums[usize::from(row)] = *sum;
@@ -264,9 +313,9 @@ fn accumulate_few<S: Simd, const N: usize>(
 
 /// `ROWS` outputs at a time, the columns of each in `VECTORS` vectors.
 #[inline(always)]
-fn accumulate_wide<S: Simd, const ROWS: usize, const VECTORS: usize>(
+fn accumulate_wide<S: Simd, T: Stored, const ROWS: usize, const VECTORS: usize>(
     s: S,
-    rows: BandBlock<'_>,
+    rows: BandBlock<'_, T>,
     tile: &[f32],
     sums: &mut [f32],
     begin: bool,
@@ -284,19 +333,22 @@ fn accumulate_wide<S: Simd, const ROWS: usize, const VECTORS: usize>(
                     *running = sums[usize::from(row)];
                 }
             }
-            for (values, places) in values.iter().zip(places) {
+            for_each_step!(s, values, places, |values, places| {
                 // Four places by one load: vector units are no help here.
                 let places: [u64; 2] = bytemuck::cast(*places);
-                for (i, running) in (first..).zip(&mut running) {
-                    let shift = if cfg!(target_endian = "little") { i % 4 } else { 3 - i % 4 };
-                    let place = (places[i / 4] >> (16 * shift)) as usize % KC;
-                    add(s, values[i], &tile[place], running);
+                for i in (first..first + ROWS).step_by(2) {
+                    let pair = T::splat_2(s, [values[i], values[i + 1]]);
+                    for (i, weight) in (i..).zip(pair) {
+                        let shift = if cfg!(target_endian = "little") { i % 4 } else { 3 - i % 4 };
+                        let place = (places[i / 4] >> (16 * shift)) as usize % KC;
+                        add(s, weight, &tile[place], &mut running[i - first]);
+                    }
                 }
-            }
+            });
             for (row, running) in (first..).zip(&mut running) {
                 let (values, places) = tails.take(row);
                 for (&value, &place) in values.iter().zip(places) {
-                    add(s, value, &tile[usize::from(place) % KC], running);
+                    add(s, s.splat(value.widen()), &tile[usize::from(place) % KC], running);
                 }
                 sums[usize::from(rows[row])] = *running;
             }
@@ -308,11 +360,10 @@ fn accumulate_wide<S: Simd, const ROWS: usize, const VECTORS: usize>(
 #[inline(always)]
 fn add<S: Simd, const VECTORS: usize>(
     s: S,
-    weight: f32,
+    weight: S::F32,
     x: &[S::F32; VECTORS],
     sums: &mut [S::F32; VECTORS],
 ) {
-    let weight = s.splat(weight);
     for v in 0..VECTORS {
         sums[v] = s.mul_add(weight, x[v], sums[v]);
     }

@@ -31,6 +31,7 @@ mod call;
 pub mod dense;
 mod gemm;
 mod interleaved;
+mod panels;
 #[cfg(test)]
 pub(crate) mod tests;
 mod vector;
@@ -220,6 +221,13 @@ pub fn score_gradient(
 fn multiply(engine: Engine, a: Operand<'_>, call: Call<'_, '_>) {
     match a {
         Operand::Dense(a) => multiply_dense(engine, a, call),
+        Operand::Panels(a) if is_empty(a.columns(), &call) => {
+            vector::finish_empty(engine, call.y, call.accumulate, call.finish);
+        }
+        Operand::Panels(a) => {
+            let engine = engine.for_work((a.rows() * a.columns() / 32).saturating_mul(call.x.cols().max(4)));
+            panels::multiply(engine, a, call);
+        }
         Operand::Blocked(a) if is_empty(a.columns(), &call) => {
             vector::finish_empty(engine, call.y, call.accumulate, call.finish);
         }

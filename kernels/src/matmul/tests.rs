@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::backend::Backend;
-use crate::weights::{Format, MaskReuse, PrepareOptions, Strategy};
+use crate::bf16::Bf16;
+use crate::weights::{Format, MaskReuse, PrepareOptions, Storage, Strategy};
 
 /// Sums in ascending order with fused multiply-adds, from `start` on: what every product promises.
 fn oracle(
@@ -316,29 +317,72 @@ fn prepared_products_have_the_same_bits_everywhere() {
     }
 }
 
-/// The format for few columns against the one for many, for every number of columns up to a panel and a little more, with
+/// The formats for few columns against those for many, for every number of columns up to a panel and a little more, with
 /// several bands of outputs and blocks of inputs.
 #[test]
-fn every_number_of_columns_has_the_same_bits_in_both_formats() {
+fn every_number_of_columns_has_the_same_bits_in_all_formats() {
     for (outputs, inputs) in [(19, 530), (1029, 21)] {
         for batch in (1..=70).filter(|batch| outputs < 100 || batch % 7 < 3) {
             let case = Case::new((outputs, inputs, batch));
             let mask = PackedMask::from_fn(case.weights.len(), |i| i * i % 5 < 2);
             let weights = MatRef::row_major(&case.weights, outputs, inputs).unwrap();
             let epilogue = case.epilogue(batch % 8);
-            let mut first: Option<Vec<f32>> = None;
-            for backend in Backend::available() {
-                for max_batch in [1, usize::MAX] {
-                    let engine = Engine::new(backend).with_threads(1 + batch % 2).share_from(0);
-                    let options = PrepareOptions::default().strategy(Strategy::Sparse).max_batch(max_batch);
-                    let layer = PackedWeights::prepare(engine, weights, Some(&mask), &options).unwrap();
-                    let (x, mut out) = (case.x_laid(batch % 5), case.y_laid(batch / 2 % 5, &epilogue));
-                    let workspace = &mut Workspace::default();
-                    forward(engine, &layer, x.view(), &epilogue, out.view_mut(), workspace).unwrap();
-                    let out = out.take();
-                    let of = (engine, outputs, batch, max_batch);
-                    assert_same(first.get_or_insert_with(|| out.clone()), &out, same_bits, &of);
+            for strategy in [Strategy::Sparse, Strategy::Dense] {
+                let mut first: Option<Vec<f32>> = None;
+                for backend in Backend::available() {
+                    for max_batch in [1, usize::MAX] {
+                        let engine = Engine::new(backend).with_threads(1 + batch % 2).share_from(0);
+                        let options = PrepareOptions::default().strategy(strategy).max_batch(max_batch);
+                        let layer = PackedWeights::prepare(engine, weights, Some(&mask), &options).unwrap();
+                        let (x, mut out) = (case.x_laid(batch % 5), case.y_laid(batch / 2 % 5, &epilogue));
+                        let workspace = &mut Workspace::default();
+                        forward(engine, &layer, x.view(), &epilogue, out.view_mut(), workspace).unwrap();
+                        let out = out.take();
+                        let of = (engine, outputs, batch, options);
+                        assert_same(first.get_or_insert_with(|| out.clone()), &out, same_bits, &of);
+                    }
                 }
+            }
+        }
+    }
+}
+
+/// Weights stored in bf16 against rounded ones in `f32`, in both directions and every format.
+#[test]
+fn weights_of_bf16_give_the_bits_of_rounded_weights() {
+    for batch in [1, 2, 3, 4, 5, 8, 9, 16, 17, 18, 33, 70] {
+        let case = Case::new((27, 530, batch));
+        let rounded: Vec<f32> = case.weights.iter().map(|&w| Bf16::round(w).widen()).collect();
+        let mask = PackedMask::from_fn(case.weights.len(), |i| i * i % 5 < 2);
+        let weights = Laid::of(&case.weights, 27, 530, batch % 5);
+        let rounded = MatRef::row_major(&rounded, 27, 530).unwrap();
+        let epilogue = case.epilogue(batch % 8);
+        for strategy in [Strategy::Sparse, Strategy::Dense] {
+            for max_batch in [1, usize::MAX] {
+                let options = PrepareOptions::default()
+                    .strategy(strategy)
+                    .max_batch(max_batch)
+                    .input_gradient(true)
+                    .keep_source(batch % 2 == 0);
+                let (x, dy) = (case.x_laid(batch % 5), case.dy_laid(batch / 2 % 5));
+                let products = |engine: Engine<'_>, layer: &PackedWeights| {
+                    let (mut y, mut dx) = (case.y_laid(0, &epilogue), Laid::unset(530, batch, 1));
+                    let workspace = &mut Workspace::default();
+                    forward(engine, layer, x.view(), &epilogue, y.view_mut(), workspace).unwrap();
+                    input_gradient(engine, layer, dy.view(), None, dx.view_mut(), workspace).unwrap();
+                    [y.take(), dx.take()]
+                };
+                let layer = PackedWeights::prepare(Engine::serial(), rounded, Some(&mask), &options).unwrap();
+                let expected = products(Engine::serial(), &layer);
+                everywhere(|engine| {
+                    let options = options.storage(Storage::Bf16);
+                    let layer =
+                        PackedWeights::prepare(engine, weights.view(), Some(&mask), &options).unwrap();
+                    let of = (engine, batch, options);
+                    for (found, expected) in products(engine, &layer).iter().zip(&expected) {
+                        assert_same(found, expected, same_bits, &of);
+                    }
+                });
             }
         }
     }

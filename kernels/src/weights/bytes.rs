@@ -3,20 +3,22 @@
 //! The format's own arrays are not written, because their sizes follow from the CPU's cache, and because arrays that were read could not
 //! be trusted to hold places within a block.
 
+use super::stored::Storage;
 use super::{MaskReuse, Oriented, Packed, PackedWeights, PrepareOptions, Strategy};
+use crate::bf16::Bf16;
 use crate::engine::Engine;
 use crate::error::KernelError;
 use crate::mask::PackedMask;
 use crate::view::MatRef;
 
 /// Begins the bytes; the last one is the version.
-const MAGIC: [u8; 8] = *b"SLTH-PW\x01";
+const MAGIC: [u8; 8] = *b"SLTH-PW\x02";
 
 const MALFORMED: KernelError = KernelError::Malformed { what: "packed weights" };
 
 impl PackedWeights {
     /// Shape, options, mask and weights (only the kept ones without [`keep_source`](PrepareOptions::keep_source)) as bytes, the same on every
-    /// machine, little-endian.
+    /// machine, little-endian; weights of bf16 take two each.
     ///
     /// ```
     /// use slth_kernels::{Engine, MatRef, PackedWeights, PrepareOptions};
@@ -28,7 +30,8 @@ impl PackedWeights {
     /// # Ok::<(), slth_kernels::KernelError>(())
     /// ```
     pub fn to_bytes(&self) -> Vec<u8> {
-        let PrepareOptions { max_batch, reuse, input_gradient, strategy, keep_source } = self.options;
+        let PrepareOptions { max_batch, reuse, input_gradient, strategy, keep_source, storage } =
+            self.options;
         let mut bytes = MAGIC.to_vec();
         for size in [self.outputs(), self.inputs(), max_batch] {
             // Of any width of `usize`, the most that there is stands for "many".
@@ -42,16 +45,28 @@ impl PackedWeights {
         };
         let once = reuse == MaskReuse::Once;
         let masked = self.mask.is_some();
-        bytes.extend([strategy, once.into(), input_gradient.into(), keep_source.into(), masked.into()]);
+        let bf16 = storage == Storage::Bf16;
+        bytes.extend([
+            strategy,
+            once.into(),
+            input_gradient.into(),
+            keep_source.into(),
+            masked.into(),
+            bf16.into(),
+        ]);
         if let Some(mask) = &self.mask {
             bytes.extend(mask.words().iter().flat_map(|word| word.to_le_bytes()));
         }
-        let mut take = |weight: f32| bytes.extend(weight.to_le_bytes());
+        let mut take = |weight: f32| match storage {
+            Storage::F32 => bytes.extend(weight.to_le_bytes()),
+            Storage::Bf16 => bytes.extend(Bf16::round(weight).to_bits().to_le_bytes()),
+        };
         match &self.mask {
             Some(mask) if self.forward.source.is_empty() => {
                 let weights = self.forward.kept_in_place();
                 mask.kept_indices().for_each(|at| take(weights[at]));
             }
+            None if self.forward.source.is_empty() => self.forward.kept_in_place().into_iter().for_each(take),
             _ => self.forward.source.iter().copied().for_each(take),
         }
         bytes
@@ -69,7 +84,7 @@ impl PackedWeights {
             return Err(MALFORMED);
         }
         let [outputs, inputs, max_batch] = [rest.size()?, rest.size()?, rest.size()?];
-        let [strategy, once, input_gradient, keep_source, masked] = rest.take()?;
+        let [strategy, once, input_gradient, keep_source, masked, bf16] = rest.take()?;
         let flag = |byte: u8| if byte < 2 { Ok(byte == 1) } else { Err(MALFORMED) };
         let options = PrepareOptions {
             max_batch,
@@ -79,23 +94,34 @@ impl PackedWeights {
                 .get(usize::from(strategy))
                 .ok_or(MALFORMED)?,
             keep_source: flag(keep_source)?,
+            storage: if flag(bf16)? { Storage::Bf16 } else { Storage::F32 },
         };
         let weights = outputs.checked_mul(inputs).ok_or(MALFORMED)?;
         let mask = if flag(masked)? { Some(rest.mask(weights)?) } else { None };
         let kept = mask.as_ref().map_or(weights, PackedMask::kept);
         // Without its removed weights a file is as long as what it keeps.
-        let all = rest.0.len() as u128 == weights as u128 * 4;
-        if !all && (options.keep_source || rest.0.len() as u128 != kept as u128 * 4) {
+        let size = match options.storage {
+            Storage::F32 => 4,
+            Storage::Bf16 => 2,
+        };
+        let all = rest.0.len() as u128 == weights as u128 * size;
+        if !all && (options.keep_source || rest.0.len() as u128 != kept as u128 * size) {
             return Err(MALFORMED);
         }
-        let mut values = rest.0.as_chunks().0.iter().copied().map(f32::from_le_bytes);
+        let values: Vec<f32> = match options.storage {
+            Storage::F32 => rest.0.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect(),
+            Storage::Bf16 => {
+                let bits = rest.0.as_chunks().0.iter().copied().map(u16::from_le_bytes);
+                bits.map(|bits| Bf16::from_bits(bits).widen()).collect()
+            }
+        };
         let source: Vec<f32> = match &mask {
             Some(mask) if !all => {
                 let mut source = vec![0.0; weights];
-                mask.kept_indices().zip(values).for_each(|(at, value)| source[at] = value);
+                mask.kept_indices().zip(&values).for_each(|(at, &value)| source[at] = value);
                 source
             }
-            _ => values.by_ref().collect(),
+            _ => values,
         };
         let view = MatRef::row_major(&source, outputs, inputs)?;
         Self::prepare(engine, view, mask.as_ref(), &options)
@@ -110,6 +136,7 @@ impl Oriented {
         match &self.packed {
             Packed::Blocked(blocked) => blocked.for_each(put),
             Packed::Interleaved(interleaved) => interleaved.for_each(put),
+            Packed::Panels(panels) => panels.for_each(put),
             Packed::Dense(dense) => weights.copy_from_slice(dense.weights()),
             Packed::Source => weights.copy_from_slice(&self.source),
         }

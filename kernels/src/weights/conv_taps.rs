@@ -15,6 +15,7 @@
 //! strip of positions to the next, and so small that offsets fit 32 bits.
 
 use super::entry::{Entry, entry};
+use super::stored::Storage;
 use crate::conv_shape::Shape;
 use crate::error::KernelError;
 use crate::mask::PackedMask;
@@ -58,12 +59,13 @@ pub(crate) struct Filters {
     weight_count: usize,
     /// Whether removed weights are held as well.
     complete: bool,
+    storage: Storage,
 }
 
 impl Filters {
     /// None yet.
-    pub(crate) fn new(complete: bool) -> Self {
-        Self { complete, ..Self::default() }
+    pub(crate) fn new(complete: bool, storage: Storage) -> Self {
+        Self { complete, storage, ..Self::default() }
     }
 
     /// Whether less than a quarter of the weights is kept.
@@ -90,7 +92,7 @@ impl Filters {
         self.mask.extend_from_slice(mask.words());
     }
 
-    /// Takes the weights; the mask must be there.
+    /// Takes the weights, rounded to what they are stored in; the mask must be there.
     pub(crate) fn set_weights(&mut self, weights: MatRef<'_>) {
         self.columns = weights.cols();
         self.weights.clear();
@@ -103,6 +105,7 @@ impl Filters {
                 self.weights.extend((0..weights.cols()).map(|col| weights.get(row, col)));
             }
         }
+        self.weights.iter_mut().for_each(|weight| *weight = self.storage.round(*weight));
         if !self.complete {
             let mut kept = 0;
             for index in kept_indices(&self.mask) {
@@ -460,7 +463,7 @@ mod tests {
         let k = 4096;
         let shape =
             Shape { channels: 1, height: 1, width: 2 * k, outputs: 1, kernel: [1, k], stride: k, padding: 0 };
-        let mut filters = Filters::new(false);
+        let mut filters = Filters::new(false, Storage::F32);
         let values: Vec<f32> = (1..=k).map(|x| x as f32).collect();
         filters.set_mask(&PackedMask::all_kept(k));
         filters.set_weights(MatRef::row_major(&values, 1, k).unwrap());

@@ -3,12 +3,14 @@
 //! With few columns a product is bound by the latency of each output's chain, so eight outputs advance together. For a block of up to
 //! [`KC`] columns the rows of a band are sorted by their number of kept weights, and eight neighbours form a group: step by step the next
 //! kept weight of each, up to the shortest row's last one; what longer rows still have follows row by row, the tails (about 1 % of the
-//! weights). Values and columns are two streams, 6 bytes per kept weight, in the order in which a product reads them.
+//! weights). Values and columns are two streams, in the order in which a product reads them: 6 bytes per kept weight, 4 with values of bf16.
 //!
 //! A removed weight is never multiplied. Where a band's rows do not fill the last group, rows of zeros do, whose sums nobody reads.
 //!
 //! Cost of a new mask: one pass to count, one to fill, about twice the time of the blocked format. Measurements: docs/tuning.md, "Few columns".
 
+use super::stored::{Storage, Stored, Values};
+use crate::aligned::AlignedVec;
 use crate::engine::Engine;
 use crate::mask::PackedMaskRef;
 use crate::simd::{Kernel, Simd};
@@ -36,7 +38,7 @@ pub(crate) struct Interleaved {
     groups: Vec<Group>,
     /// Where the weights of each block of each band begin, and where the last ones end.
     starts: Vec<usize>,
-    values: Vec<f32>,
+    values: Values,
     places: Vec<u16>,
 }
 
@@ -53,36 +55,36 @@ struct Group {
 
 /// The kept weights of a band's rows in one block of columns.
 #[derive(Clone, Copy)]
-pub(crate) struct BandBlock<'a> {
+pub(crate) struct BandBlock<'a, T> {
     /// The block's first column.
     pub(crate) first_input: usize,
     groups: &'a [Group],
-    values: &'a [f32],
+    values: &'a [T],
     places: &'a [u16],
 }
 
 /// The kept weights of a group. A place is a column within the block.
-pub(crate) struct GroupWeights<'a> {
+pub(crate) struct GroupWeights<'a, T> {
     /// The rows' indices in the band; the number of its rows where there is no row.
     pub(crate) rows: &'a [u16; GROUP],
     /// The next kept weight of each row, step by step.
-    pub(crate) values: &'a [[f32; GROUP]],
+    pub(crate) values: &'a [[T; GROUP]],
     pub(crate) places: &'a [[u16; GROUP]],
     /// What longer rows still have, row by row.
-    pub(crate) tails: Tails<'a>,
+    pub(crate) tails: Tails<'a, T>,
 }
 
 /// The tails of a group, one row's after the other's.
-pub(crate) struct Tails<'a> {
+pub(crate) struct Tails<'a, T> {
     lengths: &'a [u16; GROUP],
-    values: &'a [f32],
+    values: &'a [T],
     places: &'a [u16],
 }
 
-impl<'a> Tails<'a> {
+impl<'a, T> Tails<'a, T> {
     /// The tail of row `row`; rows in ascending order.
     #[inline(always)]
-    pub(crate) fn take(&mut self, row: usize) -> (&'a [f32], &'a [u16]) {
+    pub(crate) fn take(&mut self, row: usize) -> (&'a [T], &'a [u16]) {
         let length = usize::from(self.lengths[row]);
         let (values, places) = (self.values.split_at(length), self.places.split_at(length));
         (self.values, self.places) = (values.1, places.1);
@@ -90,11 +92,11 @@ impl<'a> Tails<'a> {
     }
 }
 
-impl<'a> Iterator for BandBlock<'a> {
-    type Item = GroupWeights<'a>;
+impl<'a, T> Iterator for BandBlock<'a, T> {
+    type Item = GroupWeights<'a, T>;
 
     #[inline(always)]
-    fn next(&mut self) -> Option<GroupWeights<'a>> {
+    fn next(&mut self) -> Option<GroupWeights<'a, T>> {
         let (Group { rows, steps, tails }, groups) = self.groups.split_first()?;
         let together = usize::from(*steps) * GROUP;
         let beyond = tails.iter().map(|&tail| usize::from(tail)).sum();
@@ -113,7 +115,7 @@ impl<'a> Iterator for BandBlock<'a> {
 }
 
 impl Interleaved {
-    pub(super) fn new(rows: usize, columns: usize) -> Self {
+    pub(super) fn new(rows: usize, columns: usize, storage: Storage) -> Self {
         let bands = rows.div_ceil(BAND).max(1);
         let blocks = columns.div_ceil(KC).max(1);
         Self {
@@ -125,7 +127,7 @@ impl Interleaved {
             kept: 0,
             groups: Vec::new(),
             starts: Vec::new(),
-            values: Vec::new(),
+            values: Values::new(storage),
             places: Vec::new(),
         }
     }
@@ -162,8 +164,18 @@ impl Interleaved {
         self.band.min(self.rows - band * self.band).div_ceil(GROUP)
     }
 
-    /// The kept weights of `band` in `block`.
-    pub(crate) fn band_block(&self, band: usize, block: usize) -> BandBlock<'_> {
+    /// The values of the kept weights, for [`band_block`](Self::band_block).
+    pub(crate) fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// The kept weights of `band` in `block`, of `values`, which are all there are.
+    pub(crate) fn band_block<'a, T>(
+        &'a self,
+        values: &'a [T],
+        band: usize,
+        block: usize,
+    ) -> BandBlock<'a, T> {
         let count = self.groups_of(band);
         let first = band * self.blocks() * (self.band / GROUP) + block * count;
         let part = band * self.blocks() + block;
@@ -171,7 +183,7 @@ impl Interleaved {
         BandBlock {
             first_input: block * self.width,
             groups: &self.groups[first..first + count],
-            values: &self.values[weights.clone()],
+            values: &values[weights.clone()],
             places: &self.places[weights],
         }
     }
@@ -180,17 +192,24 @@ impl Interleaved {
     pub(super) fn bytes_held(&self) -> usize {
         self.groups.capacity() * size_of::<Group>()
             + self.starts.capacity() * size_of::<usize>()
-            + self.values.capacity() * size_of::<f32>()
+            + self.values.bytes_held()
             + self.places.capacity() * size_of::<u16>()
     }
 
     /// Calls `take(row, column, weight)` for each kept weight, in no particular order.
-    pub(super) fn for_each(&self, mut take: impl FnMut(usize, usize, f32)) {
+    pub(super) fn for_each(&self, take: impl FnMut(usize, usize, f32)) {
+        match &self.values {
+            Values::F32(values) => self.for_each_of(values, take),
+            Values::Bf16(values) => self.for_each_of(values, take),
+        }
+    }
+
+    fn for_each_of<T: Stored>(&self, values: &[T], mut take: impl FnMut(usize, usize, f32)) {
         // Without weights there may be any number of rows.
         for band in 0..if self.kept > 0 { self.bands() } else { 0 } {
             let rows = self.band.min(self.rows - band * self.band);
             for block in 0..self.blocks() {
-                let weights = self.band_block(band, block);
+                let weights = self.band_block(values, band, block);
                 let first_input = weights.first_input;
                 for mut group in weights {
                     for (lane, &row) in group.rows.iter().enumerate() {
@@ -205,7 +224,7 @@ impl Interleaved {
                             take(
                                 band * self.band + usize::from(row),
                                 first_input + usize::from(place),
-                                value,
+                                value.widen(),
                             );
                         }
                     }
@@ -244,23 +263,37 @@ impl Interleaved {
         }
         // With the zeros of rows that are none, so that another mask that keeps as many fits too.
         let room = kept + rows.next_multiple_of(GROUP).abs_diff(rows) * columns;
-        let stored = self.starts[bands * blocks];
-        self.values.reserve_exact(room.saturating_sub(self.values.len()));
+        let (starts, groups) = (&self.starts, &self.groups);
         self.places.reserve_exact(room.saturating_sub(self.places.len()));
-        self.values.resize(stored, 0.0);
-        self.places.resize(stored, 0);
-        let (mut values, mut places) = (&mut self.values[..], &mut self.places[..]);
-        let (starts, groups) = (&self.starts, self.groups.chunks(band / GROUP * blocks));
-        let parts = groups.enumerate().map(|(index, groups)| {
+        self.places.resize(starts[bands * blocks], 0);
+        let mut places = &mut self.places[..];
+        let parts = groups.chunks(band / GROUP * blocks).enumerate().map(|(index, groups)| {
             let size = starts[(index + 1) * blocks] - starts[index * blocks];
-            let own_values = values.split_off_mut(..size).expect("as many as were counted");
-            let own_places = places.split_off_mut(..size).expect("as many as were counted");
-            (index, groups, own_values, own_places)
+            let places = places.split_off_mut(..size).expect("as many as were counted");
+            Part { band: of_band(index), weights, groups, places }
         });
-        engine.for_each(parts, |(index, groups, values, places)| {
-            engine.backend().run(Fill { band: of_band(index), weights, groups, values, places });
-        });
+        match &mut self.values {
+            Values::F32(values) => fill(engine, parts, values, starts[bands * blocks], room),
+            Values::Bf16(values) => fill(engine, parts, values, starts[bands * blocks], room),
+        }
     }
+}
+
+/// Fills the bands with their weights, whose values are `len` in all.
+fn fill<'a, T: Stored>(
+    engine: Engine,
+    parts: impl Iterator<Item = Part<'a>> + Send,
+    values: &mut AlignedVec<T>,
+    len: usize,
+    room: usize,
+) {
+    values.resize(len, room);
+    let mut rest = &mut values[..];
+    let parts = parts.map(|part| {
+        let values = rest.split_off_mut(..part.places.len()).expect("as many as were counted");
+        Fill { part, values }
+    });
+    engine.for_each(parts, |fill| engine.backend().run(fill));
 }
 
 /// A band under construction.
@@ -321,21 +354,26 @@ impl Kernel for Count<'_> {
     }
 }
 
-/// Puts the kept weights where [`Count`] has made room for them.
-struct Fill<'a> {
+/// A band to be filled.
+struct Part<'a> {
     band: Band<'a>,
     weights: &'a [f32],
     groups: &'a [Group],
-    values: &'a mut [f32],
     places: &'a mut [u16],
 }
 
-impl Kernel for Fill<'_> {
+/// Puts the kept weights where [`Count`] has made room for them.
+struct Fill<'a, T> {
+    part: Part<'a>,
+    values: &'a mut [T],
+}
+
+impl<T: Stored> Kernel for Fill<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, _s: S) {
-        let Self { band: Band { mask, first_row, rows: all_rows, columns, width }, .. } = self;
-        let Self { weights, groups, values, places, .. } = self;
+        let Self { part: Part { band, weights, groups, places }, values } = self;
+        let Band { mask, first_row, rows: all_rows, columns, width } = band;
         let of_block = all_rows.div_ceil(GROUP);
         let mut base = 0;
         for (groups, first) in groups.chunks(of_block).zip((0..).step_by(width)) {
@@ -347,7 +385,7 @@ impl Kernel for Fill<'_> {
                     let own = usize::from(row) < all_rows;
                     if !own {
                         for at in (base + lane..).step_by(GROUP).take(steps) {
-                            (values[at], places[at]) = (0.0, 0);
+                            (values[at], places[at]) = (T::default(), 0);
                         }
                         continue;
                     }
@@ -360,7 +398,7 @@ impl Kernel for Fill<'_> {
                             let at =
                                 if done < steps { base + done * GROUP + lane } else { tail + done - steps };
                             let i = word.trailing_zeros() as usize;
-                            (values[at], places[at]) = (weights[i], (column + i) as u16);
+                            (values[at], places[at]) = (T::of(weights[i]), (column + i) as u16);
                             word &= word - 1;
                             done += 1;
                         }

@@ -7,7 +7,8 @@
 //! |---|---|---|
 //! | [`blocked`] | value and column of each kept weight, by cache block | sparse products with more columns, or masks used once |
 //! | [`interleaved`] | values and columns of eight rows side by side | sparse products with up to 32 columns |
-//! | [`dense`] | all weights, zeros for the removed ones | dense products |
+//! | [`panels`] | all weights by panels of 16 rows, zeros for the removed ones | dense products with up to 32 columns |
+//! | [`dense`] | all weights, row-major, zeros for the removed ones | dense products with more columns, or masks used once |
 //! | `conv_taps` | value and offset of each kept weight of a convolution | [`conv2d`](crate::conv2d) |
 //!
 //! The input gradient multiplies by the transpose, which is prepared from transposed weights and a transposed mask, so that both products
@@ -19,12 +20,15 @@ pub(crate) mod conv_taps;
 mod dense;
 pub(crate) mod entry;
 pub(crate) mod interleaved;
+pub(crate) mod panels;
+pub(crate) mod stored;
 #[cfg(test)]
 mod tests;
 mod tile;
 
 pub(crate) use blocked::{BlockRows, Blocked};
 pub(crate) use interleaved::Interleaved;
+pub use stored::Storage;
 pub(crate) use tile::{CacheTile, KC_MAX, KC_USUAL, NC_MAX};
 
 use crate::engine::Engine;
@@ -35,6 +39,7 @@ use crate::simd::{Kernel, Simd};
 use crate::view::MatRef;
 use dense::Dense;
 use entry::Entry;
+use panels::Panels;
 
 /// How products are computed. Both ways give the same numbers for finite activations (only the sign of a zero may differ); for
 /// infinite ones and NaN the dense one makes NaN of 0 · ∞.
@@ -85,6 +90,8 @@ pub struct PrepareOptions {
     /// Whether removed weights are kept in memory, so that [`rebuild`](PackedWeights::rebuild) can put another mask over them: 4 bytes a weight,
     /// and as many for the input gradient. `true` is the default; `false` is for inference.
     pub keep_source: bool,
+    /// The type that weights are stored in; they are rounded to it whenever they are given.
+    pub storage: Storage,
 }
 
 impl Default for PrepareOptions {
@@ -95,6 +102,7 @@ impl Default for PrepareOptions {
             input_gradient: false,
             strategy: Strategy::Auto,
             keep_source: true,
+            storage: Storage::F32,
         }
     }
 }
@@ -130,13 +138,19 @@ impl PrepareOptions {
     pub fn keep_source(self, keep_source: bool) -> Self {
         Self { keep_source, ..self }
     }
+
+    /// Sets [`storage`](Self#structfield.storage).
+    #[must_use]
+    pub fn storage(self, storage: Storage) -> Self {
+        Self { storage, ..self }
+    }
 }
 
 /// How prepared weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
-    /// All weights, row-major.
+    /// All weights: row-major, or for up to 32 columns by panels of 16 rows.
     Dense,
     /// Kept weights by cache block.
     Blocked,
@@ -144,25 +158,47 @@ pub enum Format {
     Interleaved,
 }
 
-/// The table of [`Strategy::Auto`]: up to how many columns, and from how many of 100 weights kept on the dense format is faster, where a
-/// mask is for many products and where it is for one. Measurements: docs/tuning.md, "Choice of the format".
+/// The table of [`Strategy::Auto`]: up to how many columns, and from how many of 100 weights kept on the dense format is faster: where
+/// masks are for many products with weights that stay in L2, with more ([`FAR`]), and with bf16; and where a mask is for one product.
+/// Measurements: docs/tuning.md, "Choice of the format".
 ///
 /// A choice may decide the sign of a zero, so it is the same on every CPU.
-const DENSE_FROM: [(usize, u64, u64); 6] =
-    [(1, 45, 20), (2, 80, 30), (8, 60, 35), (16, 55, 35), (63, 60, 60), (usize::MAX, 85, 85)];
+const DENSE_FROM: [(usize, [u64; 4]); 8] = [
+    (1, [22, 60, 25, 20]),
+    (2, [22, 60, 25, 30]),
+    (4, [22, 50, 22, 35]),
+    (8, [30, 48, 28, 35]),
+    (16, [55, 65, 48, 35]),
+    (32, [55, 70, 55, 60]),
+    (63, [60, 60, 60, 60]),
+    (usize::MAX, [85, 85, 85, 85]),
+];
 
-/// Most columns for which rows are interleaved. With more, one output's columns fill the registers, and there are chains enough.
+/// With more weights than this, dense ones do not stay in L2: 3 MiB of them.
+const FAR: usize = 3 << 18;
+
+/// Most columns for which there are formats of their own. With more, one output's columns fill the registers, and there are chains enough.
 const FEW_COLUMNS: usize = 32;
+
+/// Fewer rows are no panel: too much of it would be padding.
+const LEAST_PANEL: usize = 8;
+
+/// Whether formats for few columns are taken. For one product the others are built faster.
+fn for_few_columns(options: &PrepareOptions) -> bool {
+    options.max_batch <= FEW_COLUMNS && options.reuse == MaskReuse::Many
+}
 
 /// Chooses a format for `kept` of `weights` weights.
 fn choose(weights: usize, kept: usize, options: &PrepareOptions) -> Format {
-    let &(_, many, once) = DENSE_FROM
+    let &(_, [near, far, bf16, once]) = DENSE_FROM
         .iter()
         .find(|(columns, ..)| options.max_batch <= *columns)
         .expect("the last one is the most that there are");
-    let percent = match options.reuse {
-        MaskReuse::Many => many,
-        MaskReuse::Once => once,
+    let percent = match (options.reuse, options.storage) {
+        (MaskReuse::Once, _) => once,
+        (MaskReuse::Many, Storage::Bf16) => bf16,
+        (MaskReuse::Many, Storage::F32) if weights > FAR => far,
+        (MaskReuse::Many, Storage::F32) => near,
     };
     let dense = match options.strategy {
         Strategy::Auto => kept as u128 * 100 >= weights as u128 * u128::from(percent),
@@ -171,8 +207,7 @@ fn choose(weights: usize, kept: usize, options: &PrepareOptions) -> Format {
     };
     match dense {
         true => Format::Dense,
-        // For one product, the other format is built faster.
-        false if options.max_batch <= FEW_COLUMNS && options.reuse == MaskReuse::Many => Format::Interleaved,
+        false if for_few_columns(options) => Format::Interleaved,
         false => Format::Blocked,
     }
 }
@@ -223,6 +258,7 @@ enum Packed {
     /// All are kept, and the source is what is multiplied by.
     Source,
     Dense(Dense),
+    Panels(Panels),
     Blocked(Blocked),
     Interleaved(Interleaved),
 }
@@ -231,6 +267,7 @@ enum Packed {
 pub(crate) enum Operand<'a> {
     /// All weights, zeros for the removed ones.
     Dense(MatRef<'a>),
+    Panels(&'a Panels),
     /// The kept weights.
     Blocked(&'a Blocked),
     Interleaved(&'a Interleaved),
@@ -303,7 +340,7 @@ impl PackedWeights {
     /// When the shape is another one.
     pub fn set_weights(&mut self, engine: Engine, weights: MatRef<'_>) -> Result<(), KernelError> {
         KernelError::check_shape("weights", [self.outputs(), self.inputs()], weights.shape())?;
-        self.forward.set_source(engine, weights);
+        self.forward.set_source(engine, weights, self.options.storage);
         if let Some(transpose) = &mut self.transpose {
             // Those of before; they are copied anew where the format needs them.
             transpose.weights.source.clear();
@@ -321,28 +358,30 @@ impl PackedWeights {
         if format != Format::Dense && mask.is_none() {
             *mask = Some(PackedMask::all_kept(weights));
         }
-        forward.build(engine, mask.as_ref().map(PackedMask::view), *kept, format);
+        forward.build(engine, mask.as_ref().map(PackedMask::view), *kept, format, options);
         if let Some(Transpose { mask: across, weights }) = transpose {
-            if format == Format::Dense {
+            if format == Format::Dense && !for_few_columns(options) {
                 // A dense product takes either orientation as it is.
                 *weights = Oriented::new(weights.rows, weights.columns);
                 *across = PackedMask::none_kept(0);
             } else {
                 if weights.source.len() != forward.source.len() {
-                    weights.set_source(engine, forward.source_view().t());
+                    weights.set_source(engine, forward.source_view().t(), Storage::F32);
                 }
-                let mask = mask.as_ref().expect("every format but the dense one has a mask");
-                if across.len() != mask.len() {
-                    *across = PackedMask::none_kept(mask.len());
-                }
-                mask.view().transpose_into(forward.rows, forward.columns, across);
-                weights.build(engine, Some(across.view()), *kept, format);
+                let across = mask.as_ref().map(|mask| {
+                    if across.len() != mask.len() {
+                        *across = PackedMask::none_kept(mask.len());
+                    }
+                    mask.view().transpose_into(forward.rows, forward.columns, across);
+                    across.view()
+                });
+                weights.build(engine, across, *kept, format, options);
             }
         }
         if !options.keep_source {
             forward.drop_source();
             if let Some(transpose) = transpose {
-                transpose.weights.source = Vec::new();
+                transpose.weights.drop_source();
                 transpose.mask = PackedMask::none_kept(0);
             }
         }
@@ -374,7 +413,7 @@ impl PackedWeights {
     /// How the weights are stored.
     pub fn format(&self) -> Format {
         match &self.forward.packed {
-            Packed::Source | Packed::Dense(_) => Format::Dense,
+            Packed::Source | Packed::Dense(_) | Packed::Panels(_) => Format::Dense,
             Packed::Blocked(_) => Format::Blocked,
             Packed::Interleaved(_) => Format::Interleaved,
         }
@@ -394,8 +433,8 @@ impl PackedWeights {
     pub(crate) fn transposed_operand(&self) -> Result<Operand<'_>, KernelError> {
         let transpose = self.transpose.as_ref().ok_or(KernelError::NoInputGradient)?;
         Ok(match self.forward.operand() {
-            Operand::Dense(weights) => Operand::Dense(weights.t()),
-            Operand::Blocked(_) | Operand::Interleaved(_) => transpose.weights.operand(),
+            Operand::Dense(weights) if !for_few_columns(&self.options) => Operand::Dense(weights.t()),
+            _ => transpose.weights.operand(),
         })
     }
 }
@@ -405,7 +444,7 @@ impl Oriented {
         Self { rows, columns, source: Vec::new(), packed: Packed::Source }
     }
 
-    fn set_source(&mut self, engine: Engine, weights: MatRef<'_>) {
+    fn set_source(&mut self, engine: Engine, weights: MatRef<'_>, storage: Storage) {
         let len = self.rows * self.columns;
         if self.source.capacity() < len {
             // Zeros of the system, which nobody has to write.
@@ -413,16 +452,30 @@ impl Oriented {
         } else {
             self.source.resize(len, 0.0);
         }
-        copy(engine, weights, &mut self.source);
+        copy(engine, weights, &mut self.source, storage);
     }
 
     fn source_view(&self) -> MatRef<'_> {
         view(&self.source, self.rows, self.columns)
     }
 
-    fn build(&mut self, engine: Engine, mask: Option<PackedMaskRef<'_>>, kept: usize, format: Format) {
+    fn build(
+        &mut self,
+        engine: Engine,
+        mask: Option<PackedMaskRef<'_>>,
+        kept: usize,
+        format: Format,
+        options: &PrepareOptions,
+    ) {
         let Self { rows, columns, source, packed } = self;
         match (format, mask) {
+            (Format::Dense, mask) if for_few_columns(options) && *rows >= LEAST_PANEL => {
+                if !matches!(packed, Packed::Panels(_)) {
+                    *packed = Packed::Panels(Panels::new(*rows, *columns, options.storage));
+                }
+                let Packed::Panels(panels) = packed else { unreachable!("made just now") };
+                panels.build(engine, view(source, *rows, *columns), mask);
+            }
             (Format::Dense, None) => *packed = Packed::Source,
             (Format::Dense, Some(mask)) => {
                 if !matches!(packed, Packed::Dense(_)) {
@@ -441,7 +494,7 @@ impl Oriented {
             }
             (Format::Interleaved, Some(mask)) => {
                 if !matches!(packed, Packed::Interleaved(_)) {
-                    *packed = Packed::Interleaved(Interleaved::new(*rows, *columns));
+                    *packed = Packed::Interleaved(Interleaved::new(*rows, *columns, options.storage));
                 }
                 let Packed::Interleaved(interleaved) = packed else { unreachable!("made just now") };
                 interleaved.build(engine, source, mask, kept);
@@ -460,6 +513,7 @@ impl Oriented {
         let packed = match &self.packed {
             Packed::Source => 0,
             Packed::Dense(dense) => dense.bytes_held(),
+            Packed::Panels(panels) => panels.bytes_held(),
             Packed::Blocked(blocked) => blocked.bytes_held(),
             Packed::Interleaved(interleaved) => interleaved.bytes_held(),
         };
@@ -470,6 +524,7 @@ impl Oriented {
         match &self.packed {
             Packed::Source => Operand::Dense(self.source_view()),
             Packed::Dense(dense) => Operand::Dense(view(dense.weights(), self.rows, self.columns)),
+            Packed::Panels(panels) => Operand::Panels(panels),
             Packed::Blocked(blocked) => Operand::Blocked(blocked),
             Packed::Interleaved(interleaved) => Operand::Interleaved(interleaved),
         }
@@ -484,15 +539,15 @@ fn view(weights: &[f32], rows: usize, columns: usize) -> MatRef<'_> {
 /// once.
 const STRIP: usize = 256;
 
-/// Copies a matrix into row-major memory.
-fn copy(engine: Engine, from: MatRef<'_>, to: &mut [f32]) {
+/// Copies a matrix into row-major memory, rounded.
+fn copy(engine: Engine, from: MatRef<'_>, to: &mut [f32], storage: Storage) {
     let width = from.cols();
     if to.is_empty() {
         return;
     }
     engine.for_work(to.len()).for_each_chunk(to, STRIP * width, |strip, to| {
         let block = Block { row: strip * STRIP, rows: to.len() / width, col: 0, cols: width };
-        engine.backend().run(Copy { from, block, to });
+        engine.backend().run(Copy { from, block, to, storage });
     });
 }
 
@@ -500,12 +555,17 @@ struct Copy<'a> {
     from: MatRef<'a>,
     block: Block,
     to: &'a mut [f32],
+    storage: Storage,
 }
 
 impl Kernel for Copy<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        panel::pack(s, self.from, self.block, self.to, self.block.cols);
+        let Self { from, block, to, storage } = self;
+        panel::pack(s, from, block, to, block.cols);
+        if storage != Storage::F32 {
+            to.iter_mut().for_each(|weight| *weight = storage.round(*weight));
+        }
     }
 }

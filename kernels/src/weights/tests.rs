@@ -30,7 +30,7 @@ fn check(oriented: &Oriented, weight: &dyn Fn(usize, usize) -> Option<f32>) {
     match packed {
         Packed::Blocked(blocked) => blocked.for_each(put),
         Packed::Interleaved(interleaved) => interleaved.for_each(put),
-        Packed::Source | Packed::Dense(_) => panic!("a sparse format"),
+        Packed::Source | Packed::Dense(_) | Packed::Panels(_) => panic!("a sparse format"),
     }
     for (row, found) in found.iter().enumerate() {
         let expected: Vec<_> = (0..columns).filter_map(|c| weight(row, c).map(|w| (c, w))).collect();
@@ -40,10 +40,11 @@ fn check(oriented: &Oriented, weight: &dyn Fn(usize, usize) -> Option<f32>) {
 
 /// Both orientations of it.
 fn check_both(layer: &PackedWeights, weights: &[f32], mask: &PackedMask) {
-    let columns = layer.inputs();
-    check(&layer.forward, &|r, c| mask.get(r * columns + c).then(|| weights[r * columns + c]));
+    let (columns, storage) = (layer.inputs(), layer.options().storage);
+    let kept = |at: usize| mask.get(at).then(|| storage.round(weights[at]));
+    check(&layer.forward, &|r, c| kept(r * columns + c));
     if let Some(transpose) = &layer.transpose {
-        check(&transpose.weights, &|r, c| mask.get(c * columns + r).then(|| weights[c * columns + r]));
+        check(&transpose.weights, &|r, c| kept(c * columns + r));
     }
 }
 
@@ -55,7 +56,9 @@ fn what_is_stored_are_the_kept_weights_in_order() {
             let shapes = [(1, 1), (3, 7), (5, 96), (2, 97), (7, 193), (11, 400), (130, 1000), (1030, 40)];
             for ((rows, columns), max_batch) in shapes.into_iter().flat_map(|s| [(s, 16), (s, 128)]) {
                 let weights: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 0.5).collect();
-                let options = sparse().max_batch(max_batch).input_gradient(true);
+                // Weights of bf16 are rounded: these are not the numbers that are given.
+                let storage = [Storage::F32, Storage::Bf16][(rows + max_batch / 16) % 2];
+                let options = sparse().max_batch(max_batch).input_gradient(true).storage(storage);
                 let mut layer = prepare(engine, &weights, rows, None, &options);
                 check_both(&layer, &weights, &PackedMask::all_kept(weights.len()));
                 for modulus in [1, 2, 3, 10, 97, 100_000] {
@@ -97,8 +100,10 @@ fn weights_prepared_on_one_backend_serve_every_other() {
 fn masks_and_weights_follow_each_other() {
     let (rows, columns) = (23, 700);
     let mut weights: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 0.5).collect();
-    for max_batch in [1, 9, usize::MAX] {
-        let options = sparse().max_batch(max_batch).input_gradient(true);
+    let storages = [Storage::F32, Storage::Bf16];
+    for (max_batch, storage) in [1, 9, usize::MAX].into_iter().flat_map(|batch| storages.map(|s| (batch, s)))
+    {
+        let options = sparse().max_batch(max_batch).input_gradient(true).storage(storage);
         let mut layer = prepare(Engine::serial(), &weights, rows, None, &options);
         for step in 0..60_usize {
             let backends = Backend::available();
@@ -121,23 +126,38 @@ fn the_table_chooses() {
     let many = PrepareOptions::default();
     assert_eq!(format(85, many), Format::Dense);
     assert_eq!(format(84, many), Format::Blocked);
-    for (max_batch, percent) in [
-        (1, 45),
-        (2, 80),
-        (3, 60),
-        (8, 60),
-        (9, 55),
-        (16, 55),
-        (17, 60),
-        (32, 60),
-        (33, 60),
-        (63, 60),
-        (64, 85),
+    for (max_batch, near, far, bf16, once) in [
+        (0, 22, 60, 25, 20),
+        (1, 22, 60, 25, 20),
+        (2, 22, 60, 25, 30),
+        (3, 22, 50, 22, 35),
+        (4, 22, 50, 22, 35),
+        (5, 30, 48, 28, 35),
+        (8, 30, 48, 28, 35),
+        (9, 55, 65, 48, 35),
+        (16, 55, 65, 48, 35),
+        (17, 55, 70, 55, 60),
+        (32, 55, 70, 55, 60),
+        (33, 60, 60, 60, 60),
+        (63, 60, 60, 60, 60),
+        (64, 85, 85, 85, 85),
     ] {
         let options = many.max_batch(max_batch);
-        assert_eq!(format(percent, options), Format::Dense);
         let sparse = if max_batch <= 32 { Format::Interleaved } else { Format::Blocked };
-        assert_eq!(format(percent - 1, options), sparse);
+        let large = 100 << 13;
+        for (weights, percent, options, sparse) in [
+            (100_usize, near, options, sparse),
+            (3 << 18, near, options, sparse),
+            (large, far, options, sparse),
+            (100, bf16, options.storage(Storage::Bf16), sparse),
+            (large, bf16, options.storage(Storage::Bf16), sparse),
+            (100, once, options.reuse(MaskReuse::Once), Format::Blocked),
+            (large, once, options.reuse(MaskReuse::Once), Format::Blocked),
+        ] {
+            let kept = (weights * percent).div_ceil(100);
+            assert_eq!(choose(weights, kept, &options), Format::Dense, "{weights} {options:?}");
+            assert_eq!(choose(weights, kept - 1, &options), sparse, "{weights} {options:?}");
+        }
     }
     assert_eq!(format(0, many.strategy(Strategy::Dense)), Format::Dense);
     assert_eq!(format(100, many.strategy(Strategy::Sparse)), Format::Blocked);
@@ -158,6 +178,9 @@ fn each_format_holds_what_it_needs() {
     near(bytes(&sparse().keep_source(false)), kept + bits);
     near(bytes(&sparse().input_gradient(true)), 2 * (all + kept + bits));
     near(bytes(&sparse().input_gradient(true).keep_source(false)), 2 * kept + bits);
+    let few = sparse().max_batch(16).keep_source(false);
+    near(bytes(&few), 6 * mask.kept() + bits);
+    near(bytes(&few.storage(Storage::Bf16)), 4 * mask.kept() + bits);
     let dense = PrepareOptions::default().strategy(Strategy::Dense);
     near(bytes(&dense), 2 * all + bits);
     near(bytes(&dense.keep_source(false).input_gradient(true)), all + bits);
@@ -168,6 +191,12 @@ fn each_format_holds_what_it_needs() {
     layer.rebuild(engine, &PackedMask::all_kept(weights.len())).unwrap();
     assert_eq!(layer.format(), Format::Dense);
     near(layer.bytes(), 2 * all + bits);
+    // Panels of 16 rows; 7 panels, and 19 of the transpose.
+    let few = dense.max_batch(16).keep_source(false);
+    near(bytes(&few), 112 * 300 * 4 + bits);
+    near(bytes(&few.storage(Storage::Bf16)), 112 * 300 * 2 + bits);
+    near(bytes(&few.input_gradient(true)), (112 * 300 + 304 * 100) * 4 + bits);
+    near(bytes(&few.keep_source(true).input_gradient(true)), 2 * (all + bits) + (112 * 300 + 304 * 100) * 4);
 }
 
 #[test]
@@ -214,12 +243,18 @@ fn bytes_bring_the_weights_back() {
     let engine = Engine::serial();
     for mask in [None, Some(&mask)] {
         for strategy in [Strategy::Auto, Strategy::Sparse, Strategy::Dense] {
-            for keep_source in [true, false] {
+            for (keep_source, storage, reuse) in [
+                (true, Storage::F32, MaskReuse::Once),
+                (false, Storage::F32, MaskReuse::Many),
+                (true, Storage::Bf16, MaskReuse::Many),
+                (false, Storage::Bf16, MaskReuse::Many),
+            ] {
                 let options = PrepareOptions::default()
                     .strategy(strategy)
                     .keep_source(keep_source)
+                    .storage(storage)
                     .max_batch(9)
-                    .reuse(MaskReuse::Once);
+                    .reuse(reuse);
                 let layer = prepare(engine, &weights, 23, mask, &options);
                 let bytes = layer.to_bytes();
                 let again = PackedWeights::from_bytes(engine, &bytes).unwrap();
@@ -266,16 +301,18 @@ fn bytes_of_nothing_are_refused() {
     // Magic and version.
     (0..8).for_each(|at| assert_eq!(with(at, bytes[at] + 1), malformed, "{at}"));
     // Strategy and flags: after three sizes of 8 bytes.
-    for (at, values) in (32..37).zip([3, 2, 2, 2, 2]) {
+    for (at, values) in (32..38).zip([3, 2, 2, 2, 2, 2]) {
         (values..=255).for_each(|value| assert_eq!(with(at, value), malformed, "{at} {value}"));
     }
     // With their source there would be more of them, and without a mask too.
     assert_eq!(with(35, 1), malformed);
     assert_eq!(with(36, 0), malformed);
+    // Of bf16 there would be fewer.
+    assert_eq!(with(37, 1), malformed);
     // Another mask keeps another number.
-    assert_eq!(with(37, !bytes[37]), malformed);
+    assert_eq!(with(38, !bytes[38]), malformed);
     // Behind the last of 120 weights there is nothing to keep.
-    assert_eq!(with(37 + 15, bytes[37 + 15] | 0x80), malformed);
+    assert_eq!(with(38 + 15, bytes[38 + 15] | 0x80), malformed);
     assert_eq!(with(34, 1), Ok(()));
     for more in [1, 4, 8] {
         let longer = [&bytes[..], &vec![0; more]].concat();

@@ -4,9 +4,11 @@ use std::fmt::Debug;
 
 use proptest::prelude::*;
 use slth_kernels::conv2d::{PackedConv2d, Shape, Workspace, forward, input_gradient, weight_gradient};
-use slth_kernels::{Activation, Epilogue, ImagesMut, ImagesRef, KernelError, MatMut, MatRef, PrepareOptions};
+use slth_kernels::{
+    Activation, Epilogue, ImagesMut, ImagesRef, KernelError, MatMut, MatRef, PrepareOptions, Storage,
+};
 
-use crate::support::{Canary, assert_same, cases, density, everywhere, numbers, size};
+use crate::support::{Canary, assert_same, cases, density, everywhere, numbers, size, stored};
 
 /// Where images lie: the order of their axes (batch, channels, height, width) from the innermost on, a gap before each of
 /// them, and what comes first.
@@ -240,7 +242,7 @@ proptest! {
         (shape, batch) in shape(),
         [first, density] in [density(), density()],
         numbers in numbers(),
-        [relu, biased, accumulate, keep_source] in any::<[bool; 4]>(),
+        [relu, biased, accumulate, keep_source, bf16] in any::<[bool; 5]>(),
         planned in prop_oneof![Just(None), Just(Some(usize::MAX)), (0..70_usize).prop_map(Some)],
         placings in [placing(), placing(), placing(), placing(), placing()],
     ) {
@@ -256,8 +258,10 @@ proptest! {
             activation: if relu { Activation::Relu } else { Activation::Identity },
             accumulate,
         };
-        let all: Vec<_> = weights.iter().copied().map(Some).collect();
-        let kept: Vec<_> = weights.iter().zip(mask.iter()).map(|(&w, keep)| keep.then_some(w)).collect();
+        let storage = if bf16 { Storage::Bf16 } else { Storage::F32 };
+        let rounded: Vec<_> = weights.iter().map(|&w| stored(storage, w)).collect();
+        let all: Vec<_> = rounded.iter().copied().map(Some).collect();
+        let kept: Vec<_> = rounded.iter().zip(mask.iter()).map(|(&w, keep)| keep.then_some(w)).collect();
         let [all, kept] = [all, kept].map(|weights| {
             let mut dx = oracle.input_gradient(&weights, &dy);
             if relu {
@@ -270,7 +274,7 @@ proptest! {
         let x_in = Images::of(x_sizes, placings[0], &x);
         let dy_in = Images::of(y_sizes, placings[1], &dy);
         let gate = Images::of(x_sizes, placings[4], &x);
-        let options = PrepareOptions::default().input_gradient(true).max_batch(planned.unwrap_or(batch));
+        let options = PrepareOptions::default().input_gradient(true).max_batch(planned.unwrap_or(batch)).storage(storage);
         // Weights in columns, too.
         let in_columns: Vec<_> =
             (0..count).map(|i| weights[i % shape.outputs * columns + i / shape.outputs]).collect();

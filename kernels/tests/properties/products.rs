@@ -4,12 +4,12 @@ use proptest::prelude::*;
 use slth_kernels::matmul::{self, Activation, Epilogue, Workspace, dense};
 use slth_kernels::{
     Engine, Format, KernelError, MaskReuse, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions,
-    Strategy as Way,
+    Storage, Strategy as Way,
 };
 
 use crate::support::{
     Density, Guarded, Layout, Matrix, Numbers, assert_same, cases, density, everywhere, layout,
-    layout_or_repeated, numbers, offset, size,
+    layout_or_repeated, numbers, offset, size, stored,
 };
 
 /// Outputs, inputs, columns.
@@ -269,8 +269,8 @@ proptest! {
                 let mask_now = mask.clone().unwrap_or_else(|| PackedMask::all_kept(count));
                 let format = format(&options, &mask_now);
                 let removed = (format == Format::Dense).then_some(0.0);
-                let values = weights.values();
-                let given = values.iter().zip(mask_now.iter()).map(|(&w, keep)| if keep { Some(w) } else { removed });
+                let values = weights.values().into_iter().map(|w| stored(options.storage, w));
+                let given = values.zip(mask_now.iter()).map(|(w, keep)| if keep { Some(w) } else { removed });
                 let given: Vec<_> = given.collect();
                 let results = (case.forward(&given), case.input_gradient(&given));
                 (step, next, weights.clone(), mask_now.kept(), format, results)
@@ -424,25 +424,33 @@ fn options() -> impl Strategy<Value = PrepareOptions> {
     let max_batch = prop_oneof![0..6_usize, prop::sample::select(vec![16, 17, 63, 64, usize::MAX])];
     let reuse = prop::sample::select(vec![MaskReuse::Many, MaskReuse::Once]);
     let way = prop::sample::select(vec![Way::Auto, Way::Sparse, Way::Dense]);
-    (max_batch, reuse, way, prop::bool::weighted(0.8), prop::bool::weighted(0.75)).prop_map(
-        |(max_batch, reuse, way, input_gradient, keep_source)| {
+    let storage = prop::sample::select(vec![Storage::F32, Storage::Bf16]);
+    (max_batch, reuse, way, prop::bool::weighted(0.8), prop::bool::weighted(0.75), storage).prop_map(
+        |(max_batch, reuse, way, input_gradient, keep_source, storage)| {
             let options = PrepareOptions::default().max_batch(max_batch).reuse(reuse).strategy(way);
-            options.input_gradient(input_gradient).keep_source(keep_source)
+            options.input_gradient(input_gradient).keep_source(keep_source).storage(storage)
         },
     )
 }
 
 /// The format, as documented: on [`Way::Auto`] dense from a share kept on that depends on the columns announced.
 fn format(options: &PrepareOptions, mask: &PackedMask) -> Format {
-    let (many, once) = match options.max_batch {
-        0..=1 => (45, 20),
-        2 => (80, 30),
-        3..=8 => (60, 35),
-        9..=16 => (55, 35),
-        17..=63 => (60, 60),
-        _ => (85, 85),
+    let (many, bf16, once) = match options.max_batch {
+        0..=1 => (22, 25, 20),
+        2 => (22, 25, 30),
+        3..=4 => (22, 22, 35),
+        5..=8 => (30, 28, 35),
+        9..=16 => (55, 48, 35),
+        17..=32 => (55, 55, 60),
+        33..=63 => (60, 60, 60),
+        _ => (85, 85, 85),
     };
-    let percent = if options.reuse == MaskReuse::Many { many } else { once };
+    assert!(mask.len() <= 3 << 18, "more weights have other shares");
+    let percent = match (options.reuse, options.storage) {
+        (MaskReuse::Once, _) => once,
+        (_, Storage::Bf16) => bf16,
+        _ => many,
+    };
     match options.strategy {
         Way::Auto if mask.kept() * 100 >= mask.len() * percent => Format::Dense,
         Way::Dense => Format::Dense,

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use slth_kernels::subset_sum::Subset;
-use slth_kernels::{Backend, Engine, MatMut, MatRef, PackedMask};
+use slth_kernels::{Backend, Engine, MatMut, MatRef, PackedMask, Storage};
 
 /// So many cases unless `PROPTEST_CASES` says otherwise. What fails is printed, to become a test of its own.
 pub(crate) fn cases(few: u32) -> ProptestConfig {
@@ -336,4 +336,19 @@ pub(crate) fn density() -> impl Strategy<Value = Density> {
         1 => (0..1000_usize).prop_map(Density::One),
         6 => (0..=1000_u32, any::<u32>()).prop_map(|(kept, seed)| Density::Share { kept, seed }),
     ]
+}
+
+/// A weight as it is stored. Of the two numbers of bf16 around it the nearer one, of two as near the one whose last bit is 0.
+pub(crate) fn stored(storage: Storage, weight: f32) -> f32 {
+    if storage == Storage::F32 || !weight.is_finite() {
+        return weight;
+    }
+    let [below, above] = [0, 1 << 16].map(|more| (weight.to_bits() & 0xffff_0000) + more).map(f32::from_bits);
+    // Beyond the largest number there would be 2¹²⁸, which stands for infinity.
+    let above_exact =
+        if above.is_finite() { f64::from(above) } else { 2.0_f64.powi(128).copysign(weight.into()) };
+    let (to_below, to_above) =
+        ((f64::from(weight) - f64::from(below)).abs(), (above_exact - f64::from(weight)).abs());
+    let even = below.to_bits() >> 16 & 1 == 0;
+    if to_below < to_above || to_below == to_above && even { below } else { above }
 }

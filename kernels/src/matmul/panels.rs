@@ -1,0 +1,226 @@
+//! Dense weights × few columns of activations: Y = W · X with W [`Panels`], X `[K, N]`, Y `[M, N]`, few columns N; any number is computed.
+//!
+//! Lanes run over outputs. A tile is a few panels of outputs by up to eight columns: at each step a vector of weights meets
+//! the broadcast activations of all columns. For up to four columns four panels are read at once (AVX-512), so that there are chains enough, and
+//! because one stream is slower than several. K is cut into blocks, so that where there are more than eight columns the next ones find a
+//! block's weights in L2. Sums rest in scratch memory, outputs side by side, and go to Y at the end.
+//!
+//! Cost: with up to four columns what memory gives, then N / 32 cycles per weight with AVX-512. Measurements: docs/tuning.md, "Few columns".
+
+use super::call::Call;
+use crate::engine::Engine;
+use crate::epilogue::Finish;
+use crate::panel::{self, Block};
+use crate::simd::{Kernel, Simd};
+use crate::view::{MatMut, MatRef};
+use crate::weights::panels::{PANEL, Panels};
+use crate::weights::stored::{Stored, Values};
+
+/// Panels of a group, whose weights stay in L2 for a block's depth while all columns meet them.
+const GROUP: usize = 8;
+
+/// Outputs of a group.
+const OUTPUTS: usize = GROUP * PANEL;
+
+/// Most depth of a block of K where several tiles of columns meet it.
+const KC: usize = 512;
+
+/// Most columns that one pass over the weights serves.
+const MOST_COLUMNS: usize = 32;
+
+/// Most columns of a tile.
+const TILE_COLUMNS: usize = 8;
+
+/// Bytes of weights, of all panels together, from those of a step to those that are prefetched. Hardware stops at the end of a page of
+/// 4 KiB.
+const AHEAD: usize = 16 << 10;
+
+/// Columns of the next tile, where `columns` are left: 1, 2, 4 or 8, padding included.
+fn tile_columns<S: Simd>(columns: usize) -> usize {
+    // With 8 columns there would be no registers for a panel.
+    let most = if S::REGISTERS >= 32 && S::LANES == PANEL { TILE_COLUMNS } else { 4 };
+    if columns >= most { most } else { columns.next_power_of_two() }
+}
+
+/// Computes Y, `[M, N]` with neither of them 0; K is not 0.
+pub(super) fn multiply(engine: Engine, weights: &Panels, call: Call<'_, '_>) {
+    match weights.values() {
+        Values::F32(values) => multiply_stored(engine, weights, values, call),
+        Values::Bf16(values) => multiply_stored(engine, weights, values, call),
+    }
+}
+
+fn multiply_stored<T: Stored>(engine: Engine, weights: &Panels, values: &[T], call: Call<'_, '_>) {
+    let Call { x, y, accumulate, finish, scratch } = call;
+    let (rows, inputs) = (weights.rows(), weights.columns());
+    let share = match engine.threads() {
+        1 => rows,
+        threads => rows.div_ceil(threads).next_multiple_of(OUTPUTS),
+    };
+    let columns = x.cols().min(MOST_COLUMNS).next_multiple_of(TILE_COLUMNS);
+    let floats = columns * (inputs + OUTPUTS).next_multiple_of(16);
+    let scratch = scratch.get(floats * rows.div_ceil(share));
+    let shares = y.bands(share).zip(scratch.chunks_mut(floats)).zip((0..).step_by(share));
+    engine.for_each(shares, |((y, scratch), first_row)| {
+        engine.backend().run(Multiply { values, x, first_row, accumulate, finish, y, scratch });
+    });
+}
+
+/// The rows of Y from `first_row` on.
+struct Multiply<'a, T> {
+    values: &'a [T],
+    x: MatRef<'a>,
+    first_row: usize,
+    accumulate: bool,
+    finish: Finish<'a>,
+    y: MatMut<'a>,
+    scratch: &'a mut [f32],
+}
+
+impl<T: Stored> Kernel for Multiply<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        if PANEL.is_multiple_of(S::LANES) {
+            self.multiply(s);
+        } else {
+            self.multiply(s.narrow());
+        }
+    }
+}
+
+impl<T: Stored> Multiply<'_, T> {
+    #[inline(always)]
+    fn multiply<S: Simd>(mut self, s: S) {
+        let batch = self.x.cols();
+        for first in (0..batch).step_by(MOST_COLUMNS) {
+            self.columns(s, first, MOST_COLUMNS.min(batch - first));
+        }
+    }
+
+    /// The next `columns` columns.
+    #[inline(always)]
+    fn columns<S: Simd>(&mut self, s: S, first_column: usize, columns: usize) {
+        let Self { values, x, first_row, accumulate, finish, .. } = *self;
+        let (inputs, rows) = (x.rows(), self.y.rows());
+        let padded = columns.next_multiple_of(TILE_COLUMNS);
+        let (packed, sums) = self.scratch.split_at_mut(padded * inputs.next_multiple_of(16));
+        let mut at = 0;
+        while at < columns {
+            let width = tile_columns::<S>(columns - at);
+            let block = Block { row: 0, rows: inputs, col: first_column + at, cols: width.min(columns - at) };
+            panel::pack(s, x, block, &mut packed[at * inputs..], width);
+            at += width;
+        }
+        let kc = if columns <= tile_columns::<S>(columns) { inputs } else { KC };
+        for first in (0..rows).step_by(OUTPUTS) {
+            let outputs = OUTPUTS.min(rows - first);
+            let values = &values[(first_row + first) * inputs..];
+            let values = &values[..outputs.next_multiple_of(PANEL) * inputs];
+            let of_y = Block { row: first_column, rows: columns, col: first, cols: outputs };
+            let sums = &mut sums[..padded * OUTPUTS];
+            if accumulate {
+                panel::pack(s, self.y.as_ref().t(), of_y, sums, OUTPUTS);
+            }
+            for first_k in (0..inputs).step_by(kc) {
+                let begin = first_k == 0 && !accumulate;
+                let depth = kc.min(inputs - first_k);
+                let mut at = 0;
+                while at < columns {
+                    let width = tile_columns::<S>(columns - at);
+                    let x = &packed[at * inputs + first_k * width..][..depth * width];
+                    let sums = &mut sums[at * OUTPUTS..][..width * OUTPUTS];
+                    let group = Group { values, inputs, first_k, x, sums, begin };
+                    match (S::LANES, width) {
+                        (16, 1) => s.outlined(Tiles::<T, 4, 1, 1>(group)),
+                        (16, 2) => s.outlined(Tiles::<T, 4, 1, 2>(group)),
+                        (16, 4) => s.outlined(Tiles::<T, 4, 1, 4>(group)),
+                        (16, _) => s.outlined(Tiles::<T, 2, 1, 8>(group)),
+                        (8, 1) => s.outlined(Tiles::<T, 4, 2, 1>(group)),
+                        (8, 2) => s.outlined(Tiles::<T, 2, 2, 2>(group)),
+                        (8, _) => s.outlined(Tiles::<T, 1, 2, 4>(group)),
+                        (_, 1) => s.outlined(Tiles::<T, 2, 4, 1>(group)),
+                        (_, 2) => s.outlined(Tiles::<T, 2, 4, 2>(group)),
+                        _ => s.outlined(Tiles::<T, 1, 4, 4>(group)),
+                    }
+                    at += width;
+                }
+            }
+            // Outputs are columns of Yᵀ.
+            let finish = finish.t();
+            if !finish.is_none() {
+                for (column, sums) in sums.chunks_exact_mut(OUTPUTS).take(columns).enumerate() {
+                    finish.apply(s, &mut sums[..outputs], first_column + column, first_row + first);
+                }
+            }
+            panel::unpack(s, sums, OUTPUTS, &mut self.y.reborrow().t(), of_y);
+        }
+    }
+}
+
+/// A group of panels over a block's depth.
+struct Group<'a, T> {
+    /// The panels, all of K.
+    values: &'a [T],
+    inputs: usize,
+    first_k: usize,
+    /// `[depth][columns]`
+    x: &'a [f32],
+    /// `[columns][OUTPUTS]`
+    sums: &'a mut [f32],
+    /// Whether the sums begin with this block.
+    begin: bool,
+}
+
+/// Tiles of `PANELS` panels, each of `VECTORS` vectors, by `N` columns.
+struct Tiles<'a, T, const PANELS: usize, const VECTORS: usize, const N: usize>(Group<'a, T>);
+
+impl<T: Stored, const PANELS: usize, const VECTORS: usize, const N: usize> Kernel
+    for Tiles<'_, T, PANELS, VECTORS, N>
+{
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Group { values, inputs, first_k, x, sums, begin } = self.0;
+        let x: &[[f32; N]] = x.as_chunks().0;
+        let values: &[[T; PANEL]] = values.as_chunks().0;
+        let panels = values.len() / inputs;
+        for first in (0..panels).step_by(PANELS) {
+            // Panels past the last one are the last one again, and come to nothing.
+            let weights: [&[[T; PANEL]]; PANELS] = core::array::from_fn(|p| {
+                let start = (first + p).min(panels - 1) * inputs + first_k;
+                &values[start..start + x.len()]
+            });
+            let mut running = [[[s.splat(0.0); N]; VECTORS]; PANELS];
+            let output = |p: usize, v: usize, n: usize| n * OUTPUTS + (first + p) * PANEL + v * S::LANES;
+            if !begin {
+                for p in 0..PANELS {
+                    for v in 0..VECTORS {
+                        for n in 0..N {
+                            running[p][v][n] = s.load(&sums[output(p, v, n)..]);
+                        }
+                    }
+                }
+            }
+            for (k, x) in x.iter().enumerate() {
+                for p in 0..PANELS {
+                    let weights = &weights[p][k];
+                    s.prefetch::<true, _>(weights.as_ptr().cast::<u8>().wrapping_add(AHEAD / PANELS));
+                    for v in 0..VECTORS {
+                        let weights = T::repeat::<S, 1>(s, &weights[v * S::LANES..]);
+                        for n in 0..N {
+                            running[p][v][n] = s.mul_add(weights, s.splat(x[n]), running[p][v][n]);
+                        }
+                    }
+                }
+            }
+            for p in 0..PANELS {
+                for v in 0..VECTORS {
+                    for n in 0..N {
+                        s.store(running[p][v][n], &mut sums[output(p, v, n)..]);
+                    }
+                }
+            }
+        }
+    }
+}
