@@ -110,11 +110,13 @@ pub const SLTH_SPARSE: slth_strategy = 1;
 /// Multiply by all weights, zeros for the removed ones.
 pub const SLTH_DENSE: slth_strategy = 2;
 
-/// The type of the numbers that prepared weights are stored as: SLTH_F32.
+/// The type of the numbers that prepared weights are stored as.
 pub type slth_storage = u32;
 
 /// 32-bit floats, as they were given.
 pub const SLTH_F32: slth_storage = 0;
+/// The nearest bfloat16, ties to even: less memory for few columns. Products widen it exactly.
+pub const SLTH_BF16: slth_storage = 1;
 
 /// A flag: prepare input gradients too, which takes as much memory and time again.
 pub const SLTH_INPUT_GRADIENT: u32 = 1;
@@ -160,9 +162,11 @@ impl slth_prepare_options {
             SLTH_DENSE => Strategy::Dense,
             _ => return Err(Failure::out_of_range("options.strategy")),
         };
-        if self.storage != SLTH_F32 {
-            return Err(Failure::out_of_range("options.storage"));
-        }
+        let storage = match self.storage {
+            SLTH_F32 => Storage::F32,
+            SLTH_BF16 => Storage::Bf16,
+            _ => return Err(Failure::out_of_range("options.storage")),
+        };
         if self.flags & !(SLTH_INPUT_GRADIENT | SLTH_DROP_SOURCE) != 0 {
             return Err(Failure::out_of_range("options.flags"));
         }
@@ -170,6 +174,7 @@ impl slth_prepare_options {
             .max_batch(if self.max_batch == 0 { usize::MAX } else { self.max_batch })
             .reuse(reuse)
             .strategy(strategy)
+            .storage(storage)
             .input_gradient(self.flags & SLTH_INPUT_GRADIENT != 0)
             .keep_source(self.flags & SLTH_DROP_SOURCE == 0))
     }
@@ -348,7 +353,7 @@ impl slth_prepare_options {
                 Strategy::Dense => SLTH_DENSE,
                 _ => SLTH_AUTO,
             },
-            storage: SLTH_F32,
+            storage: if options.storage == Storage::Bf16 { SLTH_BF16 } else { SLTH_F32 },
             flags: gradient | source,
         }
     }
