@@ -1,0 +1,407 @@
+//! Edge-popup's layers, for `slth.torch`: selection, product and gradients, with what is kept from step to step.
+
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use slth_kernels::conv2d::{self, PackedConv2d, Shape};
+use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
+use slth_kernels::{
+    Engine, Epilogue, KernelError, MaskReuse, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions,
+    matmul,
+};
+
+use crate::conv2d::contiguous;
+use crate::engine::{compute, engine, refused};
+use crate::mask::{from_bits, write_bits};
+use crate::weights::at;
+
+/// The weights of one edge-popup layer under its current mask: a cache. Every call says which weights and scores or mask it is for, and
+/// what is kept of earlier calls changes no result.
+///
+/// Tensors are handed over by address; weights, scores, gradients of scores and results have no gaps. The memory must be float32 (masks:
+/// packed bits), what is read initialised, and what is written in use by nobody else: slth.torch checks its tensors.
+#[pyclass(frozen, weakref, module = "slth")]
+pub(crate) struct EdgePopup {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    selector: Selector,
+    threshold: Option<Threshold>,
+    mask: PackedMask,
+    layer: Option<Layer>,
+}
+
+/// A layer's weights under the mask.
+struct Layer {
+    /// Address and version of the weights that it was made of.
+    weights: (usize, i64),
+    batch: usize,
+    packed: Packed,
+}
+
+enum Packed {
+    Linear(PackedWeights),
+    Conv2d(PackedConv2d),
+}
+
+/// What a layer is made of.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    weights: MatRef<'a>,
+    /// Their address and version.
+    identity: (usize, i64),
+    /// Of a convolution.
+    shape: Option<Shape>,
+}
+
+/// Images as PyTorch has them: channels, height, width; outputs, kernel rows and columns; stride, padding.
+type Geometry = ((usize, usize, usize), (usize, usize, usize), (usize, usize));
+
+fn shape(((channels, height, width), (outputs, rows, columns), (stride, padding)): Geometry) -> Shape {
+    Shape { channels, height, width, outputs, kernel: [rows, columns], stride, padding }
+}
+
+impl State {
+    /// Selects the mask of `scores`.
+    fn select(&mut self, engine: Engine<'_>, scores: &[f32], keep: usize) -> Result<(), KernelError> {
+        if self.mask.len() != scores.len() {
+            self.mask = PackedMask::none_kept(scores.len());
+        }
+        let largest = Selection::largest(keep, Order::Magnitude);
+        let selection = self.threshold.map_or(largest, |threshold| largest.near(threshold));
+        let masks = core::slice::from_mut(&mut self.mask);
+        self.threshold = Some(self.selector.select(engine, &[scores], selection, masks)?);
+        Ok(())
+    }
+
+    /// Puts the mask over the weights. `is_new`: whether it is another one than that of the last call.
+    fn put(
+        &mut self,
+        engine: Engine<'_>,
+        source: Source<'_>,
+        batch: usize,
+        is_new: bool,
+    ) -> Result<&Packed, KernelError> {
+        let Self { mask, layer, .. } = self;
+        let fits = layer.as_ref().is_some_and(|layer| match &layer.packed {
+            Packed::Linear(packed) => {
+                source.shape.is_none()
+                    && [packed.outputs(), packed.inputs()] == [source.weights.rows(), source.weights.cols()]
+                    && batch <= layer.batch
+            }
+            Packed::Conv2d(packed) => source.shape == Some(packed.shape()),
+        });
+        match layer.as_mut().filter(|_| fits) {
+            Some(layer) => {
+                let changed = layer.weights != source.identity || source.identity.1 < 0;
+                match &mut layer.packed {
+                    Packed::Linear(packed) => {
+                        if changed {
+                            packed.set_weights(engine, source.weights)?;
+                        }
+                        if is_new {
+                            packed.rebuild(engine, &*mask)?;
+                        }
+                    }
+                    Packed::Conv2d(packed) => {
+                        if changed {
+                            packed.set_weights(engine, source.weights)?;
+                        }
+                        if is_new {
+                            packed.rebuild(engine, mask)?;
+                        }
+                    }
+                }
+                layer.weights = source.identity;
+            }
+            None => {
+                let options = PrepareOptions::default()
+                    .max_batch(batch.max(1))
+                    .reuse(MaskReuse::Once)
+                    .input_gradient(true);
+                let weights = source.weights;
+                let packed = match &source.shape {
+                    None => Packed::Linear(PackedWeights::prepare(engine, weights, Some(mask), &options)?),
+                    Some(shape) => {
+                        Packed::Conv2d(PackedConv2d::prepare(engine, shape, weights, Some(mask), &options)?)
+                    }
+                };
+                *layer = Some(Layer { weights: source.identity, batch, packed });
+            }
+        }
+        Ok(&layer.as_ref().expect("there is one now").packed)
+    }
+
+    /// The same with a given mask.
+    fn put_mask(
+        &mut self,
+        engine: Engine<'_>,
+        source: Source<'_>,
+        batch: usize,
+        bits: &[u8],
+    ) -> Result<&Packed, KernelError> {
+        let len = source.weights.rows() * source.weights.cols();
+        let mut words = bits.chunks(8).zip(self.mask.words());
+        let same =
+            self.mask.len() == len && words.all(|(bits, word)| *bits == word.to_le_bytes()[..bits.len()]);
+        if !same {
+            self.mask = from_bits(len, bits)?;
+        }
+        self.put(engine, source, batch, !same)
+    }
+}
+
+impl EdgePopup {
+    /// Calls `work` with the state, without the GIL.
+    fn with_state(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut State) -> Result<(), KernelError> + Send,
+    ) -> PyResult<()> {
+        compute(py, || {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let done = work(&mut state);
+            if done.is_err() {
+                // Mask and layer may be of different calls.
+                *state = State::default();
+            }
+            done
+        })
+    }
+}
+
+#[pymethods]
+impl EdgePopup {
+    #[new]
+    fn new() -> Self {
+        Self { state: Mutex::default() }
+    }
+
+    /// y = x @ (mask * weight).T with the mask of the keep largest |scores|, which is written to bits.
+    #[pyo3(signature = (weight, version, sizes, scores, keep, x, batch, strides, y, bits, threads, /))]
+    #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
+    fn linear(
+        &self,
+        py: Python<'_>,
+        weight: usize,
+        version: i64,
+        sizes: [usize; 2],
+        scores: usize,
+        keep: usize,
+        x: usize,
+        batch: usize,
+        strides: [usize; 2],
+        y: usize,
+        bits: usize,
+        threads: isize,
+    ) -> PyResult<()> {
+        let (engine, [outputs, inputs]) = (engine(Some(threads))?, sizes);
+        let x = at(x, [batch, inputs], strides);
+        let y = at(y, [batch, outputs], [outputs, 1]);
+        // SAFETY: as said at the struct; tensors are alive until the call returns.
+        let (source, scores, x, y, bits) = unsafe {
+            let x = x.mat().map_err(refused)?;
+            let y = y.mat_mut().map_err(refused)?;
+            (
+                source(weight, version, sizes, None)?,
+                floats(scores, outputs * inputs),
+                x,
+                y,
+                bytes_mut(bits, sizes),
+            )
+        };
+        self.with_state(py, |state| {
+            state.select(engine, scores, keep)?;
+            write_bits(&state.mask, bits);
+            let Packed::Linear(packed) = state.put(engine, source, batch, true)? else { return Ok(()) };
+            crate::weights::with_workspace(|workspace| {
+                matmul::forward(engine, packed, x.t(), &Epilogue::default(), y.t(), workspace)
+            })
+        })
+    }
+
+    /// dx = dy @ (mask * weight), unless its address is 0, and ds = sign(scores) * weight * (dy.T @ x).
+    #[pyo3(signature = (weight, version, sizes, scores, bits, dy, dy_strides, x, batch, x_strides, dx, ds, threads, /))]
+    #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
+    fn linear_backward(
+        &self,
+        py: Python<'_>,
+        weight: usize,
+        version: i64,
+        sizes: [usize; 2],
+        scores: usize,
+        bits: usize,
+        dy: usize,
+        dy_strides: [usize; 2],
+        x: usize,
+        batch: usize,
+        x_strides: [usize; 2],
+        dx: usize,
+        ds: usize,
+        threads: isize,
+    ) -> PyResult<()> {
+        let (engine, [outputs, inputs]) = (engine(Some(threads))?, sizes);
+        let needs_dx = dx != 0;
+        let dy = at(dy, [batch, outputs], dy_strides);
+        let x = at(x, [batch, inputs], x_strides);
+        let dx = at(dx, [if needs_dx { batch } else { 0 }, inputs], [inputs, 1]);
+        let (scores, ds) = (at(scores, sizes, [inputs, 1]), at(ds, sizes, [inputs, 1]));
+        // SAFETY: as said at the struct; tensors are alive until the call returns.
+        let (source, bits, dy, x, dx, scores, ds) = unsafe {
+            let source = source(weight, version, sizes, None)?;
+            let (dy, x) = (dy.mat().map_err(refused)?, x.mat().map_err(refused)?);
+            let (dx, ds) = (dx.mat_mut().map_err(refused)?, ds.mat_mut().map_err(refused)?);
+            (source, bytes(bits, sizes), dy, x, dx, scores.mat().map_err(refused)?, ds)
+        };
+        self.with_state(py, |state| {
+            crate::weights::with_workspace(|workspace| {
+                if needs_dx && let Packed::Linear(packed) = state.put_mask(engine, source, batch, bits)? {
+                    matmul::input_gradient(engine, packed, dy.t(), None, dx.t(), workspace)?;
+                }
+                matmul::score_gradient(engine, dy.t(), x.t(), source.weights, scores, ds, workspace)
+            })
+        })
+    }
+
+    /// As linear, for a convolution of images.
+    #[pyo3(signature = (weight, version, geometry, scores, keep, x, batch, strides, y, bits, threads, /))]
+    #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
+    fn conv2d(
+        &self,
+        py: Python<'_>,
+        weight: usize,
+        version: i64,
+        geometry: Geometry,
+        scores: usize,
+        keep: usize,
+        x: usize,
+        batch: usize,
+        strides: [usize; 4],
+        y: usize,
+        bits: usize,
+        threads: isize,
+    ) -> PyResult<()> {
+        let (engine, shape) = (engine(Some(threads))?, shape(geometry));
+        let sizes = filters(&shape);
+        let x = at(x, [batch, shape.channels, shape.height, shape.width], strides);
+        let y_sizes = [batch, shape.outputs, shape.out_height(), shape.out_width()];
+        let y = at(y, y_sizes, contiguous(y_sizes));
+        // SAFETY: as said at the struct; tensors are alive until the call returns.
+        let (source, scores, x, y, bits) = unsafe {
+            let x = x.images().map_err(refused)?;
+            let y = y.images_mut().map_err(refused)?;
+            let scores = floats(scores, sizes[0] * sizes[1]);
+            (source(weight, version, sizes, Some(shape))?, scores, x, y, bytes_mut(bits, sizes))
+        };
+        self.with_state(py, |state| {
+            state.select(engine, scores, keep)?;
+            write_bits(&state.mask, bits);
+            let Packed::Conv2d(packed) = state.put(engine, source, batch, true)? else { return Ok(()) };
+            crate::conv2d::with_workspace(|workspace| {
+                conv2d::forward(engine, packed, x, &Epilogue::default(), y, workspace)
+            })
+        })
+    }
+
+    /// As linear_backward, for a convolution of images.
+    #[pyo3(signature = (weight, version, geometry, scores, bits, dy, dy_strides, x, batch, x_strides, dx, ds, threads, /))]
+    #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
+    fn conv2d_backward(
+        &self,
+        py: Python<'_>,
+        weight: usize,
+        version: i64,
+        geometry: Geometry,
+        scores: usize,
+        bits: usize,
+        dy: usize,
+        dy_strides: [usize; 4],
+        x: usize,
+        batch: usize,
+        x_strides: [usize; 4],
+        dx: usize,
+        ds: usize,
+        threads: isize,
+    ) -> PyResult<()> {
+        let (engine, shape) = (engine(Some(threads))?, shape(geometry));
+        let sizes = filters(&shape);
+        let needs_dx = dx != 0;
+        let x_sizes = [batch, shape.channels, shape.height, shape.width];
+        let dy = at(dy, [batch, shape.outputs, shape.out_height(), shape.out_width()], dy_strides);
+        let x = at(x, x_sizes, x_strides);
+        let dx_sizes = if needs_dx { x_sizes } else { [0; 4] };
+        let dx = at(dx, dx_sizes, contiguous(dx_sizes));
+        // Element by element, the scores' gradient is that of a layer of one input.
+        let column = |address| at(address, [sizes[0] * sizes[1], 1], [1, 1]);
+        let (weights, scores, ds) = (column(weight), column(scores), column(ds));
+        // SAFETY: as said at the struct; tensors are alive until the call returns.
+        let (source, bits, dy, x, dx, weights, scores, ds) = unsafe {
+            let source = source(weight, version, sizes, Some(shape))?;
+            let (dy, x) = (dy.images().map_err(refused)?, x.images().map_err(refused)?);
+            let (dx, ds) = (dx.images_mut().map_err(refused)?, ds.mat_mut().map_err(refused)?);
+            let (weights, scores) = (weights.mat().map_err(refused)?, scores.mat().map_err(refused)?);
+            (source, bytes(bits, sizes), dy, x, dx, weights, scores, ds)
+        };
+        self.with_state(py, |state| {
+            let mut gradient = vec![0.0; sizes[0] * sizes[1]];
+            crate::conv2d::with_workspace(|workspace| {
+                if needs_dx && let Packed::Conv2d(packed) = state.put_mask(engine, source, batch, bits)? {
+                    conv2d::input_gradient(engine, packed, dy, None, dx, workspace)?;
+                }
+                let view = MatMut::row_major(&mut gradient, sizes[0], sizes[1])?;
+                conv2d::weight_gradient(engine, &shape, dy, x, view, workspace)
+            })?;
+            let (gradient, one) =
+                (MatRef::row_major(&gradient, gradient.len(), 1)?, MatRef::row_major(&[1.0], 1, 1)?);
+            crate::weights::with_workspace(|workspace| {
+                matmul::score_gradient(engine, gradient, one, weights, scores, ds, workspace)
+            })
+        })
+    }
+}
+
+/// Rows and columns of filters as a matrix.
+fn filters(shape: &Shape) -> [usize; 2] {
+    let [rows, columns] = shape.kernel;
+    [shape.outputs, shape.channels * rows * columns]
+}
+
+/// # Safety
+/// As said at [`EdgePopup`].
+unsafe fn source<'a>(
+    weight: usize,
+    version: i64,
+    sizes: [usize; 2],
+    shape: Option<Shape>,
+) -> PyResult<Source<'a>> {
+    // SAFETY: as promised by the caller.
+    let weights = unsafe { at(weight, sizes, [sizes[1], 1]).mat() }.map_err(refused)?;
+    Ok(Source { weights, identity: (weight, version), shape })
+}
+
+/// # Safety
+/// As said at [`EdgePopup`].
+unsafe fn floats<'a>(address: usize, len: usize) -> &'a [f32] {
+    // SAFETY: as promised by the caller.
+    unsafe { core::slice::from_raw_parts(at(address, [len], [1]).data, len) }
+}
+
+/// The packed bits of a mask over weights of these sizes.
+///
+/// # Safety
+/// As said at [`EdgePopup`].
+unsafe fn bytes<'a>(address: usize, sizes: [usize; 2]) -> &'a [u8] {
+    let len = (sizes[0] * sizes[1]).div_ceil(8);
+    // SAFETY: as promised by the caller.
+    unsafe { core::slice::from_raw_parts(at(address, [len], [1]).data.cast(), len) }
+}
+
+/// # Safety
+/// As said at [`EdgePopup`].
+unsafe fn bytes_mut<'a>(address: usize, sizes: [usize; 2]) -> &'a mut [u8] {
+    let len = (sizes[0] * sizes[1]).div_ceil(8);
+    // SAFETY: as promised by the caller.
+    unsafe { core::slice::from_raw_parts_mut(at(address, [len], [1]).data.cast(), len) }
+}
