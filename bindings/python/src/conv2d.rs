@@ -14,7 +14,7 @@ use slth_kernels::{
 use crate::array::{Input, bias, flat, input, no_nan, output, wrong_shape};
 use crate::engine::{compute, engine, refused};
 use crate::mask::{mask, to_bools};
-use crate::weights::{activation, at, options};
+use crate::weights::{activation, at, options, same_sizes};
 
 thread_local! {
     /// Of this thread's convolutions.
@@ -341,24 +341,25 @@ impl Conv2d {
         Ok((restore, state).into_pyobject(py)?.into_any())
     }
 
-    /// forward for slth.torch: x and y by address, x with its four strides in elements, y without gaps.
+    /// forward for slth.torch: x, with its sizes and strides, and y without gaps, by their addresses.
     ///
     /// The memory must be float32, that of x initialised, and y's in use by nobody else: slth.torch checks its tensors.
-    #[pyo3(signature = (x, batch, strides, y, relu, threads, /))]
+    #[pyo3(signature = (x, sizes, strides, y, y_sizes, relu, threads, /))]
     #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
     fn _forward_at(
         &self,
         py: Python<'_>,
         x: usize,
-        batch: usize,
+        sizes: [usize; 4],
         strides: [usize; 4],
         y: usize,
+        y_sizes: [usize; 4],
         relu: bool,
         threads: isize,
     ) -> PyResult<()> {
-        let x = at(x, self.input_sizes(batch), strides);
-        let sizes = self.output_sizes(batch);
-        let y = at(y, sizes, contiguous(sizes));
+        same_sizes("x", &sizes, &self.input_sizes(sizes[0]))?;
+        same_sizes("y", &y_sizes, &self.output_sizes(sizes[0]))?;
+        let (x, y) = (at(x, sizes, strides), at(y, y_sizes, contiguous(y_sizes)));
         // SAFETY: as said above; tensors are alive until the call returns.
         let (x, y) = unsafe { (x.images().map_err(refused)?, y.images_mut().map_err(refused)?) };
         let activation = if relu { Activation::Relu } else { Activation::Identity };
@@ -366,19 +367,21 @@ impl Conv2d {
     }
 
     /// input_gradient for slth.torch, as _forward_at.
-    #[pyo3(signature = (dy, batch, strides, dx, threads, /))]
+    #[pyo3(signature = (dy, sizes, strides, dx, dx_sizes, threads, /))]
+    #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
     fn _input_gradient_at(
         &self,
         py: Python<'_>,
         dy: usize,
-        batch: usize,
+        sizes: [usize; 4],
         strides: [usize; 4],
         dx: usize,
+        dx_sizes: [usize; 4],
         threads: isize,
     ) -> PyResult<()> {
-        let dy = at(dy, self.output_sizes(batch), strides);
-        let sizes = self.input_sizes(batch);
-        let dx = at(dx, sizes, contiguous(sizes));
+        same_sizes("dy", &sizes, &self.output_sizes(sizes[0]))?;
+        same_sizes("dx", &dx_sizes, &self.input_sizes(sizes[0]))?;
+        let (dy, dx) = (at(dy, sizes, strides), at(dx, dx_sizes, contiguous(dx_sizes)));
         // SAFETY: as said above; tensors are alive until the call returns.
         let (dy, dx) = unsafe { (dy.images().map_err(refused)?, dx.images_mut().map_err(refused)?) };
         self.convolve_back(py, engine(Some(threads))?, dy, dx)

@@ -13,7 +13,7 @@ use slth_kernels::{
 use crate::conv2d::contiguous;
 use crate::engine::{compute, engine, refused};
 use crate::mask::{from_bits, write_bits};
-use crate::weights::at;
+use crate::weights::{at, same_sizes};
 
 /// The weights of one edge-popup layer under its current mask: a cache. Every call says which weights and scores or mask it is for, and
 /// what is kept of earlier calls changes no result.
@@ -180,7 +180,7 @@ impl EdgePopup {
     }
 
     /// y = x @ (mask * weight).T with the mask of the keep largest |scores|, which is written to bits.
-    #[pyo3(signature = (weight, version, sizes, scores, keep, x, batch, strides, y, bits, threads, /))]
+    #[pyo3(signature = (weight, version, sizes, scores, score_sizes, keep, x, x_sizes, strides, y, bits, threads, /))]
     #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
     fn linear(
         &self,
@@ -189,15 +189,18 @@ impl EdgePopup {
         version: i64,
         sizes: [usize; 2],
         scores: usize,
+        score_sizes: [usize; 2],
         keep: usize,
         x: usize,
-        batch: usize,
+        x_sizes: [usize; 2],
         strides: [usize; 2],
         y: usize,
         bits: usize,
         threads: isize,
     ) -> PyResult<()> {
-        let (engine, [outputs, inputs]) = (engine(Some(threads))?, sizes);
+        let (engine, [outputs, inputs], batch) = (engine(Some(threads))?, sizes, x_sizes[0]);
+        same_sizes("scores", &score_sizes, &sizes)?;
+        same_sizes("x", &x_sizes, &[batch, inputs])?;
         let x = at(x, [batch, inputs], strides);
         let y = at(y, [batch, outputs], [outputs, 1]);
         // SAFETY: as said at the struct; tensors are alive until the call returns.
@@ -223,7 +226,7 @@ impl EdgePopup {
     }
 
     /// dx = dy @ (mask * weight), unless its address is 0, and ds = sign(scores) * weight * (dy.T @ x).
-    #[pyo3(signature = (weight, version, sizes, scores, bits, dy, dy_strides, x, batch, x_strides, dx, ds, threads, /))]
+    #[pyo3(signature = (weight, version, sizes, scores, score_sizes, bits, dy, dy_sizes, dy_strides, x, x_sizes, x_strides, dx, ds, threads, /))]
     #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
     fn linear_backward(
         &self,
@@ -232,17 +235,23 @@ impl EdgePopup {
         version: i64,
         sizes: [usize; 2],
         scores: usize,
-        bits: usize,
+        score_sizes: [usize; 2],
+        bits: (usize, usize),
         dy: usize,
+        dy_sizes: [usize; 2],
         dy_strides: [usize; 2],
         x: usize,
-        batch: usize,
+        x_sizes: [usize; 2],
         x_strides: [usize; 2],
         dx: usize,
         ds: usize,
         threads: isize,
     ) -> PyResult<()> {
-        let (engine, [outputs, inputs]) = (engine(Some(threads))?, sizes);
+        let (engine, [outputs, inputs], batch) = (engine(Some(threads))?, sizes, x_sizes[0]);
+        same_sizes("scores", &score_sizes, &sizes)?;
+        same_sizes("x", &x_sizes, &[batch, inputs])?;
+        same_sizes("dy", &dy_sizes, &[batch, outputs])?;
+        same_sizes("bits", &[bits.1], &[(outputs * inputs).div_ceil(8)])?;
         let needs_dx = dx != 0;
         let dy = at(dy, [batch, outputs], dy_strides);
         let x = at(x, [batch, inputs], x_strides);
@@ -253,7 +262,7 @@ impl EdgePopup {
             let source = source(weight, version, sizes, None)?;
             let (dy, x) = (dy.mat().map_err(refused)?, x.mat().map_err(refused)?);
             let (dx, ds) = (dx.mat_mut().map_err(refused)?, ds.mat_mut().map_err(refused)?);
-            (source, bytes(bits, sizes), dy, x, dx, scores.mat().map_err(refused)?, ds)
+            (source, bytes(bits.0, sizes), dy, x, dx, scores.mat().map_err(refused)?, ds)
         };
         self.with_state(py, |state| {
             crate::weights::with_workspace(|workspace| {
@@ -266,7 +275,7 @@ impl EdgePopup {
     }
 
     /// As linear, for a convolution of images.
-    #[pyo3(signature = (weight, version, geometry, scores, keep, x, batch, strides, y, bits, threads, /))]
+    #[pyo3(signature = (weight, version, geometry, scores, score_count, keep, x, batch, strides, y, bits, threads, /))]
     #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
     fn conv2d(
         &self,
@@ -275,6 +284,7 @@ impl EdgePopup {
         version: i64,
         geometry: Geometry,
         scores: usize,
+        score_count: usize,
         keep: usize,
         x: usize,
         batch: usize,
@@ -285,6 +295,7 @@ impl EdgePopup {
     ) -> PyResult<()> {
         let (engine, shape) = (engine(Some(threads))?, shape(geometry));
         let sizes = filters(&shape);
+        same_sizes("scores", &[score_count], &[sizes[0] * sizes[1]])?;
         let x = at(x, [batch, shape.channels, shape.height, shape.width], strides);
         let y_sizes = [batch, shape.outputs, shape.out_height(), shape.out_width()];
         let y = at(y, y_sizes, contiguous(y_sizes));
@@ -306,7 +317,7 @@ impl EdgePopup {
     }
 
     /// As linear_backward, for a convolution of images.
-    #[pyo3(signature = (weight, version, geometry, scores, bits, dy, dy_strides, x, batch, x_strides, dx, ds, threads, /))]
+    #[pyo3(signature = (weight, version, geometry, scores, score_count, bits, dy, dy_sizes, dy_strides, x, batch, x_strides, dx, ds, threads, /))]
     #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
     fn conv2d_backward(
         &self,
@@ -315,8 +326,10 @@ impl EdgePopup {
         version: i64,
         geometry: Geometry,
         scores: usize,
-        bits: usize,
+        score_count: usize,
+        bits: (usize, usize),
         dy: usize,
+        dy_sizes: [usize; 4],
         dy_strides: [usize; 4],
         x: usize,
         batch: usize,
@@ -329,7 +342,10 @@ impl EdgePopup {
         let sizes = filters(&shape);
         let needs_dx = dx != 0;
         let x_sizes = [batch, shape.channels, shape.height, shape.width];
-        let dy = at(dy, [batch, shape.outputs, shape.out_height(), shape.out_width()], dy_strides);
+        same_sizes("scores", &[score_count], &[sizes[0] * sizes[1]])?;
+        same_sizes("dy", &dy_sizes, &[batch, shape.outputs, shape.out_height(), shape.out_width()])?;
+        same_sizes("bits", &[bits.1], &[(sizes[0] * sizes[1]).div_ceil(8)])?;
+        let dy = at(dy, dy_sizes, dy_strides);
         let x = at(x, x_sizes, x_strides);
         let dx_sizes = if needs_dx { x_sizes } else { [0; 4] };
         let dx = at(dx, dx_sizes, contiguous(dx_sizes));
@@ -342,7 +358,7 @@ impl EdgePopup {
             let (dy, x) = (dy.images().map_err(refused)?, x.images().map_err(refused)?);
             let (dx, ds) = (dx.images_mut().map_err(refused)?, ds.mat_mut().map_err(refused)?);
             let (weights, scores) = (weights.mat().map_err(refused)?, scores.mat().map_err(refused)?);
-            (source, bytes(bits, sizes), dy, x, dx, weights, scores, ds)
+            (source, bytes(bits.0, sizes), dy, x, dx, weights, scores, ds)
         };
         self.with_state(py, |state| {
             let mut gradient = vec![0.0; sizes[0] * sizes[1]];

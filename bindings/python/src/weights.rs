@@ -262,24 +262,25 @@ impl PackedWeights {
         Ok((restore, (bytes, this.bias(py), this.threads)).into_pyobject(py)?.into_any())
     }
 
-    /// forward for slth.torch: x and y by address, x with its strides in elements, y [batch, outputs] without gaps.
+    /// forward for slth.torch: x, with its sizes and strides, and y [batch, outputs] without gaps, by their addresses.
     ///
     /// The memory must be float32, that of x initialised, and y's in use by nobody else: slth.torch checks its tensors.
-    #[pyo3(signature = (x, batch, row_stride, col_stride, y, relu, threads, /))]
+    #[pyo3(signature = (x, sizes, strides, y, outputs, relu, threads, /))]
     #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
     fn _forward_at(
         &self,
         py: Python<'_>,
         x: usize,
-        batch: usize,
-        row_stride: usize,
-        col_stride: usize,
+        sizes: (usize, usize),
+        strides: (usize, usize),
         y: usize,
+        outputs: usize,
         relu: bool,
         threads: isize,
     ) -> PyResult<()> {
-        let [outputs, inputs] = self.shape();
-        let x = at(x, [batch, inputs], [row_stride, col_stride]);
+        let (batch, inputs) = sizes;
+        same_sizes("x", &[outputs, inputs], &self.shape())?;
+        let x = at(x, [batch, inputs], strides.into());
         let y = at(y, [batch, outputs], [outputs, 1]);
         // SAFETY: as said above; tensors are alive until the call returns.
         let (x, y) = unsafe { (x.mat().map_err(refused)?, y.mat_mut().map_err(refused)?) };
@@ -288,20 +289,21 @@ impl PackedWeights {
     }
 
     /// input_gradient for slth.torch, as _forward_at.
-    #[pyo3(signature = (dy, batch, row_stride, col_stride, dx, threads, /))]
+    #[pyo3(signature = (dy, sizes, strides, dx, inputs, threads, /))]
     #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
     fn _input_gradient_at(
         &self,
         py: Python<'_>,
         dy: usize,
-        batch: usize,
-        row_stride: usize,
-        col_stride: usize,
+        sizes: (usize, usize),
+        strides: (usize, usize),
         dx: usize,
+        inputs: usize,
         threads: isize,
     ) -> PyResult<()> {
-        let [outputs, inputs] = self.shape();
-        let dy = at(dy, [batch, outputs], [row_stride, col_stride]);
+        let (batch, outputs) = sizes;
+        same_sizes("dy", &[outputs, inputs], &self.shape())?;
+        let dy = at(dy, [batch, outputs], strides.into());
         let dx = at(dx, [batch, inputs], [inputs, 1]);
         // SAFETY: as said above; tensors are alive until the call returns.
         let (dy, dx) = unsafe { (dy.mat().map_err(refused)?, dx.mat_mut().map_err(refused)?) };
@@ -354,6 +356,16 @@ pub(crate) fn weight_gradient<'py>(
         })
     })?;
     Ok(dw.into_array().into_any())
+}
+
+/// Checks sizes that an operator of slth.torch works with.
+pub(crate) fn same_sizes(name: &str, found: &[usize], expected: &[usize]) -> PyResult<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!(
+        "{name} does not fit: the layer's sizes are {expected:?}, found {found:?}"
+    )))
 }
 
 /// Memory at an address.

@@ -9,8 +9,11 @@ have any strides, and are not copied where the strides allow. Every function rel
 * nearest_subset: the subset of candidates whose sum comes nearest to a target
 * run, sweep, required_candidates: the experiments of the command `slth`
 * info, set_num_threads, get_num_threads: this machine
-* slth.torch: pruning, inference and edge-popup for PyTorch
+* slth.torch: pruning, inference and edge-popup for PyTorch, which is imported at its first use
 """
+
+import importlib
+from types import ModuleType
 
 from slth._experiments import (
     Candidates,
@@ -55,3 +58,10 @@ __all__ = [
     "top_k",
     "weight_gradient",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # PyTorch takes seconds to import, and need not be installed.
+    if name == "torch":
+        return importlib.import_module("slth.torch")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
