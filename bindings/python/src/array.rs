@@ -240,17 +240,6 @@ pub(crate) fn empty<'py>(
     Ok(empty.call1((PyTuple::new(py, sizes)?, dtype))?.cast_into()?)
 }
 
-/// A new array of zeros.
-pub(crate) fn zeros<'py>(
-    py: Python<'py>,
-    sizes: &[usize],
-    dtype: &str,
-) -> PyResult<Bound<'py, PyUntypedArray>> {
-    static ZEROS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let zeros = ZEROS.import(py, "numpy", "zeros")?;
-    Ok(zeros.call1((PyTuple::new(py, sizes)?, dtype))?.cast_into()?)
-}
-
 /// The address of the first element.
 pub(crate) fn data<T>(array: &Bound<'_, PyUntypedArray>) -> *mut T {
     // SAFETY: the object is an array, and alive.

@@ -30,6 +30,8 @@ struct State {
     selector: Selector,
     threshold: Option<Threshold>,
     mask: PackedMask,
+    /// Whether the gradient of the inputs was ever asked for: a network's first layer goes without.
+    input_gradient: bool,
     layer: Option<Layer>,
 }
 
@@ -38,11 +40,12 @@ struct Layer {
     /// Address and version of the weights that it was made of.
     weights: (usize, i64),
     batch: usize,
+    input_gradient: bool,
     packed: Packed,
 }
 
 enum Packed {
-    Linear(PackedWeights),
+    Linear(Box<PackedWeights>),
     Conv2d(PackedConv2d),
 }
 
@@ -84,8 +87,9 @@ impl State {
         batch: usize,
         is_new: bool,
     ) -> Result<&Packed, KernelError> {
-        let Self { mask, layer, .. } = self;
-        let fits = layer.as_ref().is_some_and(|layer| match &layer.packed {
+        let Self { mask, input_gradient, layer, .. } = self;
+        let prepared = layer.as_ref().filter(|layer| layer.input_gradient == *input_gradient);
+        let fits = prepared.is_some_and(|layer| match &layer.packed {
             Packed::Linear(packed) => {
                 source.shape.is_none()
                     && [packed.outputs(), packed.inputs()] == [source.weights.rows(), source.weights.cols()]
@@ -120,21 +124,27 @@ impl State {
                 let options = PrepareOptions::default()
                     .max_batch(batch.max(1))
                     .reuse(MaskReuse::Once)
-                    .input_gradient(true);
+                    .input_gradient(*input_gradient);
                 let weights = source.weights;
                 let packed = match &source.shape {
-                    None => Packed::Linear(PackedWeights::prepare(engine, weights, Some(mask), &options)?),
+                    None => Packed::Linear(Box::new(PackedWeights::prepare(
+                        engine,
+                        weights,
+                        Some(mask),
+                        &options,
+                    )?)),
                     Some(shape) => {
                         Packed::Conv2d(PackedConv2d::prepare(engine, shape, weights, Some(mask), &options)?)
                     }
                 };
-                *layer = Some(Layer { weights: source.identity, batch, packed });
+                *layer =
+                    Some(Layer { weights: source.identity, batch, input_gradient: *input_gradient, packed });
             }
         }
         Ok(&layer.as_ref().expect("there is one now").packed)
     }
 
-    /// The same with a given mask.
+    /// The same with a given mask, for the gradient of the inputs.
     fn put_mask(
         &mut self,
         engine: Engine<'_>,
@@ -142,6 +152,7 @@ impl State {
         batch: usize,
         bits: &[u8],
     ) -> Result<&Packed, KernelError> {
+        self.input_gradient = true;
         let len = source.weights.rows() * source.weights.cols();
         let mut words = bits.chunks(8).zip(self.mask.words());
         let same =

@@ -3,9 +3,11 @@
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, dtype};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
 use slth_kernels::{KernelError, PackedMask};
 
-use crate::array::{as_array, data, empty, wrong_shape, zeros};
+use crate::array::{as_array, data, empty, wrong_shape};
 
 /// The mask over weights of shape `weights` that `value` is: bool of that shape, or uint8 of ⌈n / 8⌉ elements with bit i of all the mask of
 /// weight i, lowest bits first, as `top_k(…, packed=True)` and `numpy.packbits(…, bitorder="little")` give it.
@@ -58,11 +60,12 @@ pub(crate) fn to_bools<'py>(
     mask: &PackedMask,
     shape: &[usize],
 ) -> PyResult<Bound<'py, PyUntypedArray>> {
-    let array = zeros(py, shape, "bool")?;
-    // SAFETY: a new array of as many bytes, all of them 0, which nobody else has seen.
-    let bools = unsafe { core::slice::from_raw_parts_mut(data::<bool>(&array), array.len()) };
-    mask.write_bools(bools).map_err(crate::engine::refused)?;
-    Ok(array)
+    // NumPy's own function is several times as fast as writing booleans one after the other.
+    static UNPACK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let unpack = UNPACK.import(py, "numpy", "unpackbits")?;
+    let arguments = (to_bits(py, mask)?, py.None(), mask.len(), "little");
+    let bools = unpack.call1(arguments)?.call_method1("view", ("bool",))?;
+    Ok(bools.call_method1("reshape", (PyTuple::new(py, shape)?,))?.cast_into()?)
 }
 
 /// A mask as an array of packed bits.

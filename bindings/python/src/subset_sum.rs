@@ -1,11 +1,12 @@
 //! `slth.nearest_subset`.
 
+use numpy::PyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use slth_kernels::PackedMask;
 use slth_kernels::subset_sum::{Search, Subset};
 
-use crate::array::{data, empty, flat, wrong_shape};
+use crate::array::{flat, wrong_shape};
 use crate::engine::{compute, engine};
 use crate::mask::to_bools;
 
@@ -51,10 +52,7 @@ pub(crate) fn nearest_subset<'py>(
         }
         Ok(found)
     })?;
-    let residuals = empty(py, &[count], "float64")?;
-    // SAFETY: a new array of as many elements, aligned, which nobody else has seen.
-    let values = unsafe { core::slice::from_raw_parts_mut(data::<f64>(&residuals), count) };
-    values.iter_mut().zip(&found).for_each(|(value, subset)| *value = subset.residual);
+    let residuals = PyArray1::from_iter(py, found.iter().map(|subset| subset.residual));
     let mask = PackedMask::from_fn(count * n, |i| found[i / n].contains(i % n));
     Ok((to_bools(py, &mask, &[count, n])?.into_any(), residuals.into_any()))
 }

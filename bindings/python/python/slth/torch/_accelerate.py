@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,7 +42,7 @@ def accelerate(model: nn.Module, max_batch: int = 128) -> tuple[nn.Module, Repor
     fused with it. Layers stay dense where that is faster, or where another product would be needed; the report says why. Everything but the
     replaced layers is copied, the model is as it was, and the copy is in evaluation mode. It gives the same numbers as the model up to rounding.
     """
-    memo: dict[int, object] = {}
+    memo: dict[int, Any] = {}
     replaced: dict[str, float] = {}
     dense: dict[str, str] = {}
     used_whole = _read_by_parents(model)
@@ -61,14 +62,14 @@ def accelerate(model: nn.Module, max_batch: int = 128) -> tuple[nn.Module, Repor
     # A layer that occurs in several places is one object in the copy too.
     result = copy.deepcopy(model, memo)
     for names, index in fused:
-        container = result.get_submodule(names)
+        container: Any = result.get_submodule(names)
         if isinstance(container[index], (MaskedLinear, MaskedConv2d)):
             container[index].activation = "relu"
             container[index + 1] = nn.Identity()
     return result.eval(), Report(replaced, dense)
 
 
-def _masked(module: nn.Module, max_batch: int) -> MaskedLinear | MaskedConv2d | str:
+def _masked(module: Any, max_batch: int) -> MaskedLinear | MaskedConv2d | str:
     """The layer under its mask, or why it stays dense."""
     weight, mask = original(module).detach(), present_mask(module)
     if mask is None:
@@ -83,12 +84,11 @@ def _masked(module: nn.Module, max_batch: int) -> MaskedLinear | MaskedConv2d | 
         return masked
     if kept > 0.85:
         return f"it keeps {kept:.0%} of its weights, and a dense product is as fast"
-    return MaskedConv2d(
-        weight, mask, module.bias, stride=module.stride[0], padding=_padding(module), max_batch=max_batch
-    )
+    padding = _padding(module) or 0
+    return MaskedConv2d(weight, mask, module.bias, stride=module.stride[0], padding=padding, max_batch=max_batch)
 
 
-def _padding(module: nn.Conv2d) -> int | None:
+def _padding(module: Any) -> int | None:
     """Zeros on each side, where they are as many on all."""
     if module.padding == "valid":
         return 0
@@ -99,7 +99,7 @@ def _padding(module: nn.Conv2d) -> int | None:
     return rows if rows == columns else None
 
 
-def _refusal(module: nn.Module) -> str | None:
+def _refusal(module: Any) -> str | None:
     """Why a layer cannot be replaced."""
     if type(module) not in (nn.Linear, nn.Conv2d):
         return f"it is a {type(module).__name__}, which may compute something else"
@@ -122,7 +122,7 @@ def _refusal(module: nn.Module) -> str | None:
     return None
 
 
-def _without_hook(module: nn.Module) -> nn.Module:
+def _without_hook(module: Any) -> nn.Module:
     """A dense layer with the mask's zeros in place."""
     plain = copy.copy(module)
     plain.__dict__ = module.__dict__.copy()

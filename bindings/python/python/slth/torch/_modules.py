@@ -140,7 +140,7 @@ class MaskedLinear(_Masked):
             raise ValueError(f'activation must be None or "relu", found {activation!r}')
         self.out_features, self.in_features = weight.shape
         self.activation, self.input_gradient = activation, input_gradient
-        self._options = {"max_batch": max_batch, "input_gradient": input_gradient, "storage": storage}
+        self._options: dict[str, Any] = {"max_batch": max_batch, "input_gradient": input_gradient, "storage": storage}
         self._prepare(
             _array(weight, "weight"), _mask_array(weight, mask), None if bias is None else _array(bias, "bias")
         )
@@ -207,7 +207,7 @@ class MaskedConv2d(_Masked):
         self.kernel_size = tuple(kernel)
         self.stride, self.padding = stride, padding
         self.activation, self.input_gradient = activation, input_gradient
-        self._options = {
+        self._options: dict[str, Any] = {
             "stride": stride,
             "padding": padding,
             "max_batch": max_batch,

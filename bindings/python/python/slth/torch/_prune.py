@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
@@ -29,7 +31,7 @@ def prune(
         raise ValueError(f'scope must be "layer" or "global", found {scope!r}')
     if method not in ("magnitude", "random"):
         raise ValueError(f'method must be "magnitude" or "random", found {method!r}')
-    layers: dict[str, nn.Module] = {}
+    layers: dict[str, Any] = {}
     seen: set[int] = set()
     for name, module in model.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
@@ -55,19 +57,19 @@ def prune(
     return masks
 
 
-def original(module: nn.Module) -> Tensor:
+def original(module: Any) -> Tensor:
     """All weights of a layer, under whatever mask."""
-    weight = getattr(module, "weight_orig", None)
+    weight: Tensor | None = getattr(module, "weight_orig", None)
     return module.weight if weight is None else weight
 
 
-def present_mask(module: nn.Module) -> Tensor | None:
+def present_mask(module: Any) -> Tensor | None:
     """The mask that a layer has."""
     mask = getattr(module, "weight_mask", None)
     return None if mask is None else mask != 0
 
 
-def _scores(module: nn.Module, method: str) -> Tensor:
+def _scores(module: Any, method: str) -> Tensor:
     """What weights are ranked by: not negative, and -1 for those that are removed already."""
     weight = original(module).detach()
     scores = weight.abs().contiguous() if method == "magnitude" else torch.rand_like(weight)
@@ -75,7 +77,7 @@ def _scores(module: nn.Module, method: str) -> Tensor:
     return scores if mask is None else scores.masked_fill(~mask, -1)
 
 
-def _apply(module: nn.Module, mask: Tensor) -> None:
+def _apply(module: Any, mask: Tensor) -> None:
     if present_mask(module) is None:
         torch_prune.custom_from_mask(module, "weight", mask)
         return
