@@ -43,7 +43,9 @@ class Plain(nn.Module):
 
     def forward(self, x):
         weight = self.weight * Subnet.apply(self.scores.abs(), self.k)
-        return F.linear(x, weight) if self.padding is None else F.conv2d(x, weight, padding=self.padding)
+        if self.padding is None:
+            return F.linear(x, weight)
+        return F.max_pool2d(F.relu(F.conv2d(x, weight, padding=self.padding)), 2)
 
 
 def network(name, s, linear=EdgePopupLinear, conv=EdgePopupConv2d):
@@ -51,8 +53,8 @@ def network(name, s, linear=EdgePopupLinear, conv=EdgePopupConv2d):
         layers = [nn.Flatten(), linear(784, 500, s), nn.ReLU(), linear(500, 500, s), nn.ReLU(), linear(500, 10, s)]
     else:
         layers = [
-            *(conv(1, 6, 5, s, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
-            *(conv(6, 16, 5, s), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+            conv(1, 6, 5, s, padding=2, activation="relu", max_pool=2),
+            *(conv(6, 16, 5, s, activation="relu", max_pool=2), nn.Flatten()),
             *(linear(400, 120, s), nn.ReLU(), linear(120, 84, s), nn.ReLU(), linear(84, 10, s)),
         ]
     return nn.Sequential(*layers)

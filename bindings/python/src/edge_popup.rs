@@ -1,18 +1,20 @@
 //! Edge-popup's layers, for `slth.torch`: selection, product and gradients, with what is kept from step to step.
 
+use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use slth_kernels::conv2d::{self, PackedConv2d, Shape};
 use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
 use slth_kernels::{
-    Engine, Epilogue, KernelError, MaskReuse, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions,
-    matmul,
+    Engine, Epilogue, ImagesMut, ImagesRef, KernelError, MaskReuse, MatMut, MatRef, PackedMask,
+    PackedWeights, PrepareOptions, matmul,
 };
 
-use crate::conv2d::contiguous;
 use crate::engine::{compute, engine, refused};
 use crate::mask::{from_bits, write_bits};
+use crate::pool::{MOST, Pool};
 use crate::weights::{at, same_sizes};
 
 /// The weights of one edge-popup layer under its current mask: a cache. Every call says which weights and scores or mask it is for, and
@@ -59,11 +61,19 @@ struct Source<'a> {
     shape: Option<Shape>,
 }
 
-/// Images as PyTorch has them: channels, height, width; outputs, kernel rows and columns; stride, padding.
-type Geometry = ((usize, usize, usize), (usize, usize, usize), (usize, usize));
+/// Images as PyTorch has them: channels, height, width; outputs, kernel rows and columns; stride, padding; what follows: the side of a
+/// pool's windows, and whether there is a ReLU.
+type Geometry = ((usize, usize, usize), (usize, usize, usize), (usize, usize), (usize, bool));
 
-fn shape(((channels, height, width), (outputs, rows, columns), (stride, padding)): Geometry) -> Shape {
-    Shape { channels, height, width, outputs, kernel: [rows, columns], stride, padding }
+/// The convolution of so many images, and what follows.
+fn shape(geometry: Geometry, batch: usize) -> PyResult<(Shape, Pool)> {
+    let ((channels, height, width), (outputs, rows, columns), (stride, padding), (side, relu)) = geometry;
+    if !(1..=MOST).contains(&side) {
+        return Err(PyValueError::new_err(format!("max_pool must lie in 1 to {MOST}, found {side}")));
+    }
+    let shape = Shape { channels, height, width, outputs, kernel: [rows, columns], stride, padding };
+    let (height, width) = (shape.out_height(), shape.out_width());
+    Ok((shape, Pool { height, width, batch, side, relu }))
 }
 
 impl State {
@@ -223,7 +233,7 @@ impl EdgePopup {
                 floats(scores, outputs * inputs),
                 x,
                 y,
-                bytes_mut(bits, sizes),
+                mask_bits(bits, sizes),
             )
         };
         self.with_state(py, |state| {
@@ -273,7 +283,7 @@ impl EdgePopup {
             let source = source(weight, version, sizes, None)?;
             let (dy, x) = (dy.mat().map_err(refused)?, x.mat().map_err(refused)?);
             let (dx, ds) = (dx.mat_mut().map_err(refused)?, ds.mat_mut().map_err(refused)?);
-            (source, bytes(bits.0, sizes), dy, x, dx, scores.mat().map_err(refused)?, ds)
+            (source, bytes(bits), dy, x, dx, scores.mat().map_err(refused)?, ds)
         };
         self.with_state(py, |state| {
             crate::weights::with_workspace(|workspace| {
@@ -285,8 +295,9 @@ impl EdgePopup {
         })
     }
 
-    /// As linear, for a convolution of images.
-    #[pyo3(signature = (weight, version, geometry, scores, score_count, keep, x, batch, strides, y, bits, threads, /))]
+    /// As linear, for a convolution of images, then perhaps a pool and a ReLU: y [outputs, rows, columns, batch] without gaps. Where one of them
+    /// follows, their winners, uint8, go to memory as y's.
+    #[pyo3(signature = (weight, version, geometry, scores, score_count, keep, x, batch, strides, y, winners, bits, threads, /))]
     #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
     fn conv2d(
         &self,
@@ -300,35 +311,48 @@ impl EdgePopup {
         x: usize,
         batch: usize,
         strides: [usize; 4],
-        y: usize,
+        y: (usize, usize),
+        winners: (usize, usize),
         bits: usize,
         threads: isize,
     ) -> PyResult<()> {
-        let (engine, shape) = (engine(Some(threads))?, shape(geometry));
+        let (engine, (shape, pool)) = (engine(Some(threads))?, shape(geometry, batch)?);
         let sizes = filters(&shape);
         same_sizes("scores", &[score_count], &[sizes[0] * sizes[1]])?;
         let x = at(x, [batch, shape.channels, shape.height, shape.width], strides);
-        let y_sizes = [batch, shape.outputs, shape.out_height(), shape.out_width()];
-        let y = at(y, y_sizes, contiguous(y_sizes));
+        let count = pool.len(shape.outputs);
+        same_sizes("y", &[y.1], &[count])?;
+        same_sizes("winners", &[winners.1], &[if pool.is_identity() { 0 } else { count }])?;
         // SAFETY: as said at the struct; tensors are alive until the call returns.
-        let (source, scores, x, y, bits) = unsafe {
+        let (source, scores, x, y, winners, bits) = unsafe {
             let x = x.images().map_err(refused)?;
-            let y = y.images_mut().map_err(refused)?;
             let scores = floats(scores, sizes[0] * sizes[1]);
-            (source(weight, version, sizes, Some(shape))?, scores, x, y, bytes_mut(bits, sizes))
+            let (y, winners) = (floats_mut(y), bytes_mut(winners));
+            (source(weight, version, sizes, Some(shape))?, scores, x, y, winners, mask_bits(bits, sizes))
         };
         self.with_state(py, |state| {
             state.select(engine, scores, keep)?;
             write_bits(&state.mask, bits);
             let Packed::Conv2d(packed) = state.put(engine, source, batch, true)? else { return Ok(()) };
-            crate::conv2d::with_workspace(|workspace| {
-                conv2d::forward(engine, packed, x, &Epilogue::default(), y, workspace)
+            let convolve = |y: &mut [f32]| {
+                let y = ImagesMut::batch_innermost(y, batch, shape.outputs, pool.height, pool.width)?;
+                crate::conv2d::with_workspace(|workspace| {
+                    conv2d::forward(engine, packed, x, &Epilogue::default(), y, workspace)
+                })
+            };
+            if pool.is_identity() {
+                return convolve(y);
+            }
+            with_scratch(pool.unpooled(shape.outputs), |scratch| {
+                convolve(scratch)?;
+                pool.forward(engine, scratch, y, winners);
+                Ok(())
             })
         })
     }
 
-    /// As linear_backward, for a convolution of images.
-    #[pyo3(signature = (weight, version, geometry, scores, score_count, bits, dy, dy_sizes, dy_strides, x, batch, x_strides, dx, ds, threads, /))]
+    /// As linear_backward, for conv2d; dx has the strides of x.
+    #[pyo3(signature = (weight, version, geometry, scores, score_count, bits, winners, dy, dy_sizes, dy_strides, x, batch, x_strides, dx, dx_strides, ds, threads, /))]
     #[expect(clippy::too_many_arguments, reason = "addresses and strides")]
     fn conv2d_backward(
         &self,
@@ -339,6 +363,7 @@ impl EdgePopup {
         scores: usize,
         score_count: usize,
         bits: (usize, usize),
+        winners: (usize, usize),
         dy: usize,
         dy_sizes: [usize; 4],
         dy_strides: [usize; 4],
@@ -346,40 +371,59 @@ impl EdgePopup {
         batch: usize,
         x_strides: [usize; 4],
         dx: usize,
+        dx_strides: [usize; 4],
         ds: usize,
         threads: isize,
     ) -> PyResult<()> {
-        let (engine, shape) = (engine(Some(threads))?, shape(geometry));
+        let (engine, (shape, pool)) = (engine(Some(threads))?, shape(geometry, batch)?);
         let sizes = filters(&shape);
         let needs_dx = dx != 0;
         let x_sizes = [batch, shape.channels, shape.height, shape.width];
         same_sizes("scores", &[score_count], &[sizes[0] * sizes[1]])?;
-        same_sizes("dy", &dy_sizes, &[batch, shape.outputs, shape.out_height(), shape.out_width()])?;
+        let pooled = [pool.height / pool.side, pool.width / pool.side];
+        same_sizes("dy", &dy_sizes, &[batch, shape.outputs, pooled[0], pooled[1]])?;
+        let count = pool.len(shape.outputs);
+        same_sizes("winners", &[winners.1], &[if pool.is_identity() { 0 } else { count }])?;
         same_sizes("bits", &[bits.1], &[(sizes[0] * sizes[1]).div_ceil(8)])?;
         let dy = at(dy, dy_sizes, dy_strides);
         let x = at(x, x_sizes, x_strides);
-        let dx_sizes = if needs_dx { x_sizes } else { [0; 4] };
-        let dx = at(dx, dx_sizes, contiguous(dx_sizes));
+        let dx = at(dx, if needs_dx { x_sizes } else { [0; 4] }, dx_strides);
         // Element by element, the scores' gradient is that of a layer of one input.
         let column = |address| at(address, [sizes[0] * sizes[1], 1], [1, 1]);
         let (weights, scores, ds) = (column(weight), column(scores), column(ds));
         // SAFETY: as said at the struct; tensors are alive until the call returns.
-        let (source, bits, dy, x, dx, weights, scores, ds) = unsafe {
+        let (source, bits, winners, dy, x, dx, weights, scores, ds) = unsafe {
             let source = source(weight, version, sizes, Some(shape))?;
             let (dy, x) = (dy.images().map_err(refused)?, x.images().map_err(refused)?);
             let (dx, ds) = (dx.images_mut().map_err(refused)?, ds.mat_mut().map_err(refused)?);
             let (weights, scores) = (weights.mat().map_err(refused)?, scores.mat().map_err(refused)?);
-            (source, bytes(bits.0, sizes), dy, x, dx, weights, scores, ds)
+            (source, bytes(bits), bytes(winners), dy, x, dx, weights, scores, ds)
         };
         self.with_state(py, |state| {
             let mut gradient = vec![0.0; sizes[0] * sizes[1]];
-            crate::conv2d::with_workspace(|workspace| {
-                if needs_dx && let Packed::Conv2d(packed) = state.put_mask(engine, source, batch, bits)? {
-                    conv2d::input_gradient(engine, packed, dy, None, dx, workspace)?;
-                }
-                let view = MatMut::row_major(&mut gradient, sizes[0], sizes[1])?;
-                conv2d::weight_gradient(engine, &shape, dy, x, view, workspace)
-            })?;
+            let back = |dy: ImagesRef<'_>| {
+                crate::conv2d::with_workspace(|workspace| {
+                    if needs_dx && let Packed::Conv2d(packed) = state.put_mask(engine, source, batch, bits)? {
+                        conv2d::input_gradient(engine, packed, dy, None, dx, workspace)?;
+                    }
+                    let view = MatMut::row_major(&mut gradient, sizes[0], sizes[1])?;
+                    conv2d::weight_gradient(engine, &shape, dy, x, view, workspace)
+                })
+            };
+            if pool.is_identity() {
+                back(dy)?;
+            } else {
+                let of_window = |plane: usize, window: usize, into: &mut [f32]| {
+                    let [row, column] = [window / pooled[1], window % pooled[1]];
+                    into.iter_mut()
+                        .enumerate()
+                        .for_each(|(image, into)| *into = dy.get(image, plane, row, column));
+                };
+                with_scratch(pool.unpooled(shape.outputs), |scratch| {
+                    pool.backward(engine, of_window, winners, scratch);
+                    back(ImagesRef::batch_innermost(scratch, batch, shape.outputs, pool.height, pool.width)?)
+                })?;
+            }
             let (gradient, one) =
                 (MatRef::row_major(&gradient, gradient.len(), 1)?, MatRef::row_major(&[1.0], 1, 1)?);
             crate::weights::with_workspace(|workspace| {
@@ -387,6 +431,21 @@ impl EdgePopup {
             })
         })
     }
+}
+
+thread_local! {
+    /// What a pool makes less of.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `work` with `len` elements of any content, of this thread.
+fn with_scratch<T>(len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.len() < len {
+            scratch.resize(len, 0.0);
+        }
+        work(&mut scratch[..len])
+    })
 }
 
 /// Rows and columns of filters as a matrix.
@@ -415,20 +474,32 @@ unsafe fn floats<'a>(address: usize, len: usize) -> &'a [f32] {
     unsafe { core::slice::from_raw_parts(at(address, [len], [1]).data, len) }
 }
 
-/// The packed bits of a mask over weights of these sizes.
-///
 /// # Safety
 /// As said at [`EdgePopup`].
-unsafe fn bytes<'a>(address: usize, sizes: [usize; 2]) -> &'a [u8] {
-    let len = (sizes[0] * sizes[1]).div_ceil(8);
+unsafe fn floats_mut<'a>((address, len): (usize, usize)) -> &'a mut [f32] {
+    // SAFETY: as promised by the caller.
+    unsafe { core::slice::from_raw_parts_mut(at(address, [len], [1]).data, len) }
+}
+
+/// # Safety
+/// As said at [`EdgePopup`].
+unsafe fn bytes<'a>((address, len): (usize, usize)) -> &'a [u8] {
     // SAFETY: as promised by the caller.
     unsafe { core::slice::from_raw_parts(at(address, [len], [1]).data.cast(), len) }
 }
 
 /// # Safety
 /// As said at [`EdgePopup`].
-unsafe fn bytes_mut<'a>(address: usize, sizes: [usize; 2]) -> &'a mut [u8] {
-    let len = (sizes[0] * sizes[1]).div_ceil(8);
+unsafe fn bytes_mut<'a>((address, len): (usize, usize)) -> &'a mut [u8] {
     // SAFETY: as promised by the caller.
     unsafe { core::slice::from_raw_parts_mut(at(address, [len], [1]).data.cast(), len) }
+}
+
+/// The packed bits of a mask over weights of these sizes.
+///
+/// # Safety
+/// As said at [`EdgePopup`].
+unsafe fn mask_bits<'a>(address: usize, sizes: [usize; 2]) -> &'a mut [u8] {
+    // SAFETY: as promised by the caller.
+    unsafe { bytes_mut((address, (sizes[0] * sizes[1]).div_ceil(8))) }
 }

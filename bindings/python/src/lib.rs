@@ -9,6 +9,7 @@ mod driver;
 mod edge_popup;
 mod engine;
 mod mask;
+mod pool;
 mod subset_sum;
 mod top_k;
 mod weights;

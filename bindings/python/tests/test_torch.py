@@ -44,7 +44,9 @@ def plain_edge_popup(layer, x, scores):
     weight = layer.weight * Straight.apply(scores.abs(), layer.keep)
     if isinstance(layer, EdgePopupLinear):
         return F.linear(x, weight)
-    return F.conv2d(x, weight, stride=layer.stride, padding=layer.padding)
+    y = F.conv2d(x, weight, stride=layer.stride, padding=layer.padding)
+    y = y.relu() if layer.activation else y
+    return F.max_pool2d(y, layer.max_pool)
 
 
 def layers():
@@ -53,6 +55,9 @@ def layers():
         (EdgePopupLinear(70, 33, 0), (2, 3, 70)),
         (EdgePopupConv2d(3, 6, 5, 0.5, padding=2), (4, 3, 12, 11)),
         (EdgePopupConv2d(3, 6, (3, 2), 0.8, stride=2), (1, 3, 12, 11)),
+        (EdgePopupConv2d(3, 6, 5, 0.5, padding=2, activation="relu", max_pool=2), (4, 3, 12, 11)),
+        (EdgePopupConv2d(3, 6, 3, 0.3, max_pool=3), (2, 3, 13, 12)),
+        (EdgePopupConv2d(3, 6, 3, 0.3, activation="relu"), (33, 3, 7, 9)),
     ]
 
 
@@ -70,7 +75,7 @@ def masked_layers(**options):
     ]
 
 
-@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("index", range(7))
 def test_edge_popup(index):
     layer, shape = layers()[index]
     x = torch.randn(shape, requires_grad=True)
@@ -87,7 +92,7 @@ def test_edge_popup(index):
     assert layer.weight.grad is None and list(dict(layer.named_parameters())) == ["scores"]
 
 
-@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("index", range(7))
 def test_edge_popup_trains_as_plain_torch(index):
     layer, shape = layers()[index]
     scores = layer.scores.detach().clone().requires_grad_()
@@ -103,7 +108,7 @@ def test_edge_popup_trains_as_plain_torch(index):
     close(layer.scores, scores)
 
 
-@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("index", range(7))
 def test_gradients_of_any_strides(index):
     layer, shape = layers()[index]
     x = torch.randn(shape, requires_grad=True)
@@ -136,6 +141,32 @@ def test_a_step_between_forward_and_backward_uses_its_own_mask():
     layer.scores.data = kept
     (found,) = torch.autograd.grad(y.sum(), x)
     assert torch.equal(found, expected)
+
+
+def test_convolutions_follow_each_other_with_the_batch_innermost():
+    first, second = EdgePopupConv2d(1, 6, 5, padding=2, activation="relu", max_pool=2), EdgePopupConv2d(6, 16, 5)
+    x = torch.randn(5, 1, 28, 28)
+    y = first(x)
+    assert y.stride()[0] == 1 and y.shape == (5, 6, 14, 14)
+    gradients = []
+    for between in (y, y.detach().contiguous().requires_grad_()):
+        z = second(between)
+        gradients.append(torch.autograd.grad(z.square().sum(), (between, second.scores)))
+    assert all(torch.equal(a, b) for a, b in zip(*gradients))
+
+
+def test_a_pool_breaks_ties_as_pytorch():
+    layer = EdgePopupConv2d(1, 1, 1, 0, max_pool=2)
+    with torch.no_grad():
+        layer.weight.fill_(1)
+    x = torch.ones(3, 1, 4, 4, requires_grad=True)
+    other = torch.ones(3, 1, 4, 4, requires_grad=True)
+    layer(x).sum().backward()
+    F.max_pool2d(other, 2).sum().backward()
+    assert torch.equal(x.grad, other.grad)
+    for arguments in (dict(max_pool=0), dict(max_pool=16), dict(activation="gelu")):
+        with pytest.raises(ValueError):
+            EdgePopupConv2d(1, 1, 1, **arguments)
 
 
 def test_changed_weights_are_seen():
@@ -190,7 +221,7 @@ def test_gradients_through_masked_layers(index, activation):
     close(x.grad, other.grad)
 
 
-@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize("index", range(9))
 def test_compiled_without_a_break(index):
     layer, x = [
         *((layer, torch.randn(shape)) for layer, shape in layers()),
@@ -201,7 +232,7 @@ def test_compiled_without_a_break(index):
         compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
         assert torch.equal(compiled(x), expected)
         assert torch.equal(compiled(torch.cat([x, x]))[: len(x)], expected)
-    if index < 4:
+    if index < 7:
         x.requires_grad_()
         expected = torch.autograd.grad(layer(x).square().sum(), (x, layer.scores))
         found = torch.autograd.grad(compiled(x).square().sum(), (x, layer.scores))
@@ -235,7 +266,7 @@ def test_operators_by_pytorch_itself():
     ops = torch.ops.slth
     for op, arguments in [
         (ops.edge_popup_linear, (x, layer.weight, layer.scores, 7, layer._cache.number)),
-        (ops.edge_popup_conv2d, (images, conv.weight, conv.scores, 7, conv._cache.number, 1, 0)),
+        (ops.edge_popup_conv2d, (images, conv.weight, conv.scores, 7, conv._cache.number, 1, 0, 2, True)),
         (ops.masked_linear, (torch.randn(4, 70), masked._handle.number, 33, True)),
         (ops.masked_linear_with_gradient, (torch.randn(4, 70, requires_grad=True), masked._handle.number, 33, True)),
         (ops.masked_conv2d, (torch.randn(2, 3, 9, 9), filters._handle.number, 6, [5, 5], 2, 1, False)),
@@ -251,7 +282,7 @@ def every_layer():
     return [*((layer, torch.randn(shape)) for layer, shape in layers()), *((m, x) for m, _, x in masked_layers())]
 
 
-@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize("index", range(9))
 def test_copies_pickles_and_states(index, tmp_path):
     layer, x = every_layer()[index]
     with torch.no_grad():

@@ -314,9 +314,14 @@ class EdgePopupLinear(_EdgePopup):
 
 
 class EdgePopupConv2d(_EdgePopup):
-    """conv2d(x, mask * weight), as EdgePopupLinear.
+    """conv2d(x, mask * weight), as EdgePopupLinear; then, in the same pass, a max-pool and an activation, where they are asked for.
 
-    Takes x [batch, channels, rows, columns], float32 on the CPU. weight is a buffer [outputs, channels, kernel rows, kernel columns].
+    activation: None or "relu".
+    max_pool: the side of the windows that are pooled, as by nn.MaxPool2d(max_pool); 1 pools nothing. PyTorch's own pool takes longer than the
+    convolution.
+
+    Takes x [batch, channels, rows, columns], float32 on the CPU, of any strides. In memory the batch is the innermost axis of what it gives, which is
+    what the next such layer reads fastest. weight is a buffer [outputs, channels, kernel rows, kernel columns].
     """
 
     def __init__(
@@ -328,23 +333,31 @@ class EdgePopupConv2d(_EdgePopup):
         *,
         stride: int = 1,
         padding: int = 0,
+        activation: str | None = None,
+        max_pool: int = 1,
     ) -> None:
+        if activation not in (None, "relu"):
+            raise ValueError(f'activation must be None or "relu", found {activation!r}')
+        if not 1 <= max_pool <= 15:
+            raise ValueError(f"max_pool must lie in 1 to 15, found {max_pool}")
         rows, columns = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, (rows, columns)
         self.stride, self.padding = stride, padding
+        self.activation, self.max_pool = activation, max_pool
         super().__init__((out_channels, in_channels, rows, columns), sparsity)
 
     def forward(self, x: Tensor) -> Tensor:
         _ops.check(x)
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"x must have shape [batch, {self.in_channels}, rows, columns], found {list(x.shape)}")
-        y, _ = _ops.edge_popup_conv2d(
-            x, self.weight, self.scores, self.keep, self._cache.number, self.stride, self.padding
+        relu = self.activation is not None
+        y, _, _ = _ops.edge_popup_conv2d(
+            x, self.weight, self.scores, self.keep, self._cache.number, self.stride, self.padding, self.max_pool, relu
         )
         return y
 
     def extra_repr(self) -> str:
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride},"
-            f" padding={self.padding}, sparsity={self.sparsity}"
+            f" padding={self.padding}, sparsity={self.sparsity}, activation={self.activation}, max_pool={self.max_pool}"
         )

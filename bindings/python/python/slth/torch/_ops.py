@@ -289,22 +289,22 @@ def _edge_popup_backward_fake(
     return x.new_empty(x.shape if needs_dx else (0,)), scores.new_empty(scores.shape)
 
 
-def _geometry(x: Tensor, weight: Tensor, stride: int, padding: int) -> tuple[tuple[int, ...], ...]:
+def _geometry(x: Tensor, weight: Tensor, stride: int, padding: int, pool: int, relu: bool) -> Any:
     """What the extension wants to know of a convolution."""
     outputs, channels, rows, columns = weight.shape
     if x.dim() != 4 or x.shape[1] != channels:
         raise ValueError(f"x must have shape [batch, {channels}, rows, columns], found {list(x.shape)}")
-    return (channels, x.shape[2], x.shape[3]), (outputs, rows, columns), (stride, padding)
+    return (channels, x.shape[2], x.shape[3]), (outputs, rows, columns), (stride, padding), (pool, relu)
 
 
 def _edge_popup_conv2d(
-    x: Tensor, weight: Tensor, scores: Tensor, keep: int, cache: int, stride: int, padding: int
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, weight: Tensor, scores: Tensor, keep: int, cache: int, stride: int, padding: int, pool: int, relu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     check(x)
     check(weight, "weight")
     check(scores, "scores")
-    geometry = _geometry(x, weight, stride, padding)
-    y, bits = _edge_popup_conv2d_fake(x, weight, scores, keep, cache, stride, padding)
+    geometry = _geometry(x, weight, stride, padding, pool, relu)
+    y, bits, winners = _edge_popup_conv2d_fake(x, weight, scores, keep, cache, stride, padding, pool, relu)
     weight, scores = weight.contiguous(), scores.contiguous()
     held = _cache(cache)
     held.value.conv2d(
@@ -317,19 +317,23 @@ def _edge_popup_conv2d(
         x.data_ptr(),
         x.shape[0],
         x.stride(),
-        y.data_ptr(),
+        (y.data_ptr(), y.numel()),
+        (winners.data_ptr(), winners.numel()),
         bits.data_ptr(),
         torch.get_num_threads(),
     )
-    return y, bits
+    return y, bits, winners
 
 
 def _edge_popup_conv2d_fake(
-    x: Tensor, weight: Tensor, scores: Tensor, keep: int, cache: int, stride: int, padding: int
-) -> tuple[Tensor, Tensor]:
-    rows, columns = (spatial(x.shape[axis], weight.shape[axis], stride, padding) for axis in (2, 3))
+    x: Tensor, weight: Tensor, scores: Tensor, keep: int, cache: int, stride: int, padding: int, pool: int, relu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows, columns = (spatial(x.shape[axis], weight.shape[axis], stride, padding) // pool for axis in (2, 3))
     bits = torch.empty((scores.numel() + 7) // 8, dtype=torch.uint8, device=x.device)
-    return x.new_empty(x.shape[0], weight.shape[0], rows, columns), bits
+    # With the batch innermost, as convolutions compute, and as the next one reads without a copy.
+    shape = (weight.shape[0], rows, columns, x.shape[0])
+    winners = torch.empty(shape if pool > 1 or relu else (0,), dtype=torch.uint8, device=x.device)
+    return x.new_empty(shape).permute(3, 0, 1, 2), bits, winners
 
 
 def _edge_popup_conv2d_backward(
@@ -338,16 +342,21 @@ def _edge_popup_conv2d_backward(
     weight: Tensor,
     scores: Tensor,
     bits: Tensor,
+    winners: Tensor,
     cache: int,
     stride: int,
     padding: int,
+    pool: int,
+    relu: bool,
     needs_dx: bool,
 ) -> tuple[Tensor, Tensor]:
     check(dy, "dy")
     check(x)
-    geometry = _geometry(x, weight, stride, padding)
-    dx, ds = _edge_popup_backward_fake(dy, x, weight, scores, bits, cache, needs_dx)
-    weight, scores, bits = weight.contiguous(), scores.contiguous(), bits.contiguous()
+    geometry = _geometry(x, weight, stride, padding, pool, relu)
+    dx, ds = _edge_popup_conv2d_backward_fake(
+        dy, x, weight, scores, bits, winners, cache, stride, padding, pool, relu, needs_dx
+    )
+    weight, scores, bits, winners = (tensor.contiguous() for tensor in (weight, scores, bits, winners))
     held = _cache(cache)
     held.value.conv2d_backward(
         weight.data_ptr(),
@@ -356,6 +365,7 @@ def _edge_popup_conv2d_backward(
         scores.data_ptr(),
         scores.numel(),
         (bits.data_ptr(), bits.numel()),
+        (winners.data_ptr(), winners.numel()),
         dy.data_ptr(),
         tuple(dy.shape),
         dy.stride(),
@@ -363,6 +373,7 @@ def _edge_popup_conv2d_backward(
         x.shape[0],
         x.stride(),
         dx.data_ptr() if needs_dx else 0,
+        dx.stride() if needs_dx else x.stride(),
         ds.data_ptr(),
         torch.get_num_threads(),
     )
@@ -375,12 +386,17 @@ def _edge_popup_conv2d_backward_fake(
     weight: Tensor,
     scores: Tensor,
     bits: Tensor,
+    winners: Tensor,
     cache: int,
     stride: int,
     padding: int,
+    pool: int,
+    relu: bool,
     needs_dx: bool,
 ) -> tuple[Tensor, Tensor]:
-    return _edge_popup_backward_fake(dy, x, weight, scores, bits, cache, needs_dx)
+    # As x where it has no gaps, which may be with the batch innermost too.
+    dx = torch.empty_like(x) if needs_dx else x.new_empty(0)
+    return dx, scores.new_empty(scores.shape)
 
 
 edge_popup_linear = _define(
@@ -395,26 +411,26 @@ edge_popup_linear_backward = _define(
     _edge_popup_backward_fake,
 )
 edge_popup_conv2d = _define(
-    "edge_popup_conv2d(Tensor x, Tensor weight, Tensor scores, int keep, int cache, int stride, int padding)"
-    " -> (Tensor, Tensor)",
+    "edge_popup_conv2d(Tensor x, Tensor weight, Tensor scores, int keep, int cache, int stride, int padding, int pool,"
+    " bool relu) -> (Tensor, Tensor, Tensor)",
     _edge_popup_conv2d,
     _edge_popup_conv2d_fake,
 )
 edge_popup_conv2d_backward = _define(
-    "edge_popup_conv2d_backward(Tensor dy, Tensor x, Tensor weight, Tensor scores, Tensor bits, int cache,"
-    " int stride, int padding, bool needs_dx) -> (Tensor, Tensor)",
+    "edge_popup_conv2d_backward(Tensor dy, Tensor x, Tensor weight, Tensor scores, Tensor bits, Tensor winners, int cache,"
+    " int stride, int padding, int pool, bool relu, bool needs_dx) -> (Tensor, Tensor)",
     _edge_popup_conv2d_backward,
     _edge_popup_conv2d_backward_fake,
 )
 
 
-def _save_edge_popup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _save_edge_popup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, weight, scores, _, ctx.cache, *ctx.geometry = inputs
-    ctx.save_for_backward(x, weight, scores, output[1])
+    ctx.save_for_backward(x, weight, scores, *output[1:])
 
 
 def _backward_edge_popup(operator: Any) -> Any:
-    def backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         needs_dx, needs_dw, needs_ds = ctx.needs_input_grad[:3]
         if needs_dw:
             raise RuntimeError("the weights of an edge-popup layer are frozen; they have no gradient")
