@@ -1,9 +1,10 @@
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any, Literal, TypedDict, overload
+from typing import Any, Literal, TypedDict, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 # An array of NumPy, or an object with the buffer protocol or DLPack.
 _Array = Any
@@ -69,9 +70,10 @@ def weight_gradient(
     threads: int | None = None,
 ) -> _Floats: ...
 
+@final
 class PackedWeights:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         weight: _Array,
         mask: _Mask | None = None,
         *,
@@ -81,7 +83,7 @@ class PackedWeights:
         input_gradient: bool = False,
         storage: _Storage = "f32",
         threads: int | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     def forward(self, x: _Array, activation: _Activation = None, out: _Floats | None = None) -> _Floats: ...
     def input_gradient(self, dy: _Array, out: _Floats | None = None) -> _Floats: ...
     def set_mask(self, mask: _Mask) -> None: ...
@@ -101,15 +103,24 @@ class PackedWeights:
     @property
     def max_batch(self) -> int: ...
     def _forward_at(
-        self, x: int, batch: int, row_stride: int, col_stride: int, y: int, relu: bool, threads: int, /
+        self,
+        x: int,
+        sizes: tuple[int, int],
+        strides: tuple[int, int],
+        y: int,
+        outputs: int,
+        relu: bool,
+        threads: int,
+        /,
     ) -> None: ...
     def _input_gradient_at(
-        self, dy: int, batch: int, row_stride: int, col_stride: int, dx: int, threads: int, /
+        self, dy: int, sizes: tuple[int, int], strides: tuple[int, int], dx: int, inputs: int, threads: int, /
     ) -> None: ...
 
+@final
 class Conv2d:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         weight: _Array,
         mask: _Mask | None = None,
         *,
@@ -122,7 +133,7 @@ class Conv2d:
         input_gradient: bool = False,
         storage: _Storage = "f32",
         threads: int | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     def forward(self, x: _Array, activation: _Activation = None, out: _Floats | None = None) -> _Floats: ...
     def input_gradient(self, dy: _Array, out: _Floats | None = None) -> _Floats: ...
     def weight_gradient(self, dy: _Array, x: _Array) -> _Floats: ...
@@ -142,22 +153,36 @@ class Conv2d:
     def nbytes(self) -> int: ...
     @property
     def format(self) -> str: ...
-    def _forward_at(self, x: int, batch: int, strides: Sequence[int], y: int, relu: bool, threads: int, /) -> None: ...
-    def _input_gradient_at(self, dy: int, batch: int, strides: Sequence[int], dx: int, threads: int, /) -> None: ...
+    def _forward_at(
+        self,
+        x: int,
+        sizes: Sequence[int],
+        strides: Sequence[int],
+        y: int,
+        y_sizes: Sequence[int],
+        relu: bool,
+        threads: int,
+        /,
+    ) -> None: ...
+    def _input_gradient_at(
+        self, dy: int, sizes: Sequence[int], strides: Sequence[int], dx: int, dx_sizes: Sequence[int], threads: int, /
+    ) -> None: ...
 
-_Geometry = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int]]
+_Geometry = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int], tuple[int, bool]]
 
+@final
 class EdgePopup:
-    def __init__(self) -> None: ...
+    def __new__(cls) -> Self: ...
     def linear(
         self,
         weight: int,
         version: int,
         sizes: Sequence[int],
         scores: int,
+        score_sizes: Sequence[int],
         keep: int,
         x: int,
-        batch: int,
+        x_sizes: Sequence[int],
         strides: Sequence[int],
         y: int,
         bits: int,
@@ -170,11 +195,13 @@ class EdgePopup:
         version: int,
         sizes: Sequence[int],
         scores: int,
-        bits: int,
+        score_sizes: Sequence[int],
+        bits: tuple[int, int],
         dy: int,
+        dy_sizes: Sequence[int],
         dy_strides: Sequence[int],
         x: int,
-        batch: int,
+        x_sizes: Sequence[int],
         x_strides: Sequence[int],
         dx: int,
         ds: int,
@@ -187,11 +214,13 @@ class EdgePopup:
         version: int,
         geometry: _Geometry,
         scores: int,
+        score_count: int,
         keep: int,
         x: int,
         batch: int,
         strides: Sequence[int],
-        y: int,
+        y: tuple[int, int],
+        winners: tuple[int, int],
         bits: int,
         threads: int,
         /,
@@ -202,13 +231,17 @@ class EdgePopup:
         version: int,
         geometry: _Geometry,
         scores: int,
-        bits: int,
+        score_count: int,
+        bits: tuple[int, int],
+        winners: tuple[int, int],
         dy: int,
+        dy_sizes: Sequence[int],
         dy_strides: Sequence[int],
         x: int,
         batch: int,
         x_strides: Sequence[int],
         dx: int,
+        dx_strides: Sequence[int],
         ds: int,
         threads: int,
         /,
@@ -241,3 +274,14 @@ def _sweep(
 def _required_candidates(
     settings: str, threads: int | None, backend: str | None, callback: Callable[..., None] | None, /
 ) -> tuple[str, list[list[int]]]: ...
+
+def _restore_weights(bytes: bytes, bias: _Floats | None, threads: int | None) -> PackedWeights: ...
+def _restore_conv2d(
+    weight: _Floats,
+    mask: NDArray[np.bool_],
+    sizes: tuple[tuple[int, int], int, int],
+    bias: _Floats | None,
+    max_batch: int,
+    input_gradient: bool,
+    threads: int | None,
+) -> Conv2d: ...
