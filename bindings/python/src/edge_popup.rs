@@ -76,6 +76,11 @@ fn shape(geometry: Geometry, batch: usize) -> PyResult<(Shape, Pool)> {
     Ok((shape, Pool { height, width, batch, side, relu }))
 }
 
+/// Strides of images without gaps, the batch innermost.
+fn batch_innermost([batch, _, rows, columns]: [usize; 4]) -> [usize; 4] {
+    [1, rows * columns * batch, columns * batch, batch]
+}
+
 impl State {
     /// Selects the mask of `scores`.
     fn select(&mut self, engine: Engine<'_>, scores: &[f32], keep: usize) -> Result<(), KernelError> {
@@ -385,6 +390,9 @@ impl EdgePopup {
         let count = pool.len(shape.outputs);
         same_sizes("winners", &[winners.1], &[if pool.is_identity() { 0 } else { count }])?;
         same_sizes("bits", &[bits.1], &[(sizes[0] * sizes[1]).div_ceil(8)])?;
+        // As the next such layer gives it.
+        let is_innermost = dy_strides == batch_innermost(dy_sizes);
+        let innermost = (dy, if is_innermost { count } else { 0 });
         let dy = at(dy, dy_sizes, dy_strides);
         let x = at(x, x_sizes, x_strides);
         let dx = at(dx, if needs_dx { x_sizes } else { [0; 4] }, dx_strides);
@@ -392,12 +400,13 @@ impl EdgePopup {
         let column = |address| at(address, [sizes[0] * sizes[1], 1], [1, 1]);
         let (weights, scores, ds) = (column(weight), column(scores), column(ds));
         // SAFETY: as said at the struct; tensors are alive until the call returns.
-        let (source, bits, winners, dy, x, dx, weights, scores, ds) = unsafe {
+        let (source, bits, winners, innermost, dy, x, dx, weights, scores, ds) = unsafe {
             let source = source(weight, version, sizes, Some(shape))?;
+            let innermost = is_innermost.then(|| floats(innermost.0, innermost.1));
             let (dy, x) = (dy.images().map_err(refused)?, x.images().map_err(refused)?);
             let (dx, ds) = (dx.images_mut().map_err(refused)?, ds.mat_mut().map_err(refused)?);
             let (weights, scores) = (weights.mat().map_err(refused)?, scores.mat().map_err(refused)?);
-            (source, bytes(bits), bytes(winners), dy, x, dx, weights, scores, ds)
+            (source, bytes(bits), bytes(winners), innermost, dy, x, dx, weights, scores, ds)
         };
         self.with_state(py, |state| {
             let mut gradient = vec![0.0; sizes[0] * sizes[1]];
@@ -415,9 +424,13 @@ impl EdgePopup {
             } else {
                 let of_window = |plane: usize, window: usize, into: &mut [f32]| {
                     let [row, column] = [window / pooled[1], window % pooled[1]];
-                    into.iter_mut()
-                        .enumerate()
-                        .for_each(|(image, into)| *into = dy.get(image, plane, row, column));
+                    if let Some(dy) = innermost {
+                        let begin = (plane * pooled[0] * pooled[1] + window) * batch;
+                        into.copy_from_slice(&dy[begin..][..batch]);
+                    } else {
+                        let images = into.iter_mut().enumerate();
+                        images.for_each(|(image, into)| *into = dy.get(image, plane, row, column));
+                    }
                 };
                 with_scratch(pool.unpooled(shape.outputs), |scratch| {
                     pool.backward(engine, of_window, winners, scratch);

@@ -5,7 +5,7 @@
 use slth_kernels::Engine;
 
 /// The winner of a window whose largest element ReLU has made 0: no gradient goes back.
-const NOBODY: u8 = u8::MAX;
+const NOBODY: u32 = u8::MAX as u32;
 
 /// The largest window's side: places in a window are told from [`NOBODY`].
 pub(crate) const MOST: usize = 15;
@@ -63,26 +63,29 @@ impl Pool {
             x.chunks(height * width * batch).zip(largest.chunks_mut(pooled)).zip(winners.chunks_mut(pooled));
         // Also for its floating-point environment: comparisons must tell denormals from 0.
         engine.for_each(planes, |((x, largest), winners)| {
+            // As wide as the numbers, for vector code.
+            let mut places = vec![0_u32; batch];
             self.for_each_window(|window, begin| {
                 let largest = &mut largest[window * batch..][..batch];
-                let winners = &mut winners[window * batch..][..batch];
                 largest.copy_from_slice(&x[begin(0)..][..batch]);
-                winners.fill(0);
-                for place in 1..side * side {
-                    let x = &x[begin(place)..][..batch];
-                    for ((largest, winner), &x) in largest.iter_mut().zip(&mut *winners).zip(x) {
+                places.fill(0);
+                for place in 1..(side * side) as u32 {
+                    let x = &x[begin(place as usize)..][..batch];
+                    for ((largest, winner), &x) in largest.iter_mut().zip(&mut places).zip(x) {
                         let wins = x > *largest;
                         *largest = if wins { x } else { *largest };
-                        *winner = if wins { place as u8 } else { *winner };
+                        *winner = if wins { place } else { *winner };
                     }
                 }
                 if relu {
-                    for (largest, winner) in largest.iter_mut().zip(winners) {
+                    for (largest, winner) in largest.iter_mut().zip(&mut places) {
                         let is_on = *largest > 0.0;
                         *largest = if is_on { *largest } else { 0.0 };
                         *winner = if is_on { *winner } else { NOBODY };
                     }
                 }
+                let winners = &mut winners[window * batch..][..batch];
+                winners.iter_mut().zip(&places).for_each(|(winner, &place)| *winner = place as u8);
             });
         });
     }
@@ -106,14 +109,15 @@ impl Pool {
             if !is_covered {
                 dx.fill(0.0);
             }
-            let mut dy = vec![0.0; batch];
+            let (mut dy, mut places) = (vec![0.0; batch], vec![0_u32; batch]);
             self.for_each_window(|window, begin| {
                 gradient(plane, window, &mut dy);
                 let winners = &winners[plane * pooled + window * batch..][..batch];
-                for place in 0..side * side {
-                    let dx = &mut dx[begin(place)..][..batch];
-                    for ((dx, &dy), &winner) in dx.iter_mut().zip(&dy).zip(winners) {
-                        *dx = if winner == place as u8 { dy } else { 0.0 };
+                places.iter_mut().zip(winners).for_each(|(place, &winner)| *place = winner.into());
+                for place in 0..(side * side) as u32 {
+                    let dx = &mut dx[begin(place as usize)..][..batch];
+                    for ((dx, &dy), &winner) in dx.iter_mut().zip(&dy).zip(&places) {
+                        *dx = if winner == place { dy } else { 0.0 };
                     }
                 }
             });

@@ -306,7 +306,7 @@ class EdgePopupLinear(_EdgePopup):
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"x must have shape [..., {self.in_features}], found {list(x.shape)}")
         rows = x if x.dim() == 2 else x.reshape(-1, self.in_features)
-        y, _ = _ops.edge_popup_linear(rows, self.weight, self.scores, self.keep, self._cache.number)
+        y = _ops.apply_edge_popup_linear(rows, self.weight, self.scores, self.keep, self._cache.number)
         return y if x.dim() == 2 else y.view(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
@@ -351,7 +351,7 @@ class EdgePopupConv2d(_EdgePopup):
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"x must have shape [batch, {self.in_channels}, rows, columns], found {list(x.shape)}")
         relu = self.activation is not None
-        y, _, _ = _ops.edge_popup_conv2d(
+        y = _ops.apply_edge_popup_conv2d(
             x, self.weight, self.scores, self.keep, self._cache.number, self.stride, self.padding, self.max_pool, relu
         )
         return y
