@@ -41,7 +41,7 @@ pub trait Progress: Sync {
         let _ = (done, cells, result);
     }
 
-    /// Whether to stop now; asked after every step of training, which then ends with
+    /// Whether to stop now; asked after every step of training and before every trial, which then end with
     /// [`Error::Stopped`](crate::Error::Stopped).
     fn stopped(&self) -> bool {
         false

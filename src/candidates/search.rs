@@ -139,7 +139,7 @@ fn fit(points: &[[f64; 2]]) -> Option<[f64; 2]> {
 /// Time: 2ⁿ* steps a trial. Memory: 8 bytes · 2/η a thread.
 ///
 /// # Errors
-/// When the configuration makes no sense, or a backend or threads cannot be had.
+/// When the configuration makes no sense, a backend or threads cannot be had, or `watch` asks for the end.
 ///
 /// ```
 /// use slth::{candidates::{CandidatesConfig, required_candidates}, progress::NoProgress};
@@ -166,6 +166,9 @@ pub fn required_candidates(
     let begin = Instant::now();
     watch.begin("trials", config.trials);
     let trial = |trial: usize| {
+        if watch.stopped() {
+            return Err(Error::Stopped);
+        }
         let counts: Result<Vec<_>, Error> =
             cells.iter().map(|&cell| needed(engine, config, trial, cell)).collect();
         watch.advance(1);

@@ -130,7 +130,7 @@ impl PackedWeights {
 
 impl Oriented {
     /// The kept weights where they were, row-major, and 0 elsewhere.
-    fn kept_in_place(&self) -> Vec<f32> {
+    pub(super) fn kept_in_place(&self) -> Vec<f32> {
         let mut weights = vec![0.0; self.rows * self.columns];
         let put = |row: usize, column: usize, weight| weights[row * self.columns + column] = weight;
         match &self.packed {

@@ -419,6 +419,25 @@ impl PackedWeights {
         }
     }
 
+    /// Which weights are kept; `None`: all, under no mask.
+    pub fn mask(&self) -> Option<&PackedMask> {
+        self.mask.as_ref()
+    }
+
+    /// The kept weights `[outputs, inputs]`, row-major, and 0 in place of the removed ones. O(outputs · inputs).
+    ///
+    /// ```
+    /// use slth_kernels::{Engine, MatRef, PackedMask, PackedWeights, PrepareOptions};
+    /// let weights = MatRef::row_major(&[1.0, 2.0], 1, 2)?;
+    /// let mask = PackedMask::from_fn(2, |i| i == 1);
+    /// let layer = PackedWeights::prepare(Engine::serial(), weights, Some(&mask), &PrepareOptions::default())?;
+    /// assert_eq!((layer.mask(), layer.to_dense()), (Some(&mask), vec![0.0, 2.0]));
+    /// # Ok::<(), slth_kernels::KernelError>(())
+    /// ```
+    pub fn to_dense(&self) -> Vec<f32> {
+        self.forward.kept_in_place()
+    }
+
     /// What they were prepared for.
     pub fn options(&self) -> &PrepareOptions {
         &self.options

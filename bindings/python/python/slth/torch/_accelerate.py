@@ -1,0 +1,169 @@
+"""Pruned models for inference."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from slth.torch._modules import MaskedConv2d, MaskedLinear
+from slth.torch._prune import original, present_mask
+
+# Layers of fewer kept and removed weights stay as they are: a call costs as much as the product.
+LEAST_WEIGHTS = 4096
+
+
+@dataclass(frozen=True)
+class Report:
+    """What accelerate did: the sparsity of each layer that it replaced, and why it left the others, by name."""
+
+    replaced: dict[str, float] = field(default_factory=dict)
+    dense: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        names = [*self.replaced, *self.dense]
+        width = max(map(len, names), default=0)
+        lines = [f"{name:{width}}  masked, sparsity {sparsity:.4g}" for name, sparsity in self.replaced.items()]
+        lines += [f"{name:{width}}  dense: {reason}" for name, reason in self.dense.items()]
+        return "\n".join(lines)
+
+
+@torch.no_grad()
+def accelerate(model: nn.Module, max_batch: int = 128) -> tuple[nn.Module, Report]:
+    """A copy of a pruned model for inference, whose Linear and Conv2d layers multiply by their kept weights only; and what became of each layer.
+
+    max_batch: the most rows that the layers' inputs will have, all axes but the last one multiplied (tokens of all sentences, say), or images of
+    a convolution. More are computed too, if slower.
+
+    Kept are the weights that a mask of torch.nn.utils.prune keeps, else those that are not 0. A ReLU that follows a layer in an nn.Sequential is
+    fused with it. Layers stay dense where that is faster, or where another product would be needed; the report says why. Everything but the
+    replaced layers is copied, the model is as it was, and the copy is in evaluation mode. It gives the same numbers as the model up to rounding.
+    """
+    memo: dict[int, Any] = {}
+    replaced: dict[str, float] = {}
+    dense: dict[str, str] = {}
+    used_whole = _read_by_parents(model)
+    for name, module in model.named_modules():
+        if not isinstance(module, (nn.Linear, nn.Conv2d)):
+            continue
+        new = used_whole.get(id(module)) or _refusal(module) or _masked(module, max_batch)
+        if isinstance(new, str):
+            dense[name] = new
+            if present_mask(module) is not None:
+                memo[id(module)] = _without_hook(module)
+        else:
+            kept = new.mask.double().mean().item()
+            replaced[name] = 1 - kept
+            memo[id(module)] = new
+    fused = _fusible(model)
+    # A layer that occurs in several places is one object in the copy too.
+    result = copy.deepcopy(model, memo)
+    for names, index in fused:
+        container: Any = result.get_submodule(names)
+        if isinstance(container[index], (MaskedLinear, MaskedConv2d)):
+            container[index].activation = "relu"
+            container[index + 1] = nn.Identity()
+    return result.eval(), Report(replaced, dense)
+
+
+def _masked(module: Any, max_batch: int) -> MaskedLinear | MaskedConv2d | str:
+    """The layer under its mask, or why it stays dense."""
+    weight, mask = original(module).detach(), present_mask(module)
+    if mask is None:
+        mask = weight != 0
+    kept = mask.double().mean().item() if weight.numel() else 1.0
+    if weight.numel() < LEAST_WEIGHTS and isinstance(module, nn.Linear):
+        return f"{weight.numel()} weights are too few"
+    if isinstance(module, nn.Linear):
+        masked = MaskedLinear(weight, mask, module.bias, max_batch=max_batch)
+        if masked.packed.format == "dense":
+            return f"it keeps {kept:.0%} of its weights, and a dense product is as fast"
+        return masked
+    if kept > 0.85:
+        return f"it keeps {kept:.0%} of its weights, and a dense product is as fast"
+    padding = _padding(module) or 0
+    return MaskedConv2d(weight, mask, module.bias, stride=module.stride[0], padding=padding, max_batch=max_batch)
+
+
+def _padding(module: Any) -> int | None:
+    """Zeros on each side, where they are as many on all."""
+    if module.padding == "valid":
+        return 0
+    if module.padding == "same":
+        rows, columns = module.kernel_size
+        return rows // 2 if rows == columns and rows % 2 == 1 else None
+    rows, columns = module.padding
+    return rows if rows == columns else None
+
+
+def _refusal(module: Any) -> str | None:
+    """Why a layer cannot be replaced."""
+    if type(module) not in (nn.Linear, nn.Conv2d):
+        return f"it is a {type(module).__name__}, which may compute something else"
+    for tensor in (original(module), module.bias):
+        if tensor is not None and (tensor.dtype is not torch.float32 or not tensor.is_cpu):
+            return f"it is {tensor.dtype} on {tensor.device}"
+    own = 0 if present_mask(module) is None else 1
+    if len(module._forward_pre_hooks) > own or module._forward_hooks:
+        return "it has hooks"
+    if isinstance(module, nn.Linear):
+        return None
+    if module.groups != 1:
+        return f"it has {module.groups} groups"
+    if module.dilation != (1, 1):
+        return f"it has a dilation of {module.dilation}"
+    if module.padding_mode != "zeros":
+        return f"it pads by {module.padding_mode}"
+    if module.stride[0] != module.stride[1] or _padding(module) is None:
+        return "its stride or padding differs by direction"
+    return None
+
+
+def _without_hook(module: Any) -> nn.Module:
+    """A dense layer with the mask's zeros in place."""
+    plain = copy.copy(module)
+    plain.__dict__ = module.__dict__.copy()
+    for attribute in ("_parameters", "_buffers", "_forward_pre_hooks"):
+        plain.__dict__[attribute] = module.__dict__[attribute].copy()
+    plain.__dict__.pop("weight", None)
+    plain._parameters.pop("weight_orig")
+    plain._buffers.pop("weight_mask")
+    plain._forward_pre_hooks.clear()
+    plain._parameters = {
+        "weight": nn.Parameter((module.weight_orig * module.weight_mask).detach()),
+        **{name: copy.deepcopy(value) for name, value in plain._parameters.items()},
+    }
+    return plain
+
+
+def _read_by_parents(model: nn.Module) -> dict[int, str]:
+    """Layers whose weights their parents read themselves."""
+    whole = (nn.TransformerEncoderLayer, nn.MultiheadAttention)
+    return {
+        id(child): f"{type(parent).__name__} reads its weight itself"
+        for parent in model.modules()
+        if isinstance(parent, whole)
+        for child in parent.children()
+    }
+
+
+def _fusible(model: nn.Module) -> list[tuple[str, int]]:
+    """Where in a Sequential a ReLU follows a layer: the Sequential's name, and the layer's index. Not where a layer has several places."""
+    places: dict[int, int] = {}
+    for module in model.modules():
+        for child in module._modules.values():
+            places[id(child)] = places.get(id(child), 0) + 1
+    return [
+        (name, index)
+        for name, container in model.named_modules()
+        if type(container) is nn.Sequential
+        for index, (layer, follower) in enumerate(zip(container, list(container)[1:]))
+        if isinstance(layer, (nn.Linear, nn.Conv2d))
+        and type(follower) is nn.ReLU
+        and places[id(layer)] == 1
+        and not follower._forward_hooks
+        and not follower._forward_pre_hooks
+    ]

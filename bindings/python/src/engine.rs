@@ -1,0 +1,95 @@
+//! Where calls run, and how their errors become Python's.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use slth::machine::Machine;
+use slth_kernels::{Backend, Engine, KernelError};
+
+/// Threads of calls that do not say; 0: as many as the process may use.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// The engine of a call on `threads` threads; `None`: on those of `set_num_threads`.
+pub(crate) fn engine(threads: Option<isize>) -> PyResult<Engine<'static>> {
+    let threads = match threads {
+        None => THREADS.load(Ordering::Relaxed),
+        Some(threads) => at_least_one(threads)?,
+    };
+    let engine = serial()?;
+    Ok(if threads == 1 { engine } else { engine.with_threads(threads) })
+}
+
+fn serial() -> PyResult<Engine<'static>> {
+    // The environment is read once.
+    static ENGINE: OnceLock<Result<Engine<'static>, KernelError>> = OnceLock::new();
+    ENGINE.get_or_init(Engine::detect).clone().map_err(refused)
+}
+
+fn at_least_one(threads: isize) -> PyResult<usize> {
+    usize::try_from(threads)
+        .ok()
+        .filter(|&threads| threads > 0)
+        .ok_or_else(|| PyValueError::new_err(format!("threads must be at least 1, found {threads}")))
+}
+
+/// A kernel's refusal as a ValueError.
+pub(crate) fn refused(error: KernelError) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// Computes without the GIL. A panic is an error of this library, and a RuntimeError for Python.
+pub(crate) fn compute<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce() -> Result<T, KernelError> + Send,
+) -> PyResult<T> {
+    // What a panic leaves half-done is memory that the next call overwrites.
+    match py.detach(|| catch_unwind(AssertUnwindSafe(work))) {
+        Ok(result) => result.map_err(refused),
+        Err(panic) => Err(defect(&*panic)),
+    }
+}
+
+/// The RuntimeError for a panic.
+pub(crate) fn defect(panic: &(dyn std::any::Any + Send)) -> PyErr {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown");
+    PyRuntimeError::new_err(format!("defect in slth, please report it: {text}"))
+}
+
+/// Sets on how many threads calls run that have no `threads` of their own. No result depends on it. More threads than the process
+/// may use are never taken: those of its affinity mask, within the cgroup's quota of CPU time, which are also the default.
+#[pyfunction]
+pub(crate) fn set_num_threads(n: isize) -> PyResult<()> {
+    THREADS.store(at_least_one(n)?, Ordering::Relaxed);
+    Ok(())
+}
+
+/// On how many threads calls run that have no `threads` of their own.
+#[pyfunction]
+pub(crate) fn get_num_threads() -> PyResult<usize> {
+    Ok(engine(None)?.threads())
+}
+
+/// Version, CPU, instruction sets and threads, as a dict.
+#[pyfunction]
+pub(crate) fn info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let Machine { cpu, cores, os } = Machine::current();
+    let backends: Vec<_> = Backend::available().iter().map(|backend| backend.name()).collect();
+    let info = PyDict::new(py);
+    info.set_item("version", env!("CARGO_PKG_VERSION"))?;
+    info.set_item("bits_revision", slth::BITS_REVISION)?;
+    info.set_item("cpu", cpu)?;
+    info.set_item("cores", cores)?;
+    info.set_item("os", os)?;
+    info.set_item("backends", backends)?;
+    info.set_item("backend", serial()?.backend().name())?;
+    info.set_item("threads", get_num_threads()?)?;
+    Ok(info)
+}

@@ -1,0 +1,58 @@
+//! `slth.nearest_subset`.
+
+use numpy::PyArray1;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use slth_kernels::PackedMask;
+use slth_kernels::subset_sum::{Search, Subset};
+
+use crate::array::{flat, wrong_shape};
+use crate::engine::{compute, engine};
+use crate::mask::to_bools;
+
+/// The subset of candidates whose sum comes nearest to each target.
+///
+/// candidates: float32 [n], the same for all targets, or [targets, n]; n at most 48.
+/// targets: float32 [targets].
+/// epsilon: how far each chosen candidate may be moved.
+///
+/// Gives (masks, residuals): bool [targets, n], and float64 [targets] with max(0, |sum - target| - epsilon * chosen). Exact in fixed point;
+/// of equally near subsets the least, read as a number with candidate 0 as its lowest bit.
+#[pyfunction]
+#[pyo3(signature = (candidates, targets, *, epsilon=0.0, threads=None))]
+pub(crate) fn nearest_subset<'py>(
+    py: Python<'py>,
+    candidates: &Bound<'py, PyAny>,
+    targets: &Bound<'py, PyAny>,
+    epsilon: f32,
+    threads: Option<isize>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let engine = engine(threads)?;
+    let (shape, candidates) = flat("candidates", candidates)?;
+    let (targets_shape, targets) = flat("targets", targets)?;
+    let &[count] = &targets_shape[..] else {
+        return Err(wrong_shape("targets", "[targets]", &targets_shape));
+    };
+    if epsilon.is_nan() || epsilon < 0.0 {
+        return Err(PyValueError::new_err(format!("epsilon must not be negative, found {epsilon}")));
+    }
+    let (own, n) = match shape[..] {
+        [n] => (false, n),
+        [rows, n] if rows == count => (true, n),
+        _ => return Err(wrong_shape("candidates", &format!("[n] or [{count}, n]"), &shape)),
+    };
+    let mut found = vec![Subset::default(); count];
+    let search = Search { epsilon, ..Search::default() };
+    let (candidates, targets) = (candidates.as_slice().expect("flat"), targets.as_slice().expect("flat"));
+    let found = compute(py, move || {
+        if own {
+            search.nearest_each(engine, candidates, n, targets, &mut found)?;
+        } else {
+            search.nearest_many(engine, candidates, targets, &mut found)?;
+        }
+        Ok(found)
+    })?;
+    let residuals = PyArray1::from_iter(py, found.iter().map(|subset| subset.residual));
+    let mask = PackedMask::from_fn(count * n, |i| found[i / n].contains(i % n));
+    Ok((to_bools(py, &mask, &[count, n])?.into_any(), residuals.into_any()))
+}
