@@ -280,10 +280,12 @@ typedef uint32_t slth_strategy;
 #define SLTH_SPARSE 1                     /**< Multiply by the kept weights only. */
 #define SLTH_DENSE 2                      /**< Multiply by all weights, zeros for the removed ones. */
 
-/** The type of the numbers that prepared weights are stored as: SLTH_F32. */
+/** The type of the numbers that prepared weights are stored as. */
 typedef uint32_t slth_storage;
 
 #define SLTH_F32 0                        /**< 32-bit floats, as they were given. */
+/** The nearest bfloat16, ties to even: less memory for few columns. Products widen it exactly. */
+#define SLTH_BF16 1
 /** A flag: prepare input gradients too, which takes as much memory and time again. */
 #define SLTH_INPUT_GRADIENT 1
 /** A flag: drop the removed weights, for inference. Saves 4 bytes a weight; no other mask can be put over the rest. */

@@ -6,7 +6,7 @@ use std::sync::RwLock;
 use slth_kernels::matmul::{self, dense};
 use slth_kernels::{
     Activation, Epilogue, Format, KernelError, MaskReuse, MatRef, PackedMaskRef, PackedWeights,
-    PrepareOptions, Strategy,
+    PrepareOptions, Storage, Strategy,
 };
 
 use crate::engine::slth_engine;

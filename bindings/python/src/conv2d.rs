@@ -14,7 +14,7 @@ use slth_kernels::{
 use crate::array::{Input, bias, flat, input, no_nan, output, wrong_shape};
 use crate::engine::{compute, engine, refused};
 use crate::mask::{mask, to_bools};
-use crate::weights::{activation, at, options, same_sizes};
+use crate::weights::{activation, at, options, same_sizes, storage_name};
 
 thread_local! {
     /// Of this thread's convolutions.
@@ -334,10 +334,10 @@ impl Conv2d {
         let weights =
             numpy::PyArray1::from_vec(py, weights).call_method1("reshape", (this.weight_shape(),))?;
         let Shape { height, width, stride, padding, .. } = this.shape;
-        let PrepareOptions { max_batch, input_gradient, .. } = this.options;
+        let PrepareOptions { max_batch, input_gradient, storage, .. } = this.options;
         let sizes = ((height, width), stride, padding);
-        let state =
-            (weights, this.mask(py)?, sizes, this.bias(py), max_batch as isize, input_gradient, this.threads);
+        let options = (max_batch as isize, input_gradient, storage_name(storage));
+        let state = (weights, this.mask(py)?, sizes, this.bias(py), options, this.threads);
         Ok((restore, state).into_pyobject(py)?.into_any())
     }
 
@@ -390,19 +390,17 @@ impl Conv2d {
 
 /// What pickle calls.
 #[pyfunction]
-#[expect(clippy::too_many_arguments, reason = "a pickle's state")]
 pub(crate) fn _restore_conv2d(
     py: Python<'_>,
     weight: &Bound<'_, PyAny>,
     mask: &Bound<'_, PyAny>,
     sizes: ((usize, usize), usize, usize),
     bias: Option<&Bound<'_, PyAny>>,
-    max_batch: isize,
-    input_gradient: bool,
+    options: (isize, bool, String),
     threads: Option<isize>,
 ) -> PyResult<Conv2d> {
     let (image, stride, padding) = sizes;
-    let (reuse, storage) = ("many", "f32");
+    let (max_batch, input_gradient, storage) = options;
     Conv2d::new(
         py,
         weight,
@@ -412,9 +410,9 @@ pub(crate) fn _restore_conv2d(
         padding,
         bias,
         max_batch,
-        reuse,
+        "many",
         input_gradient,
-        storage,
+        &storage,
         threads,
     )
 }

@@ -9,6 +9,7 @@ use pyo3::types::PyBytes;
 use slth_kernels::matmul::{self, Workspace};
 use slth_kernels::{
     Activation, Engine, Epilogue, Format, KernelError, MaskReuse, MatMut, MatRef, PackedMask, PrepareOptions,
+    Storage,
 };
 
 use crate::array::{Input, Strided, bias, input, no_nan, output, wrong_shape};
@@ -33,7 +34,7 @@ pub(crate) fn with_workspace<T>(product: impl FnOnce(&mut Workspace) -> T) -> T 
 /// max_batch: the most rows that products will have; larger batches are computed too, if slower.
 /// mask_reuse: "many" products with each mask (inference), or "once" (training).
 /// input_gradient: prepare for input_gradient too, which takes as much memory again.
-/// storage: of the weights; "f32".
+/// storage: of the weights; "f32", or "bf16": rounded once, ties to even, and widened exactly by the products.
 /// threads: of its products; None: those of set_num_threads.
 ///
 /// Products with one object may run on several Python threads at a time; the GIL is released. NaN in weight or bias is a ValueError;
@@ -411,6 +412,11 @@ pub(crate) fn activation(name: Option<&str>) -> PyResult<Activation> {
     }
 }
 
+/// What [`options`] takes for it.
+pub(crate) fn storage_name(storage: Storage) -> &'static str {
+    if storage == Storage::Bf16 { "bf16" } else { "f32" }
+}
+
 /// What weights are prepared for.
 pub(crate) fn options(
     max_batch: isize,
@@ -428,9 +434,17 @@ pub(crate) fn options(
             return Err(PyValueError::new_err(text));
         }
     };
-    match storage {
-        "f32" => {}
-        _ => return Err(PyValueError::new_err(format!("storage must be \"f32\", found {storage:?}"))),
-    }
-    Ok(PrepareOptions::default().max_batch(max_batch).reuse(reuse).input_gradient(input_gradient))
+    let storage = match storage {
+        "f32" => Storage::F32,
+        "bf16" => Storage::Bf16,
+        _ => {
+            let text = format!("storage must be \"f32\" or \"bf16\", found {storage:?}");
+            return Err(PyValueError::new_err(text));
+        }
+    };
+    Ok(PrepareOptions::default()
+        .max_batch(max_batch)
+        .reuse(reuse)
+        .input_gradient(input_gradient)
+        .storage(storage))
 }

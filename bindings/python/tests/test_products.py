@@ -98,6 +98,17 @@ def test_threads_and_layouts_change_no_bit(rng):
     assert all((result.view(np.uint32) == results[0].view(np.uint32)).all() for result in results)
 
 
+def test_bf16_rounds_once(layer):
+    weight, mask = layer
+    bits = weight.view(np.uint32)
+    rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    x = np.random.default_rng(3).standard_normal((5, 130), np.float32)
+    packed = slth.PackedWeights(weight, mask, max_batch=8, storage="bf16")
+    expected = slth.PackedWeights(rounded, mask, max_batch=8).forward(x)
+    for layer in [packed, pickle.loads(pickle.dumps(packed)), copy.deepcopy(packed)]:
+        assert (layer.forward(x).view(np.uint32) == expected.view(np.uint32)).all()
+
+
 @pytest.mark.parametrize(
     "arguments, error, text",
     [

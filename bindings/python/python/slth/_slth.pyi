@@ -12,7 +12,7 @@ _Mask = Any
 _Floats = NDArray[np.float32]
 _Activation = Literal["relu"] | None
 _MaskReuse = Literal["many", "once"]
-_Storage = Literal["f32"]
+_Storage = Literal["f32", "bf16"]
 _By = Literal["magnitude", "signed"]
 
 class _Info(TypedDict):

@@ -118,7 +118,7 @@ class MaskedLinear(_Masked):
     activation: None or "relu".
     max_batch: the most rows that products will have (all axes of x but the last one, multiplied); larger batches are computed too, if slower.
     input_gradient: whether autograd may ask for the gradient of x, which takes as much memory again.
-    storage: of the weights; "f32".
+    storage: of the weights; "f32" or "bf16".
 
     Takes x [..., inputs], float32 on the CPU, of any strides. The state dict has weight (with zeros), mask and bias; that of an nn.Linear can be
     loaded, its zeros are removed.
