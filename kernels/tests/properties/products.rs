@@ -435,21 +435,21 @@ fn options() -> impl Strategy<Value = PrepareOptions> {
 
 /// The format, as documented: on [`Way::Auto`] dense from a share kept on that depends on the columns announced.
 fn format(options: &PrepareOptions, mask: &PackedMask) -> Format {
-    let (many, bf16, once) = match options.max_batch {
-        0..=1 => (22, 25, 20),
-        2 => (22, 25, 30),
-        3..=4 => (22, 22, 35),
-        5..=8 => (30, 28, 35),
-        9..=16 => (55, 48, 35),
-        17..=32 => (55, 55, 60),
-        33..=63 => (60, 60, 60),
-        _ => (85, 85, 85),
+    let (near, far, bf16, once) = match options.max_batch {
+        0..=1 => (22, 60, 25, 20),
+        2 => (22, 60, 25, 30),
+        3..=4 => (22, 50, 22, 35),
+        5..=8 => (30, 48, 28, 35),
+        9..=16 => (55, 65, 48, 35),
+        17..=32 => (55, 70, 55, 60),
+        33..=63 => (60, 60, 60, 60),
+        _ => (85, 85, 85, 85),
     };
-    assert!(mask.len() <= 3 << 18, "more weights have other shares");
     let percent = match (options.reuse, options.storage) {
         (MaskReuse::Once, _) => once,
         (_, Storage::Bf16) => bf16,
-        _ => many,
+        _ if mask.len() > 3 << 18 => far,
+        _ => near,
     };
     match options.strategy {
         Way::Auto if mask.kept() * 100 >= mask.len() * percent => Format::Dense,
