@@ -43,7 +43,8 @@ pub use crate::epilogue::{Activation, Epilogue};
 /// It grows to what the largest call took, and is never given back. For weights in the blocked format that is 768 KiB per thread, and where a
 /// thread has more than 1024 outputs and there are at most 8192 inputs, 512 bytes more for each input (for the input gradient read
 /// outputs for inputs and inputs for outputs); in the interleaved format, per thread, up to 128 bytes for each input and each of the thread's
-/// outputs; for panels of dense weights as much for each input and 16 KiB; for dense ones a copy of X or dY, and of the result where its rows are not contiguous; a copy of
+/// outputs; for panels of dense weights as much for each input and 16 KiB; for other dense ones a copy of X or dY, and of the result
+/// where its rows are not contiguous; a copy of
 /// the weights, too, for the input gradient, and for the weight gradient of X and dY.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {

@@ -278,7 +278,8 @@ impl PackedWeights {
     /// all of them.
     ///
     /// Takes one pass over weights and mask, and one more with [`input_gradient`](PrepareOptions::input_gradient). Holds 8 bytes for each
-    /// kept weight, 6 for few columns (dense: 4 for each weight; [`storage`](PrepareOptions::storage) makes less of some) and the source ([`keep_source`](PrepareOptions::keep_source)): 4 bytes for each weight.
+    /// kept weight, 6 for few columns (dense: 4 for each weight; [`storage`](PrepareOptions::storage) makes less of some) and the source
+    /// ([`keep_source`](PrepareOptions::keep_source)): 4 bytes for each weight.
     ///
     /// # Errors
     /// When the mask is over another number of weights, or there are more weights than memory could hold: those of a view that repeats
