@@ -185,6 +185,10 @@ def test_required_candidates(tmp_path):
     assert [row["n90"] for row in found.result["results"]] == n90.ravel().tolist()
     with pytest.raises(ValueError, match="eta"):
         slth.required_candidates(eta=[0])
+    third = slth.required_candidates(eta=[0.1], ratio=[0], trials=30, size=0.3)
+    assert third.quantile(0.9) > n90[0, 0]
+    with pytest.raises(ValueError, match="size"):
+        slth.required_candidates(size=31)
     command("candidates", "--eta=0.1,0.01", "--ratio=0,1,10", "--trials=30", "--out", tmp_path)
     result = json.loads((tmp_path / "candidates.json").read_text())
     assert result["results"] == found.result["results"]

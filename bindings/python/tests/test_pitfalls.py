@@ -338,7 +338,12 @@ def test_nan_in_activations_reaches_its_outputs_only():
 def interrupted(code):
     """Runs `code` in a Python of its own, and presses Ctrl-C once it has printed a line."""
     process = subprocess.Popen(
-        [sys.executable, "-u", "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-u", "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A program that a shell has put into the background ignores Ctrl-C, and so would those that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert process.stdout.readline()

@@ -217,6 +217,7 @@ def sweep(
 
 def required_candidates(
     *,
+    size: str | float = "any",
     threads: int | None = None,
     backend: str | None = None,
     progress: Callback | None = None,
@@ -224,8 +225,10 @@ def required_candidates(
 ) -> Candidates:
     """How many random candidates a subset sum needs: `slth candidates`.
 
-    `settings` are called like the command's flags: `eta=[1e-2, 1e-3], ratio=[0, 1], criterion="every", trials=200, seed=1`.
+    `settings` are called like the command's flags: `eta=[1e-2, 1e-3], ratio=[0, 1], criterion="every", trials=200, seed=1`. `size` is the one
+    size of the subsets: "any", a number of candidates, or a fraction of them.
     """
+    settings["size"] = [str(size)]
     for name in ("eta", "ratio"):
         if name in settings:
             settings[name] = _numbers(settings[name])
