@@ -123,7 +123,7 @@ void test_errors(const slth_engine *engine) {
     slth_prepare_options wrong = {.size = sizeof wrong};
     wrong.reuse = field == 0 ? 2 : 0;
     wrong.strategy = field == 1 ? 3 : 0;
-    wrong.storage = field == 2 ? 1 : 0;
+    wrong.storage = field == 2 ? 2 : 0;
     wrong.flags = field == 3 ? 4 : 0;
     RETURNS(SLTH_OUT_OF_RANGE, slth_weights_prepare(engine, slth_row_major(w, outputs, inputs), NULL, &wrong, &none));
     CHECK(none == NULL);

@@ -163,6 +163,22 @@ void test_weights(const slth_engine *engine) {
   check_forward(engine, w, NULL, weights, batch, COLUMNS, workspace);
   slth_weights_free(weights);
 
+  /* Rounded to bf16 once, ties to even. */
+  options = (slth_prepare_options){.size = sizeof options, .max_batch = 4, .storage = SLTH_BF16};
+  OK(slth_weights_prepare(engine, readable(w), half, &options, &weights));
+  OK(slth_weights_get_options(weights, &found));
+  CHECK(found.storage == SLTH_BF16);
+  for (size_t r = 0; r < outputs; r++)
+    for (size_t c = 0; c < inputs; c++) {
+      float *element = &w.data[r * w.row_stride + c * w.col_stride];
+      uint32_t bits;
+      memcpy(&bits, element, sizeof bits);
+      bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+      memcpy(element, &bits, sizeof bits);
+    }
+  check_forward(engine, w, half, weights, 3, ROWS, workspace);
+  slth_weights_free(weights);
+
   dispose(w), dispose(other), free(few), free(half);
   slth_workspace_free(workspace);
 }
