@@ -333,10 +333,9 @@ impl Simd for Avx2 {
                 let places: &[u16; 4] = places.first_chunk().expect("4 places");
                 // SAFETY: `self` proves the features; each index is below 512, the number of pairs in the table.
                 unsafe {
-                    // By indices of 64 bits: qemu 7.2 reads wrong places by those of 32.
-                    let places = _mm256_cvtepu16_epi64(_mm_cvtsi64_si128(bytemuck::cast(*places)));
-                    let places = _mm256_and_si256(places, _mm256_set1_epi64x(511));
-                    _mm256_castpd_ps(_mm256_i64gather_pd::<8>(table.cast(), places))
+                    let places = _mm_cvtepu16_epi32(_mm_cvtsi64_si128(bytemuck::cast(*places)));
+                    let places = _mm_and_si128(places, _mm_set1_epi32(511));
+                    _mm256_castpd_ps(_mm256_i32gather_pd::<8>(table.cast(), places))
                 }
             }
             4 => {
