@@ -19,7 +19,7 @@ fn dataset() -> Dataset {
     let file = |magic: u8, sizes: &[u32], bytes: Vec<u8>| {
         let words = sizes.iter().flat_map(|size| size.to_be_bytes());
         let bytes: Vec<u8> = [0, 0, 8, magic].into_iter().chain(words).chain(bytes).collect();
-        IdxReader::plain("synthetic".to_owned(), Cursor::new(bytes))
+        IdxReader::new("synthetic".to_owned(), Cursor::new(bytes))
     };
     let label = |image: u32| image * 7 % 3;
     let pixel = |image: u32, place: u32| {

@@ -8,22 +8,25 @@ pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };
     match what % 4 {
         0 => plain(rest),
-        1 => drop(images(IdxReader::gzip(String::new(), rest))),
-        2 => drop(IdxReader::gzip(String::new(), rest).labels()),
+        1 => drop(images(IdxReader::new(String::new(), rest))),
+        2 => drop(IdxReader::new(String::new(), rest).labels()),
         _ => whole(rest),
     }
 }
 
-/// Read as images and as labels; zipped, the same must come out.
+/// Read as images and as labels; of plain bytes, zipped, the same must come out.
 fn plain(bytes: &[u8]) {
-    let read = images(IdxReader::plain(String::new(), bytes));
-    let labels = IdxReader::plain(String::new(), bytes).labels().ok();
+    let read = images(IdxReader::new(String::new(), bytes));
+    let labels = IdxReader::new(String::new(), bytes).labels().ok();
     assert!(read.is_none() || labels.is_none());
     let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     zipped.write_all(bytes).expect("into memory");
     let zipped = zipped.finish().expect("into memory");
-    assert_eq!(images(IdxReader::gzip(String::new(), &zipped[..])), read);
-    assert_eq!(IdxReader::gzip(String::new(), &zipped[..]).labels().ok(), labels);
+    // What is gzipped already is unzipped once.
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        assert_eq!(images(IdxReader::new(String::new(), &zipped[..])), read);
+        assert_eq!(IdxReader::new(String::new(), &zipped[..]).labels().ok(), labels);
+    }
 }
 
 fn images(reader: IdxReader<&[u8]>) -> Option<IdxImages> {
@@ -39,7 +42,7 @@ fn whole(mut bytes: &[u8]) {
         let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
         let (file, rest) = rest.split_at(length.min(rest.len()));
         bytes = rest;
-        Some(IdxReader::plain(String::new(), file))
+        Some(IdxReader::new(String::new(), file))
     };
     let (Some(train), Some(labels), Some(test), Some(test_labels)) = (file(), file(), file(), file()) else {
         return;

@@ -32,7 +32,7 @@ fn blank(rows: usize, columns: usize, classes: u8) -> Option<slth::data::Dataset
     let file = |magic: u8, sizes: &[usize], bytes: Vec<u8>| {
         let words = sizes.iter().flat_map(|&size| (size as u32).to_be_bytes());
         let bytes: Vec<u8> = [0, 0, 8, magic].into_iter().chain(words).chain(bytes).collect();
-        IdxReader::plain(String::new(), std::io::Cursor::new(bytes))
+        IdxReader::new(String::new(), std::io::Cursor::new(bytes))
     };
     let images = |count: u8| {
         file(3, &[usize::from(count), rows, columns], vec![1; usize::from(count) * rows * columns])

@@ -11,9 +11,10 @@ use slth_kernels::Backend;
 /// Where the images come from.
 #[derive(Args)]
 pub(super) struct DataArguments {
-    /// Directory with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte,
-    /// plain or .gz [default: the built-in MNIST]
-    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    /// Directory with the IDX files train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k- or test-images-idx3-ubyte and labels
+    /// (in front may stand as much as emnist-letters-), plain or gzipped. Where it has several data sets, a file of one
+    /// [default: the built-in MNIST]
+    #[arg(long, value_name = "DIR|FILE", help_heading = "Data")]
     data: Option<PathBuf>,
 }
 

@@ -11,13 +11,19 @@ pub type DatasetError = FileError<DatasetProblem>;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DatasetProblem {
-    /// Neither the file nor its plain form exists.
-    #[error("no such file, neither gzipped nor plain")]
+    /// The file or directory does not exist, neither plain nor gzipped.
+    #[error("no such file or directory")]
     Missing,
+    /// The directory has no file whose name is that of a data file, or the file's own name is none.
+    #[error("no data: expected {}, plain or gzipped", super::EXPECTED)]
+    NoData,
+    /// Several data sets, or several files for one part of a data set: a file of each.
+    #[error("more than one data set: {}; give the path of one of these files, or remove others", .0.join(", "))]
+    Several(Vec<String>),
     /// The system refused to read.
     #[error(transparent)]
     Io(std::io::Error),
-    /// The file is damaged, or not gzipped: what the decoder said.
+    /// The gzipped file is damaged: what the decoder said.
     #[error("not valid gzip data: {0}")]
     Gzip(String),
     /// The first four bytes are not those of the kind of IDX file expected.
@@ -49,13 +55,29 @@ pub enum DatasetProblem {
     /// The header of a gzipped file promises more bytes than are unzipped.
     #[error(
         "its header promises {expected} bytes of {what}; at most {} are unzipped: unzip the file first",
-        super::idx::MAX_UNZIPPED
+        super::MAX_UNZIPPED
     )]
     TooLargeZipped {
         /// Which part.
         what: &'static str,
         /// Bytes promised.
         expected: u64,
+    },
+    /// Labels of QMNIST with another number of columns.
+    #[error("labels of {found} columns, expected {expected}")]
+    LabelColumns {
+        /// The number of QMNIST's.
+        expected: u32,
+        /// The one found.
+        found: u32,
+    },
+    /// A label that no label of this kind of file can be.
+    #[error("label of image {index} is outside 0 to {most}")]
+    LabelRange {
+        /// Which label, from 0.
+        index: usize,
+        /// The largest there can be.
+        most: u8,
     },
     /// The file has no images, or images without pixels: how many, their rows and columns.
     #[error("no pixels: {} images of {} × {}", .0[0], .0[1], .0[2])]

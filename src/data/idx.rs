@@ -1,21 +1,19 @@
 //! The IDX format of MNIST, plain or gzipped.
 //!
-//! Big-endian: a magic number (0x803 images, 0x801 labels: unsigned bytes in 3 or 1 dimensions), one u32 per dimension,
-//! then the bytes. The header is not trusted: memory grows as bytes arrive, and decompression stops at the size that the
-//! header gives, or at [`MAX_UNZIPPED`].
+//! Big-endian: a magic number (0x803 images, 0x801 labels: unsigned bytes in 3 or 1 dimensions; 0xc02 labels of QMNIST: i32 in
+//! 2 dimensions), one u32 per dimension, then the numbers. The header is not trusted: memory grows as bytes arrive, and
+//! decompression stops at the size that the header gives, or at [`MAX_UNZIPPED`](super::MAX_UNZIPPED).
 
-use std::io::{self, ErrorKind, Read};
+use std::io::Read;
 
-use flate2::read::MultiGzDecoder;
-
+use super::bytes::Bytes;
 use super::{DatasetError, DatasetProblem};
 
 const IMAGES_MAGIC: u32 = 0x0803;
 const LABELS_MAGIC: u32 = 0x0801;
-
-/// The most bytes of pixels or labels that are unzipped, 2 GiB: a gzipped file may become a thousand times its size. A plain
-/// file takes no more memory than its size.
-pub const MAX_UNZIPPED: u64 = 1 << 31;
+/// Labels of QMNIST: for each image its class and seven numbers about its writer.
+const QMNIST_MAGIC: u32 = 0x0c02;
+const QMNIST_COLUMNS: u32 = 8;
 
 /// The content of an IDX file of images.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,42 +28,23 @@ pub struct IdxImages {
     pub pixels: Vec<u8>,
 }
 
-/// Reads one IDX file; its errors name it `file`.
+/// Reads one IDX file; its errors name it `file`. Its content tells whether it is gzipped.
 ///
 /// ```
 /// use slth::data::idx::IdxReader;
 /// let bytes: &[u8] = &[0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1];
-/// assert_eq!(IdxReader::plain("labels".to_owned(), bytes).labels()?, [7, 2, 1]);
+/// assert_eq!(IdxReader::new("labels".to_owned(), bytes).labels()?, [7, 2, 1]);
 /// # Ok::<(), slth::data::DatasetError>(())
 /// ```
 pub struct IdxReader<R> {
     file: String,
-    input: Input<R>,
-}
-
-enum Input<R> {
-    Plain(R),
-    Gzip(Box<MultiGzDecoder<R>>),
-}
-
-impl<R: Read> Read for Input<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(reader) => reader.read(buffer),
-            Self::Gzip(reader) => reader.read(buffer),
-        }
-    }
+    input: Bytes<R>,
 }
 
 impl<R: Read> IdxReader<R> {
-    /// A reader of uncompressed bytes.
-    pub fn plain(file: String, reader: R) -> Self {
-        Self { file, input: Input::Plain(reader) }
-    }
-
-    /// A reader of gzipped bytes.
-    pub fn gzip(file: String, reader: R) -> Self {
-        Self { file, input: Input::Gzip(Box::new(MultiGzDecoder::new(reader))) }
+    /// A reader of plain or gzipped bytes.
+    pub fn new(file: String, reader: R) -> Self {
+        Self { file, input: Bytes::new(reader) }
     }
 
     /// The name of the file in errors.
@@ -81,7 +60,7 @@ impl<R: Read> IdxReader<R> {
         self.read_images().map_err(|problem| DatasetError { file: self.file, problem })
     }
 
-    /// Reads the file as labels.
+    /// Reads the file as labels; of QMNIST's labels, the classes.
     ///
     /// # Errors
     /// When the file is no IDX file of labels, or is truncated, too long or damaged.
@@ -90,67 +69,45 @@ impl<R: Read> IdxReader<R> {
     }
 
     fn read_images(&mut self) -> Result<IdxImages, DatasetProblem> {
-        let sizes = self.header::<3>("images", IMAGES_MAGIC)?;
+        let found = self.word()?;
+        if found != IMAGES_MAGIC {
+            return Err(DatasetProblem::Magic { what: "images", expected: IMAGES_MAGIC, found });
+        }
+        let sizes = [self.word()?, self.word()?, self.word()?];
         let bytes = sizes.iter().try_fold(1_u64, |n, &d| n.checked_mul(u64::from(d)));
         let bytes = bytes.filter(|&n| isize::try_from(n).is_ok()).ok_or(DatasetProblem::TooLarge(sizes))?;
         let [count, rows, columns] = sizes.map(|size| size as usize);
-        Ok(IdxImages { count, rows, columns, pixels: self.body("pixels", bytes)? })
+        Ok(IdxImages { count, rows, columns, pixels: self.input.last("pixels", bytes)? })
     }
 
     fn read_labels(&mut self) -> Result<Vec<u8>, DatasetProblem> {
-        let [count] = self.header("labels", LABELS_MAGIC)?;
-        self.body("labels", u64::from(count))
-    }
-
-    fn header<const DIMENSIONS: usize>(
-        &mut self,
-        what: &'static str,
-        expected: u32,
-    ) -> Result<[u32; DIMENSIONS], DatasetProblem> {
-        let found = self.word()?;
-        if found != expected {
-            return Err(DatasetProblem::Magic { what, expected, found });
+        match self.word()? {
+            LABELS_MAGIC => {
+                let count = self.word()?;
+                self.input.last("labels", u64::from(count))
+            }
+            QMNIST_MAGIC => {
+                let [count, columns] = [self.word()?, self.word()?];
+                if columns != QMNIST_COLUMNS {
+                    return Err(DatasetProblem::LabelColumns { expected: QMNIST_COLUMNS, found: columns });
+                }
+                let bytes = self.input.last("labels", u64::from(count) * u64::from(4 * QMNIST_COLUMNS))?;
+                let classes = bytes.chunks_exact(4 * QMNIST_COLUMNS as usize).enumerate();
+                let class = |(index, row): (usize, &[u8])| match row {
+                    [0, 0, 0, class, ..] => Ok(*class),
+                    _ => Err(DatasetProblem::LabelRange { index, most: u8::MAX }),
+                };
+                classes.map(class).collect()
+            }
+            found => Err(DatasetProblem::Magic { what: "labels", expected: LABELS_MAGIC, found }),
         }
-        let mut dimensions = [0; DIMENSIONS];
-        for dimension in &mut dimensions {
-            *dimension = self.word()?;
-        }
-        Ok(dimensions)
     }
 
     fn word(&mut self) -> Result<u32, DatasetProblem> {
-        let bytes = self.up_to(4)?;
+        let bytes = self.input.up_to(4)?;
         let found = bytes.len() as u64;
         let word =
             bytes.try_into().map_err(|_| DatasetProblem::Truncated { what: "header", expected: 4, found })?;
         Ok(u32::from_be_bytes(word))
-    }
-
-    /// Exactly `expected` bytes, and nothing after them.
-    fn body(&mut self, what: &'static str, expected: u64) -> Result<Vec<u8>, DatasetProblem> {
-        if matches!(self.input, Input::Gzip(_)) && expected > MAX_UNZIPPED {
-            return Err(DatasetProblem::TooLargeZipped { what, expected });
-        }
-        let bytes = self.up_to(expected)?;
-        let found = bytes.len() as u64;
-        if found < expected {
-            return Err(DatasetProblem::Truncated { what, expected, found });
-        }
-        // Reading to the end also makes the decoder verify its checksum.
-        if self.up_to(1)?.is_empty() { Ok(bytes) } else { Err(DatasetProblem::TooLong(expected)) }
-    }
-
-    fn up_to(&mut self, limit: u64) -> Result<Vec<u8>, DatasetProblem> {
-        use ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-        let mut bytes = Vec::new();
-        match (self.input.by_ref().take(limit).read_to_end(&mut bytes), &self.input) {
-            (Ok(_), _) => Ok(bytes),
-            (Err(error), Input::Gzip(_))
-                if matches!(error.kind(), InvalidInput | InvalidData | UnexpectedEof) =>
-            {
-                Err(DatasetProblem::Gzip(error.to_string()))
-            }
-            (Err(error), _) => Err(DatasetProblem::Io(error)),
-        }
     }
 }

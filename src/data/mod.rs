@@ -1,32 +1,42 @@
 //! Labelled images for training and testing.
 //!
-//! A data set is four [IDX](idx) files, as MNIST comes: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
-//! `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`, each plain or with `.gz` appended. Fashion-MNIST, KMNIST and
-//! many others come in the same form. MNIST itself is built in: [`Dataset::mnist`].
+//! A data set is a training and a test set. [`Dataset::load`] finds it in a directory:
+//!
+//! - four [IDX](idx) files as those of MNIST, Fashion-MNIST, EMNIST and QMNIST: `train-images-idx3-ubyte`,
+//!   `train-labels-idx1-ubyte`, `t10k-…` or `test-…`; also `.idx3-ubyte`, labels in `idx2-int`, and a prefix as in
+//!   `emnist-letters-train-…`
+//!
+//! Each may be gzipped, which its content tells, and end in `.gz`. MNIST itself is built in: [`Dataset::mnist`].
 
+mod bytes;
 mod error;
 mod examples;
+mod files;
 pub mod idx;
 mod normalisation;
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 
 pub use error::{DatasetError, DatasetProblem};
 pub use examples::{Examples, Subset};
 pub(crate) use normalisation::Normaliser;
 pub use normalisation::{Normalisation, NormalisationRule};
 
+use files::Kind;
 use idx::{IdxImages, IdxReader};
 
-/// Name and content of the embedded files: training images and labels, test images and labels.
-static MNIST: [(&str, &[u8]); 4] = [
-    ("train-images-idx3-ubyte.gz", slth_mnist_train::IMAGES),
-    ("train-labels-idx1-ubyte.gz", slth_mnist_train::LABELS),
-    ("t10k-images-idx3-ubyte.gz", slth_mnist_test::IMAGES),
-    ("t10k-labels-idx1-ubyte.gz", slth_mnist_test::LABELS),
-];
+/// The most bytes of pixels or labels that are unzipped of one file, 2 GiB: a gzipped file may become a thousand times its size.
+/// A plain file takes no more memory than its size.
+pub const MAX_UNZIPPED: u64 = 1 << 31;
+
+/// Names of data files, for messages.
+const EXPECTED: &str = "train-images-idx3-ubyte and the like";
+
+/// The embedded files: training images and labels, test images and labels.
+static MNIST: [&[u8]; 4] =
+    [slth_mnist_train::IMAGES, slth_mnist_train::LABELS, slth_mnist_test::IMAGES, slth_mnist_test::LABELS];
 
 /// A training and a test set of equal image size.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +46,8 @@ pub struct Dataset {
     rows: usize,
     columns: usize,
     classes: usize,
+    /// What labels begin with in the files, 0 or 1.
+    first_label: u8,
     /// Of all training pixels.
     standardisation: Normalisation,
     source: String,
@@ -55,24 +67,34 @@ impl Dataset {
     /// # Ok::<(), slth::data::DatasetError>(())
     /// ```
     pub fn mnist() -> Result<Self, DatasetError> {
-        let [train_images, train_labels, test_images, test_labels] =
-            MNIST.map(|(name, bytes)| IdxReader::gzip(format!("embedded {name}"), bytes));
+        let [train_images, train_labels, test_images, test_labels] = std::array::from_fn(|index| {
+            IdxReader::new(format!("embedded {}", files::IDX_NAMES[index]), MNIST[index])
+        });
         Self::read("embedded MNIST".to_owned(), train_images, train_labels, test_images, test_labels)
     }
 
-    /// Reads the four files from `directory`; where a file is there both plain and gzipped, the plain one is taken.
+    /// Finds and reads the one data set in `path`, a directory, by the names of its files; or, where there are several, the one
+    /// that `path` is a file of. Where a file is there both plain and with `.gz`, the plain one is taken.
     ///
     /// # Errors
-    /// When a file is missing or malformed, counts or image sizes do not match, or a test label exceeds the largest
-    /// training label.
-    pub fn load(directory: impl AsRef<Path>) -> Result<Self, DatasetError> {
-        let directory = directory.as_ref();
-        let [train_images, train_labels, test_images, test_labels] =
-            MNIST.map(|(name, _)| open(directory, name));
-        Self::read(directory.display().to_string(), train_images?, train_labels?, test_images?, test_labels?)
+    /// When there is no data set or more than one, a file is missing or malformed, counts or image sizes do not match, or a test
+    /// label exceeds the largest training label.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
+        let path = path.as_ref();
+        let source = path.display().to_string();
+        let (kind, files) = files::find(path)?;
+        let files = files.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
+        match kind {
+            Kind::Idx(_) => {
+                let files: [_; 4] = files.try_into().unwrap_or_else(|_| unreachable!("four files"));
+                let [train_images, train_labels, test_images, test_labels] =
+                    files.map(|(name, file)| IdxReader::new(name, file));
+                Self::read(source, train_images, train_labels, test_images, test_labels)
+            }
+        }
     }
 
-    /// Reads the four files from any source; messages name the data set `source`.
+    /// Reads four IDX files from any source; messages name the data set `source`.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -86,20 +108,25 @@ impl Dataset {
         let labels_file = train_labels.file().to_owned();
         let [test_images_file, test_labels_file] =
             [test_images.file(), test_labels.file()].map(str::to_owned);
-        let (train, size) = read_examples(train_images, train_labels)?;
-        let (test, test_size) = read_examples(test_images, test_labels)?;
+        let (mut train, size) = read_examples(train_images, train_labels)?;
+        let (mut test, test_size) = read_examples(test_images, test_labels)?;
         if test_size != size {
             let problem = DatasetProblem::ImageSize { expected: size, found: test_size };
             return Err(DatasetError { file: test_images_file, problem });
         }
-        let classes = train.labels.iter().max().map_or(0, |&label| usize::from(label) + 1);
-        if let Some(index) = test.labels.iter().position(|&label| usize::from(label) >= classes) {
+        let most = train.labels.iter().max().copied().unwrap_or_default();
+        let least = train.labels.iter().chain(&test.labels).min().copied().unwrap_or_default();
+        // Only 1: data of which the lowest classes were left out keep their numbers.
+        let first_label = u8::from(least == 1);
+        let classes = usize::from(most - first_label) + 1;
+        if let Some(index) = test.labels.iter().position(|&label| label > most) {
             let problem = DatasetProblem::Label { index, label: test.labels[index], classes };
             return Err(DatasetError { file: test_labels_file, problem });
         }
+        train.labels.iter_mut().chain(&mut test.labels).for_each(|label| *label -= first_label);
         let standardisation = Normalisation::standardising(train.pixels());
         let [rows, columns] = size;
-        Ok(Self { train, test, rows, columns, classes, standardisation, source, labels_file })
+        Ok(Self { train, test, rows, columns, classes, first_label, standardisation, source, labels_file })
     }
 
     /// All training images, including those a run will hold out for validation.
@@ -127,7 +154,7 @@ impl Dataset {
         self.train.features
     }
 
-    /// Number of classes: one more than the largest training label.
+    /// Number of classes: one more than the largest training label. Labels that begin at 1 in the files begin at 0 here.
     pub fn classes(&self) -> usize {
         self.classes
     }
@@ -154,28 +181,22 @@ impl Dataset {
     pub(crate) fn largest_label(&self) -> String {
         let labels = self.train.labels.iter().map(|&label| usize::from(label));
         let index = labels.clone().position(|label| label + 1 == self.classes).unwrap_or_default();
-        format!("label {} of image {index} in {}", self.classes.saturating_sub(1), self.labels_file)
+        let label = self.classes.saturating_sub(1) + usize::from(self.first_label);
+        format!("label {label} of image {index} in {}", self.labels_file)
     }
 
-    /// Where the data came from: a directory, or `embedded MNIST`.
+    /// Where the data came from: a path, or `embedded MNIST`.
     pub fn source(&self) -> &str {
         &self.source
     }
 }
 
-/// Opens `name` or `name` without its `.gz`.
-fn open(directory: &Path, name: &str) -> Result<IdxReader<File>, DatasetError> {
-    let zipped: PathBuf = directory.join(name);
-    let plain = zipped.with_extension("");
-    let (path, gzip) = if plain.exists() { (plain, false) } else { (zipped, true) };
-    let file = path.display().to_string();
-    match crate::input::open(&path) {
-        Ok(opened) if gzip => Ok(IdxReader::gzip(file, opened)),
-        Ok(opened) => Ok(IdxReader::plain(file, opened)),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(DatasetError { file, problem: DatasetProblem::Missing })
-        }
-        Err(error) => Err(DatasetError { file, problem: DatasetProblem::Io(error) }),
+/// A data file, and its name in messages.
+fn open(path: &Path) -> Result<(String, File), DatasetError> {
+    let name = path.display().to_string();
+    match crate::input::open(path) {
+        Ok(file) => Ok((name, file)),
+        Err(error) => Err(DatasetError { file: name, problem: DatasetProblem::Io(error) }),
     }
 }
 

@@ -261,7 +261,6 @@ fn data_files() {
     with_file(train, &idx(0x803, &[u32::MAX; 3], &[]), &["more than can be addressed"]);
     with_file(train, &idx(0x803, &[u32::MAX, 1 << 15, 1 << 15], &[0; 99]), &["truncated", "99"]);
     with_file(train, &idx(0x803, &[0, ROWS, COLUMNS], &[]), &[]);
-    with_file(zipped, &whole, &["gzip"]);
     with_file(zipped, &gzip(&whole)[..50], &["gzip"]);
     let mut damaged = gzip(&whole);
     let end = damaged.len() - 8;

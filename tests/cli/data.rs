@@ -1,11 +1,15 @@
 //! Which images a run takes, and what it makes of their pixels.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::fixture::{slth, write_part_of_mnist};
+use slth::data::Dataset;
+
+use crate::bad_input::refused;
+use crate::fixture::{self, slth, write_part_of_mnist};
 
 const TRAIN: &str = "train-images-idx3-ubyte";
 
@@ -76,4 +80,123 @@ fn a_ticket_is_evaluated_with_the_constants_it_was_trained_with() {
         run(data.path(), out.path(), &["--prune-epochs", "1"])["normalization"],
         result["normalization"]
     );
+}
+
+/// The small data set, training images and labels, test images and labels, under other names, gzipped where `zip` says so.
+fn renamed(directory: &Path, names: [&str; 4], zip: bool) {
+    let data = fixture::dataset();
+    let files = ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"];
+    for (from, name) in files.into_iter().chain(["t10k-labels-idx1-ubyte"]).zip(names) {
+        let mut bytes = Vec::new();
+        let file = fs::File::open(data.path().join(from)).unwrap();
+        if from.ends_with(".gz") {
+            flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
+        } else {
+            { file }.read_to_end(&mut bytes).unwrap();
+        }
+        fs::write(directory.join(name), if zip { fixture::gzip(&bytes) } else { bytes }).unwrap();
+    }
+}
+
+const USUAL: [&str; 4] = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+];
+const LETTERS: [&str; 4] = [
+    "emnist-letters-train-images-idx3-ubyte",
+    "emnist-letters-train-labels-idx1-ubyte",
+    "emnist-letters-test-images-idx3-ubyte",
+    "emnist-letters-test-labels-idx1-ubyte",
+];
+
+#[test]
+fn files_are_found_by_any_of_their_names_and_unzipped_by_their_content() {
+    let expected = Dataset::load(fixture::dataset().path()).unwrap();
+    let dots = USUAL.map(|name| name.replace("-idx", ".idx"));
+    for names in [USUAL, LETTERS, dots.each_ref().map(String::as_str)] {
+        // Plain and gzipped, each with and without `.gz`.
+        for (zip, end) in [(false, ""), (false, ".gz"), (true, ""), (true, ".gz")] {
+            let data = tempfile::tempdir().unwrap();
+            let names = names.map(|name| format!("{name}{end}"));
+            renamed(data.path(), names.each_ref().map(String::as_str), zip);
+            // What a Mac puts beside a file, and files of other things.
+            for other in ["._train-images-idx3-ubyte", "train-images.txt", "result.json"] {
+                fs::write(data.path().join(other), "x").unwrap();
+            }
+            let found = Dataset::load(data.path()).unwrap();
+            assert_eq!((found.train(), found.test()), (expected.train(), expected.test()), "{names:?}");
+            fixture::small_run(data.path()).assert().success();
+        }
+    }
+}
+
+/// Its labels are i32 in eight columns.
+#[test]
+fn qmnist() {
+    let data = fixture::dataset();
+    let expected = Dataset::load(data.path()).unwrap();
+    for (from, to) in [("train", "train"), ("t10k", "test")] {
+        let labels = data.path().join(format!("{from}-labels-idx1-ubyte"));
+        let bytes = fs::read(&labels).unwrap();
+        let rows: Vec<u8> =
+            bytes[8..].iter().flat_map(|&label| [[0, 0, 0, label], [0; 4]]).flatten().collect();
+        let rows: Vec<u8> = rows.chunks(8).flat_map(|row| [row, &[9; 24]].concat()).collect();
+        let file = fixture::idx(0xc02, &[(bytes.len() - 8) as u32, 8], &rows);
+        fs::write(data.path().join(format!("qmnist-{to}-labels-idx2-int.gz")), fixture::gzip(&file)).unwrap();
+        fs::remove_file(labels).unwrap();
+    }
+    let rename = |from: &str, to: &str| fs::rename(data.path().join(from), data.path().join(to)).unwrap();
+    rename("train-images-idx3-ubyte.gz", "qmnist-train-images-idx3-ubyte.gz");
+    rename("t10k-images-idx3-ubyte", "qmnist-test-images-idx3-ubyte");
+    let found = Dataset::load(data.path()).unwrap();
+    assert_eq!((found.train(), found.test()), (expected.train(), expected.test()));
+}
+
+#[test]
+fn of_several_data_sets_one_is_chosen_by_a_file_of_it() {
+    let data = tempfile::tempdir().unwrap();
+    renamed(data.path(), LETTERS, false);
+    let one = LETTERS.map(|name| name.replace("letters", "digits"));
+    renamed(data.path(), one.each_ref().map(String::as_str), true);
+    let [letters, digits] = [LETTERS[0], &one[0]];
+    refused(&mut fixture::small_run(data.path()), &["more than one data set", letters, digits]);
+    fixture::small_run(&data.path().join(LETTERS[3])).assert().success();
+    refused(&mut fixture::small_run(&data.path().join("x.txt")), &["x.txt", "no such file"]);
+    fs::write(data.path().join("x.txt"), "x").unwrap();
+    refused(&mut fixture::small_run(&data.path().join("x.txt")), &["x.txt", "no data"]);
+    // One that lacks a file is none, if another is whole.
+    fs::remove_file(data.path().join(&one[1])).unwrap();
+    fixture::small_run(data.path()).assert().success();
+    let words = ["emnist-digits-train-labels-idx1-ubyte", "no such file"];
+    refused(&mut fixture::small_run(&data.path().join(digits)), &words);
+    // Two files for one part.
+    let dotted = LETTERS[0].replace("-idx3", ".idx3");
+    fs::copy(data.path().join(LETTERS[0]), data.path().join(&dotted)).unwrap();
+    refused(&mut fixture::small_run(data.path()), &["more than one", letters, &dotted]);
+    let empty = tempfile::tempdir().unwrap();
+    refused(&mut fixture::small_run(empty.path()), &["no data", TRAIN]);
+}
+
+#[test]
+fn labels_that_begin_at_1_begin_at_0() {
+    let data = fixture::dataset();
+    let expected = Dataset::load(data.path()).unwrap();
+    let labels = ["train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"].map(|name| data.path().join(name));
+    for file in &labels {
+        let mut bytes = fs::read(file).unwrap();
+        bytes[8..].iter_mut().for_each(|label| *label += 1);
+        fs::write(file, bytes).unwrap();
+    }
+    let found = Dataset::load(data.path()).unwrap();
+    assert_eq!((found.classes(), found.train(), found.test()), (3, expected.train(), expected.test()));
+    // Messages have the file's own labels.
+    let train = labels[0].to_str().unwrap();
+    refused(fixture::small_run(data.path()).args(["--network", "30-8-2"]), &["3 classes", "label 3", train]);
+    // A 0 among the test labels: they do not begin at 1.
+    let mut bytes = fs::read(&labels[1]).unwrap();
+    bytes[8] = 0;
+    fs::write(&labels[1], bytes).unwrap();
+    assert_eq!(Dataset::load(data.path()).unwrap().classes(), 4);
 }

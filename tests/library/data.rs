@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 
 use sha2::{Digest, Sha256};
-use slth::data::idx::{IdxImages, IdxReader, MAX_UNZIPPED};
-use slth::data::{DatasetError, DatasetProblem, Normalisation, NormalisationRule};
+use slth::data::idx::{IdxImages, IdxReader};
+use slth::data::{DatasetError, DatasetProblem, MAX_UNZIPPED, Normalisation, NormalisationRule};
 
 fn images(header: [u32; 3], pixels: &[u8]) -> Vec<u8> {
     let mut bytes = 0x803_u32.to_be_bytes().to_vec();
@@ -19,43 +19,39 @@ fn zip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn plain(bytes: &[u8]) -> Result<IdxImages, DatasetProblem> {
-    IdxReader::plain("f".to_owned(), bytes).images().map_err(|error| error.problem)
-}
-
-fn gzip(bytes: &[u8]) -> Result<IdxImages, DatasetProblem> {
-    IdxReader::gzip("f".to_owned(), bytes).images().map_err(|error| error.problem)
+fn read(bytes: &[u8]) -> Result<IdxImages, DatasetProblem> {
+    IdxReader::new("f".to_owned(), bytes).images().map_err(|error| error.problem)
 }
 
 #[test]
 fn plain_and_gzip_agree() {
     let bytes = images([2, 1, 3], &[1, 2, 3, 4, 5, 6]);
     let expected = IdxImages { count: 2, rows: 1, columns: 3, pixels: vec![1, 2, 3, 4, 5, 6] };
-    assert_eq!(plain(&bytes).unwrap(), expected);
-    assert_eq!(gzip(&zip(&bytes)).unwrap(), expected);
+    assert_eq!(read(&bytes).unwrap(), expected);
+    assert_eq!(read(&zip(&bytes)).unwrap(), expected);
 }
 
 #[test]
 fn every_cut_is_noticed() {
     let bytes = images([2, 1, 3], &[1, 2, 3, 4, 5, 6]);
     for cut in 0..bytes.len() {
-        assert!(matches!(plain(&bytes[..cut]), Err(DatasetProblem::Truncated { .. })), "{cut}");
+        assert!(matches!(read(&bytes[..cut]), Err(DatasetProblem::Truncated { .. })), "{cut}");
     }
     let zipped = zip(&bytes);
     for cut in 1..zipped.len() {
-        assert!(gzip(&zipped[..cut]).is_err(), "{cut}");
+        assert!(read(&zipped[..cut]).is_err(), "{cut}");
     }
 }
 
 #[test]
 fn damaged_gzip_is_noticed_wherever_it_matters() {
     let zipped = zip(&images([2, 1, 3], &[1, 2, 3, 4, 5, 6]));
-    let whole = gzip(&zipped).unwrap();
+    let whole = read(&zipped).unwrap();
     for bit in 0..8 * zipped.len() {
         let mut damaged = zipped.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
         // Bits of the header (time, system) and padding may change without harm.
-        if let Ok(read) = gzip(&damaged) {
+        if let Ok(read) = read(&damaged) {
             assert_eq!(read, whole, "{bit}");
         }
     }
@@ -64,30 +60,57 @@ fn damaged_gzip_is_noticed_wherever_it_matters() {
 #[test]
 fn promises_are_not_believed() {
     let zipped = zip(&images([u32::MAX, 28, 28], &[0; 9]));
-    assert!(matches!(gzip(&zipped), Err(DatasetProblem::TooLargeZipped { .. })));
+    assert!(matches!(read(&zipped), Err(DatasetProblem::TooLargeZipped { .. })));
     let zipped = zip(&images([1 << 11, 1 << 10, 1 << 10], &[0; 9]));
-    assert!(matches!(gzip(&zipped), Err(DatasetProblem::Truncated { expected: MAX_UNZIPPED, .. })));
+    assert!(matches!(read(&zipped), Err(DatasetProblem::Truncated { expected: MAX_UNZIPPED, .. })));
     let huge = images([u32::MAX, u32::MAX, u32::MAX], &[]);
-    assert!(matches!(plain(&huge), Err(DatasetProblem::TooLarge(_))));
+    assert!(matches!(read(&huge), Err(DatasetProblem::TooLarge(_))));
     let large = images([u32::MAX, 28, 28], &[0; 100]);
-    assert!(matches!(plain(&large), Err(DatasetProblem::Truncated { found: 100, .. })));
+    assert!(matches!(read(&large), Err(DatasetProblem::Truncated { found: 100, .. })));
 }
 
 #[test]
 fn a_bomb_is_stopped_at_the_promise() {
     let mut bomb = images([1, 1, 1], &[]);
     bomb.resize(10 << 20, 0);
-    assert!(matches!(gzip(&zip(&bomb)), Err(DatasetProblem::TooLong(1))));
+    assert!(matches!(read(&zip(&bomb)), Err(DatasetProblem::TooLong(1))));
+}
+
+/// Labels of QMNIST: the class, and seven numbers beside it.
+#[test]
+fn labels_of_qmnist_are_their_first_column() {
+    let rows = |classes: &[i32]| -> Vec<u8> {
+        let header = [0x0c02, classes.len() as i32, 8];
+        let rows = classes.iter().flat_map(|&class| [class, -1, 7, 1 << 20, 0, 0, 0, 0]);
+        header.into_iter().chain(rows).flat_map(i32::to_be_bytes).collect()
+    };
+    let read = |bytes: &[u8]| IdxReader::new("f".to_owned(), bytes).labels().map_err(|error| error.problem);
+    let bytes = rows(&[3, 0, 255]);
+    assert_eq!(read(&bytes).unwrap(), [3, 0, 255]);
+    assert_eq!(read(&zip(&bytes)).unwrap(), [3, 0, 255]);
+    for cut in 0..bytes.len() {
+        assert!(matches!(read(&bytes[..cut]), Err(DatasetProblem::Truncated { .. })), "{cut}");
+    }
+    for class in [256, -1, i32::MIN] {
+        let problem = read(&rows(&[0, class])).unwrap_err();
+        assert!(matches!(problem, DatasetProblem::LabelRange { index: 1, .. }), "{problem}");
+    }
+    let mut promise = rows(&[1]);
+    promise[4..8].fill(0xff);
+    assert!(matches!(read(&promise), Err(DatasetProblem::Truncated { found: 32, .. })));
+    assert!(matches!(read(&zip(&promise)), Err(DatasetProblem::TooLargeZipped { .. })));
+    promise[11] = 9;
+    assert!(matches!(read(&promise), Err(DatasetProblem::LabelColumns { found: 9, .. })));
 }
 
 #[test]
 fn foreign_files_are_refused() {
     let labels: &[u8] = &[0, 0, 8, 1, 0, 0, 0, 1, 5];
-    assert!(matches!(plain(labels), Err(DatasetProblem::Magic { found: 0x801, .. })));
-    assert!(matches!(gzip(b"not gzip at all"), Err(DatasetProblem::Gzip(_))));
-    assert!(matches!(plain(&images([1, 1, 1], &[1, 2])), Err(DatasetProblem::TooLong(_))));
+    assert!(matches!(read(labels), Err(DatasetProblem::Magic { found: 0x801, .. })));
+    assert!(matches!(read(b"not an IDX file"), Err(DatasetProblem::Magic { .. })));
+    assert!(matches!(read(&images([1, 1, 1], &[1, 2])), Err(DatasetProblem::TooLong(_))));
     assert!(matches!(
-        IdxReader::plain("f".to_owned(), &images([1, 1, 1], &[1])[..]).labels(),
+        IdxReader::new("f".to_owned(), &images([1, 1, 1], &[1])[..]).labels(),
         Err(DatasetError { problem: DatasetProblem::Magic { .. }, .. })
     ));
 }
