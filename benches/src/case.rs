@@ -1,12 +1,8 @@
-//! Cases and their contestants.
-
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use rayon::ThreadPool;
+//! Cases, of which each makes its contestants.
 
 use crate::aligned::Aligned;
 use crate::check::{Expected, ensure};
+use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::machinery::Machinery;
 use crate::row::{Unit, Who};
@@ -47,61 +43,6 @@ impl Case {
     /// When a result is wrong.
     pub fn prepare(&self, machinery: &Machinery) -> Result<Vec<Contestant>, Error> {
         (self.prepare)(machinery, &self.task)
-    }
-}
-
-/// Does the task so many times and tells how long that took.
-type Run = Box<dyn FnMut(u64) -> Result<Duration, Error> + Send>;
-
-/// One that does the task.
-pub struct Contestant {
-    /// Its identity.
-    pub who: Who,
-    /// What `work` is counted in.
-    pub unit: Unit,
-    /// Work of one run.
-    pub work: f64,
-    pool: Option<Arc<ThreadPool>>,
-    run: Run,
-}
-
-impl Contestant {
-    /// One that runs in `pool`, or else on the calling thread.
-    pub(crate) fn new(
-        who: Who,
-        unit: Unit,
-        work: f64,
-        pool: Option<Arc<ThreadPool>>,
-        mut run: impl FnMut() -> Result<(), Error> + Send + 'static,
-    ) -> Self {
-        let timed = move |times| {
-            let start = Instant::now();
-            (0..times).try_for_each(|_| run())?;
-            Ok(start.elapsed())
-        };
-        Self { who, unit, work, pool, run: Box::new(timed) }
-    }
-
-    /// One that takes the time of each run itself.
-    pub(crate) fn timing_itself(
-        who: Who,
-        unit: Unit,
-        work: f64,
-        mut run: impl FnMut() -> Result<Duration, Error> + Send + 'static,
-    ) -> Self {
-        let timed = move |times| (0..times).map(|_| run()).sum();
-        Self { who, unit, work, pool: None, run: Box::new(timed) }
-    }
-
-    /// Runs it so many times and tells how long that took.
-    ///
-    /// # Errors
-    /// When it fails, which its check would have shown.
-    pub fn run(&mut self, times: u64) -> Result<Duration, Error> {
-        match &self.pool {
-            Some(pool) => pool.install(|| (self.run)(times)),
-            None => (self.run)(times),
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use slth_kernels::roofline;
 
 use crate::aligned::Aligned;
-use crate::case::Contestant;
+use crate::contestant::Contestant;
 use crate::machinery::Machinery;
 use crate::row::{Unit, Who};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use slth_kernels::{Backend, Engine};
 
-use crate::case::Contestant;
+use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::row::{Role, Unit, Who};
 

@@ -1,6 +1,7 @@
 //! Interleaving contestants, and taking the time.
 
-use crate::case::{Case, Contestant};
+use crate::case::Case;
+use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::machinery::Machinery;
 use crate::row::Row;

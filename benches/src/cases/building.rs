@@ -8,8 +8,9 @@ use slth_kernels::{PackedWeights, Strategy};
 
 use super::masked_matmul::{Group, Inputs, LARGE, SMALL, SPARSITIES, TINY, each};
 use crate::aligned::Aligned;
-use crate::case::{Case, Contestant, Scale};
+use crate::case::{Case, Scale};
 use crate::check::ensure;
+use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::limits::read;
 use crate::machinery::Machinery;

@@ -10,8 +10,9 @@ use slth_kernels::conv2d::{PackedConv2d, Shape, Workspace, forward, input_gradie
 use slth_kernels::{Engine, Epilogue, ImagesMut, ImagesRef, MatMut, MatRef, PackedMask, PrepareOptions};
 
 use crate::aligned::Aligned;
-use crate::case::{Case, Contestant, Products, Scale};
+use crate::case::{Case, Products, Scale};
 use crate::check::Expected;
+use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::limits::multiply_adds;
 use crate::machinery::Machinery;

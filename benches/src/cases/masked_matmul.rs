@@ -13,8 +13,9 @@ use slth_kernels::{
 };
 
 use crate::aligned::Aligned;
-use crate::case::{Case, Contestant, Products, Scale};
+use crate::case::{Case, Products, Scale};
 use crate::check::Expected;
+use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::limits::{multiply_adds, read};
 use crate::machinery::Machinery;

@@ -22,8 +22,9 @@ use slth_kernels::{
 };
 
 use super::conv2d;
-use crate::case::{Case, Contestant, Scale};
+use crate::case::{Case, Scale};
 use crate::check::ensure;
+use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::limits::multiply_adds;
 use crate::machinery::Machinery;

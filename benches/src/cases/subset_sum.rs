@@ -9,8 +9,9 @@ use slth::random::{Purpose, Stream};
 use slth_kernels::subset_sum::{Coverage, Method, Search, Subset};
 use slth_kernels::{Engine, roofline};
 
-use crate::case::{Case, Contestant, Scale};
+use crate::case::{Case, Scale};
 use crate::check::ensure;
+use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::machinery::Machinery;
 use crate::row::{Unit, Who};

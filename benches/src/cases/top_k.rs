@@ -8,8 +8,9 @@ use slth_kernels::PackedMask;
 use slth_kernels::top_k::{Order, Selection, Selector};
 
 use crate::aligned::Aligned;
-use crate::case::{Case, Contestant, Scale};
+use crate::case::{Case, Scale};
 use crate::check::ensure;
+use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::limits::read;
 use crate::machinery::Machinery;

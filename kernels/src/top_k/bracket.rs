@@ -1,7 +1,6 @@
 //! Guessing an interval of keys that holds the threshold.
 
-use crate::top_k::keys::key_by;
-use crate::top_k::selection::Order;
+use crate::top_k::keys::{Order, key_by};
 
 /// The keys above `low`, up to and including `high`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

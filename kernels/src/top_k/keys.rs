@@ -1,7 +1,18 @@
 //! Scores as integers that order the same way.
 
 use crate::simd::Simd;
-use crate::top_k::selection::Order;
+
+/// What scores are ordered by. Equal keys are ordered by index: of two, the one at the higher index counts as larger,
+/// so that the lower index is removed first.
+///
+/// ±∞ are the largest magnitudes, and the ends of the signed order. Denormals are numbers like all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// |score|, as in edge-popup; −0 equals +0.
+    Magnitude,
+    /// The score itself; −0 below +0.
+    Signed,
+}
 
 /// The key of +∞, the largest that a score can have. NaN lies above it or, signed and negative, below −∞.
 pub(super) const INFINITE: i32 = 0x7f80_0000;

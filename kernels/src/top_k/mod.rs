@@ -29,5 +29,6 @@ mod split;
 #[cfg(test)]
 mod tests;
 
+pub use keys::Order;
 pub use search::Selector;
-pub use selection::{Order, Selection, Threshold};
+pub use selection::{Selection, Threshold};

@@ -6,8 +6,8 @@ use crate::error::KernelError;
 use crate::mask::PackedMask;
 use crate::top_k::bracket::{self, Bracket};
 use crate::top_k::histogram::Histogram;
-use crate::top_k::keys::{key_by, rank, unrank};
-use crate::top_k::selection::{Order, Selection, Threshold};
+use crate::top_k::keys::{Order, key_by, rank, unrank};
+use crate::top_k::selection::{Selection, Threshold};
 use crate::top_k::split::{Count, Counts, DropFirst, Gather, Split, WORD};
 
 /// Keys sampled with a hint. The sample only tells how dense the scores are around the hint.

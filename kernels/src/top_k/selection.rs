@@ -1,19 +1,7 @@
 //! What is selected, and the threshold that a selection has found.
 
-use super::keys;
+use super::keys::{self, Order};
 use crate::error::KernelError;
-
-/// What scores are ordered by. Equal keys are ordered by index: of two, the one at the higher index counts as larger,
-/// so that the lower index is removed first.
-///
-/// ±∞ are the largest magnitudes, and the ends of the signed order. Denormals are numbers like all others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Order {
-    /// |score|, as in edge-popup; −0 equals +0.
-    Magnitude,
-    /// The score itself; −0 below +0.
-    Signed,
-}
 
 /// What [`Selector::select`](super::Selector::select) keeps.
 ///

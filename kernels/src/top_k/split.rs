@@ -2,8 +2,7 @@
 
 use crate::simd::{Kernel, Simd};
 use crate::top_k::bracket::Bracket;
-use crate::top_k::keys::{INFINITE, key, keys, rank};
-use crate::top_k::selection::Order;
+use crate::top_k::keys::{INFINITE, Order, key, keys, rank};
 
 /// Scores of one mask word.
 pub(super) const WORD: usize = 64;

@@ -76,8 +76,8 @@ impl PackedWeights {
     ///
     /// # Errors
     /// [`Malformed`](KernelError::Malformed) when it did not write these bytes. Any bytes may be given: no memory is taken for
-    /// weights of which they hold neither value nor mask. A mask takes a bit for a weight, and the weights prepared from it up to
-    /// 130 bytes for a bit (outputs of one input each, with the input gradient).
+    /// weights of which they hold neither value nor mask. A mask takes one bit for a weight, so that prepared weights can take up to 400
+    /// times as much memory as the bytes (outputs of one input each, interleaved, with the input gradient).
     pub fn from_bytes(engine: Engine, bytes: &[u8]) -> Result<Self, KernelError> {
         let mut rest = Reader(bytes);
         if rest.take::<8>()? != MAGIC {
