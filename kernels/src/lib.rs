@@ -36,6 +36,7 @@ mod simd;
 mod simd_tests;
 pub mod subset_sum;
 mod team;
+mod tiles;
 pub mod top_k;
 mod view;
 mod weights;

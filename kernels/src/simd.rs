@@ -15,6 +15,7 @@ use bytemuck::Pod;
 
 use crate::arch::strided::{Rows, RowsMut};
 use crate::bf16::Bf16;
+use crate::tiles::Tiles;
 
 /// For each 8-bit mask the positions of its set bits, ascending, one byte each; 2 KiB, so it stays in L1.
 pub(crate) static POSITIONS: [[u8; 8]; 256] = positions();
@@ -35,31 +36,6 @@ pub(crate) const fn positions() -> [[u8; 8]; 256] {
         bits += 1;
     }
     table
-}
-
-/// Sizes of register tiles: one table per backend, which follows from its registers.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tiles {
-    /// Dense products: vectors of columns of a tile, by 6 rows.
-    pub(crate) nr_vectors: usize,
-    /// Dense products with one column: tiles of `LANES` outputs side by side.
-    pub(crate) column_tiles: usize,
-    /// The weight gradient of a convolution: outputs of a tile, by up to 5 taps.
-    pub(crate) conv_outputs: usize,
-}
-
-impl Tiles {
-    /// 10 to 12 sums of 16 registers; 15 to 24 of 32. More conv sums are slower: 20 of them reach half of what 15 do
-    /// (`slth-bench --case "conv"`, Zen 4, AVX-512). MR · NR chains hide the latency of a multiply-add.
-    pub(crate) const fn of(registers: usize, lanes: usize) -> Self {
-        let wide = registers > 16;
-        Self {
-            nr_vectors: if wide { 4 } else { 2 },
-            // More rows of weights at once are more streams than hardware prefetching follows.
-            column_tiles: if lanes >= 16 { 1 } else { 2 },
-            conv_outputs: if wide { 3 } else { 2 },
-        }
-    }
 }
 
 /// A computation that can run on any vector unit.

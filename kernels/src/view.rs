@@ -113,6 +113,11 @@ impl<'a> MatRef<'a> {
         self.cells.get([row, col])
     }
 
+    /// All elements, if they lie row-major without gaps.
+    pub(crate) fn as_slice(&self) -> Option<&'a [f32]> {
+        self.cells.as_slice()
+    }
+
     /// Whether the elements of a row lie side by side.
     #[inline(always)]
     pub(crate) fn has_runs(&self) -> bool {

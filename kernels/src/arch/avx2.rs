@@ -11,7 +11,8 @@ use std::sync::OnceLock;
 
 use crate::arch::strided::{Rows, RowsMut};
 use crate::bf16::Bf16;
-use crate::simd::{Kernel, POSITIONS, Simd, Tiles};
+use crate::simd::{Kernel, POSITIONS, Simd};
+use crate::tiles::Tiles;
 
 /// Proof that this CPU has AVX2, FMA, BMI1, BMI2 and POPCNT.
 #[derive(Clone, Copy, Debug)]

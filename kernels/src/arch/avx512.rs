@@ -14,7 +14,8 @@ use core::arch::x86_64::*;
 use crate::arch::avx2::{Avx2, upper_halves};
 use crate::arch::strided::{Rows, RowsMut};
 use crate::bf16::Bf16;
-use crate::simd::{Kernel, Simd, Tiles};
+use crate::simd::{Kernel, Simd};
+use crate::tiles::Tiles;
 
 /// Proof that this CPU has AVX-512 F, BW, DQ and VL, and all that [`Avx2`] asks for.
 #[derive(Clone, Copy, Debug)]

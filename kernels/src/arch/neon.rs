@@ -10,7 +10,8 @@ use core::arch::aarch64::*;
 
 use crate::arch::strided::{Rows, RowsMut};
 use crate::bf16::Bf16;
-use crate::simd::{Kernel, Simd, Tiles, positions};
+use crate::simd::{Kernel, Simd, positions};
+use crate::tiles::Tiles;
 
 /// Proof that this CPU has NEON.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,8 @@
 
 use core::array::from_fn;
 
-use crate::simd::{Kernel, Simd, Tiles};
+use crate::simd::{Kernel, Simd};
+use crate::tiles::Tiles;
 
 /// `N` lanes held in arrays; needs nothing of the CPU.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 //!
 //! The source is copied to rows of whole cache lines, batch innermost. Then, block by block of the lists, each strip keeps
 //! its sums in registers while each destination plane goes through its kept weights: broadcast the weight, multiply-add it
-//! with the source at the weight's offset. A strip is up to [`STRIP`] vectors of a span, position and image being one
+//! with the source at the weight's offset. A strip is up to [`CONV_STRIP`] vectors of a span, position and image being one
 //! index; where a span is shorter, as with small batches, of several rows below each other that take the same lists.
 //! Between blocks the sums rest in memory, which changes no bit.
 //!
@@ -20,15 +20,13 @@ use crate::engine::Engine;
 use crate::epilogue::{Epilogue, Finish};
 use crate::panel::{load_row, store_row};
 use crate::simd::{Kernel, Simd};
+use crate::tiles::CONV_STRIP;
 use crate::view::{ImagesMut, ImagesRef, MatRef};
 use crate::weights::conv_taps::{Block, Reach, TapLists};
 use crate::weights::entry::{Entry, place, value};
 
-/// Vectors of a strip: enough independent chains of multiply-adds to hide their latency, few enough for 16 registers.
-const STRIP: usize = 8;
-
 /// The last strip may be read past its end.
-const SLACK: usize = STRIP * 32;
+const SLACK: usize = CONV_STRIP * 32;
 
 /// Floats of results that rest in the workspace at a time, for each thread: half of a usual L2.
 const RESTING: usize = 64 << 10;
@@ -281,7 +279,7 @@ impl Kernel for Accumulate<'_> {
         self.finish_without_terms(s);
         // Strips of parts of spans are filled up with rows below; where one position is enough, the neighbour's window is
         // nearer.
-        let most = if geometry.batch < STRIP * S::LANES { STRIP } else { 1 };
+        let most = if geometry.batch < CONV_STRIP * S::LANES { CONV_STRIP } else { 1 };
         for block in geometry.blocks() {
             for phase in 0..step.min(self.rows.len()) {
                 let mut y = self.rows.start + phase;
@@ -352,7 +350,7 @@ impl Accumulate<'_> {
             };
             for part in 0..parts {
                 let column = (span.first + part * geometry.span_step) * batch;
-                for at in (0..columns).step_by(STRIP * S::LANES) {
+                for at in (0..columns).step_by(CONV_STRIP * S::LANES) {
                     // Without terms any place will do.
                     let from = span.source.map_or(0, |first| (first + part) * batch + at);
                     let strip = Strip {
@@ -361,7 +359,7 @@ impl Accumulate<'_> {
                         segments: geometry.first_segment(block, span.class),
                         slots: slots.start - block.first_slot..slots.end - block.first_slot,
                         at: (rows.first - self.rows.start) * line + column + at,
-                        columns: (columns - at).min(STRIP * S::LANES),
+                        columns: (columns - at).min(CONV_STRIP * S::LANES),
                         resume: self.accumulate || !block.first || slots.start > all.start,
                         last: block.last && slots.end == all.end,
                     };
@@ -379,7 +377,7 @@ impl Accumulate<'_> {
         let vectors = strip.columns.div_ceil(S::LANES).next_power_of_two();
         let full = strip.columns == vectors * S::LANES;
         loop {
-            let high = rows.min(STRIP / vectors);
+            let high = rows.min(CONV_STRIP / vectors);
             let high = if high >= 8 {
                 8
             } else if high >= 4 {
@@ -408,8 +406,8 @@ impl Accumulate<'_> {
                 (_, 2, false) => self.planes::<S, 1, 2, false>(s, &strip),
                 (_, 4, true) => self.planes::<S, 1, 4, true>(s, &strip),
                 (_, 4, false) => self.planes::<S, 1, 4, false>(s, &strip),
-                (_, _, true) => self.planes::<S, 1, STRIP, true>(s, &strip),
-                (_, _, false) => self.planes::<S, 1, STRIP, false>(s, &strip),
+                (_, _, true) => self.planes::<S, 1, CONV_STRIP, true>(s, &strip),
+                (_, _, false) => self.planes::<S, 1, CONV_STRIP, false>(s, &strip),
             }
             rows -= high;
             if rows == 0 {

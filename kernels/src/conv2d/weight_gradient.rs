@@ -1,7 +1,7 @@
 //! The weight gradient: lanes over the images, sums of several weights at once in registers.
 //!
 //! X and dY are copied so that the images of one vector lie side by side for a whole plane: a vector every `batch` floats
-//! would use a fraction of the cache's sets. A tile of up to `Simd::TILES.conv_outputs` outputs by [`MOST_TAPS`]
+//! would use a fraction of the cache's sets. A tile of up to `Simd::TILES.conv_outputs` outputs by [`CONV_TAPS`]
 //! neighbouring taps of one kernel row keeps its sums, one per image, in registers over all positions; then each lane, an
 //! image's part of the gradient, is added to the gradient in ascending order.
 //!
@@ -14,11 +14,9 @@ use crate::engine::Engine;
 use crate::error::KernelError;
 use crate::panel;
 use crate::simd::{Kernel, Simd};
+use crate::tiles::CONV_TAPS;
 use crate::view::{ImagesRef, MatMut};
 use crate::weights::conv_taps::even;
-
-/// Most taps of a tile.
-const MOST_TAPS: usize = 5;
 
 /// No backend has more lanes.
 const MAX_LANES: usize = 32;
@@ -111,7 +109,7 @@ impl Kernel for WeightGradient<'_> {
         let (plane, out_plane) = (height * width, self.shape.out_height() * self.shape.out_width());
         let outputs = self.dw.rows();
         let height = even(outputs, S::TILES.conv_outputs);
-        let breadth = even(columns, MOST_TAPS);
+        let breadth = even(columns, CONV_TAPS);
         let x = self.packed_x.chunks_exact(channels * plane * S::LANES);
         let dy = self.packed_dy.chunks_exact(self.shape.outputs * out_plane * S::LANES);
         for ((x, dy), first_image) in x.zip(dy).zip((0..self.batch).step_by(S::LANES)) {

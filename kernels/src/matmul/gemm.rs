@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::epilogue::Finish;
 use crate::panel::{self, Block, load_row, store_row};
 use crate::simd::{Kernel, Simd};
+use crate::tiles::MR;
 use crate::view::{MatMut, MatRef};
 
 /// Most depth of a block along K: a panel of B then takes 32 (AVX2) or 130 KiB (AVX-512), which the machine streams from
@@ -30,9 +31,6 @@ const MC: usize = 120;
 
 /// Elements of B that pay for another thread to pack them.
 const LEAST_PACKED: usize = 8 * 1024;
-
-/// Rows of the register tile.
-const MR: usize = 6;
 
 /// Floats from row to row of an A that was packed: rows begin on vector boundaries, and not all in the same sets of
 /// the caches.

@@ -17,11 +17,6 @@ use crate::weights::Interleaved;
 use crate::weights::interleaved::{BandBlock, GROUP, GroupWeights, KC};
 use crate::weights::stored::{Stored, Values};
 
-/// Most columns of a panel: 32, and no more than four vectors, with which as many outputs' sums fit the registers as hide latency.
-const fn most_columns<S: Simd>() -> usize {
-    if S::LANES >= 16 { 2 * S::LANES } else { 4 * S::LANES }
-}
-
 /// Computes Y, `[M, N]` with neither of them 0; K is not 0.
 pub(super) fn multiply(engine: Engine, weights: &Interleaved, call: Call<'_, '_>) {
     match weights.values() {
@@ -61,7 +56,7 @@ impl Kernel for WidestPanel {
         match self.columns {
             few @ ..=4 => few.next_power_of_two(),
             more => {
-                let vectors = more.min(most_columns::<S>()).div_ceil(S::LANES);
+                let vectors = more.min(S::TILES.interleaved_columns).div_ceil(S::LANES);
                 (vectors.next_power_of_two() * S::LANES).max(GROUP)
             }
         }
@@ -87,7 +82,7 @@ impl<T: Stored> Kernel for Multiply<'_, T> {
         let batch = self.x.cols();
         let mut first = 0;
         while first < batch {
-            let mut columns = (batch - first).min(most_columns::<S>());
+            let mut columns = (batch - first).min(S::TILES.interleaved_columns);
             if columns > S::LANES && columns % S::LANES <= 2 {
                 // One or two columns take less time as a panel of their own than as another vector.
                 columns -= columns % S::LANES;

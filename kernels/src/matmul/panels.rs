@@ -28,8 +28,8 @@ const KC: usize = 512;
 /// Most columns that one pass over the weights serves.
 const MOST_COLUMNS: usize = 32;
 
-/// Most columns of a tile.
-const TILE_COLUMNS: usize = 8;
+/// Columns are padded to a multiple of this; no tile has more.
+const PADDED_TO: usize = 8;
 
 /// Bytes of weights, of all panels together, from those of a step to those that are prefetched. Hardware stops at the end of a page of
 /// 4 KiB.
@@ -37,8 +37,7 @@ const AHEAD: usize = 16 << 10;
 
 /// Columns of the next tile, where `columns` are left: 1, 2, 4 or 8, padding included.
 fn tile_columns<S: Simd>(columns: usize) -> usize {
-    // With 8 columns there would be no registers for a panel.
-    let most = if S::REGISTERS >= 32 && S::LANES == PANEL { TILE_COLUMNS } else { 4 };
+    let most = S::TILES.panel_columns;
     if columns >= most { most } else { columns.next_power_of_two() }
 }
 
@@ -57,7 +56,7 @@ fn multiply_stored<T: Stored>(engine: Engine, weights: &Panels, values: &[T], ca
         1 => rows,
         threads => rows.div_ceil(threads).next_multiple_of(OUTPUTS),
     };
-    let columns = x.cols().min(MOST_COLUMNS).next_multiple_of(TILE_COLUMNS);
+    let columns = x.cols().min(MOST_COLUMNS).next_multiple_of(PADDED_TO);
     let floats = columns * (inputs + OUTPUTS).next_multiple_of(16);
     let scratch = scratch.get(floats * rows.div_ceil(share));
     let shares = y.bands(share).zip(scratch.chunks_mut(floats)).zip((0..).step_by(share));
@@ -103,7 +102,7 @@ impl<T: Stored> Multiply<'_, T> {
     fn columns<S: Simd>(&mut self, s: S, first_column: usize, columns: usize) {
         let Self { values, x, first_row, accumulate, finish, .. } = *self;
         let (inputs, rows) = (x.rows(), self.y.rows());
-        let padded = columns.next_multiple_of(TILE_COLUMNS);
+        let padded = columns.next_multiple_of(PADDED_TO);
         let (packed, sums) = self.scratch.split_at_mut(padded * inputs.next_multiple_of(16));
         let mut at = 0;
         while at < columns {
@@ -132,16 +131,16 @@ impl<T: Stored> Multiply<'_, T> {
                     let sums = &mut sums[at * OUTPUTS..][..width * OUTPUTS];
                     let group = Group { values, inputs, first_k, x, sums, begin };
                     match (S::LANES, width) {
-                        (16, 1) => s.outlined(Tiles::<T, 4, 1, 1>(group)),
-                        (16, 2) => s.outlined(Tiles::<T, 4, 1, 2>(group)),
-                        (16, 4) => s.outlined(Tiles::<T, 4, 1, 4>(group)),
-                        (16, _) => s.outlined(Tiles::<T, 2, 1, 8>(group)),
-                        (8, 1) => s.outlined(Tiles::<T, 4, 2, 1>(group)),
-                        (8, 2) => s.outlined(Tiles::<T, 2, 2, 2>(group)),
-                        (8, _) => s.outlined(Tiles::<T, 1, 2, 4>(group)),
-                        (_, 1) => s.outlined(Tiles::<T, 2, 4, 1>(group)),
-                        (_, 2) => s.outlined(Tiles::<T, 2, 4, 2>(group)),
-                        _ => s.outlined(Tiles::<T, 1, 4, 4>(group)),
+                        (16, 1) => s.outlined(PanelTiles::<T, 4, 1, 1>(group)),
+                        (16, 2) => s.outlined(PanelTiles::<T, 4, 1, 2>(group)),
+                        (16, 4) => s.outlined(PanelTiles::<T, 4, 1, 4>(group)),
+                        (16, _) => s.outlined(PanelTiles::<T, 2, 1, 8>(group)),
+                        (8, 1) => s.outlined(PanelTiles::<T, 4, 2, 1>(group)),
+                        (8, 2) => s.outlined(PanelTiles::<T, 2, 2, 2>(group)),
+                        (8, _) => s.outlined(PanelTiles::<T, 1, 2, 4>(group)),
+                        (_, 1) => s.outlined(PanelTiles::<T, 2, 4, 1>(group)),
+                        (_, 2) => s.outlined(PanelTiles::<T, 2, 4, 2>(group)),
+                        _ => s.outlined(PanelTiles::<T, 1, 4, 4>(group)),
                     }
                     at += width;
                 }
@@ -172,11 +171,11 @@ struct Group<'a, T> {
     begin: bool,
 }
 
-/// Tiles of `PANELS` panels, each of `VECTORS` vectors, by `N` columns.
-struct Tiles<'a, T, const PANELS: usize, const VECTORS: usize, const N: usize>(Group<'a, T>);
+/// PanelTiles of `PANELS` panels, each of `VECTORS` vectors, by `N` columns.
+struct PanelTiles<'a, T, const PANELS: usize, const VECTORS: usize, const N: usize>(Group<'a, T>);
 
 impl<T: Stored, const PANELS: usize, const VECTORS: usize, const N: usize> Kernel
-    for Tiles<'_, T, PANELS, VECTORS, N>
+    for PanelTiles<'_, T, PANELS, VECTORS, N>
 {
     type Out = ();
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Blocked or dense weights × one column of activations: a batch of 1, y = W · x.
 //!
 //! The lanes have only outputs to run over, and those have their kept weights at different places: the work is scalar. Each
-//! output is one chain of multiply-adds, which waits 4 cycles for itself at every step; so [`ROWS`] outputs go side by side, as far as
+//! output is one chain of multiply-adds, which waits 4 cycles for itself at every step; so [`CHAINS`] outputs go side by side, as far as
 //! the shortest of them reaches. Of dense weights, tiles are transposed in registers, and then outputs are lanes; with their
 //! transpose the columns are, as they lie.
 //!
@@ -16,12 +16,10 @@ use crate::engine::Engine;
 use crate::epilogue::Finish;
 use crate::panel::{load_row, store_row};
 use crate::simd::{Kernel, Simd};
+use crate::tiles::{CHAINS, COLUMN_VECTORS};
 use crate::view::{MatMut, MatRef};
 use crate::weights::entry::Entry;
 use crate::weights::{BlockRows, Blocked};
-
-/// Outputs side by side: as many chains as a multiply-add takes cycles where one weight a cycle can be had.
-const ROWS: usize = 4;
 
 /// Computes the one column of Y.
 pub(super) fn multiply(engine: Engine, weights: &Blocked, call: Call<'_, '_>) {
@@ -126,20 +124,20 @@ impl Kernel for Sparse<'_> {
 #[inline(always)]
 fn add_rows<S: Simd>(s: S, rows: BlockRows<'_>, x: &[f32], y: &mut [f32]) {
     let mut rows = rows.iter();
-    let (groups, rest) = y.as_chunks_mut::<ROWS>();
+    let (groups, rest) = y.as_chunks_mut::<CHAINS>();
     for y in groups {
-        let group: [&[Entry]; ROWS] = from_fn(|_| rows.next().unwrap_or_default());
+        let group: [&[Entry]; CHAINS] = from_fn(|_| rows.next().unwrap_or_default());
         let together = group.iter().map(|row| row.len()).min().unwrap_or(0);
         let parts = group.map(|row| row.split_at(together));
         let (common, tails) = (parts.map(|(row, _)| row), parts.map(|(_, row)| row));
         let [row0, row1, row2, row3] = common;
         let mut sums = *y;
         // Four short streams at once are none to hardware prefetching.
-        let next = tails[ROWS - 1].as_ptr();
+        let next = tails[CHAINS - 1].as_ptr();
         for i in 0..together {
             // A line of 8 entries for every two steps.
             if i % 2 == 0 {
-                s.prefetch::<false, _>(next.wrapping_add(i * ROWS));
+                s.prefetch::<false, _>(next.wrapping_add(i * CHAINS));
             }
             let [y0, y1, y2, y3] = sums;
             sums = [
@@ -255,9 +253,6 @@ fn chain<S: Simd>(s: S, weights: &[f32], x: &[f32], sum: f32) -> f32 {
 
 /// Columns of `a` are runs, so that its rows, the outputs, are the lanes.
 struct Across<'a>(Dense<'a>);
-
-/// Vectors of sums side by side.
-const COLUMN_VECTORS: usize = 8;
 
 impl Kernel for Across<'_> {
     type Out = ();

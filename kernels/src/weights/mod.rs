@@ -331,7 +331,7 @@ impl PackedWeights {
             Some(own) => own.copy_from(mask),
             none => *none = Some(mask.to_owned()),
         }
-        self.build(engine);
+        self.build(engine, None);
         Ok(())
     }
 
@@ -341,33 +341,39 @@ impl PackedWeights {
     /// When the shape is another one.
     pub fn set_weights(&mut self, engine: Engine, weights: MatRef<'_>) -> Result<(), KernelError> {
         KernelError::check_shape("weights", [self.outputs(), self.inputs()], weights.shape())?;
-        self.forward.set_source(engine, weights, self.options.storage);
+        // A source that is not kept is read where it lies.
+        let readable = !self.options.keep_source && self.options.storage == Storage::F32;
+        let borrowed = weights.as_slice().filter(|_| readable);
+        if borrowed.is_none() {
+            self.forward.set_source(engine, weights, self.options.storage);
+        }
         if let Some(transpose) = &mut self.transpose {
-            // Those of before; they are copied anew where the format needs them.
+            // The formats that need a transposed copy make it again.
             transpose.weights.source.clear();
         }
-        self.build(engine);
+        self.build(engine, borrowed);
         Ok(())
     }
 
-    /// Builds the format that the table chooses, from sources and mask.
-    fn build(&mut self, engine: Engine) {
+    /// Builds the format that the table chooses, from the mask and the source: the one held, or else `borrowed`, row-major.
+    fn build(&mut self, engine: Engine, borrowed: Option<&[f32]>) {
         let Self { options, kept, mask, forward, transpose } = self;
-        let weights = forward.source.len();
+        let weights = forward.rows * forward.columns;
         *kept = mask.as_ref().map_or(weights, |mask| mask.view().kept_on(engine));
         let format = choose(weights, *kept, options);
         if format != Format::Dense && mask.is_none() {
             *mask = Some(PackedMask::all_kept(weights));
         }
-        forward.build(engine, mask.as_ref().map(PackedMask::view), *kept, format, options);
+        forward.build(engine, borrowed, mask.as_ref().map(PackedMask::view), *kept, format, options);
         if let Some(Transpose { mask: across, weights }) = transpose {
             if format == Format::Dense && !for_few_columns(options) {
                 // A dense product takes either orientation as it is.
                 *weights = Oriented::new(weights.rows, weights.columns);
                 *across = PackedMask::none_kept(0);
             } else {
-                if weights.source.len() != forward.source.len() {
-                    weights.set_source(engine, forward.source_view().t(), Storage::F32);
+                if weights.source.is_empty() {
+                    let source = view(borrowed.unwrap_or(&forward.source), forward.rows, forward.columns);
+                    weights.set_source(engine, source.t(), Storage::F32);
                 }
                 let across = mask.as_ref().map(|mask| {
                     if across.len() != mask.len() {
@@ -376,7 +382,7 @@ impl PackedWeights {
                     mask.view().transpose_into(forward.rows, forward.columns, across);
                     across.view()
                 });
-                weights.build(engine, across, *kept, format, options);
+                weights.build(engine, None, across, *kept, format, options);
             }
         }
         if !options.keep_source {
@@ -479,15 +485,18 @@ impl Oriented {
         view(&self.source, self.rows, self.columns)
     }
 
+    /// From `borrowed`, all weights, row-major, or else from the source held.
     fn build(
         &mut self,
         engine: Engine,
+        borrowed: Option<&[f32]>,
         mask: Option<PackedMaskRef<'_>>,
         kept: usize,
         format: Format,
         options: &PrepareOptions,
     ) {
-        let Self { rows, columns, source, packed } = self;
+        let Self { rows, columns, source: held, packed } = self;
+        let source = borrowed.unwrap_or(held);
         match (format, mask) {
             (Format::Dense, mask) if for_few_columns(options) && *rows >= LEAST_PANEL => {
                 if !matches!(packed, Packed::Panels(_)) {
@@ -496,7 +505,12 @@ impl Oriented {
                 let Packed::Panels(panels) = packed else { unreachable!("made just now") };
                 panels.build(engine, view(source, *rows, *columns), mask);
             }
-            (Format::Dense, None) => *packed = Packed::Source,
+            (Format::Dense, None) => {
+                *packed = Packed::Source;
+                if let Some(weights) = borrowed {
+                    self.set_source(engine, view(weights, self.rows, self.columns), Storage::F32);
+                }
+            }
             (Format::Dense, Some(mask)) => {
                 if !matches!(packed, Packed::Dense(_)) {
                     *packed = Packed::Dense(Dense::default());
