@@ -1,6 +1,6 @@
 //! Conformance: every operation of [`Simd`] on every backend, lane by lane against its scalar definition.
 //!
-//! Bits are compared, so that the sign of a zero and the payload of a NaN that is only moved count. A NaN that
+//! BitStream are compared, so that the sign of a zero and the payload of a NaN that is only moved count. A NaN that
 //! arithmetic made may have any payload.
 
 use core::fmt::Debug;
@@ -75,9 +75,9 @@ fn everywhere<K: Kernel<Out = ()> + Copy>(kernel: K) {
 }
 
 /// Reproducible bit patterns.
-struct Bits(u64);
+struct BitStream(u64);
 
-impl Bits {
+impl BitStream {
     fn next(&mut self) -> u32 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 32) as u32
@@ -219,7 +219,7 @@ impl Kernel for MulAdd {
             let at = |step: usize| move |l: usize| FLOATS[(i / step + l) % n];
             Self::check(s, at(1), at(n), at(n * n));
         }
-        let mut bits = Bits(0x9E37_79B9_7F4A_7C15);
+        let mut bits = BitStream(0x9E37_79B9_7F4A_7C15);
         for _ in 0..20_000 {
             let mut random = || core::array::from_fn::<f32, MOST_LANES, _>(|_| f32::from_bits(bits.next()));
             let (x, y, z) = (random(), random(), random());
@@ -440,9 +440,9 @@ fn widens() {
 }
 
 #[derive(Clone, Copy)]
-struct Transpose;
+struct TransposeTile;
 
-impl Kernel for Transpose {
+impl Kernel for TransposeTile {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -467,7 +467,7 @@ impl Kernel for Transpose {
 
 #[test]
 fn transposes() {
-    everywhere(Transpose);
+    everywhere(TransposeTile);
 }
 
 /// Hands an operation a slice one element short.

@@ -22,7 +22,7 @@ use crate::panel::{load_row, store_row};
 use crate::simd::{Kernel, Simd};
 use crate::tiles::CONV_STRIP;
 use crate::view::{ImagesMut, ImagesRef, MatRef};
-use crate::weights::conv_taps::{Block, Reach, TapLists};
+use crate::weights::conv_taps::{Reach, TapBlock, TapLists};
 use crate::weights::entry::{Entry, place, value};
 
 /// The last strip may be read past its end.
@@ -98,7 +98,7 @@ pub(super) fn convolve(
         Ok(out) => engine.for_each_chunk(out, planes * whole, |index, out| {
             let first = index * planes;
             let relu_output = relu_output.flatten().map(|x| &x[first * whole..][..out.len()]);
-            let accumulate = Accumulate {
+            let accumulate = AccumulateSums {
                 lists,
                 source: copy,
                 rows: 0..geometry.vertical.destination,
@@ -215,7 +215,7 @@ impl Kernel for Rested<'_> {
                 }
                 &*packed
             });
-            let accumulate = Accumulate {
+            let accumulate = AccumulateSums {
                 lists,
                 source,
                 rows: first..first + height,
@@ -233,7 +233,7 @@ impl Kernel for Rested<'_> {
 }
 
 /// Some rows of the destination's planes from `first_plane` on, in the working layout.
-struct Accumulate<'a> {
+struct AccumulateSums<'a> {
     lists: &'a TapLists,
     source: &'a [f32],
     rows: Range<usize>,
@@ -244,9 +244,9 @@ struct Accumulate<'a> {
     out: &'a mut [f32],
 }
 
-/// Rows below each other that take the same taps.
+/// RowsAlike below each other that take the same taps.
 #[derive(Clone, Copy)]
-struct Rows {
+struct RowsAlike {
     /// The first one, and how many; the next is one [`step`](crate::weights::conv_taps::Axis::step) further on.
     first: usize,
     count: usize,
@@ -270,7 +270,7 @@ struct Strip<'a> {
     last: bool,
 }
 
-impl Kernel for Accumulate<'_> {
+impl Kernel for AccumulateSums<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
@@ -292,7 +292,7 @@ impl Kernel for Accumulate<'_> {
                     };
                     let count = (1..most).take_while(alike).count() + 1;
                     if reach.count > 0 {
-                        self.accumulate_rows(s, &block, Rows { first: y, count, reach });
+                        self.accumulate_rows(s, &block, RowsAlike { first: y, count, reach });
                     }
                     y = after(count);
                 }
@@ -301,7 +301,7 @@ impl Kernel for Accumulate<'_> {
     }
 }
 
-impl Accumulate<'_> {
+impl AccumulateSums<'_> {
     /// Floats of a row and of a plane of `out`.
     #[inline(always)]
     fn sizes(&self) -> (usize, usize) {
@@ -309,7 +309,7 @@ impl Accumulate<'_> {
         (line, self.rows.len() * line)
     }
 
-    /// Rows of which no tap's source exists: sums without terms.
+    /// RowsAlike of which no tap's source exists: sums without terms.
     #[inline(always)]
     fn finish_without_terms<S: Simd>(&mut self, s: S) {
         let geometry = self.lists.geometry();
@@ -329,7 +329,7 @@ impl Accumulate<'_> {
 
     /// One block's part of the sums of some rows.
     #[inline(always)]
-    fn accumulate_rows<S: Simd>(&mut self, s: S, block: &Block, rows: Rows) {
+    fn accumulate_rows<S: Simd>(&mut self, s: S, block: &TapBlock, rows: RowsAlike) {
         let lists = self.lists;
         let geometry = lists.geometry();
         let batch = geometry.batch;

@@ -33,18 +33,18 @@ fn everywhere(mut check: impl FnMut(Engine)) {
 /// An order of the axes (batch, channels, height, width) in memory, outermost first, and gaps after the elements along each
 /// of them, innermost first.
 #[derive(Clone, Copy, Debug)]
-struct Order([usize; 4], [usize; 4]);
+struct AxisOrder([usize; 4], [usize; 4]);
 
-const BATCH_INNERMOST: Order = Order([1, 2, 3, 0], [0; 4]);
-const NCHW: Order = Order([0, 1, 2, 3], [0; 4]);
-const ORDERS: [Order; 7] = [
+const BATCH_INNERMOST: AxisOrder = AxisOrder([1, 2, 3, 0], [0; 4]);
+const NCHW: AxisOrder = AxisOrder([0, 1, 2, 3], [0; 4]);
+const ORDERS: [AxisOrder; 7] = [
     BATCH_INNERMOST,
     NCHW,
-    Order([0, 2, 3, 1], [0; 4]),
-    Order([1, 2, 3, 0], [0, 3, 0, 2]),
-    Order([0, 1, 2, 3], [0, 5, 1, 0]),
-    Order([3, 0, 1, 2], [1, 0, 2, 0]),
-    Order([1, 0, 2, 3], [2, 0, 0, 7]),
+    AxisOrder([0, 2, 3, 1], [0; 4]),
+    AxisOrder([1, 2, 3, 0], [0, 3, 0, 2]),
+    AxisOrder([0, 1, 2, 3], [0, 5, 1, 0]),
+    AxisOrder([3, 0, 1, 2], [1, 0, 2, 0]),
+    AxisOrder([1, 0, 2, 3], [2, 0, 0, 7]),
 ];
 
 /// Images in some order, between canaries. Numbers are `[channels, height, width, batch]` outside.
@@ -57,7 +57,7 @@ struct Images {
 const GUARD: usize = 32;
 
 impl Images {
-    fn new(sizes: [usize; 4], Order(order, gaps): Order, data: &[f32]) -> Self {
+    fn new(sizes: [usize; 4], AxisOrder(order, gaps): AxisOrder, data: &[f32]) -> Self {
         let mut strides = [0; 4];
         let mut stride = 1;
         for (&axis, gap) in order.iter().rev().zip(gaps) {

@@ -46,7 +46,7 @@ pub(super) fn compute(
     let packed = buffer.get(x_len.saturating_add(dy_len?));
     let (packed_x, packed_dy) = packed.split_at_mut(x_len);
     engine.for_each([(x, &mut *packed_x), (dy, &mut *packed_dy)].into_iter(), |(images, packed)| {
-        engine.backend().run(Pack { images, packed });
+        engine.backend().run(PackImages { images, packed });
     });
     let (packed_x, packed_dy) = (&*packed_x, &*packed_dy);
     let outputs = shape.outputs.div_ceil(engine.threads());
@@ -58,12 +58,12 @@ pub(super) fn compute(
 }
 
 /// Images → vectors of them `[batch / lanes, pixels]`, the last of them filled with zeros.
-struct Pack<'a> {
+struct PackImages<'a> {
     images: ImagesRef<'a>,
     packed: &'a mut [f32],
 }
 
-impl Kernel for Pack<'_> {
+impl Kernel for PackImages<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

@@ -55,13 +55,13 @@ pub(super) fn multiply(engine: Engine, weights: &Blocked, call: Call<'_, '_>) {
     let scratch = scratch.get(floats * weights.rows().div_ceil(rows));
     let shares = y.bands(rows).zip(scratch.chunks_mut(floats)).zip((0..).step_by(rows));
     engine.for_each(shares, |((y, scratch), first_row)| {
-        let multiply = Multiply { weights, x, first_row, tiles_rest, accumulate, finish, y, scratch };
+        let multiply = MultiplyBlocked { weights, x, first_row, tiles_rest, accumulate, finish, y, scratch };
         engine.backend().run(multiply);
     });
 }
 
 /// The rows of Y from `first_row` on.
-struct Multiply<'a> {
+struct MultiplyBlocked<'a> {
     weights: &'a Blocked,
     x: MatRef<'a>,
     first_row: usize,
@@ -73,7 +73,7 @@ struct Multiply<'a> {
     scratch: &'a mut [f32],
 }
 
-impl Kernel for Multiply<'_> {
+impl Kernel for MultiplyBlocked<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
@@ -93,7 +93,7 @@ impl Kernel for Multiply<'_> {
     }
 }
 
-impl Multiply<'_> {
+impl MultiplyBlocked<'_> {
     /// The next `columns` columns.
     #[inline(always)]
     fn panel<S: Simd, const VECTORS: usize>(&mut self, s: S, first_column: usize, columns: usize) {
@@ -143,15 +143,21 @@ impl Multiply<'_> {
                 let wait = if far_x { rows.saturating_sub(block.inputs) } else { usize::MAX };
                 let prefetch = Prefetch { next, stride, wait, lines };
                 let to = match last && self.y.has_runs() {
-                    true => Some(Target { y: self.y.reborrow(), block: y_block, first_row, finish }),
+                    true => Some(StoreTo { y: self.y.reborrow(), block: y_block, first_row, finish }),
                     false => None,
                 };
-                let call =
-                    Accumulate { rows: block, tile: &tiles[tile..], sums: &mut *sums, begin, to, prefetch };
+                let call = AccumulateBlock {
+                    rows: block,
+                    tile: &tiles[tile..],
+                    sums: &mut *sums,
+                    begin,
+                    to,
+                    prefetch,
+                };
                 if far_x || far_weights || block.inputs > KC_USUAL {
-                    s.outlined(Instance::<VECTORS, KC_MAX, true>(call));
+                    s.outlined(BlockInstance::<VECTORS, KC_MAX, true>(call));
                 } else {
-                    s.outlined(Instance::<VECTORS, KC_USUAL, false>(call));
+                    s.outlined(BlockInstance::<VECTORS, KC_USUAL, false>(call));
                 }
             }
             if !self.y.has_runs() {
@@ -162,7 +168,7 @@ impl Multiply<'_> {
 }
 
 /// One block for a panel of columns.
-struct Accumulate<'a> {
+struct AccumulateBlock<'a> {
     rows: BlockRows<'a>,
     /// The block's activations, `[KC, width]` and whatever follows.
     tile: &'a [f32],
@@ -171,12 +177,12 @@ struct Accumulate<'a> {
     /// Whether the sums begin with this block.
     begin: bool,
     /// Where they go, if they end with it.
-    to: Option<Target<'a>>,
+    to: Option<StoreTo<'a>>,
     prefetch: Prefetch,
 }
 
 /// Where finished sums go: a block of Y, which begins at row `first_row` of all outputs.
-struct Target<'a> {
+struct StoreTo<'a> {
     y: MatMut<'a>,
     block: Block,
     first_row: usize,
@@ -212,17 +218,17 @@ impl Prefetch {
     }
 }
 
-/// [`Accumulate`] for blocks of up to `KC` inputs. Prefetching costs 2 % even where there is nothing to prefetch, and a larger `KC`
+/// [`AccumulateBlock`] for blocks of up to `KC` inputs. Prefetching costs 2 % even where there is nothing to prefetch, and a larger `KC`
 /// another 1 %.
-struct Instance<'a, const VECTORS: usize, const KC: usize, const PREFETCH: bool>(Accumulate<'a>);
+struct BlockInstance<'a, const VECTORS: usize, const KC: usize, const PREFETCH: bool>(AccumulateBlock<'a>);
 
 impl<const VECTORS: usize, const KC: usize, const PREFETCH: bool> Kernel
-    for Instance<'_, VECTORS, KC, PREFETCH>
+    for BlockInstance<'_, VECTORS, KC, PREFETCH>
 {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Accumulate { rows, tile, sums, begin, to, mut prefetch } = self.0;
+        let AccumulateBlock { rows, tile, sums, begin, to, mut prefetch } = self.0;
         let width = VECTORS * S::LANES;
         let tile: &[[S::F32; VECTORS]] = bytemuck::cast_slice(&tile[..KC * width]);
         let tile: &[_; KC] = tile.try_into().expect("a tile of the widest block");
@@ -234,7 +240,7 @@ impl<const VECTORS: usize, const KC: usize, const PREFETCH: bool> Kernel
                 prefetch.step(s, width, row);
             }
         };
-        let Some(Target { mut y, block, first_row, finish }) = to else {
+        let Some(StoreTo { mut y, block, first_row, finish }) = to else {
             for (row, sums) in rows {
                 prefetch(row);
                 *sums = accumulate_row(s, row, tile, begin(sums));

@@ -57,7 +57,7 @@ pub(super) fn multiply(
     let Output { c, accumulate, finish } = output;
     let (m, n, k) = (a.rows(), b.cols(), a.cols());
     let engine = engine.for_work(m.saturating_mul(n).saturating_mul(k) / 16);
-    let Sizes { lanes, panel } = engine.backend().run(FindSizes);
+    let PanelSizes { lanes, panel } = engine.backend().run(FindSizes);
     let padded_n = n.next_multiple_of(lanes);
     let stride = if a.has_runs() { 0 } else { row_stride(k) };
     let staged = if c.has_runs() { 0 } else { m * n };
@@ -81,7 +81,7 @@ pub(super) fn multiply(
     let parts = packed_b.chunks_mut(depth * padded_n).enumerate().flat_map(|(block, packed)| {
         let depth_here = packed.len() / padded_n;
         let parts = packed.chunks_mut(depth_here * columns).enumerate();
-        parts.map(move |(part, packed)| Pack {
+        parts.map(move |(part, packed)| PackB {
             b,
             first_k: block * depth,
             depth: depth_here,
@@ -96,7 +96,7 @@ pub(super) fn multiply(
         threads => m.div_ceil(threads * 8).next_multiple_of(MR).min(MC),
     };
     let product = |first_row, c: MatMut<'_>, finish: Finish<'_>| {
-        engine.backend().run(Multiply { a, packed_b, accumulate, finish, first_row, c });
+        engine.backend().run(MultiplyDense { a, packed_b, accumulate, finish, first_row, c });
     };
     let bands = (0..).step_by(share).zip(c.bands(share));
     if staged == 0 {
@@ -106,7 +106,7 @@ pub(super) fn multiply(
     engine.for_each(bands.zip(rows_of_c.chunks_mut(share * n)), |((first_row, c), rows)| {
         let block = Block { row: 0, rows: c.rows(), col: 0, cols: n };
         if accumulate {
-            engine.backend().run(Gather { from: c.as_ref(), block, to: &mut *rows });
+            engine.backend().run(GatherC { from: c.as_ref(), block, to: &mut *rows });
         }
         let staged = MatMut::row_major(&mut *rows, c.rows(), n).expect("as many elements");
         product(first_row, staged, Finish::NONE);
@@ -115,7 +115,7 @@ pub(super) fn multiply(
 }
 
 /// What the backend decides: lanes of a vector, and columns of a panel.
-struct Sizes {
+struct PanelSizes {
     lanes: usize,
     panel: usize,
 }
@@ -123,20 +123,20 @@ struct Sizes {
 struct FindSizes;
 
 impl Kernel for FindSizes {
-    type Out = Sizes;
+    type Out = PanelSizes;
     #[inline(always)]
-    fn run<S: Simd>(self, _s: S) -> Sizes {
-        Sizes { lanes: S::LANES, panel: S::TILES.nr_vectors * S::LANES }
+    fn run<S: Simd>(self, _s: S) -> PanelSizes {
+        PanelSizes { lanes: S::LANES, panel: S::TILES.nr_vectors * S::LANES }
     }
 }
 
-struct Gather<'a> {
+struct GatherC<'a> {
     from: MatRef<'a>,
     block: Block,
     to: &'a mut [f32],
 }
 
-impl Kernel for Gather<'_> {
+impl Kernel for GatherC<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -162,7 +162,7 @@ impl Kernel for PackRows<'_> {
 
 /// Columns of the block of K from `first_k` on: panels `[depth][width]`, the last one as wide as it needs to be in whole vectors,
 /// padded with zeros.
-struct Pack<'a> {
+struct PackB<'a> {
     b: MatRef<'a>,
     first_k: usize,
     depth: usize,
@@ -171,7 +171,7 @@ struct Pack<'a> {
     packed: &'a mut [f32],
 }
 
-impl Kernel for Pack<'_> {
+impl Kernel for PackB<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -187,7 +187,7 @@ impl Kernel for Pack<'_> {
 }
 
 /// Some rows of C.
-struct Multiply<'a> {
+struct MultiplyDense<'a> {
     /// All of A; its rows are runs.
     a: MatRef<'a>,
     packed_b: &'a [f32],
@@ -198,7 +198,7 @@ struct Multiply<'a> {
     c: MatMut<'a>,
 }
 
-impl Kernel for Multiply<'_> {
+impl Kernel for MultiplyDense<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -215,10 +215,10 @@ impl Kernel for Multiply<'_> {
                 let vectors = panel.len() / (depth * S::LANES);
                 let panel = Panel { a, first_row, first_k, panel, depth, begin, column, c: c.reborrow() };
                 match vectors {
-                    1 => s.outlined(Instance::<1>(panel)),
-                    2 => s.outlined(Instance::<2>(panel)),
-                    3 => s.outlined(Instance::<3>(panel)),
-                    _ => s.outlined(Instance::<4>(panel)),
+                    1 => s.outlined(PanelInstance::<1>(panel)),
+                    2 => s.outlined(PanelInstance::<2>(panel)),
+                    3 => s.outlined(PanelInstance::<3>(panel)),
+                    _ => s.outlined(PanelInstance::<4>(panel)),
                 }
             }
         }
@@ -246,9 +246,9 @@ struct Panel<'a> {
 }
 
 /// A panel of so many vectors.
-struct Instance<'a, const VECTORS: usize>(Panel<'a>);
+struct PanelInstance<'a, const VECTORS: usize>(Panel<'a>);
 
-impl<const VECTORS: usize> Kernel for Instance<'_, VECTORS> {
+impl<const VECTORS: usize> Kernel for PanelInstance<'_, VECTORS> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
@@ -263,7 +263,7 @@ impl<const VECTORS: usize> Kernel for Instance<'_, VECTORS> {
     }
 }
 
-impl<const VECTORS: usize> Instance<'_, VECTORS> {
+impl<const VECTORS: usize> PanelInstance<'_, VECTORS> {
     /// One tile of C: all of it in registers over the depth. `FULL` when no part of it is past C's edges.
     #[inline(always)]
     fn tile<S: Simd, const FULL: bool>(&mut self, s: S, row: usize, rows: usize) {

@@ -35,7 +35,16 @@ fn multiply_stored<T: Stored>(engine: Engine, weights: &Interleaved, values: &[T
     let scratch = scratch.get(floats * weights.rows().div_ceil(share));
     let shares = y.bands(share).zip(scratch.chunks_mut(floats)).zip((0..).step_by(share));
     engine.for_each(shares, |((y, scratch), first_row)| {
-        engine.backend().run(Multiply { weights, values, x, first_row, accumulate, finish, y, scratch });
+        engine.backend().run(MultiplyInterleaved {
+            weights,
+            values,
+            x,
+            first_row,
+            accumulate,
+            finish,
+            y,
+            scratch,
+        });
     });
 }
 
@@ -64,7 +73,7 @@ impl Kernel for WidestPanel {
 }
 
 /// The rows of Y from `first_row` on.
-struct Multiply<'a, T> {
+struct MultiplyInterleaved<'a, T> {
     weights: &'a Interleaved,
     values: &'a [T],
     x: MatRef<'a>,
@@ -75,7 +84,7 @@ struct Multiply<'a, T> {
     scratch: &'a mut [f32],
 }
 
-impl<T: Stored> Kernel for Multiply<'_, T> {
+impl<T: Stored> Kernel for MultiplyInterleaved<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
@@ -104,7 +113,7 @@ impl<T: Stored> Kernel for Multiply<'_, T> {
     }
 }
 
-impl<T: Stored> Multiply<'_, T> {
+impl<T: Stored> MultiplyInterleaved<'_, T> {
     /// The next `columns` columns.
     #[inline(always)]
     fn panel<S: Simd, W: Walk>(&mut self, s: S, first_column: usize, columns: usize) {
@@ -131,7 +140,7 @@ impl<T: Stored> Multiply<'_, T> {
             for (band, sums) in sums.chunks_exact_mut(sums_of_band).take(bands).enumerate() {
                 let rows = weights.band_block(values, first_row / band_rows + band, block);
                 let tile = &packed[rows.first_input * width..][..KC * width];
-                s.outlined(Accumulate::<T, W> { rows, tile, sums, begin, walk: W::default() });
+                s.outlined(AccumulateBand::<T, W> { rows, tile, sums, begin, walk: W::default() });
             }
         }
         for (band, sums) in sums.chunks_exact_mut(sums_of_band).take(bands).enumerate() {
@@ -149,7 +158,7 @@ impl<T: Stored> Multiply<'_, T> {
 }
 
 /// One block of a band.
-struct Accumulate<'a, T, W> {
+struct AccumulateBand<'a, T, W> {
     rows: BandBlock<'a, T>,
     /// The block's activations, `[KC, width]`, and whatever follows.
     tile: &'a [f32],
@@ -160,7 +169,7 @@ struct Accumulate<'a, T, W> {
     walk: W,
 }
 
-impl<T: Stored, W: Walk> Kernel for Accumulate<'_, T, W> {
+impl<T: Stored, W: Walk> Kernel for AccumulateBand<'_, T, W> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

@@ -171,7 +171,9 @@ pub fn weight_gradient(
     multiply_dense(engine, dy, Call { x: x.t(), y: dw.reborrow(), accumulate, finish, scratch });
     // Without columns there may be any number of rows.
     if let Some(mask) = mask.filter(|mask| !mask.is_empty()) {
-        for_each_band(engine, dw, |first_row, dw| engine.backend().run(ClearRemoved { mask, first_row, dw }));
+        for_each_band(engine, dw, |first_row, dw| {
+            engine.backend().run(ClearRemovedInRows { mask, first_row, dw })
+        });
     }
     Ok(())
 }
@@ -284,13 +286,13 @@ fn is_empty(inputs: usize, call: &Call<'_, '_>) -> bool {
 }
 
 /// Sets the gradients of removed weights to 0, whatever they were.
-struct ClearRemoved<'a> {
+struct ClearRemovedInRows<'a> {
     mask: &'a PackedMask,
     first_row: usize,
     dw: MatMut<'a>,
 }
 
-impl Kernel for ClearRemoved<'_> {
+impl Kernel for ClearRemovedInRows<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, _s: S) {

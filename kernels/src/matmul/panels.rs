@@ -61,12 +61,12 @@ fn multiply_stored<T: Stored>(engine: Engine, weights: &Panels, values: &[T], ca
     let scratch = scratch.get(floats * rows.div_ceil(share));
     let shares = y.bands(share).zip(scratch.chunks_mut(floats)).zip((0..).step_by(share));
     engine.for_each(shares, |((y, scratch), first_row)| {
-        engine.backend().run(Multiply { values, x, first_row, accumulate, finish, y, scratch });
+        engine.backend().run(MultiplyPanels { values, x, first_row, accumulate, finish, y, scratch });
     });
 }
 
 /// The rows of Y from `first_row` on.
-struct Multiply<'a, T> {
+struct MultiplyPanels<'a, T> {
     values: &'a [T],
     x: MatRef<'a>,
     first_row: usize,
@@ -76,7 +76,7 @@ struct Multiply<'a, T> {
     scratch: &'a mut [f32],
 }
 
-impl<T: Stored> Kernel for Multiply<'_, T> {
+impl<T: Stored> Kernel for MultiplyPanels<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -88,7 +88,7 @@ impl<T: Stored> Kernel for Multiply<'_, T> {
     }
 }
 
-impl<T: Stored> Multiply<'_, T> {
+impl<T: Stored> MultiplyPanels<'_, T> {
     #[inline(always)]
     fn multiply<S: Simd>(mut self, s: S) {
         let batch = self.x.cols();
@@ -129,7 +129,7 @@ impl<T: Stored> Multiply<'_, T> {
                     let width = tile_columns::<S>(columns - at);
                     let x = &packed[at * inputs + first_k * width..][..depth * width];
                     let sums = &mut sums[at * OUTPUTS..][..width * OUTPUTS];
-                    let group = Group { values, inputs, first_k, x, sums, begin };
+                    let group = PanelGroup { values, inputs, first_k, x, sums, begin };
                     match (S::LANES, width) {
                         (16, 1) => s.outlined(PanelTiles::<T, 4, 1, 1>(group)),
                         (16, 2) => s.outlined(PanelTiles::<T, 4, 1, 2>(group)),
@@ -158,7 +158,7 @@ impl<T: Stored> Multiply<'_, T> {
 }
 
 /// A group of panels over a block's depth.
-struct Group<'a, T> {
+struct PanelGroup<'a, T> {
     /// The panels, all of K.
     values: &'a [T],
     inputs: usize,
@@ -172,7 +172,7 @@ struct Group<'a, T> {
 }
 
 /// PanelTiles of `PANELS` panels, each of `VECTORS` vectors, by `N` columns.
-struct PanelTiles<'a, T, const PANELS: usize, const VECTORS: usize, const N: usize>(Group<'a, T>);
+struct PanelTiles<'a, T, const PANELS: usize, const VECTORS: usize, const N: usize>(PanelGroup<'a, T>);
 
 impl<T: Stored, const PANELS: usize, const VECTORS: usize, const N: usize> Kernel
     for PanelTiles<'_, T, PANELS, VECTORS, N>
@@ -180,7 +180,7 @@ impl<T: Stored, const PANELS: usize, const VECTORS: usize, const N: usize> Kerne
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Group { values, inputs, first_k, x, sums, begin } = self.0;
+        let PanelGroup { values, inputs, first_k, x, sums, begin } = self.0;
         let x: &[[f32; N]] = x.as_chunks().0;
         let values: &[[T; PANEL]] = values.as_chunks().0;
         let panels = values.len() / inputs;

@@ -26,7 +26,7 @@ pub(super) fn multiply(engine: Engine, weights: &Blocked, call: Call<'_, '_>) {
     as_slices(engine, call, |x, y, accumulate, finish| {
         let rows = share(engine, weights.rows());
         engine.for_each(y.chunks_mut(rows).zip((0..).step_by(rows)), |(y, first_row)| {
-            engine.backend().run(Sparse { weights, x, first_row, accumulate, finish, y });
+            engine.backend().run(SparseVector { weights, x, first_row, accumulate, finish, y });
         });
     });
 }
@@ -37,7 +37,7 @@ pub(super) fn multiply_dense(engine: Engine, a: MatRef<'_>, call: Call<'_, '_>) 
     as_slices(engine, call, |x, y, accumulate, finish| {
         let rows = share(engine, a.rows());
         engine.for_each(y.chunks_mut(rows).zip((0..).step_by(rows)), |(y, first_row)| {
-            let product = Dense { a, x, first_row, accumulate, finish, y };
+            let product = DenseVector { a, x, first_row, accumulate, finish, y };
             if a.has_runs() {
                 engine.backend().run(product);
             } else {
@@ -95,7 +95,7 @@ impl Kernel for FinishColumn<'_> {
     }
 }
 
-struct Sparse<'a> {
+struct SparseVector<'a> {
     weights: &'a Blocked,
     x: &'a [f32],
     first_row: usize,
@@ -104,7 +104,7 @@ struct Sparse<'a> {
     y: &'a mut [f32],
 }
 
-impl Kernel for Sparse<'_> {
+impl Kernel for SparseVector<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -165,7 +165,7 @@ fn add<S: Simd>(s: S, entry: &Entry, x: &[f32], y: f32) -> f32 {
 }
 
 /// The outputs from `first_row` on, of dense weights `a`.
-struct Dense<'a> {
+struct DenseVector<'a> {
     a: MatRef<'a>,
     x: &'a [f32],
     first_row: usize,
@@ -175,7 +175,7 @@ struct Dense<'a> {
 }
 
 /// Rows of `a` are runs.
-impl Kernel for Dense<'_> {
+impl Kernel for DenseVector<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -252,13 +252,13 @@ fn chain<S: Simd>(s: S, weights: &[f32], x: &[f32], sum: f32) -> f32 {
 }
 
 /// Columns of `a` are runs, so that its rows, the outputs, are the lanes.
-struct Across<'a>(Dense<'a>);
+struct Across<'a>(DenseVector<'a>);
 
 impl Kernel for Across<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Dense { a, x, first_row, accumulate, finish, y } = self.0;
+        let DenseVector { a, x, first_row, accumulate, finish, y } = self.0;
         let a = a.t();
         let width = COLUMN_VECTORS * S::LANES;
         for (y, at) in y.chunks_mut(width).zip((first_row..).step_by(width)) {

@@ -24,7 +24,7 @@ use geometry::deinterleaved;
 
 mod geometry;
 
-pub(crate) use geometry::{Block, Direction, Geometry, Reach, even};
+pub(crate) use geometry::{Direction, Geometry, Reach, TapBlock, even};
 
 /// Positions in a destination row that take the same lists, and whose sources lie side by side.
 #[derive(Clone, Copy, Debug)]

@@ -256,7 +256,7 @@ impl Interleaved {
         // Groups, and how many weights each block of each band takes.
         let counted = self.groups.chunks_mut(band / GROUP * blocks).zip(self.starts[1..].chunks_mut(blocks));
         engine.for_each(counted.enumerate(), |(index, (groups, sizes))| {
-            engine.backend().run(Count { band: of_band(index), groups, sizes });
+            engine.backend().run(CountKept { band: of_band(index), groups, sizes });
         });
         for part in 0..bands * blocks {
             self.starts[part + 1] += self.starts[part];
@@ -270,7 +270,7 @@ impl Interleaved {
         let parts = groups.chunks(band / GROUP * blocks).enumerate().map(|(index, groups)| {
             let size = starts[(index + 1) * blocks] - starts[index * blocks];
             let places = places.split_off_mut(..size).expect("as many as were counted");
-            Part { band: of_band(index), weights, groups, places }
+            BandPart { band: of_band(index), weights, groups, places }
         });
         match &mut self.values {
             Values::F32(values) => fill(engine, parts, values, starts[bands * blocks], room),
@@ -282,7 +282,7 @@ impl Interleaved {
 /// Fills the bands with their weights, whose values are `len` in all.
 fn fill<'a, T: Stored>(
     engine: Engine,
-    parts: impl Iterator<Item = Part<'a>> + Send,
+    parts: impl Iterator<Item = BandPart<'a>> + Send,
     values: &mut AlignedVec<T>,
     len: usize,
     room: usize,
@@ -308,13 +308,13 @@ struct Band<'a> {
 }
 
 /// Sorts the rows of each block into groups, and says how many weights each block takes.
-struct Count<'a> {
+struct CountKept<'a> {
     band: Band<'a>,
     groups: &'a mut [Group],
     sizes: &'a mut [usize],
 }
 
-impl Kernel for Count<'_> {
+impl Kernel for CountKept<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, _s: S) {
@@ -355,16 +355,16 @@ impl Kernel for Count<'_> {
 }
 
 /// A band to be filled.
-struct Part<'a> {
+struct BandPart<'a> {
     band: Band<'a>,
     weights: &'a [f32],
     groups: &'a [Group],
     places: &'a mut [u16],
 }
 
-/// Puts the kept weights where [`Count`] has made room for them.
+/// Puts the kept weights where [`CountKept`] has made room for them.
 struct Fill<'a, T> {
-    part: Part<'a>,
+    part: BandPart<'a>,
     values: &'a mut [T],
 }
 
@@ -372,7 +372,7 @@ impl<T: Stored> Kernel for Fill<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, _s: S) {
-        let Self { part: Part { band, weights, groups, places }, values } = self;
+        let Self { part: BandPart { band, weights, groups, places }, values } = self;
         let Band { mask, first_row, rows: all_rows, columns, width } = band;
         let of_block = all_rows.div_ceil(GROUP);
         let mut base = 0;

@@ -241,12 +241,12 @@ impl Geometry {
     }
 
     /// The blocks of kernel rows, for each of them those of source planes: the order of the sums.
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = TapBlock> + use<> {
         let geometry = *self;
         let [slot_blocks, plane_blocks] =
             if self.is_empty() { [0, 0] } else { [self.slot_blocks(), self.plane_blocks()] };
         (0..slot_blocks).flat_map(move |slot_block| {
-            (0..plane_blocks).map(move |plane_block| Block {
+            (0..plane_blocks).map(move |plane_block| TapBlock {
                 slot_block,
                 plane_block,
                 first_slot: slot_block * geometry.block_slots,
@@ -258,7 +258,7 @@ impl Geometry {
     }
 
     /// The segments of `class` in a block: `[rows, block_slots]`.
-    pub(crate) fn first_segment(&self, block: &Block, class: usize) -> usize {
+    pub(crate) fn first_segment(&self, block: &TapBlock, class: usize) -> usize {
         self.segment(block.slot_block, block.plane_block, class)
     }
 
@@ -282,7 +282,7 @@ impl Geometry {
 
 /// A block of the lists.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Block {
+pub(crate) struct TapBlock {
     slot_block: usize,
     plane_block: usize,
     pub(crate) first_slot: usize,
