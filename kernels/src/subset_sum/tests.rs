@@ -159,6 +159,14 @@ fn degenerate_sets_match_the_definition() {
     }
 }
 
+/// Of candidates 10, 11 and 12 one equals the sum of the others: the search by sizes meets {12} first, and {10, 11} is the lesser subset.
+#[test]
+fn a_larger_subset_wins_a_tie() {
+    let mut candidates = [0.45; 13];
+    candidates[10..].copy_from_slice(&[0.125, 0.0625, 0.1875]);
+    check_sizes(&candidates, &[0.1875, 0.203_125], 0.0, Sizes::AtMost(2));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     /// Small integers tie all the time.
