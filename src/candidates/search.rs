@@ -6,7 +6,8 @@
 //! multiples): see [`Coverage`].
 //!
 //! Subsets have any size, exactly k candidates, or a fraction of the n: the kept weights of a sparse network (Natale et al. 2024,
-//! "On the Sparsity of the Strong Lottery Ticket Hypothesis"). With a fraction k changes with n, and n* is the smallest n that does.
+//! "On the Sparsity of the Strong Lottery Ticket Hypothesis"). A fraction gives each n its own k, so
+//! a larger n may miss what a smaller one met; n* is the smallest n that meets every target.
 //!
 //! A trial's candidates are the same for every η and every ε/η. More tolerance or more perturbation can therefore only
 //! lower its n*: the quantiles are monotone by construction, and differences between them are those of the same draws.
