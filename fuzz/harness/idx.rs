@@ -29,7 +29,7 @@ fn plain(bytes: &[u8]) {
     }
 }
 
-fn images(reader: IdxReader<&[u8]>) -> Option<IdxImages> {
+fn images(reader: IdxReader<'_>) -> Option<IdxImages> {
     let images = reader.images().ok()?;
     assert_eq!(images.pixels.len(), images.count * images.rows * images.columns);
     Some(images)
@@ -48,7 +48,7 @@ fn whole(mut bytes: &[u8]) {
         return;
     };
     let Ok(data) = Dataset::read(String::new(), train, labels, test, test_labels) else { return };
-    assert_eq!(data.features(), data.rows() * data.columns());
+    assert_eq!(data.features(), data.shape().into_iter().product::<usize>());
     for examples in [data.train(), data.test()] {
         assert!(!examples.is_empty() && examples.features() == data.features());
         assert_eq!(examples.pixels().len(), examples.len() * examples.features());

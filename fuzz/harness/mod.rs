@@ -26,17 +26,13 @@ fn split(data: &[u8]) -> Option<(u8, &[u8])> {
     data.split_first().map(|(&first, rest)| (first, rest))
 }
 
-/// A data set of blank images of this size, one of each class for training and one for testing.
-fn blank(rows: usize, columns: usize, classes: u8) -> Option<slth::data::Dataset> {
-    use slth::data::{Dataset, idx::IdxReader};
-    let file = |magic: u8, sizes: &[usize], bytes: Vec<u8>| {
-        let words = sizes.iter().flat_map(|&size| (size as u32).to_be_bytes());
-        let bytes: Vec<u8> = [0, 0, 8, magic].into_iter().chain(words).chain(bytes).collect();
-        IdxReader::new(String::new(), std::io::Cursor::new(bytes))
-    };
+/// A data set of blank images of this size, one of each class for training and one for testing; `None` for channels that no
+/// images have.
+fn blank(shape: [usize; 3], classes: u8) -> Option<slth::data::Dataset> {
+    use slth::data::{Dataset, Examples};
     let images = |count: u8| {
-        file(3, &[usize::from(count), rows, columns], vec![1; usize::from(count) * rows * columns])
+        let pixels = vec![1; usize::from(count) * shape.iter().product::<usize>()];
+        Examples::new(pixels, (0..count).collect(), shape).ok()
     };
-    let labels = |count: u8| file(1, &[usize::from(count)], (0..count).collect());
-    Dataset::read(String::new(), images(classes), labels(classes), images(1), labels(1)).ok()
+    Dataset::new(String::new(), images(classes)?, images(1)?).ok()
 }

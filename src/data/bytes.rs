@@ -1,6 +1,6 @@
 //! The bytes of a data file, unzipped.
 
-use std::io::{Chain, Cursor, ErrorKind, Read};
+use std::io::{Cursor, ErrorKind, Read};
 
 use flate2::read::MultiGzDecoder;
 
@@ -9,50 +9,56 @@ use super::{DatasetProblem, MAX_UNZIPPED};
 /// The first bytes of every gzipped file, and of no other that is read here.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Reads a file, and unzips one whose content is gzipped, whatever its name. No size that the file promises is trusted: memory
-/// grows as bytes arrive.
-pub(super) struct Bytes<R>(Input<R>);
-
-/// Those that told the kind, and the rest.
-type Whole<R> = Chain<Cursor<Vec<u8>>, R>;
-
-enum Input<R> {
-    Plain(Whole<R>),
-    Gzip(Box<MultiGzDecoder<Whole<R>>>),
+/// Reads a file. No size that the file promises is trusted: memory grows as bytes arrive.
+pub(super) struct Bytes<'a> {
+    reader: Box<dyn Read + 'a>,
+    zipped: bool,
 }
 
-impl<R: Read> Bytes<R> {
-    pub(super) fn new(mut reader: R) -> Self {
+impl<'a> Bytes<'a> {
+    /// The bytes of a file, unzipped where its content is gzipped, whatever its name.
+    pub(super) fn new(mut reader: impl Read + 'a) -> Self {
         let mut head = Vec::new();
         // What was read is kept, and the next read meets the error again.
         let _ = reader.by_ref().take(GZIP.len() as u64).read_to_end(&mut head);
         let zipped = head == GZIP;
         let whole = Cursor::new(head).chain(reader);
-        Self(if zipped { Input::Gzip(Box::new(MultiGzDecoder::new(whole))) } else { Input::Plain(whole) })
+        if zipped {
+            Self::unzipped(MultiGzDecoder::new(whole))
+        } else {
+            Self { reader: Box::new(whole), zipped }
+        }
+    }
+
+    /// The bytes that a decoder makes of zipped ones.
+    pub(super) fn unzipped(decoder: impl Read + 'a) -> Self {
+        Self { reader: Box::new(decoder), zipped: true }
     }
 
     /// The next `limit` bytes, fewer where the file ends before.
     pub(super) fn up_to(&mut self, limit: u64) -> Result<Vec<u8>, DatasetProblem> {
         use ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         let mut bytes = Vec::new();
-        match &mut self.0 {
-            Input::Plain(whole) => {
-                whole.take(limit).read_to_end(&mut bytes).map_err(DatasetProblem::Io)?;
+        match (&mut self.reader).take(limit).read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error)
+                if self.zipped && matches!(error.kind(), InvalidInput | InvalidData | UnexpectedEof) =>
+            {
+                Err(DatasetProblem::Zip(error.to_string()))
             }
-            Input::Gzip(unzipped) => {
-                let read = unzipped.take(limit).read_to_end(&mut bytes);
-                read.map_err(|error| match error.kind() {
-                    InvalidInput | InvalidData | UnexpectedEof => DatasetProblem::Gzip(error.to_string()),
-                    _ => DatasetProblem::Io(error),
-                })?;
-            }
+            Err(error) => Err(DatasetProblem::Io(error)),
         }
-        Ok(bytes)
+    }
+
+    /// All bytes that are left, of zipped ones at most [`MAX_UNZIPPED`].
+    pub(super) fn rest(&mut self) -> Result<Vec<u8>, DatasetProblem> {
+        let bytes = self.up_to(if self.zipped { MAX_UNZIPPED } else { u64::MAX })?;
+        self.end(bytes)
     }
 
     /// Exactly `expected` bytes, and nothing after them.
     pub(super) fn last(&mut self, what: &'static str, expected: u64) -> Result<Vec<u8>, DatasetProblem> {
-        if matches!(self.0, Input::Gzip(_)) && expected > MAX_UNZIPPED {
+        if self.zipped && expected > MAX_UNZIPPED {
             return Err(DatasetProblem::TooLargeZipped { what, expected });
         }
         let bytes = self.up_to(expected)?;
@@ -60,7 +66,12 @@ impl<R: Read> Bytes<R> {
         if found < expected {
             return Err(DatasetProblem::Truncated { what, expected, found });
         }
-        // Reading to the end also makes the decoder verify its checksum.
-        if self.up_to(1)?.is_empty() { Ok(bytes) } else { Err(DatasetProblem::TooLong(expected)) }
+        self.end(bytes)
+    }
+
+    /// `bytes`, if none follow.
+    fn end(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, DatasetProblem> {
+        // Reading to the end also makes a decoder verify its checksum.
+        if self.up_to(1)?.is_empty() { Ok(bytes) } else { Err(DatasetProblem::TooLong(bytes.len() as u64)) }
     }
 }

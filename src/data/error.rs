@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::image_size;
 use crate::input::FileError;
 
 /// Why a data set cannot be read.
@@ -23,9 +24,9 @@ pub enum DatasetProblem {
     /// The system refused to read.
     #[error(transparent)]
     Io(std::io::Error),
-    /// The gzipped file is damaged: what the decoder said.
-    #[error("not valid gzip data: {0}")]
-    Gzip(String),
+    /// The gzipped file or zip archive is damaged: what the decoder said.
+    #[error("not valid zipped data: {0}")]
+    Zip(String),
     /// The first four bytes are not those of the kind of IDX file expected.
     #[error("magic number {found:#010x}, expected {expected:#010x} (IDX {what})")]
     Magic {
@@ -46,8 +47,8 @@ pub enum DatasetProblem {
         /// Bytes there.
         found: u64,
     },
-    /// The file has more bytes than these, which its header promises.
-    #[error("too long: data after the {0} bytes its header promises")]
+    /// The file has more bytes than these, which its header promises, or which are unzipped at most.
+    #[error("too long: data after the {0} bytes that are expected")]
     TooLong(u64),
     /// The header's sizes, images of rows and columns, cannot be those of anything in memory.
     #[error("its header promises {} images of {} × {}, more than can be addressed", .0[0], .0[1], .0[2])]
@@ -79,26 +80,30 @@ pub enum DatasetProblem {
         /// The largest there can be.
         most: u8,
     },
-    /// The file has no images, or images without pixels: how many, their rows and columns.
-    #[error("no pixels: {} images of {} × {}", .0[0], .0[1], .0[2])]
-    Empty([usize; 3]),
-    /// The numbers of labels, in this file, and of images differ.
-    #[error("{labels} labels for the {images} images of {images_file}")]
+    /// No images, or images without pixels.
+    #[error("no images, or images without pixels")]
+    Empty,
+    /// Images that are neither grey nor of three colours.
+    #[error("images of {0} channels, expected 1 or 3")]
+    Channels(usize),
+    /// More images than can be numbered.
+    #[error("more than {} images", u32::MAX)]
+    TooMany,
+    /// The numbers of labels and of images differ.
+    #[error("{labels} labels for {images} images")]
     CountsDiffer {
-        /// The images' file.
-        images_file: String,
         /// Number of images.
         images: usize,
         /// Number of labels.
         labels: usize,
     },
-    /// Test images differ in size, rows and columns, from the training images.
-    #[error("images of {} × {}, but the training images are {} × {}", found[0], found[1], expected[0], expected[1])]
+    /// Test images differ from the training images in channels, rows or columns.
+    #[error("images of {}, but the training images are {}", image_size(*found), image_size(*expected))]
     ImageSize {
         /// That of the training images.
-        expected: [usize; 2],
+        expected: [usize; 3],
         /// That of the test images.
-        found: [usize; 2],
+        found: [usize; 3],
     },
     /// A test label beyond the classes of the training set.
     #[error("label {label} of image {index} is outside the {classes} classes of the training labels")]

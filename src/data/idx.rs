@@ -36,14 +36,14 @@ pub struct IdxImages {
 /// assert_eq!(IdxReader::new("labels".to_owned(), bytes).labels()?, [7, 2, 1]);
 /// # Ok::<(), slth::data::DatasetError>(())
 /// ```
-pub struct IdxReader<R> {
+pub struct IdxReader<'a> {
     file: String,
-    input: Bytes<R>,
+    input: Bytes<'a>,
 }
 
-impl<R: Read> IdxReader<R> {
+impl<'a> IdxReader<'a> {
     /// A reader of plain or gzipped bytes.
-    pub fn new(file: String, reader: R) -> Self {
+    pub fn new(file: String, reader: impl Read + 'a) -> Self {
         Self { file, input: Bytes::new(reader) }
     }
 

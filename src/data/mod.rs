@@ -16,7 +16,6 @@ pub mod idx;
 mod normalisation;
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 pub use error::{DatasetError, DatasetProblem};
@@ -43,15 +42,22 @@ static MNIST: [&[u8]; 4] =
 pub struct Dataset {
     train: Examples,
     test: Examples,
-    rows: usize,
-    columns: usize,
     classes: usize,
     /// What labels begin with in the files, 0 or 1.
     first_label: u8,
     /// Of all training pixels.
     standardisation: Normalisation,
     source: String,
-    labels_file: String,
+    train_files: String,
+}
+
+/// Examples, and the names of their files.
+type Part = (String, Examples);
+
+/// An image's size as people write it: 28 × 28, or 3 × 32 × 32.
+pub(crate) fn image_size([channels, rows, columns]: [usize; 3]) -> String {
+    let planes = if channels == 1 { String::new() } else { format!("{channels} × ") };
+    format!("{planes}{rows} × {columns}")
 }
 
 impl Dataset {
@@ -98,21 +104,44 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn read<R: Read>(
+    pub fn read(
         source: String,
-        train_images: IdxReader<R>,
-        train_labels: IdxReader<R>,
-        test_images: IdxReader<R>,
-        test_labels: IdxReader<R>,
+        train_images: IdxReader<'_>,
+        train_labels: IdxReader<'_>,
+        test_images: IdxReader<'_>,
+        test_labels: IdxReader<'_>,
     ) -> Result<Self, DatasetError> {
-        let labels_file = train_labels.file().to_owned();
-        let [test_images_file, test_labels_file] =
-            [test_images.file(), test_labels.file()].map(str::to_owned);
-        let (mut train, size) = read_examples(train_images, train_labels)?;
-        let (mut test, test_size) = read_examples(test_images, test_labels)?;
-        if test_size != size {
-            let problem = DatasetProblem::ImageSize { expected: size, found: test_size };
-            return Err(DatasetError { file: test_images_file, problem });
+        Self::of(source, read_idx(train_images, train_labels)?, read_idx(test_images, test_labels)?)
+    }
+
+    /// A data set of these examples; messages name it `source`.
+    ///
+    /// # Errors
+    /// When image sizes differ, or a test label exceeds the largest training label.
+    ///
+    /// ```
+    /// use slth::data::{Dataset, Examples};
+    /// let train = Examples::new(vec![0, 50, 100, 150, 200, 250], vec![0, 1], [3, 1, 1])?;
+    /// let test = Examples::new(vec![10, 20, 30], vec![1], [3, 1, 1])?;
+    /// let colours = Dataset::new("colours".to_owned(), train, test)?;
+    /// assert_eq!((colours.features(), colours.classes()), (3, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn new(source: String, train: Examples, test: Examples) -> Result<Self, DatasetError> {
+        let part = |name, examples| (format!("{source}, {name}"), examples);
+        let (train, test) = (part("training images", train), part("test images", test));
+        Self::of(source, train, test)
+    }
+
+    fn of(
+        source: String,
+        (train_files, mut train): Part,
+        (test_files, mut test): Part,
+    ) -> Result<Self, DatasetError> {
+        let refused = |problem| Err(DatasetError { file: test_files, problem });
+        let shape @ [channels, rows, columns] = train.shape();
+        if test.shape() != shape {
+            return refused(DatasetProblem::ImageSize { expected: shape, found: test.shape() });
         }
         let most = train.labels.iter().max().copied().unwrap_or_default();
         let least = train.labels.iter().chain(&test.labels).min().copied().unwrap_or_default();
@@ -120,13 +149,11 @@ impl Dataset {
         let first_label = u8::from(least == 1);
         let classes = usize::from(most - first_label) + 1;
         if let Some(index) = test.labels.iter().position(|&label| label > most) {
-            let problem = DatasetProblem::Label { index, label: test.labels[index], classes };
-            return Err(DatasetError { file: test_labels_file, problem });
+            return refused(DatasetProblem::Label { index, label: test.labels[index], classes });
         }
         train.labels.iter_mut().chain(&mut test.labels).for_each(|label| *label -= first_label);
-        let standardisation = Normalisation::standardising(train.pixels());
-        let [rows, columns] = size;
-        Ok(Self { train, test, rows, columns, classes, first_label, standardisation, source, labels_file })
+        let standardisation = Normalisation::standardising(train.pixels(), channels, rows * columns);
+        Ok(Self { train, test, classes, first_label, standardisation, source, train_files })
     }
 
     /// All training images, including those a run will hold out for validation.
@@ -139,19 +166,14 @@ impl Dataset {
         &self.test
     }
 
-    /// Height of an image in pixels.
-    pub fn rows(&self) -> usize {
-        self.rows
+    /// The size of an image: `[channels, rows, columns]`.
+    pub fn shape(&self) -> [usize; 3] {
+        self.train.shape()
     }
 
-    /// Width of an image in pixels.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// Pixels per image.
+    /// Numbers per image: channels · rows · columns.
     pub fn features(&self) -> usize {
-        self.train.features
+        self.train.features()
     }
 
     /// Number of classes: one more than the largest training label. Labels that begin at 1 in the files begin at 0 here.
@@ -182,7 +204,7 @@ impl Dataset {
         let labels = self.train.labels.iter().map(|&label| usize::from(label));
         let index = labels.clone().position(|label| label + 1 == self.classes).unwrap_or_default();
         let label = self.classes.saturating_sub(1) + usize::from(self.first_label);
-        format!("label {label} of image {index} in {}", self.labels_file)
+        format!("label {label} of image {index} in {}", self.train_files)
     }
 
     /// Where the data came from: a path, or `embedded MNIST`.
@@ -200,21 +222,12 @@ fn open(path: &Path) -> Result<(String, File), DatasetError> {
     }
 }
 
-/// Reads images and their labels; also gives the images' rows and columns.
-fn read_examples<R: Read>(
-    images: IdxReader<R>,
-    labels: IdxReader<R>,
-) -> Result<(Examples, [usize; 2]), DatasetError> {
-    let (images_file, labels_file) = (images.file().to_owned(), labels.file().to_owned());
-    let IdxImages { count, rows, columns, pixels } = images.images()?;
-    let labels = labels.labels()?;
-    if labels.len() != count {
-        let problem = DatasetProblem::CountsDiffer { images_file, images: count, labels: labels.len() };
-        return Err(DatasetError { file: labels_file, problem });
+/// Reads images and their labels.
+fn read_idx(images: IdxReader<'_>, labels: IdxReader<'_>) -> Result<Part, DatasetError> {
+    let file = format!("{} and {}", images.file(), labels.file());
+    let IdxImages { rows, columns, pixels, .. } = images.images()?;
+    match Examples::new(pixels, labels.labels()?, [1, rows, columns]) {
+        Ok(examples) => Ok((file, examples)),
+        Err(problem) => Err(DatasetError { file, problem }),
     }
-    if count == 0 || rows * columns == 0 {
-        let problem = DatasetProblem::Empty([count, rows, columns]);
-        return Err(DatasetError { file: images_file, problem });
-    }
-    Ok((Examples { pixels, labels, features: rows * columns }, [rows, columns]))
 }

@@ -14,7 +14,7 @@ const LENET5: &str = "28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10";
 
 /// A network without biases, ReLU between its layers, written as its input and its stages:
 ///
-/// * `784` or, where it begins with convolutions or pooling, `28x28` rows × columns: the input
+/// * `784` or, where it begins with convolutions or pooling, `28x28` rows × columns, `3x32x32` channels × rows × columns: the input
 /// * `500`: a fully connected layer of that many neurons
 /// * `6@5x5`: a convolution with 6 filters of 5 × 5, `6@5x5p2` with 2 rows and columns of zeros around its input, `6@5x5s2`
 ///   at every second place, `6@5x5s2p2` both
@@ -40,7 +40,8 @@ pub struct Architecture {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Input {
     Features(usize),
-    Image { rows: usize, columns: usize },
+    /// Channels, rows and columns.
+    Image([usize; 3]),
 }
 
 impl Input {
@@ -48,7 +49,7 @@ impl Input {
     fn planes(self) -> [usize; 3] {
         match self {
             Self::Features(features) => [features, 1, 1],
-            Self::Image { rows, columns } => [1, rows, columns],
+            Self::Image(planes) => planes,
         }
     }
 }
@@ -135,11 +136,11 @@ impl Architecture {
         self.input.planes().iter().product()
     }
 
-    /// The rows and columns an image must have, where that matters.
-    pub fn image(&self) -> Option<[usize; 2]> {
+    /// The channels, rows and columns an image must have, where that matters.
+    pub fn image(&self) -> Option<[usize; 3]> {
         match self.input {
             Input::Features(_) => None,
-            Input::Image { rows, columns } => Some([rows, columns]),
+            Input::Image(planes) => Some(planes),
         }
     }
 
@@ -209,7 +210,8 @@ impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = match self.input {
             Input::Features(features) => features.to_string(),
-            Input::Image { rows, columns } => format!("{rows}x{columns}"),
+            Input::Image([1, rows, columns]) => format!("{rows}x{columns}"),
+            Input::Image([channels, rows, columns]) => format!("{channels}x{rows}x{columns}"),
         };
         for &stage in &self.stages {
             text += "-";
@@ -235,13 +237,13 @@ impl FromStr for Architecture {
         };
         let mut tokens = text.split('-');
         let first = tokens.next().unwrap_or_default();
-        let input = match first.split_once('x') {
-            None => number(first).map(Input::Features),
-            Some((rows, columns)) => {
-                number(rows).zip(number(columns)).map(|(rows, columns)| Input::Image { rows, columns })
-            }
+        let sizes: Option<Vec<usize>> = first.split('x').map(number).collect();
+        let input = match sizes.as_deref() {
+            Some(&[features]) => Input::Features(features),
+            Some(&[rows, columns]) => Input::Image([1, rows, columns]),
+            Some(&[channels, rows, columns]) => Input::Image([channels, rows, columns]),
+            _ => return Err(unknown(first)),
         };
-        let input = input.ok_or_else(|| unknown(first))?;
         let mut stages: Vec<Stage> = Vec::new();
         for token in tokens {
             let planes = stages.last().map_or(input.planes(), |stage| stage.output_planes());

@@ -6,11 +6,21 @@ use slth::random::{Purpose, Stream};
 
 #[test]
 fn text_leads_back() {
-    for text in
-        ["784-10", "784-500-500-10", "1-1", "3-5-7-11-2", "lenet5", "6x5-4@3x2s2p1-pool2-3", "4x4-10@4x4"]
-    {
+    for text in [
+        "784-10",
+        "784-500-500-10",
+        "1-1",
+        "3-5-7-11-2",
+        "lenet5",
+        "6x5-4@3x2s2p1-pool2-3",
+        "4x4-10@4x4",
+        "3x8x8-4@3x3p1-5",
+    ] {
         assert_eq!(text.parse::<Architecture>().unwrap().to_string(), text);
     }
+    let colour: Architecture = "3x8x8-4@3x3p1-5".parse().unwrap();
+    assert_eq!((colour.image(), colour.inputs(), colour.weights()), (Some([3, 8, 8]), 192, 4 * 27 + 256 * 5));
+    assert_eq!("1x8x8-5".parse::<Architecture>().unwrap().to_string(), "8x8-5");
     assert_eq!(Architecture::default().to_string(), "784-500-500-10");
     assert_eq!(Architecture::default().weights(), 647_000);
 }
@@ -34,6 +44,9 @@ fn absurd_networks_are_refused() {
         "100000-100000",
         "784-1.5-10",
         "784x10",
+        "2x3x8x8-4@3x3-5",
+        "0x8x8-5",
+        "3x8x-5",
         "lenet",
         "28x28-6@5x5p2-pool2",
         "28x28-6@5x5p2-pool0-10",
