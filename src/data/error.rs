@@ -50,6 +50,14 @@ pub enum DatasetProblem {
     /// The file has more bytes than these, which its header promises, or which are unzipped at most.
     #[error("too long: data after the {0} bytes that are expected")]
     TooLong(u64),
+    /// The bytes are no records of this size.
+    #[error("{found} bytes, which are not records of {record}")]
+    Records {
+        /// Bytes there.
+        found: usize,
+        /// Bytes of a record.
+        record: usize,
+    },
     /// The header's sizes, images of rows and columns, cannot be those of anything in memory.
     #[error("its header promises {} images of {} × {}, more than can be addressed", .0[0], .0[1], .0[2])]
     TooLarge([u32; 3]),

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::{DatasetError, DatasetProblem};
+use super::{Cifar, DatasetError, DatasetProblem};
 
 /// MNIST's own names: training images and labels, test images and labels.
 pub(super) const IDX_NAMES: [&str; 4] = [
@@ -20,6 +20,8 @@ pub(super) const IDX_NAMES: [&str; 4] = [
 pub(super) enum Kind {
     /// Four IDX files whose names begin with this: nothing, or as `emnist-letters-`.
     Idx(String),
+    /// The test images, and one or more files of training images.
+    Cifar(Cifar),
 }
 
 impl Kind {
@@ -35,6 +37,15 @@ impl Kind {
         const PARTS: [(&str, usize); 3] = [("train-", 0), ("t10k-", 2), ("test-", 2)];
         // Hidden files: a Mac's copies have one beside each file.
         let name = Some(plain(name)).filter(|name| !name.starts_with('.'))?;
+        if let Some(batch) = name.strip_prefix("data_batch_").and_then(|name| name.strip_suffix(".bin")) {
+            let batch = batch.parse().ok().filter(|batch| (1..100).contains(batch))?;
+            return Some((Self::Cifar(Cifar::Ten), batch));
+        }
+        let cifar = [(Cifar::Ten, 0), (Cifar::Hundred, 0), (Cifar::Hundred, 1)];
+        let cifar = cifar.map(|(kind, index)| (Self::Cifar(kind), index));
+        if let Some(found) = cifar.into_iter().find(|(kind, index)| kind.name(*index) == name) {
+            return Some(found);
+        }
         let (name, what) = strip(name, &ENDS)?;
         let (prefix, part) = strip(name, &PARTS)?;
         Some((Self::Idx(prefix.to_owned()), part + what))
@@ -44,6 +55,12 @@ impl Kind {
     fn name(&self, index: usize) -> String {
         match self {
             Self::Idx(prefix) => format!("{prefix}{}", IDX_NAMES[index]),
+            Self::Cifar(kind) => match (kind, index) {
+                (Cifar::Ten, 0) => "test_batch.bin".to_owned(),
+                (Cifar::Ten, batch) => format!("data_batch_{batch}.bin"),
+                (Cifar::Hundred, 0) => "test.bin".to_owned(),
+                (Cifar::Hundred, _) => "train.bin".to_owned(),
+            },
         }
     }
 
@@ -51,6 +68,7 @@ impl Kind {
     fn len(&self) -> usize {
         match self {
             Self::Idx(_) => IDX_NAMES.len(),
+            Self::Cifar(_) => 2,
         }
     }
 }

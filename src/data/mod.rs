@@ -5,10 +5,13 @@
 //! - four [IDX](idx) files as those of MNIST, Fashion-MNIST, EMNIST and QMNIST: `train-images-idx3-ubyte`,
 //!   `train-labels-idx1-ubyte`, `t10k-…` or `test-…`; also `.idx3-ubyte`, labels in `idx2-int`, and a prefix as in
 //!   `emnist-letters-train-…`
+//! - the binary files of CIFAR-10, `data_batch_1.bin` and so on and `test_batch.bin`, or of CIFAR-100, `train.bin` and
+//!   `test.bin`
 //!
 //! Each may be gzipped, which its content tells, and end in `.gz`. MNIST itself is built in: [`Dataset::mnist`].
 
 mod bytes;
+mod cifar;
 mod error;
 mod examples;
 mod files;
@@ -16,13 +19,16 @@ pub mod idx;
 mod normalisation;
 
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
+pub use cifar::Cifar;
 pub use error::{DatasetError, DatasetProblem};
 pub use examples::{Examples, Subset};
 pub(crate) use normalisation::Normaliser;
 pub use normalisation::{Normalisation, NormalisationRule};
 
+use bytes::Bytes;
 use files::Kind;
 use idx::{IdxImages, IdxReader};
 
@@ -31,7 +37,8 @@ use idx::{IdxImages, IdxReader};
 pub const MAX_UNZIPPED: u64 = 1 << 31;
 
 /// Names of data files, for messages.
-const EXPECTED: &str = "train-images-idx3-ubyte and the like";
+const EXPECTED: &str =
+    "train-images-idx3-ubyte and the like, data_batch_1.bin and test_batch.bin, or train.bin and test.bin";
 
 /// The embedded files: training images and labels, test images and labels.
 static MNIST: [&[u8]; 4] =
@@ -89,13 +96,17 @@ impl Dataset {
         let path = path.as_ref();
         let source = path.display().to_string();
         let (kind, files) = files::find(path)?;
-        let files = files.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
+        let mut files = files.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
         match kind {
             Kind::Idx(_) => {
                 let files: [_; 4] = files.try_into().unwrap_or_else(|_| unreachable!("four files"));
                 let [train_images, train_labels, test_images, test_labels] =
                     files.map(|(name, file)| IdxReader::new(name, file));
                 Self::read(source, train_images, train_labels, test_images, test_labels)
+            }
+            Kind::Cifar(kind) => {
+                let train = files.split_off(1);
+                Self::read_cifar(source, kind, train, files)
             }
         }
     }
@@ -112,6 +123,23 @@ impl Dataset {
         test_labels: IdxReader<'_>,
     ) -> Result<Self, DatasetError> {
         Self::of(source, read_idx(train_images, train_labels)?, read_idx(test_images, test_labels)?)
+    }
+
+    /// Reads files of training images and files of test images, each with its name, of the binary form of CIFAR from any source;
+    /// messages name the data set `source`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn read_cifar<R: Read>(
+        source: String,
+        kind: Cifar,
+        train: Vec<(String, R)>,
+        test: Vec<(String, R)>,
+    ) -> Result<Self, DatasetError> {
+        let read = |files: Vec<_>| {
+            kind.read(files.into_iter().map(|(name, file)| (name, Bytes::new(file))).collect())
+        };
+        Self::of(source, read(train)?, read(test)?)
     }
 
     /// A data set of these examples; messages name it `source`.

@@ -200,3 +200,63 @@ fn labels_that_begin_at_1_begin_at_0() {
     fs::write(&labels[1], bytes).unwrap();
     assert_eq!(Dataset::load(data.path()).unwrap().classes(), 4);
 }
+
+/// Records of CIFAR: `heads` label bytes, of which the last counts, and three planes, the one of its class brightest.
+fn cifar(images: std::ops::Range<u32>, heads: usize) -> Vec<u8> {
+    let record = |image: u32| {
+        let class = image * 7 % 3;
+        let pixel = move |at: u32| {
+            let noise = (image * 31 + at * 17) % 61;
+            (noise + if at / 1024 == class { 150 } else { 0 }) as u8
+        };
+        [vec![9; heads - 1], vec![class as u8], (0..3072).map(pixel).collect()].concat()
+    };
+    images.flat_map(record).collect()
+}
+
+#[test]
+fn cifar_is_read_batch_after_batch() {
+    for (zip, end) in [(false, ""), (true, ".gz"), (true, "")] {
+        let zipped = |bytes: Vec<u8>| if zip { fixture::gzip(&bytes) } else { bytes };
+        let (ten, hundred) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let write = |data: &tempfile::TempDir, name: &str, bytes| {
+            fs::write(data.path().join(format!("{name}{end}")), zipped(bytes)).unwrap();
+        };
+        write(&ten, "data_batch_1.bin", cifar(0..40, 1));
+        write(&ten, "data_batch_2.bin", cifar(40..70, 1));
+        write(&ten, "test_batch.bin", cifar(70..80, 1));
+        write(&hundred, "train.bin", cifar(0..70, 2));
+        write(&hundred, "test.bin", cifar(70..80, 2));
+        let [ten_data, hundred_data] = [&ten, &hundred].map(|data| Dataset::load(data.path()).unwrap());
+        assert_eq!((ten_data.shape(), ten_data.classes()), ([3, 32, 32], 3));
+        assert_eq!((ten_data.train().len(), ten_data.test().labels()[..3].to_vec()), (70, vec![1, 2, 0]));
+        let all = cifar(0..70, 1);
+        assert!(ten_data.train().pixels().chunks(3072).zip(all.chunks(3073)).all(|(a, b)| a == &b[1..]));
+        assert_eq!((ten_data.train(), ten_data.test()), (hundred_data.train(), hundred_data.test()));
+        let run = |data: &Path| {
+            let mut command = fixture::small_run(data);
+            command.args(["--network", "3x32x32-4@3x3p1-pool2-pool2-3"]);
+            command
+        };
+        run(ten.path()).assert().success();
+        run(&hundred.path().join(format!("train.bin{end}"))).assert().success();
+        refused(&mut fixture::small_run(ten.path()), &["30 inputs", "3 × 32 × 32"]);
+        // One that is missing, and both in one directory.
+        fs::remove_file(ten.path().join(format!("data_batch_1.bin{end}"))).unwrap();
+        refused(&mut run(ten.path()), &["data_batch_1.bin", "no such file"]);
+        write(&ten, "data_batch_1.bin", cifar(0..40, 1));
+        write(&ten, "train.bin", cifar(0..70, 2));
+        run(ten.path()).assert().success();
+        write(&ten, "test.bin", cifar(70..80, 2));
+        refused(&mut run(ten.path()), &["more than one data set", "test_batch.bin", "test.bin"]);
+        // Damaged ones.
+        write(&hundred, "test.bin", cifar(70..80, 1));
+        refused(&mut run(hundred.path()), &["test.bin", "30730 bytes", "records of 3074"]);
+        let mut beyond = cifar(70..80, 2);
+        beyond[3075] = 100;
+        write(&hundred, "test.bin", beyond);
+        refused(&mut run(hundred.path()), &["test.bin", "label of image 1", "0 to 99"]);
+        write(&hundred, "test.bin", Vec::new());
+        refused(&mut run(hundred.path()), &["test.bin", "no images"]);
+    }
+}
