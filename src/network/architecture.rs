@@ -8,9 +8,29 @@ use slth_kernels::conv2d;
 
 use super::stage::{LayerShape, Pool, Stage};
 
-/// LeNet-5 (LeCun et al. 1998, "Gradient-based learning applied to document recognition") as it is built today: ReLU,
-/// max-pooling, every map of the first convolution seen by the second.
-const LENET5: &str = "28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10";
+/// Networks that have a name, and how they are written in full. LeNet-300-100 and LeNet-5 (LeCun et al. 1998, "Gradient-based
+/// learning applied to document recognition"), the latter as it is built today: ReLU, max-pooling, every map of the first
+/// convolution seen by the second. Conv-2 to Conv-8 of Ramanujan et al. 2020, after Frankle and Carbin 2019, for CIFAR-10.
+const NAMED: [(&str, &str); 6] = [
+    ("lenet-300-100", "784-300-100-10"),
+    ("lenet5", "28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10"),
+    ("conv2", "3x32x32-64@3x3p1-64@3x3p1-pool2-256-256-10"),
+    ("conv4", "3x32x32-64@3x3p1-64@3x3p1-pool2-128@3x3p1-128@3x3p1-pool2-256-256-10"),
+    (
+        "conv6",
+        "3x32x32-64@3x3p1-64@3x3p1-pool2-128@3x3p1-128@3x3p1-pool2-256@3x3p1-256@3x3p1-pool2-256-256-10",
+    ),
+    (
+        "conv8",
+        "3x32x32-64@3x3p1-64@3x3p1-pool2-128@3x3p1-128@3x3p1-pool2-256@3x3p1-256@3x3p1-pool2-512@3x3p1-512@3x3p1-pool2\
+         -256-256-10",
+    ),
+];
+
+/// The names, for messages.
+fn names() -> String {
+    NAMED.map(|(name, _)| name).join(", ")
+}
 
 /// A network without biases, ReLU between its layers, written as its input and its stages:
 ///
@@ -20,7 +40,8 @@ const LENET5: &str = "28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10";
 ///   at every second place, `6@5x5s2p2` both
 /// * `pool2`: max-pooling in windows of 2 × 2
 ///
-/// `784-500-500-10` is fully connected; `lenet5` is short for `28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10`.
+/// `784-500-500-10` is fully connected; `lenet5` is short for `28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10`. The others that have
+/// a name are `lenet-300-100`, `conv2`, `conv4`, `conv6` and `conv8`, and are written by it.
 ///
 /// ```
 /// use slth::network::Architecture;
@@ -63,6 +84,16 @@ impl Architecture {
 
     /// The most activations a batch may have in all stages: 2³⁰, 4 GiB.
     pub const MAX_ACTIVATIONS: usize = 1 << 30;
+
+    /// How a network is written, for help.
+    pub(crate) fn help() -> String {
+        format!(
+            "The network, without biases: widths, input first; or convolutions and pooling between an image and widths, as in \
+             {} (rows x columns or channels x rows x columns, filters @ kernel, s stride, p padding); or a name: {}",
+            NAMED[1].1,
+            names()
+        )
+    }
 
     /// The fully connected network with these widths, input first.
     ///
@@ -217,7 +248,7 @@ impl fmt::Display for Architecture {
             text += "-";
             text += &Self::token(stage);
         }
-        f.write_str(if text == LENET5 { "lenet5" } else { &text })
+        f.write_str(NAMED.iter().find(|(_, full)| *full == text).map_or(&text, |(name, _)| name))
     }
 }
 
@@ -225,14 +256,13 @@ impl FromStr for Architecture {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "lenet5" {
-            return LENET5.parse();
-        }
+        let text = NAMED.iter().find(|(name, _)| *name == text).map_or(text, |(_, full)| full);
         let refused = |problem: &str| format!("`{text}` is no network: {problem}");
         let unknown = |token: &str| {
             refused(&format!(
-                "`{token}` is no layer; give widths as in 784-500-500-10, or lenet5, or convolutions and pooling as \
-                 in {LENET5}"
+                "`{token}` is no layer; give widths as in 784-500-500-10, convolutions and pooling as in {}, or a name: {}",
+                NAMED[1].1,
+                names()
             ))
         };
         let mut tokens = text.split('-');

@@ -19,15 +19,8 @@ use crate::training::{EdgePopupSettings, PretrainSettings, PruneMethod, Schedule
 /// Serialised it lacks `threads` and `backend`, which change no bit of any result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Args)]
 pub struct RunConfig {
-    /// The network, without biases: widths, input first, lenet5, or convolutions and pooling between an image and widths:
-    /// lenet5 is 28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10 (filters @ kernel, s stride, p padding)
-    #[arg(
-        long,
-        value_name = "NETWORK",
-        help_heading = "Network",
-        allow_negative_numbers = true,
-        default_value_t
-    )]
+    /// The network.
+    #[arg(long, value_name = "NETWORK", help_heading = "Network", help = Architecture::help(), allow_negative_numbers = true, default_value_t)]
     pub network: Architecture,
     /// Distribution of the initial weights
     #[arg(long, value_name = "KIND", help_heading = "Network", default_value_t)]

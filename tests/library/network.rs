@@ -25,6 +25,25 @@ fn text_leads_back() {
     assert_eq!(Architecture::default().weights(), 647_000);
 }
 
+/// Weights as Ramanujan et al. count them: Conv-2 4.3, Conv-4 2.4, Conv-6 2.3 and Conv-8 5.3 million.
+#[test]
+fn names_stand_for_networks() {
+    for (name, weights, layers) in [
+        ("lenet-300-100", 784 * 300 + 300 * 100 + 100 * 10, 3),
+        ("lenet5", 61_470, 5),
+        ("conv2", 4_300_992, 5),
+        ("conv4", 2_425_024, 7),
+        ("conv6", 2_261_184, 9),
+        ("conv8", 5_275_840, 11),
+    ] {
+        let network: Architecture = name.parse().unwrap();
+        assert_eq!((network.weights(), network.layers().len()), (weights, layers), "{name}");
+        assert_eq!((network.to_string().as_str(), network.outputs()), (name, 10));
+    }
+    let full = "3x32x32-64@3x3p1-64@3x3p1-pool2-256-256-10";
+    assert_eq!(full.parse::<Architecture>(), "conv2".parse());
+}
+
 #[test]
 fn absurd_networks_are_refused() {
     for text in [
