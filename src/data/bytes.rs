@@ -37,12 +37,13 @@ impl<'a> Bytes<'a> {
 
     /// The next `limit` bytes, fewer where the file ends before.
     pub(super) fn up_to(&mut self, limit: u64) -> Result<Vec<u8>, DatasetProblem> {
-        use ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        use ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
         let mut bytes = Vec::new();
         match (&mut self.reader).take(limit).read_to_end(&mut bytes) {
             Ok(_) => Ok(bytes),
             Err(error)
-                if self.zipped && matches!(error.kind(), InvalidInput | InvalidData | UnexpectedEof) =>
+                if self.zipped
+                    && matches!(error.kind(), InvalidInput | InvalidData | UnexpectedEof | Other) =>
             {
                 Err(DatasetProblem::Zip(error.to_string()))
             }

@@ -4,7 +4,7 @@
 //! plane of 32 rows and 32 columns.
 
 use super::bytes::Bytes;
-use super::{DatasetError, DatasetProblem, Examples};
+use super::{DatasetError, DatasetProblem, Part, part};
 
 const SHAPE: [usize; 3] = [3, 32, 32];
 
@@ -26,8 +26,8 @@ impl Cifar {
         }
     }
 
-    /// The images of these files together, each with its name; also the names.
-    pub(super) fn read(self, files: Vec<(String, Bytes<'_>)>) -> Result<(String, Examples), DatasetError> {
+    /// The images of these files together, each with its name.
+    pub(super) fn read(self, files: Vec<(String, Bytes<'_>)>) -> Result<Part, DatasetError> {
         let (mut names, mut pixels, mut labels) = (Vec::new(), Vec::new(), Vec::new());
         for (file, mut bytes) in files {
             if let Err(problem) = bytes.rest().and_then(|bytes| self.append(&bytes, &mut pixels, &mut labels))
@@ -36,11 +36,7 @@ impl Cifar {
             }
             names.push(file);
         }
-        let file = names.join(" and ");
-        match Examples::new(pixels, labels, SHAPE) {
-            Ok(examples) => Ok((file, examples)),
-            Err(problem) => Err(DatasetError { file, problem }),
-        }
+        part(names.join(" and "), pixels, labels, SHAPE)
     }
 
     fn append(self, bytes: &[u8], pixels: &mut Vec<u8>, labels: &mut Vec<u8>) -> Result<(), DatasetProblem> {

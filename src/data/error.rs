@@ -8,6 +8,13 @@ use crate::input::FileError;
 /// Why a data set cannot be read.
 pub type DatasetError = FileError<DatasetProblem>;
 
+impl DatasetProblem {
+    /// The error that names `file`.
+    pub(super) fn of(self, file: &str) -> DatasetError {
+        DatasetError { file: file.to_owned(), problem: self }
+    }
+}
+
 /// What is wrong with a data file.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -57,6 +64,30 @@ pub enum DatasetProblem {
         found: usize,
         /// Bytes of a record.
         record: usize,
+    },
+    /// The bytes are no array that NumPy wrote, row-major and little-endian, of integers or floats.
+    #[error("not a .npy array of little-endian integers or floats in C order")]
+    NotNpy,
+    /// The archive has no array of this name.
+    #[error("no array {0}; expected {names}", names = super::npy::NAMES.join(", "))]
+    NoArray(&'static str),
+    /// An array of another type or shape.
+    #[error("an array of {found}, expected {expected}")]
+    Array {
+        /// Its type and shape.
+        found: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A floating-point pixel that stands for no byte.
+    #[error(
+        "pixel {index} is {value}; floats must all be k/255, or all k, for k from 0 to 255: save the images as uint8"
+    )]
+    Pixel {
+        /// Which number of the array.
+        index: usize,
+        /// Its value.
+        value: f32,
     },
     /// The header's sizes, images of rows and columns, cannot be those of anything in memory.
     #[error("its header promises {} images of {} × {}, more than can be addressed", .0[0], .0[1], .0[2])]

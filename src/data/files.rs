@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::{Cifar, DatasetError, DatasetProblem};
+use super::{Cifar, DatasetError, DatasetProblem, npy};
 
 /// MNIST's own names: training images and labels, test images and labels.
 pub(super) const IDX_NAMES: [&str; 4] = [
@@ -22,6 +22,10 @@ pub(super) enum Kind {
     Idx(String),
     /// The test images, and one or more files of training images.
     Cifar(Cifar),
+    /// An archive of this name, without its end.
+    Npz(String),
+    /// Four arrays whose names begin with this.
+    Npy(String),
 }
 
 impl Kind {
@@ -46,6 +50,13 @@ impl Kind {
         if let Some(found) = cifar.into_iter().find(|(kind, index)| kind.name(*index) == name) {
             return Some(found);
         }
+        if let Some(stem) = name.strip_suffix(".npz") {
+            return Some((Self::Npz(stem.to_owned()), 0));
+        }
+        if let Some(name) = name.strip_suffix(".npy") {
+            let mut indices = (0..).zip(npy::NAMES);
+            return indices.find_map(|(i, end)| Some((Self::Npy(name.strip_suffix(end)?.to_owned()), i)));
+        }
         let (name, what) = strip(name, &ENDS)?;
         let (prefix, part) = strip(name, &PARTS)?;
         Some((Self::Idx(prefix.to_owned()), part + what))
@@ -55,6 +66,8 @@ impl Kind {
     fn name(&self, index: usize) -> String {
         match self {
             Self::Idx(prefix) => format!("{prefix}{}", IDX_NAMES[index]),
+            Self::Npz(stem) => format!("{stem}.npz"),
+            Self::Npy(prefix) => format!("{prefix}{}.npy", npy::NAMES[index]),
             Self::Cifar(kind) => match (kind, index) {
                 (Cifar::Ten, 0) => "test_batch.bin".to_owned(),
                 (Cifar::Ten, batch) => format!("data_batch_{batch}.bin"),
@@ -67,8 +80,9 @@ impl Kind {
     /// How many files it has at least.
     fn len(&self) -> usize {
         match self {
-            Self::Idx(_) => IDX_NAMES.len(),
+            Self::Idx(_) | Self::Npy(_) => 4,
             Self::Cifar(_) => 2,
+            Self::Npz(_) => 1,
         }
     }
 }
@@ -88,7 +102,7 @@ type Names = BTreeMap<usize, Vec<String>>;
 
 /// The kind and files, in their order, of the one data set in `path`, a directory; of a file `path`, those of the set it is of.
 pub(super) fn find(path: &Path) -> Result<(Kind, Vec<PathBuf>), DatasetError> {
-    let refused = |problem| DatasetError { file: path.display().to_string(), problem };
+    let refused = |problem: DatasetProblem| problem.of(&path.display().to_string());
     let system = |error: io::Error| match error.kind() {
         ErrorKind::NotFound => refused(DatasetProblem::Missing),
         _ => refused(DatasetProblem::Io(error)),
@@ -130,7 +144,7 @@ fn sets(directory: &Path) -> io::Result<BTreeMap<Kind, Names>> {
 
 /// The files of a set: one for each place, none missing. Of a file and its gzipped form the plain one is taken.
 fn files(directory: &Path, kind: Kind, names: Names) -> Result<(Kind, Vec<PathBuf>), DatasetError> {
-    let refused = |name: &Path, problem| DatasetError { file: name.display().to_string(), problem };
+    let refused = |name: &Path, problem: DatasetProblem| problem.of(&name.display().to_string());
     let last = names.keys().next_back().map_or(0, |&last| last + 1);
     if let Some(missing) = (0..last.max(kind.len())).find(|index| !names.contains_key(index)) {
         return Err(refused(&directory.join(kind.name(missing)), DatasetProblem::Missing));

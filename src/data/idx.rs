@@ -57,7 +57,7 @@ impl<'a> IdxReader<'a> {
     /// # Errors
     /// When the file is no IDX file of images, or is truncated, too long or damaged.
     pub fn images(mut self) -> Result<IdxImages, DatasetError> {
-        self.read_images().map_err(|problem| DatasetError { file: self.file, problem })
+        self.read_images().map_err(|problem| problem.of(&self.file))
     }
 
     /// Reads the file as labels; of QMNIST's labels, the classes.
@@ -65,7 +65,7 @@ impl<'a> IdxReader<'a> {
     /// # Errors
     /// When the file is no IDX file of labels, or is truncated, too long or damaged.
     pub fn labels(mut self) -> Result<Vec<u8>, DatasetError> {
-        self.read_labels().map_err(|problem| DatasetError { file: self.file, problem })
+        self.read_labels().map_err(|problem| problem.of(&self.file))
     }
 
     fn read_images(&mut self) -> Result<IdxImages, DatasetProblem> {

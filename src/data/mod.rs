@@ -7,6 +7,8 @@
 //!   `emnist-letters-train-…`
 //! - the binary files of CIFAR-10, `data_batch_1.bin` and so on and `test_batch.bin`, or of CIFAR-100, `train.bin` and
 //!   `test.bin`
+//! - arrays of NumPy, `x_train`, `y_train`, `x_test` and `y_test`: one `.npz` archive, or four `.npy` files. Images are bytes, or f32
+//!   that stand for bytes: all k/255, or all k
 //!
 //! Each may be gzipped, which its content tells, and end in `.gz`. MNIST itself is built in: [`Dataset::mnist`].
 
@@ -17,6 +19,7 @@ mod examples;
 mod files;
 pub mod idx;
 mod normalisation;
+mod npy;
 
 use std::fs::File;
 use std::io::Read;
@@ -37,8 +40,8 @@ use idx::{IdxImages, IdxReader};
 pub const MAX_UNZIPPED: u64 = 1 << 31;
 
 /// Names of data files, for messages.
-const EXPECTED: &str =
-    "train-images-idx3-ubyte and the like, data_batch_1.bin and test_batch.bin, or train.bin and test.bin";
+const EXPECTED: &str = "train-images-idx3-ubyte and the like, data_batch_1.bin and test_batch.bin, train.bin and test.bin, \
+                        NAME.npz, or x_train.npy and the like";
 
 /// The embedded files: training images and labels, test images and labels.
 static MNIST: [&[u8]; 4] =
@@ -99,15 +102,22 @@ impl Dataset {
         let mut files = files.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
         match kind {
             Kind::Idx(_) => {
-                let files: [_; 4] = files.try_into().unwrap_or_else(|_| unreachable!("four files"));
                 let [train_images, train_labels, test_images, test_labels] =
-                    files.map(|(name, file)| IdxReader::new(name, file));
+                    four(files.into_iter().map(|(name, file)| IdxReader::new(name, file)));
                 Self::read(source, train_images, train_labels, test_images, test_labels)
             }
             Kind::Cifar(kind) => {
                 let train = files.split_off(1);
                 Self::read_cifar(source, kind, train, files)
             }
+            Kind::Npz(_) => {
+                let (name, file) = files.remove(0);
+                Self::read_npz(source, &name, file)
+            }
+            Kind::Npy(_) => Self::of_arrays(source, files, |(name, file)| {
+                let array = npy::Array::read(Bytes::new(file)).map_err(|problem| problem.of(&name))?;
+                Ok((name, array))
+            }),
         }
     }
 
@@ -142,6 +152,30 @@ impl Dataset {
         Self::of(source, read(train)?, read(test)?)
     }
 
+    /// Reads an `.npz` archive with the arrays `x_train`, `y_train`, `x_test` and `y_test` from any source; messages name it `file`,
+    /// and the data set `source`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn read_npz(source: String, file: &str, archive: impl Read) -> Result<Self, DatasetError> {
+        let bytes = Bytes::new(archive).rest().map_err(|problem| problem.of(file))?;
+        Self::of_arrays(source, npy::NAMES, |name| {
+            let array =
+                npy::member(&bytes, name).map_err(|problem| problem.of(&format!("{file}, {name}")))?;
+            Ok((format!("{file}, {name}"), array))
+        })
+    }
+
+    fn of_arrays<T>(
+        source: String,
+        arrays: impl IntoIterator<Item = T>,
+        read: impl Fn(T) -> Result<(String, npy::Array), DatasetError>,
+    ) -> Result<Self, DatasetError> {
+        let arrays = arrays.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let [train_images, train_labels, test_images, test_labels] = four(arrays.into_iter());
+        Self::of(source, npy::examples(train_images, train_labels)?, npy::examples(test_images, test_labels)?)
+    }
+
     /// A data set of these examples; messages name it `source`.
     ///
     /// # Errors
@@ -166,7 +200,7 @@ impl Dataset {
         (train_files, mut train): Part,
         (test_files, mut test): Part,
     ) -> Result<Self, DatasetError> {
-        let refused = |problem| Err(DatasetError { file: test_files, problem });
+        let refused = |problem: DatasetProblem| Err(problem.of(&test_files));
         let shape @ [channels, rows, columns] = train.shape();
         if test.shape() != shape {
             return refused(DatasetProblem::ImageSize { expected: shape, found: test.shape() });
@@ -246,16 +280,26 @@ fn open(path: &Path) -> Result<(String, File), DatasetError> {
     let name = path.display().to_string();
     match crate::input::open(path) {
         Ok(file) => Ok((name, file)),
-        Err(error) => Err(DatasetError { file: name, problem: DatasetProblem::Io(error) }),
+        Err(error) => Err(DatasetProblem::Io(error).of(&name)),
     }
+}
+
+/// Training images and labels, test images and labels.
+fn four<T>(mut files: impl Iterator<Item = T>) -> [T; 4] {
+    std::array::from_fn(|_| files.next().expect("a data set of four files"))
 }
 
 /// Reads images and their labels.
 fn read_idx(images: IdxReader<'_>, labels: IdxReader<'_>) -> Result<Part, DatasetError> {
     let file = format!("{} and {}", images.file(), labels.file());
     let IdxImages { rows, columns, pixels, .. } = images.images()?;
-    match Examples::new(pixels, labels.labels()?, [1, rows, columns]) {
+    part(file, pixels, labels.labels()?, [1, rows, columns])
+}
+
+/// The examples of `file`.
+fn part(file: String, pixels: Vec<u8>, labels: Vec<u8>, shape: [usize; 3]) -> Result<Part, DatasetError> {
+    match Examples::new(pixels, labels, shape) {
         Ok(examples) => Ok((file, examples)),
-        Err(problem) => Err(DatasetError { file, problem }),
+        Err(problem) => Err(problem.of(&file)),
     }
 }
