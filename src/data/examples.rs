@@ -1,6 +1,6 @@
 //! Labelled images, and parts of them.
 
-use super::DatasetProblem;
+use super::{Change, DatasetProblem};
 use crate::random::{Purpose, Stream};
 
 /// Images with their labels, in the order of their file.
@@ -65,6 +65,15 @@ impl Examples {
     pub fn labels(&self) -> &[u8] {
         &self.labels
     }
+}
+
+/// The images of a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch<'a> {
+    pub(crate) examples: &'a Examples,
+    pub(crate) indices: &'a [u32],
+    /// What is done to each image; empty where nothing is.
+    pub(crate) changes: &'a [Change],
 }
 
 /// Some of a set's examples: the training, validation or test images of a run.

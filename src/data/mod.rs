@@ -12,6 +12,7 @@
 //!
 //! Each may be gzipped, which its content tells, and end in `.gz`. MNIST itself is built in: [`Dataset::mnist`].
 
+mod augmentation;
 mod bytes;
 mod cifar;
 mod error;
@@ -25,8 +26,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use augmentation::Augmentation;
+pub(crate) use augmentation::Change;
 pub use cifar::Cifar;
 pub use error::{DatasetError, DatasetProblem};
+pub(crate) use examples::Batch;
 pub use examples::{Examples, Subset};
 pub(crate) use normalisation::Normaliser;
 pub use normalisation::{Normalisation, NormalisationRule};

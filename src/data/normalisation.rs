@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use slth_kernels::Engine;
 
-use super::examples::Examples;
+use super::examples::Batch;
 
 /// How pixels become inputs: a pixel x of 0 … 255 becomes (x/255 − mean)/std, with the constants of its channel. Written as
 /// `MEAN,STD`, and where the channels differ as `MEAN,MEAN,MEAN,STD,STD,STD`.
@@ -177,21 +177,24 @@ impl Normaliser {
         Self { tables: std::array::from_fn(table) }
     }
 
-    /// Writes the images `indices` of `examples` to `x`, `[features, indices.len()]`, feature-major. The engine's threads share
-    /// the features.
-    pub(crate) fn gather(&self, engine: Engine, examples: &Examples, indices: &[u32], x: &mut [f32]) {
+    /// Writes the images of `batch` to `x`, `[features, images]`, feature-major. The engine's threads share the features.
+    pub(crate) fn gather(&self, engine: Engine, batch: Batch<'_>, x: &mut [f32]) {
+        let Batch { examples, indices, changes } = batch;
         let (batch, features) = (indices.len(), examples.features());
         assert_eq!(x.len(), features * batch, "a batch of {batch} images of {features} pixels");
-        let [_, rows, columns] = examples.shape();
+        let shape @ [_, rows, columns] = examples.shape();
         let plane = rows * columns;
         let block = |(first, table, x): (usize, &[f32; 256], &mut [f32])| {
             let width = (x.len() / batch).min(FEATURES);
             // A tile of fixed size needs no index checks, which saves a quarter of the time.
             let mut tile = [[0; FEATURES]; IMAGES];
             for (group, images) in indices.chunks(IMAGES).enumerate() {
-                for (row, &image) in tile.iter_mut().zip(images) {
-                    let start = image as usize * features + first;
-                    row[..width].copy_from_slice(&examples.pixels()[start..start + width]);
+                for ((row, &image), at) in tile.iter_mut().zip(images).zip(group * IMAGES..) {
+                    let image = &examples.pixels()[image as usize * features..][..features];
+                    match changes.get(at) {
+                        Some(change) => change.apply(image, shape, first, &mut row[..width]),
+                        None => row[..width].copy_from_slice(&image[first..first + width]),
+                    }
                 }
                 for feature in 0..width {
                     let line = &mut x[feature * batch + group * IMAGES..][..images.len()];
@@ -214,6 +217,7 @@ impl Normaliser {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Examples;
 
     #[test]
     fn gathering_transposes() {
@@ -226,14 +230,15 @@ mod tests {
             let examples = Examples::new(pixels, vec![0; images], [channels, plane, 1]).unwrap();
             for batch in [0, 1, 15, 16, 17, 33] {
                 let indices: Vec<u32> = (0..batch as u32).map(|b| (b * 7 + 3) % images as u32).collect();
-                let mut x = vec![f32::NAN; features * batch];
+                let batch = Batch { examples: &examples, indices: &indices, changes: &[] };
+                let mut x = vec![f32::NAN; features * indices.len()];
                 for (normalisation, threads) in [(Normalisation::UNIT, 1), (standardising, 2)] {
                     let engine = Engine::serial().with_threads(threads);
-                    Normaliser::new(normalisation).gather(engine, &examples, &indices, &mut x);
+                    Normaliser::new(normalisation).gather(engine, batch, &mut x);
                     for (b, &image) in indices.iter().enumerate() {
                         for f in 0..features {
                             let pixel = examples.pixels()[image as usize * features + f];
-                            assert_eq!(x[f * batch + b], normalisation.apply(f / plane, pixel));
+                            assert_eq!(x[f * indices.len() + b], normalisation.apply(f / plane, pixel));
                         }
                     }
                 }

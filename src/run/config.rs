@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
 
 use super::infinity::number_or_inf;
-use crate::data::{Dataset, NormalisationRule, Subset, image_size};
+use crate::data::{Augmentation, Dataset, NormalisationRule, Subset, image_size};
 use crate::error::Error;
 use crate::flags::number;
 use crate::network::{Architecture, Initialisation};
@@ -37,6 +37,10 @@ pub struct RunConfig {
     /// 1, unit is x/255, and numbers as in 0.1307,0.3081 are (x/255 - MEAN)/STD; of colours three means, then three deviations
     #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Data", default_value_t)]
     pub normalize: NormalisationRule,
+    /// How a training image is changed at random, anew in each epoch
+    #[serde(default)]
+    #[arg(long, value_name = "KIND", help_heading = "Data", default_value_t)]
+    pub augment: Augmentation,
     /// ε, the largest change pretraining may make to a weight, in [0, ∞]; default 0.02.
     #[serde(with = "number_or_inf")]
     #[arg(skip = Self::default().epsilon)]
@@ -104,6 +108,7 @@ impl Default for RunConfig {
             init_scale: 1.0,
             scale_by_keep: false,
             normalize: NormalisationRule::default(),
+            augment: Augmentation::default(),
             epsilon: 0.02,
             sparsity: 0.5,
             method: PruneMethod::default(),
