@@ -37,21 +37,11 @@ fn images(reader: IdxReader<'_>) -> Option<IdxImages> {
 
 /// Four files one after another, the length of each in front of it.
 fn whole(mut bytes: &[u8]) {
-    let mut file = || {
-        let (length, rest) = bytes.split_at_checked(2)?;
-        let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
-        let (file, rest) = rest.split_at(length.min(rest.len()));
-        bytes = rest;
-        Some(IdxReader::new(String::new(), file))
-    };
+    let mut file = || Some(IdxReader::new(String::new(), super::part(&mut bytes)?));
     let (Some(train), Some(labels), Some(test), Some(test_labels)) = (file(), file(), file(), file()) else {
         return;
     };
-    let Ok(data) = Dataset::read(String::new(), train, labels, test, test_labels) else { return };
-    assert_eq!(data.features(), data.shape().into_iter().product::<usize>());
-    for examples in [data.train(), data.test()] {
-        assert!(!examples.is_empty() && examples.features() == data.features());
-        assert_eq!(examples.pixels().len(), examples.len() * examples.features());
-        assert!(examples.labels().iter().all(|&label| usize::from(label) < data.classes()));
+    if let Ok(data) = Dataset::read(String::new(), train, labels, test, test_labels) {
+        super::check(&data);
     }
 }

@@ -5,6 +5,7 @@
 
 mod grammar;
 mod idx;
+mod images;
 mod safetensors;
 mod store;
 
@@ -12,8 +13,13 @@ mod store;
 type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub(crate) const TARGETS: [(&str, Target); 4] =
-    [("idx", idx::run), ("safetensors", safetensors::run), ("store", store::run), ("grammar", grammar::run)];
+pub(crate) const TARGETS: [(&str, Target); 5] = [
+    ("idx", idx::run),
+    ("images", images::run),
+    ("safetensors", safetensors::run),
+    ("store", store::run),
+    ("grammar", grammar::run),
+];
 
 /// Runs a target on one input.
 pub(crate) fn run(target: &str, data: &[u8]) {
@@ -24,6 +30,24 @@ pub(crate) fn run(target: &str, data: &[u8]) {
 /// The first byte, which says what to do, and the rest.
 fn split(data: &[u8]) -> Option<(u8, &[u8])> {
     data.split_first().map(|(&first, rest)| (first, rest))
+}
+
+/// The next of some files one after another, the length of each in front of it.
+fn part<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, rest) = bytes.split_at_checked(2)?;
+    let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
+    let (file, rest) = rest.split_at(length.min(rest.len()));
+    *bytes = rest;
+    Some(file)
+}
+
+/// What every data set that is taken promises.
+fn check(data: &slth::data::Dataset) {
+    for examples in [data.train(), data.test()] {
+        assert!(!examples.is_empty() && examples.shape() == data.shape());
+        assert_eq!(examples.pixels().len(), examples.len() * data.shape().into_iter().product::<usize>());
+        assert!(examples.labels().iter().all(|&label| usize::from(label) < data.classes()));
+    }
 }
 
 /// A data set of blank images of this size, one of each class for training and one for testing; `None` for channels that no
