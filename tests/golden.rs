@@ -7,7 +7,7 @@ use std::io::Cursor;
 
 use sha2::{Digest, Sha256};
 use slth::approximate::{ApproximateConfig, Approximator, Draw, Target};
-use slth::data::{Augmentation, Dataset, idx::IdxReader};
+use slth::data::{Augmentation, DataFile, Dataset};
 use slth::progress::NoProgress;
 use slth::run::{RunConfig, run};
 use slth::run::{mask_hash, weights_hash};
@@ -19,7 +19,7 @@ fn dataset() -> Dataset {
     let file = |magic: u8, sizes: &[u32], bytes: Vec<u8>| {
         let words = sizes.iter().flat_map(|size| size.to_be_bytes());
         let bytes: Vec<u8> = [0, 0, 8, magic].into_iter().chain(words).chain(bytes).collect();
-        IdxReader::new("synthetic".to_owned(), Cursor::new(bytes))
+        DataFile::new("synthetic".to_owned(), Cursor::new(bytes))
     };
     let label = |image: u32| image * 7 % 3;
     let pixel = |image: u32, place: u32| {
@@ -37,10 +37,7 @@ fn dataset() -> Dataset {
     let (train, test) = (0..90, 90..120);
     Dataset::read(
         "synthetic".to_owned(),
-        images(train.clone()),
-        labels(train),
-        images(test.clone()),
-        labels(test),
+        [images(train.clone()), labels(train), images(test.clone()), labels(test)],
     )
     .unwrap()
 }

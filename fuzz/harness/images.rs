@@ -3,22 +3,18 @@
 
 use std::io::Write;
 
-use slth::data::{Cifar, Dataset};
+use slth::data::{Cifar, DataFile, Dataset};
 
 pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };
+    let (archive, file) = (archive(rest), |bytes| DataFile::new(String::new(), bytes));
     let read = match what % 4 {
-        0 => Dataset::read_npz(String::new(), "", rest),
-        1 => Dataset::read_npz(String::new(), "", &archive(rest)[..]),
+        0 => Dataset::read_npz(String::new(), file(rest)),
+        1 => Dataset::read_npz(String::new(), file(&archive)),
         kind => {
             let kind = if kind == 2 { Cifar::Ten } else { Cifar::Hundred };
-            let (train, test) = rest.split_at(rest.len() / 2);
-            Dataset::read_cifar(
-                String::new(),
-                kind,
-                vec![(String::new(), train)],
-                vec![(String::new(), test)],
-            )
+            let (test, train) = rest.split_at(rest.len() / 2);
+            Dataset::read_cifar(String::new(), kind, vec![file(test), file(train)])
         }
     };
     if let Ok(data) = read {

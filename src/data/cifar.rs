@@ -3,8 +3,7 @@
 //! Records without a header: the label, in CIFAR-100 the coarse and the fine one, then 3072 pixels: a red, a green and a blue
 //! plane of 32 rows and 32 columns.
 
-use super::bytes::Bytes;
-use super::{DatasetError, DatasetProblem, Part, part};
+use super::{DataFile, DatasetError, DatasetProblem, Part, part};
 
 const SHAPE: [usize; 3] = [3, 32, 32];
 
@@ -26,26 +25,24 @@ impl Cifar {
         }
     }
 
-    /// The images of these files together, each with its name.
-    pub(super) fn read(self, files: Vec<(String, Bytes<'_>)>) -> Result<Part, DatasetError> {
+    /// The images of these files together.
+    pub(super) fn read(self, files: Vec<DataFile<'_>>) -> Result<Part, DatasetError> {
         let (mut names, mut pixels, mut labels) = (Vec::new(), Vec::new(), Vec::new());
-        for (file, mut bytes) in files {
-            if let Err(problem) = bytes.rest().and_then(|bytes| self.append(&bytes, &mut pixels, &mut labels))
-            {
-                return Err(DatasetError { file, problem });
-            }
-            names.push(file);
+        for file in files {
+            let (name, ()) = file.parse(|file| self.append(&file.rest()?, &mut pixels, &mut labels))?;
+            names.push(name);
         }
         part(names.join(" and "), pixels, labels, SHAPE)
     }
 
     fn append(self, bytes: &[u8], pixels: &mut Vec<u8>, labels: &mut Vec<u8>) -> Result<(), DatasetProblem> {
         let (heads, classes) = self.labels();
-        let record = heads + SHAPE.iter().product::<usize>();
-        if !bytes.len().is_multiple_of(record) {
-            return Err(DatasetProblem::Records { found: bytes.len(), record });
+        let size = heads + SHAPE.iter().product::<usize>();
+        if !bytes.len().is_multiple_of(size) {
+            let (expected, found) = (bytes.len().next_multiple_of(size) as u64, bytes.len() as u64);
+            return Err(DatasetProblem::Truncated { what: "records", expected, found });
         }
-        for (index, record) in bytes.chunks_exact(record).enumerate() {
+        for (index, record) in bytes.chunks_exact(size).enumerate() {
             let (head, image) = record.split_at(heads);
             let label = head[heads - 1];
             if label >= classes {

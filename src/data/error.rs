@@ -32,7 +32,7 @@ pub enum DatasetProblem {
     #[error(transparent)]
     Io(std::io::Error),
     /// The gzipped file or zip archive is damaged: what the decoder said.
-    #[error("not valid zipped data: {0}")]
+    #[error("not valid gzip or zip data: {0}")]
     Zip(String),
     /// The first four bytes are not those of the kind of IDX file expected.
     #[error("magic number {found:#010x}, expected {expected:#010x} (IDX {what})")]
@@ -57,14 +57,6 @@ pub enum DatasetProblem {
     /// The file has more bytes than these, which its header promises, or which are unzipped at most.
     #[error("too long: data after the {0} bytes that are expected")]
     TooLong(u64),
-    /// The bytes are no records of this size.
-    #[error("{found} bytes, which are not records of {record}")]
-    Records {
-        /// Bytes there.
-        found: usize,
-        /// Bytes of a record.
-        record: usize,
-    },
     /// The bytes are no array that NumPy wrote, row-major and little-endian, of integers or floats.
     #[error("not a .npy array of little-endian integers or floats in C order")]
     NotNpy,
@@ -119,15 +111,12 @@ pub enum DatasetProblem {
         /// The largest there can be.
         most: u8,
     },
-    /// No images, or images without pixels.
-    #[error("no images, or images without pixels")]
-    Empty,
+    /// No images, images without pixels, or more images than can be numbered.
+    #[error("{0} images with pixels, expected 1 to {max}", max = u32::MAX)]
+    Count(usize),
     /// Images that are neither grey nor of three colours.
     #[error("images of {0} channels, expected 1 or 3")]
     Channels(usize),
-    /// More images than can be numbered.
-    #[error("more than {} images", u32::MAX)]
-    TooMany,
     /// The numbers of labels and of images differ.
     #[error("{labels} labels for {images} images")]
     CountsDiffer {

@@ -21,7 +21,7 @@ impl Examples {
     pub fn new(pixels: Vec<u8>, labels: Vec<u8>, shape: [usize; 3]) -> Result<Self, DatasetProblem> {
         let features = shape.iter().try_fold(1_usize, |n, &size| n.checked_mul(size)).unwrap_or(usize::MAX);
         if pixels.is_empty() || features == 0 {
-            return Err(DatasetProblem::Empty);
+            return Err(DatasetProblem::Count(0));
         }
         if ![1, 3].contains(&shape[0]) {
             return Err(DatasetProblem::Channels(shape[0]));
@@ -30,10 +30,10 @@ impl Examples {
             let images = pixels.len() / features;
             return Err(DatasetProblem::CountsDiffer { images, labels: labels.len() });
         }
-        if u32::try_from(labels.len()).is_err() {
-            return Err(DatasetProblem::TooMany);
+        match u32::try_from(labels.len()) {
+            Ok(_) => Ok(Self { pixels, labels, shape }),
+            Err(_) => Err(DatasetProblem::Count(labels.len())),
         }
-        Ok(Self { pixels, labels, shape })
     }
 
     /// Number of images.

@@ -13,17 +13,15 @@
 //! Each may be gzipped, which its content tells, and end in `.gz`. MNIST itself is built in: [`Dataset::mnist`].
 
 mod augmentation;
-mod bytes;
 mod cifar;
 mod error;
 mod examples;
+mod file;
 mod files;
 pub mod idx;
 mod normalisation;
 mod npy;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 pub use augmentation::Augmentation;
@@ -32,12 +30,11 @@ pub use cifar::Cifar;
 pub use error::{DatasetError, DatasetProblem};
 pub(crate) use examples::Batch;
 pub use examples::{Examples, Subset};
+pub use file::DataFile;
 pub(crate) use normalisation::Normaliser;
 pub use normalisation::{Normalisation, NormalisationRule};
 
-use bytes::Bytes;
-use files::Kind;
-use idx::{IdxImages, IdxReader};
+use files::Form;
 
 /// The most bytes of pixels or labels that are unzipped of one file, 2 GiB: a gzipped file may become a thousand times its size.
 /// A plain file takes no more memory than its size.
@@ -65,6 +62,9 @@ pub struct Dataset {
     train_files: String,
 }
 
+/// Pixels `[images, channels, rows, columns]`, row-major, and the last three of these sizes.
+type Images = (Vec<u8>, [usize; 3]);
+
 /// Examples, and the names of their files.
 type Part = (String, Examples);
 
@@ -87,10 +87,8 @@ impl Dataset {
     /// # Ok::<(), slth::data::DatasetError>(())
     /// ```
     pub fn mnist() -> Result<Self, DatasetError> {
-        let [train_images, train_labels, test_images, test_labels] = std::array::from_fn(|index| {
-            IdxReader::new(format!("embedded {}", files::IDX_NAMES[index]), MNIST[index])
-        });
-        Self::read("embedded MNIST".to_owned(), train_images, train_labels, test_images, test_labels)
+        let file = |index| DataFile::new(format!("embedded {}", files::IDX_NAMES[index]), MNIST[index]);
+        Self::read("embedded MNIST".to_owned(), std::array::from_fn(file))
     }
 
     /// Finds and reads the one data set in `path`, a directory, by the names of its files; or, where there are several, the one
@@ -103,81 +101,63 @@ impl Dataset {
         let path = path.as_ref();
         let source = path.display().to_string();
         let (kind, files) = files::find(path)?;
-        let mut files = files.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
-        match kind {
-            Kind::Idx(_) => {
-                let [train_images, train_labels, test_images, test_labels] =
-                    four(files.into_iter().map(|(name, file)| IdxReader::new(name, file)));
-                Self::read(source, train_images, train_labels, test_images, test_labels)
-            }
-            Kind::Cifar(kind) => {
-                let train = files.split_off(1);
-                Self::read_cifar(source, kind, train, files)
-            }
-            Kind::Npz(_) => {
-                let (name, file) = files.remove(0);
-                Self::read_npz(source, &name, file)
-            }
-            Kind::Npy(_) => Self::of_arrays(source, files, |(name, file)| {
-                let array = npy::Array::read(Bytes::new(file)).map_err(|problem| problem.of(&name))?;
-                Ok((name, array))
-            }),
+        let mut files = files.iter().map(|file| DataFile::open(file)).collect::<Result<Vec<_>, _>>()?;
+        match kind.form {
+            Form::Idx => Self::read_pairs(source, files, idx::images, idx::labels),
+            Form::Npy => Self::read_pairs(source, files, npy::images, npy::labels),
+            Form::Npz => Self::read_npz(source, files.remove(0)),
+            Form::Cifar(kind) => Self::read_cifar(source, kind, files),
         }
     }
 
-    /// Reads four IDX files from any source; messages name the data set `source`.
+    /// Reads four IDX files, training images and labels, test images and labels, from any source; messages name the data set
+    /// `source`.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn read(
-        source: String,
-        train_images: IdxReader<'_>,
-        train_labels: IdxReader<'_>,
-        test_images: IdxReader<'_>,
-        test_labels: IdxReader<'_>,
-    ) -> Result<Self, DatasetError> {
-        Self::of(source, read_idx(train_images, train_labels)?, read_idx(test_images, test_labels)?)
+    pub fn read(source: String, files: [DataFile<'_>; 4]) -> Result<Self, DatasetError> {
+        Self::read_pairs(source, files, idx::images, idx::labels)
     }
 
-    /// Reads files of training images and files of test images, each with its name, of the binary form of CIFAR from any source;
-    /// messages name the data set `source`.
+    /// Reads the binary form of CIFAR, the test images before one or more files of training images, as [`read`](Self::read).
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn read_cifar<R: Read>(
+    pub fn read_cifar(
         source: String,
         kind: Cifar,
-        train: Vec<(String, R)>,
-        test: Vec<(String, R)>,
+        mut files: Vec<DataFile<'_>>,
     ) -> Result<Self, DatasetError> {
-        let read = |files: Vec<_>| {
-            kind.read(files.into_iter().map(|(name, file)| (name, Bytes::new(file))).collect())
-        };
-        Self::of(source, read(train)?, read(test)?)
+        let train = files.split_off(files.len().min(1));
+        Self::of(source, kind.read(train)?, kind.read(files)?)
     }
 
-    /// Reads an `.npz` archive with the arrays `x_train`, `y_train`, `x_test` and `y_test` from any source; messages name it `file`,
-    /// and the data set `source`.
+    /// Reads an `.npz` archive with the arrays `x_train`, `y_train`, `x_test` and `y_test`, as [`read`](Self::read).
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn read_npz(source: String, file: &str, archive: impl Read) -> Result<Self, DatasetError> {
-        let bytes = Bytes::new(archive).rest().map_err(|problem| problem.of(file))?;
-        Self::of_arrays(source, npy::NAMES, |name| {
-            let array =
-                npy::member(&bytes, name).map_err(|problem| problem.of(&format!("{file}, {name}")))?;
-            Ok((format!("{file}, {name}"), array))
-        })
+    pub fn read_npz(source: String, archive: DataFile<'_>) -> Result<Self, DatasetError> {
+        let (name, bytes) = archive.parse(DataFile::rest)?;
+        let array = |array| npy::member(&bytes, &name, array).map_err(|problem| problem.of(&name));
+        let arrays = npy::NAMES.into_iter().map(array).collect::<Result<Vec<_>, _>>()?;
+        Self::read_pairs(source, arrays, npy::images, npy::labels)
     }
 
-    fn of_arrays<T>(
+    /// Reads images and labels for training, then those for testing.
+    fn read_pairs<'a>(
         source: String,
-        arrays: impl IntoIterator<Item = T>,
-        read: impl Fn(T) -> Result<(String, npy::Array), DatasetError>,
+        files: impl IntoIterator<Item = DataFile<'a>>,
+        images: fn(&mut DataFile<'a>) -> Result<Images, DatasetProblem>,
+        labels: fn(&mut DataFile<'a>) -> Result<Vec<u8>, DatasetProblem>,
     ) -> Result<Self, DatasetError> {
-        let arrays = arrays.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let [train_images, train_labels, test_images, test_labels] = four(arrays.into_iter());
-        Self::of(source, npy::examples(train_images, train_labels)?, npy::examples(test_images, test_labels)?)
+        let mut files = files.into_iter();
+        let mut next = || files.next().expect("four files");
+        let mut pair = || {
+            let (images_file, (pixels, shape)) = next().parse(images)?;
+            let (labels_file, labels) = next().parse(labels)?;
+            part(format!("{images_file} and {labels_file}"), pixels, labels, shape)
+        };
+        Self::of(source, pair()?, pair()?)
     }
 
     /// A data set of these examples; messages name it `source`.
@@ -277,27 +257,6 @@ impl Dataset {
     pub fn source(&self) -> &str {
         &self.source
     }
-}
-
-/// A data file, and its name in messages.
-fn open(path: &Path) -> Result<(String, File), DatasetError> {
-    let name = path.display().to_string();
-    match crate::input::open(path) {
-        Ok(file) => Ok((name, file)),
-        Err(error) => Err(DatasetProblem::Io(error).of(&name)),
-    }
-}
-
-/// Training images and labels, test images and labels.
-fn four<T>(mut files: impl Iterator<Item = T>) -> [T; 4] {
-    std::array::from_fn(|_| files.next().expect("a data set of four files"))
-}
-
-/// Reads images and their labels.
-fn read_idx(images: IdxReader<'_>, labels: IdxReader<'_>) -> Result<Part, DatasetError> {
-    let file = format!("{} and {}", images.file(), labels.file());
-    let IdxImages { rows, columns, pixels, .. } = images.images()?;
-    part(file, pixels, labels.labels()?, [1, rows, columns])
 }
 
 /// The examples of `file`.

@@ -10,8 +10,7 @@ use std::io::Read;
 use flate2::read::DeflateDecoder;
 use rawzip::{CompressionMethod, ZipArchive};
 
-use super::bytes::Bytes;
-use super::{DatasetError, DatasetProblem, Part, part};
+use super::{DataFile, DatasetProblem, Images};
 
 /// The names of the four arrays, in the order of MNIST's files.
 pub(super) const NAMES: [&str; 4] = ["x_train", "y_train", "x_test", "y_test"];
@@ -19,8 +18,18 @@ pub(super) const NAMES: [&str; 4] = ["x_train", "y_train", "x_test", "y_test"];
 /// The most bytes of a header; NumPy's own have 118.
 const MAX_HEADER: u64 = 1 << 16;
 
+/// Reads images: the pixels, `[images, channels, rows, columns]`, and the last three of these sizes.
+pub(super) fn images(file: &mut DataFile<'_>) -> Result<Images, DatasetProblem> {
+    Array::read(file)?.images()
+}
+
+/// Reads labels.
+pub(super) fn labels(file: &mut DataFile<'_>) -> Result<Vec<u8>, DatasetProblem> {
+    Array::read(file)?.labels()
+}
+
 /// An array as it is stored: integers (`u`, `i`) or floats (`f`) of `size` bytes, little-endian, row-major.
-pub(super) struct Array {
+struct Array {
     letter: char,
     size: usize,
     shape: Vec<usize>,
@@ -28,7 +37,7 @@ pub(super) struct Array {
 }
 
 impl Array {
-    pub(super) fn read(mut file: Bytes<'_>) -> Result<Self, DatasetProblem> {
+    fn read(file: &mut DataFile<'_>) -> Result<Self, DatasetProblem> {
         let start = file.up_to(8)?;
         let length = match start.strip_prefix(b"\x93NUMPY") {
             Some([1, _]) => file.up_to(2)?,
@@ -51,8 +60,7 @@ impl Array {
         }
     }
 
-    /// The pixels `[images, channels, rows, columns]`, and the last three of these sizes.
-    fn images(self) -> Result<(Vec<u8>, [usize; 3]), DatasetProblem> {
+    fn images(self) -> Result<Images, DatasetProblem> {
         let (shape, innermost) = match self.shape[..] {
             [_, rows, columns] => ([1, rows, columns], 1),
             [_, rows, columns, channels @ (1 | 3)] => ([channels, rows, columns], channels),
@@ -113,29 +121,28 @@ fn levels(bytes: &[u8]) -> Result<Vec<u8>, DatasetProblem> {
     values().enumerate().map(level).collect()
 }
 
-/// The array `name` of an archive.
-pub(super) fn member(archive: &[u8], name: &'static str) -> Result<Array, DatasetProblem> {
+/// The array `name` of the archive `bytes`, which is called `file`.
+pub(super) fn member<'a>(
+    bytes: &'a [u8],
+    file: &str,
+    name: &'static str,
+) -> Result<DataFile<'a>, DatasetProblem> {
     let damaged = |error: rawzip::Error| DatasetProblem::Zip(error.to_string());
-    let archive = ZipArchive::from_slice(archive).map_err(damaged)?;
+    let archive = ZipArchive::from_slice(bytes).map_err(damaged)?;
     let mut entries = archive.entries();
     while let Some(entry) = entries.next_entry().map_err(damaged)? {
         if entry.file_path().as_ref().strip_suffix(b".npy") != Some(name.as_bytes()) {
             continue;
         }
         let found = archive.get_entry(entry.wayfinder()).map_err(damaged)?;
-        let decoder: Box<dyn Read> = match entry.compression_method() {
-            CompressionMethod::STORE => Box::new(found.data()),
-            CompressionMethod::DEFLATE => Box::new(DeflateDecoder::new(found.data())),
+        let (start, end) = found.compressed_data_range();
+        let zipped = &bytes[start as usize..end as usize];
+        let decoder: Box<dyn Read + 'a> = match entry.compression_method() {
+            CompressionMethod::STORE => Box::new(zipped),
+            CompressionMethod::DEFLATE => Box::new(DeflateDecoder::new(zipped)),
             other => return Err(DatasetProblem::Zip(format!("{name} is compressed by method {other:?}"))),
         };
-        return Array::read(Bytes::unzipped(found.verifying_reader(decoder)));
+        return Ok(DataFile::unzipped(format!("{file}, {name}"), found.verifying_reader(decoder)));
     }
     Err(DatasetProblem::NoArray(name))
-}
-
-/// Images and their labels, each with the name of its file.
-pub(super) fn examples(images: (String, Array), labels: (String, Array)) -> Result<Part, DatasetError> {
-    let (pixels, shape) = images.1.images().map_err(|problem| problem.of(&images.0))?;
-    let found = labels.1.labels().map_err(|problem| problem.of(&labels.0))?;
-    part(format!("{} and {}", images.0, labels.0), pixels, found, shape)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use slth::data::Dataset;
+use slth::data::{DataFile, Dataset};
 
 use crate::bad_input::refused;
 use crate::fixture::{self, slth, write_part_of_mnist};
@@ -251,13 +251,13 @@ fn cifar_is_read_batch_after_batch() {
         refused(&mut run(ten.path()), &["more than one data set", "test_batch.bin", "test.bin"]);
         // Damaged ones.
         write(&hundred, "test.bin", cifar(70..80, 1));
-        refused(&mut run(hundred.path()), &["test.bin", "30730 bytes", "records of 3074"]);
+        refused(&mut run(hundred.path()), &["test.bin", "truncated: 30740 bytes of records", "30730 found"]);
         let mut beyond = cifar(70..80, 2);
         beyond[3075] = 100;
         write(&hundred, "test.bin", beyond);
         refused(&mut run(hundred.path()), &["test.bin", "label of image 1", "0 to 99"]);
         write(&hundred, "test.bin", Vec::new());
-        refused(&mut run(hundred.path()), &["test.bin", "no images"]);
+        refused(&mut run(hundred.path()), &["test.bin", "0 images"]);
     }
 }
 
@@ -413,7 +413,7 @@ fn hostile_arrays_of_numpy_are_refused() {
         (npy("|O", &[1, 1, 1], &[0; 4]), &["not a .npy array"]),
         (npy("|u1", &[203, 30], &pixels), &["u8 [203, 30]", "channels"]),
         (npy("|u1", &[203, 3, 2, 5], &pixels), &["images of 6 × 5", "3 × 2 × 5"]),
-        (npy("|u1", &[0, 6, 5], &[]), &["no images"]),
+        (npy("|u1", &[0, 6, 5], &[]), &["0 images"]),
         (npy("|u1", &[202, 6, 5], &pixels[30..]), &["203 labels for 202 images", "y_train"]),
         (npy("<f4", &[2, 1, 1], &floats(0.3)), &["pixel 0 is 0.3", "k/255"]),
         (npy("<f4", &[2, 1, 1], &floats(f32::NAN)), &["pixel 0 is NaN"]),
@@ -435,7 +435,7 @@ fn hostile_arrays_of_numpy_are_refused() {
     fs::write(data.path().join("x.npz"), npz(&whole[1..], CompressionMethod::DEFLATE)).unwrap();
     refused(&mut fixture::small_run(data.path()), &["x.npz", "no array x_test"]);
     let archive = npz(&whole, CompressionMethod::DEFLATE);
-    let read = |bytes: &[u8]| Dataset::read_npz("x".to_owned(), "x.npz", bytes);
+    let read = |bytes: &[u8]| Dataset::read_npz("x".to_owned(), DataFile::new("x.npz".to_owned(), bytes));
     let expected = read(&archive).unwrap();
     for cut in (0..archive.len()).step_by(7) {
         assert!(read(&archive[..cut]).is_err(), "{cut}");

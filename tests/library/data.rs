@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 
 use sha2::{Digest, Sha256};
-use slth::data::idx::{IdxImages, IdxReader};
+use slth::data::idx;
 use slth::data::{
-    Dataset, DatasetError, DatasetProblem, Examples, MAX_UNZIPPED, Normalisation, NormalisationRule,
+    DataFile, Dataset, DatasetProblem, Examples, MAX_UNZIPPED, Normalisation, NormalisationRule,
 };
 use slth::run::{RunConfig, dataset_hash};
 
@@ -22,14 +22,14 @@ fn zip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn read(bytes: &[u8]) -> Result<IdxImages, DatasetProblem> {
-    IdxReader::new("f".to_owned(), bytes).images().map_err(|error| error.problem)
+fn read(bytes: &[u8]) -> Result<(Vec<u8>, [usize; 3]), DatasetProblem> {
+    idx::images(&mut DataFile::new("f".to_owned(), bytes))
 }
 
 #[test]
 fn plain_and_gzip_agree() {
     let bytes = images([2, 1, 3], &[1, 2, 3, 4, 5, 6]);
-    let expected = IdxImages { count: 2, rows: 1, columns: 3, pixels: vec![1, 2, 3, 4, 5, 6] };
+    let expected = (vec![1, 2, 3, 4, 5, 6], [1, 1, 3]);
     assert_eq!(read(&bytes).unwrap(), expected);
     assert_eq!(read(&zip(&bytes)).unwrap(), expected);
 }
@@ -87,7 +87,7 @@ fn labels_of_qmnist_are_their_first_column() {
         let rows = classes.iter().flat_map(|&class| [class, -1, 7, 1 << 20, 0, 0, 0, 0]);
         header.into_iter().chain(rows).flat_map(i32::to_be_bytes).collect()
     };
-    let read = |bytes: &[u8]| IdxReader::new("f".to_owned(), bytes).labels().map_err(|error| error.problem);
+    let read = |bytes: &[u8]| idx::labels(&mut DataFile::new("f".to_owned(), bytes));
     let bytes = rows(&[3, 0, 255]);
     assert_eq!(read(&bytes).unwrap(), [3, 0, 255]);
     assert_eq!(read(&zip(&bytes)).unwrap(), [3, 0, 255]);
@@ -113,8 +113,8 @@ fn foreign_files_are_refused() {
     assert!(matches!(read(b"not an IDX file"), Err(DatasetProblem::Magic { .. })));
     assert!(matches!(read(&images([1, 1, 1], &[1, 2])), Err(DatasetProblem::TooLong(_))));
     assert!(matches!(
-        IdxReader::new("f".to_owned(), &images([1, 1, 1], &[1])[..]).labels(),
-        Err(DatasetError { problem: DatasetProblem::Magic { .. }, .. })
+        idx::labels(&mut DataFile::new("f".to_owned(), &images([1, 1, 1], &[1])[..])),
+        Err(DatasetProblem::Magic { .. })
     ));
 }
 
@@ -215,7 +215,7 @@ fn examples_must_be_whole() {
     let new = |pixels, labels, shape| Examples::new(vec![0; pixels], vec![0; labels], shape).unwrap_err();
     for (pixels, labels, shape) in [(0, 0, [1, 2, 2]), (4, 1, [1, 0, 2]), (4, 1, [usize::MAX, 2, 2])] {
         let problem = new(pixels, labels, shape);
-        assert!(matches!(problem, DatasetProblem::Empty | DatasetProblem::Channels(_)), "{problem}");
+        assert!(matches!(problem, DatasetProblem::Count(0) | DatasetProblem::Channels(_)), "{problem}");
     }
     assert!(matches!(new(8, 1, [2, 2, 2]), DatasetProblem::Channels(2)));
     for (pixels, labels) in [(8, 1), (4, 2), (5, 1), (4, 0)] {

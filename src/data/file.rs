@@ -1,38 +1,61 @@
-//! The bytes of a data file, unzipped.
+//! A data file, unzipped.
 
 use std::io::{Cursor, ErrorKind, Read};
+use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use super::{DatasetProblem, MAX_UNZIPPED};
+use super::{DatasetError, DatasetProblem, MAX_UNZIPPED};
 
 /// The first bytes of every gzipped file, and of no other that is read here.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Reads a file. No size that the file promises is trusted: memory grows as bytes arrive.
-pub(super) struct Bytes<'a> {
+/// A data file. It is unzipped where its content is gzipped, whatever its name. No size that it promises is trusted: memory grows
+/// as bytes arrive.
+pub struct DataFile<'a> {
+    name: String,
     reader: Box<dyn Read + 'a>,
     zipped: bool,
 }
 
-impl<'a> Bytes<'a> {
-    /// The bytes of a file, unzipped where its content is gzipped, whatever its name.
-    pub(super) fn new(mut reader: impl Read + 'a) -> Self {
+impl<'a> DataFile<'a> {
+    /// A file of plain or gzipped bytes, called `name` in errors.
+    pub fn new(name: String, mut reader: impl Read + 'a) -> Self {
         let mut head = Vec::new();
         // What was read is kept, and the next read meets the error again.
         let _ = reader.by_ref().take(GZIP.len() as u64).read_to_end(&mut head);
         let zipped = head == GZIP;
         let whole = Cursor::new(head).chain(reader);
         if zipped {
-            Self::unzipped(MultiGzDecoder::new(whole))
+            Self::unzipped(name, MultiGzDecoder::new(whole))
         } else {
-            Self { reader: Box::new(whole), zipped }
+            Self { name, reader: Box::new(whole), zipped }
         }
     }
 
     /// The bytes that a decoder makes of zipped ones.
-    pub(super) fn unzipped(decoder: impl Read + 'a) -> Self {
-        Self { reader: Box::new(decoder), zipped: true }
+    pub(super) fn unzipped(name: String, decoder: impl Read + 'a) -> Self {
+        Self { name, reader: Box::new(decoder), zipped: true }
+    }
+
+    /// The file at `path`.
+    pub(super) fn open(path: &Path) -> Result<Self, DatasetError> {
+        let name = path.display().to_string();
+        match crate::input::open(path) {
+            Ok(file) => Ok(Self::new(name, file)),
+            Err(error) => Err(DatasetProblem::Io(error).of(&name)),
+        }
+    }
+
+    /// Its name, and what `parse` makes of it.
+    pub(super) fn parse<T>(
+        mut self,
+        parse: impl FnOnce(&mut Self) -> Result<T, DatasetProblem>,
+    ) -> Result<(String, T), DatasetError> {
+        match parse(&mut self) {
+            Ok(parsed) => Ok((self.name, parsed)),
+            Err(problem) => Err(problem.of(&self.name)),
+        }
     }
 
     /// The next `limit` bytes, fewer where the file ends before.
