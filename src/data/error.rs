@@ -96,13 +96,8 @@ pub enum DatasetProblem {
         expected: u64,
     },
     /// Labels of QMNIST with another number of columns.
-    #[error("labels of {found} columns, expected {expected}")]
-    LabelColumns {
-        /// The number of QMNIST's.
-        expected: u32,
-        /// The one found.
-        found: u32,
-    },
+    #[error("labels of {0} columns, expected {columns}", columns = super::idx::QMNIST_COLUMNS)]
+    LabelColumns(u32),
     /// A label that no label of this kind of file can be.
     #[error("label of image {index} is outside 0 to {most}")]
     LabelRange {

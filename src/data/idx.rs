@@ -10,7 +10,7 @@ const IMAGES_MAGIC: u32 = 0x0803;
 const LABELS_MAGIC: u32 = 0x0801;
 /// Labels of QMNIST: for each image its class and seven numbers about its writer.
 const QMNIST_MAGIC: u32 = 0x0c02;
-const QMNIST_COLUMNS: u32 = 8;
+pub(super) const QMNIST_COLUMNS: u32 = 8;
 
 /// Reads a file of images: the pixels, `[images, 1, rows, columns]`, and the last three of these sizes.
 ///
@@ -48,7 +48,7 @@ pub fn labels(file: &mut DataFile<'_>) -> Result<Vec<u8>, DatasetProblem> {
         QMNIST_MAGIC => {
             let [count, columns] = [word(file)?, word(file)?];
             if columns != QMNIST_COLUMNS {
-                return Err(DatasetProblem::LabelColumns { expected: QMNIST_COLUMNS, found: columns });
+                return Err(DatasetProblem::LabelColumns(columns));
             }
             let bytes = file.last("labels", u64::from(count) * u64::from(4 * QMNIST_COLUMNS))?;
             let classes = bytes.chunks_exact(4 * QMNIST_COLUMNS as usize).enumerate();

@@ -164,15 +164,6 @@ impl Dataset {
     ///
     /// # Errors
     /// When image sizes differ, or a test label exceeds the largest training label.
-    ///
-    /// ```
-    /// use slth::data::{Dataset, Examples};
-    /// let train = Examples::new(vec![0, 50, 100, 150, 200, 250], vec![0, 1], [3, 1, 1])?;
-    /// let test = Examples::new(vec![10, 20, 30], vec![1], [3, 1, 1])?;
-    /// let colours = Dataset::new("colours".to_owned(), train, test)?;
-    /// assert_eq!((colours.features(), colours.classes()), (3, 2));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn new(source: String, train: Examples, test: Examples) -> Result<Self, DatasetError> {
         let part = |name, examples| (format!("{source}, {name}"), examples);
         let (train, test) = (part("training images", train), part("test images", test));

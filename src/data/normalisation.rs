@@ -13,7 +13,7 @@ use super::examples::Batch;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Normalisation {
-    /// Of each channel; of grey images the first.
+    /// Of each channel.
     mean: [f32; CHANNELS],
     std: [f32; CHANNELS],
 }
@@ -25,27 +25,19 @@ impl Normalisation {
     /// x/255, in [0, 1].
     pub const UNIT: Self = Self { mean: [0.0; CHANNELS], std: [1.0; CHANNELS] };
 
-    /// The normalisation with these constants for every channel.
+    /// The normalisation with these constants for red, green and blue; grey images take the first.
     ///
     /// # Errors
-    /// As [`per_channel`](Self::per_channel).
+    /// When a mean is outside [−10⁶, 10⁶], or a deviation outside [10⁻⁶, 10⁶].
     ///
     /// ```
     /// use slth::data::Normalisation;
-    /// let usual = Normalisation::new(0.1307, 0.3081)?;
+    /// let usual = Normalisation::new([0.1307; 3], [0.3081; 3])?;
     /// assert_eq!(usual.apply(0, 255), (1.0 - 0.1307) / 0.3081);
     /// assert_eq!(usual, "0.1307,0.3081".parse()?);
     /// # Ok::<(), String>(())
     /// ```
-    pub fn new(mean: f32, std: f32) -> Result<Self, String> {
-        Self::per_channel([mean; CHANNELS], [std; CHANNELS])
-    }
-
-    /// The normalisation with these constants for red, green and blue.
-    ///
-    /// # Errors
-    /// When a mean is outside [−10⁶, 10⁶], or a deviation outside [10⁻⁶, 10⁶].
-    pub fn per_channel(mean: [f32; CHANNELS], std: [f32; CHANNELS]) -> Result<Self, String> {
+    pub fn new(mean: [f32; CHANNELS], std: [f32; CHANNELS]) -> Result<Self, String> {
         if let Some(mean) = mean.iter().find(|mean| !(-1e6..=1e6).contains(*mean)) {
             return Err(format!("the mean must lie in [-1e6, 1e6], but is {mean}"));
         }
@@ -112,8 +104,8 @@ impl FromStr for Normalisation {
     fn from_str(text: &str) -> Result<Self, String> {
         let numbers: Option<Vec<f32>> = text.split(',').map(|number| number.parse().ok()).collect();
         match numbers.as_deref() {
-            Some(&[mean, std]) => Self::new(mean, std),
-            Some(&[r, g, b, std_r, std_g, std_b]) => Self::per_channel([r, g, b], [std_r, std_g, std_b]),
+            Some(&[mean, std]) => Self::new([mean; CHANNELS], [std; CHANNELS]),
+            Some(&[r, g, b, std_r, std_g, std_b]) => Self::new([r, g, b], [std_r, std_g, std_b]),
             _ => Err(format!(
                 "`{text}` is not MEAN,STD, as in 0.1307,0.3081, nor three means and three deviations"
             )),

@@ -1,9 +1,9 @@
 //! NumPy's arrays: `.npy` files, and `.npz` archives of them, as `np.save` and `np.savez` write them (NEP 1).
 //!
 //! Images are `[images, rows, columns]`, `[images, rows, columns, channels]` or `[images, channels, rows, columns]` with 1 or 3
-//! channels, bytes or f32; labels are integers. Pixels are kept as bytes: floats that are all k/255 within rounding (k = 0 … 255),
-//! or all k, stand for k, and no others are taken, so that nothing is rounded away. Headers are not trusted, as those of
-//! [`idx`](super::idx).
+//! channels (where both axes could be the channels, the last one is), bytes or f32; labels are integers. Pixels are kept as bytes:
+//! floats that are all k/255 within rounding (k = 0 … 255), or all k, stand for k. Others are refused, so that nothing is rounded
+//! away. Headers are not trusted, as those of [`idx`](super::idx).
 
 use std::io::Read;
 
@@ -17,16 +17,6 @@ pub(super) const NAMES: [&str; 4] = ["x_train", "y_train", "x_test", "y_test"];
 
 /// The most bytes of a header; NumPy's own have 118.
 const MAX_HEADER: u64 = 1 << 16;
-
-/// Reads images: the pixels, `[images, channels, rows, columns]`, and the last three of these sizes.
-pub(super) fn images(file: &mut DataFile<'_>) -> Result<Images, DatasetProblem> {
-    Array::read(file)?.images()
-}
-
-/// Reads labels.
-pub(super) fn labels(file: &mut DataFile<'_>) -> Result<Vec<u8>, DatasetProblem> {
-    Array::read(file)?.labels()
-}
 
 /// An array as it is stored: integers (`u`, `i`) or floats (`f`) of `size` bytes, little-endian, row-major.
 struct Array {
@@ -59,40 +49,43 @@ impl Array {
             expected,
         }
     }
+}
 
-    fn images(self) -> Result<Images, DatasetProblem> {
-        let (shape, innermost) = match self.shape[..] {
-            [_, rows, columns] => ([1, rows, columns], 1),
-            [_, rows, columns, channels @ (1 | 3)] => ([channels, rows, columns], channels),
-            [_, channels @ (1 | 3), rows, columns] => ([channels, rows, columns], 1),
-            _ => return Err(self.refused("images of 1 or 3 channels, which are their first or last axis")),
-        };
-        let pixels = match (self.letter, self.size) {
-            ('u', 1) => self.bytes,
-            ('f', 4) => levels(&self.bytes)?,
-            _ => return Err(self.refused("u8 or f32")),
-        };
-        if innermost == 1 || pixels.is_empty() {
-            return Ok((pixels, shape));
-        }
-        let images = pixels.chunks(shape.iter().product());
-        let planes = images.flat_map(|image| {
-            (0..innermost).flat_map(move |channel| image.iter().skip(channel).step_by(innermost))
-        });
-        Ok((planes.copied().collect(), shape))
+/// Reads images: the pixels, `[images, channels, rows, columns]`, and the last three of these sizes.
+pub(super) fn images(file: &mut DataFile<'_>) -> Result<Images, DatasetProblem> {
+    let array = Array::read(file)?;
+    let (shape, innermost) = match array.shape[..] {
+        [_, rows, columns] => ([1, rows, columns], 1),
+        [_, rows, columns, channels @ (1 | 3)] => ([channels, rows, columns], channels),
+        [_, channels @ (1 | 3), rows, columns] => ([channels, rows, columns], 1),
+        _ => return Err(array.refused("images of 1 or 3 channels, which are their first or last axis")),
+    };
+    let pixels = match (array.letter, array.size) {
+        ('u', 1) => array.bytes,
+        ('f', 4) => levels(&array.bytes)?,
+        _ => return Err(array.refused("u8 or f32")),
+    };
+    if innermost == 1 || pixels.is_empty() {
+        return Ok((pixels, shape));
     }
+    let planes = pixels.chunks(shape.iter().product()).flat_map(|image| {
+        (0..innermost).flat_map(move |channel| image.iter().skip(channel).step_by(innermost))
+    });
+    Ok((planes.copied().collect(), shape))
+}
 
-    fn labels(self) -> Result<Vec<u8>, DatasetProblem> {
-        if !matches!(self.shape[..], [_] | [_, 1]) || self.letter == 'f' {
-            return Err(self.refused("an integer for each image"));
-        }
-        let most = if (self.letter, self.size) == ('i', 1) { i8::MAX as u8 } else { u8::MAX };
-        let label = |(index, number): (usize, &[u8])| match number {
-            [label, rest @ ..] if *label <= most && rest.iter().all(|&byte| byte == 0) => Ok(*label),
-            _ => Err(DatasetProblem::LabelRange { index, most: u8::MAX }),
-        };
-        self.bytes.chunks_exact(self.size).enumerate().map(label).collect()
+/// Reads labels.
+pub(super) fn labels(file: &mut DataFile<'_>) -> Result<Vec<u8>, DatasetProblem> {
+    let array = Array::read(file)?;
+    if !matches!(array.shape[..], [_] | [_, 1]) || array.letter == 'f' {
+        return Err(array.refused("an integer for each image"));
     }
+    let most = if (array.letter, array.size) == ('i', 1) { i8::MAX as u8 } else { u8::MAX };
+    let label = |(index, number): (usize, &[u8])| match number {
+        [label, rest @ ..] if *label <= most && rest.iter().all(|&byte| byte == 0) => Ok(*label),
+        _ => Err(DatasetProblem::LabelRange { index, most: u8::MAX }),
+    };
+    array.bytes.chunks_exact(array.size).enumerate().map(label).collect()
 }
 
 /// Letter and size of the numbers, and the shape, that a header, a literal of a Python dictionary, gives. `None` where it cannot

@@ -103,7 +103,7 @@ fn labels_of_qmnist_are_their_first_column() {
     assert!(matches!(read(&promise), Err(DatasetProblem::Truncated { found: 32, .. })));
     assert!(matches!(read(&zip(&promise)), Err(DatasetProblem::TooLargeZipped { .. })));
     promise[11] = 9;
-    assert!(matches!(read(&promise), Err(DatasetProblem::LabelColumns { found: 9, .. })));
+    assert!(matches!(read(&promise), Err(DatasetProblem::LabelColumns(9))));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn each_channel_has_its_constants() {
     }
     let usual = "0.4914,0.4822,0.4465,0.2023,0.1994,0.201";
     assert_eq!(usual.parse::<Normalisation>().unwrap().to_string(), usual);
-    assert_eq!("0.5,0.5,0.5,1,1,1".parse(), Normalisation::new(0.5, 1.0));
+    assert_eq!("0.5,0.5,0.5,1,1,1".parse(), Normalisation::new([0.5; 3], [1.0; 3]));
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn the_hash_of_the_embedded_files() {
 
 #[test]
 fn text_leads_back() {
-    let given = |mean, std| NormalisationRule::Given(Normalisation::new(mean, std).unwrap());
+    let given = |mean, std| NormalisationRule::Given(Normalisation::new([mean; 3], [std; 3]).unwrap());
     let rules = [NormalisationRule::MeanStd, NormalisationRule::Unit, given(0.1307, 0.3081)];
     for rule in rules.into_iter().chain([given(-1.0 / 3.0, 1e-6), given(-0.0, 1e6)]) {
         assert_eq!(rule.to_string().parse(), Ok(rule));
