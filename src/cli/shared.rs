@@ -12,8 +12,8 @@ use slth_kernels::Backend;
 #[derive(Args)]
 pub(super) struct DataArguments {
     /// Directory of a data set, or where it has several a file of one: IDX files named as those of MNIST, EMNIST or QMNIST
-    /// (train-images-idx3-ubyte); CIFAR in binary form (data_batch_1.bin, test_batch.bin or train.bin, test.bin); NAME.npz with the
-    /// arrays x_train, y_train, x_test, y_test, or these as .npy files. Each plain or gzipped [default: the built-in MNIST]
+    /// (train-images-idx3-ubyte); CIFAR in binary form (data_batch_1.bin, test_batch.bin or train.bin, test.bin); NAME.npz with
+    /// x_train, y_train, x_test and y_test, or these as .npy files. Each plain or gzipped [default: the built-in MNIST]
     #[arg(long, value_name = "DIR|FILE", help_heading = "Data")]
     data: Option<PathBuf>,
 }

@@ -7,8 +7,8 @@
 //!   `emnist-letters-train-…`
 //! - the binary files of CIFAR-10, `data_batch_1.bin` and so on and `test_batch.bin`, or of CIFAR-100, `train.bin` and
 //!   `test.bin`
-//! - arrays of NumPy, `x_train`, `y_train`, `x_test` and `y_test`: one `.npz` archive, or four `.npy` files. Images are bytes, or f32
-//!   that stand for bytes: all k/255, or all k
+//! - arrays of NumPy, `x_train`, `y_train`, `x_test` and `y_test`: one `.npz` archive, or four `.npy` files. Images are bytes, or
+//!   f32 that stand for bytes: all k/255, or all k
 //!
 //! Each may be gzipped, which its content tells, and end in `.gz`. MNIST itself is built in: [`Dataset::mnist`].
 

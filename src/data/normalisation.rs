@@ -48,8 +48,8 @@ impl Normalisation {
         Ok(Self { mean: mean.map(|mean| mean + 0.0), std })
     }
 
-    /// What brings each channel of `pixels`, `[images, channels, plane]`, to mean 0 and standard deviation 1; where all are equal,
-    /// to 0. The sums are exact.
+    /// What brings each channel of `pixels`, `[images, channels, plane]`, to mean 0 and standard deviation 1; where all are
+    /// equal, to 0. The sums are exact.
     ///
     /// # Panics
     /// When `channels` or `plane` is 0.

@@ -1,9 +1,9 @@
 //! NumPy's arrays: `.npy` files, and `.npz` archives of them, as `np.save` and `np.savez` write them (NEP 1).
 //!
 //! Images are `[images, rows, columns]`, `[images, rows, columns, channels]` or `[images, channels, rows, columns]` with 1 or 3
-//! channels (where both axes could be the channels, the last one is), bytes or f32; labels are integers. Pixels are kept as bytes:
-//! floats that are all k/255 within rounding (k = 0 … 255), or all k, stand for k. Others are refused, so that nothing is rounded
-//! away. Headers are not trusted, as those of [`idx`](super::idx).
+//! channels (where both axes could be the channels, the last one is), bytes or f32; labels are integers. Pixels are kept as
+//! bytes: floats that in one array are all k/255 within rounding (k = 0 … 255), or all k, stand for k. Others are refused, so that
+//! nothing is rounded away. Headers are not trusted, as those of [`idx`](super::idx).
 
 use std::io::Read;
 

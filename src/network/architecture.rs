@@ -34,7 +34,8 @@ fn names() -> String {
 
 /// A network without biases, ReLU between its layers, written as its input and its stages:
 ///
-/// * `784` or, where it begins with convolutions or pooling, `28x28` rows × columns, `3x32x32` channels × rows × columns: the input
+/// * `784` or, where it begins with convolutions or pooling, `28x28` rows × columns or `3x32x32` channels × rows × columns: the
+///   input
 /// * `500`: a fully connected layer of that many neurons
 /// * `6@5x5`: a convolution with 6 filters of 5 × 5, `6@5x5p2` with 2 rows and columns of zeros around its input, `6@5x5s2`
 ///   at every second place, `6@5x5s2p2` both

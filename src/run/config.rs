@@ -20,7 +20,14 @@ use crate::training::{EdgePopupSettings, PretrainSettings, PruneMethod, Schedule
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Args)]
 pub struct RunConfig {
     /// The network.
-    #[arg(long, value_name = "NETWORK", help_heading = "Network", help = Architecture::help(), allow_negative_numbers = true, default_value_t)]
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        help_heading = "Network",
+        help = Architecture::help(),
+        allow_negative_numbers = true,
+        default_value_t
+    )]
     pub network: Architecture,
     /// Distribution of the initial weights
     #[arg(long, value_name = "KIND", help_heading = "Network", default_value_t)]
@@ -33,8 +40,9 @@ pub struct RunConfig {
     /// sparsity 0.5 only
     #[arg(long, help_heading = "Network")]
     pub scale_by_keep: bool,
-    /// How a pixel x becomes an input: mean-std gives each channel of the data set's training images mean 0 and standard deviation
-    /// 1, unit is x/255, and numbers as in 0.1307,0.3081 are (x/255 - MEAN)/STD; of colours three means, then three deviations
+    /// How a pixel x becomes an input: mean-std gives each channel of the data set's training images mean 0 and standard
+    /// deviation 1, unit is x/255, and numbers as in 0.1307,0.3081 are (x/255 - MEAN)/STD; of colours three means, then three
+    /// deviations
     #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Data", default_value_t)]
     pub normalize: NormalisationRule,
     /// How a training image is changed at random, anew in each epoch
