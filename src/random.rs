@@ -22,6 +22,8 @@ pub enum Purpose {
     PruneOrder = 4,
     /// Which training images are held out and which are trained on; the layer's place is that of the class.
     Split = 5,
+    /// How the training images of an epoch are changed; the layer's place is that of the purpose of their order.
+    Augmentation = 6,
     /// Candidates of a subset sum; the layer's place is that of the matrix, the epoch's that of the row, weight or trial.
     Candidates = 16,
     /// The target of a subset sum, one per trial.

@@ -7,7 +7,7 @@ use std::io::Cursor;
 
 use sha2::{Digest, Sha256};
 use slth::approximate::{ApproximateConfig, Approximator, Draw, Target};
-use slth::data::{Dataset, idx::IdxReader};
+use slth::data::{Augmentation, DataFile, Dataset};
 use slth::progress::NoProgress;
 use slth::run::{RunConfig, run};
 use slth::run::{mask_hash, weights_hash};
@@ -19,7 +19,7 @@ fn dataset() -> Dataset {
     let file = |magic: u8, sizes: &[u32], bytes: Vec<u8>| {
         let words = sizes.iter().flat_map(|size| size.to_be_bytes());
         let bytes: Vec<u8> = [0, 0, 8, magic].into_iter().chain(words).chain(bytes).collect();
-        IdxReader::new("synthetic".to_owned(), Cursor::new(bytes))
+        DataFile::new("synthetic".to_owned(), Cursor::new(bytes))
     };
     let label = |image: u32| image * 7 % 3;
     let pixel = |image: u32, place: u32| {
@@ -37,10 +37,7 @@ fn dataset() -> Dataset {
     let (train, test) = (0..90, 90..120);
     Dataset::read(
         "synthetic".to_owned(),
-        images(train.clone()),
-        labels(train),
-        images(test.clone()),
-        labels(test),
+        [images(train.clone()), labels(train), images(test.clone()), labels(test)],
     )
     .unwrap()
 }
@@ -53,13 +50,21 @@ fn short(hash: impl Into<String>) -> String {
 }
 
 /// Weights, masks and test accuracy of a run, and what is approximated of its first matrix.
-fn outcome(network: &str, method: PruneMethod, scope: Scope, backend: Backend, threads: usize) -> String {
+fn outcome(
+    network: &str,
+    method: PruneMethod,
+    scope: Scope,
+    augment: Augmentation,
+    backend: Backend,
+    threads: usize,
+) -> String {
     let config = RunConfig {
         network: network.parse().unwrap(),
         epsilon: 0.03,
         sparsity: 0.7,
         method,
         scope,
+        augment,
         prune_epochs: 2,
         batch: 16,
         pretrain_momentum: 0.9,
@@ -70,7 +75,7 @@ fn outcome(network: &str, method: PruneMethod, scope: Scope, backend: Backend, t
     };
     let outcome = run(&config, &dataset(), &NoProgress).unwrap();
     let mut text = format!(
-        "{network} {method} {scope}: weights {}, masks {}, correct {}",
+        "{network} {method} {scope} {augment}: weights {}, masks {}, correct {}",
         short(weights_hash(&outcome.layers)),
         short(mask_hash(&outcome.layers)),
         (outcome.prune.test.accuracy() * 30.0).round()
@@ -98,11 +103,12 @@ fn outcome(network: &str, method: PruneMethod, scope: Scope, backend: Backend, t
     text
 }
 
-const GOLDEN: [&str; 4] = [
-    "144-20-3 edge-popup per-layer: weights 11a4c972ad9de5b0, masks a479011924a39b84, correct 30, per-row 24e7bd4cebcf3d20, per-weight 4f8246306078a966",
-    "144-9-3 magnitude-then-finetune global: weights acb6883d0eb3c1b7, masks 186b8cd5857beb79, correct 30, per-row d412303d217fbc2c, per-weight 7c8bcbb93039b9fd",
-    "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup per-layer: weights 1368ca3591d59538, masks 6e55b42e8481462c, correct 25",
-    "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup global: weights 1368ca3591d59538, masks 2b8f78d4301ade3a, correct 28",
+const GOLDEN: [&str; 5] = [
+    "144-20-3 edge-popup per-layer none: weights 11a4c972ad9de5b0, masks a479011924a39b84, correct 30, per-row 24e7bd4cebcf3d20, per-weight 4f8246306078a966",
+    "144-9-3 magnitude-then-finetune global none: weights acb6883d0eb3c1b7, masks 186b8cd5857beb79, correct 30, per-row d412303d217fbc2c, per-weight 7c8bcbb93039b9fd",
+    "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup per-layer none: weights 1368ca3591d59538, masks 6e55b42e8481462c, correct 25",
+    "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup global none: weights 1368ca3591d59538, masks 2b8f78d4301ade3a, correct 28",
+    "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup per-layer flip-crop: weights 82dcebd2f5a3b4a7, masks f4fd137cafd515d0, correct 18",
 ];
 
 #[test]
@@ -115,13 +121,15 @@ fn a_tiny_run_gives_the_same_bits_everywhere() {
             assert!(names.contains(&name), "{name} is required, but there are {names:?} only");
         }
     }
+    let (none, flip) = (Augmentation::None, Augmentation::FlipCrop);
     let convolutions = "12x12-4@3x3p1-pool2-6@3x3s2-10-3";
     for (&backend, threads) in backends.iter().zip([1, 2, 3, 1]) {
         let found = [
-            outcome("144-20-3", PruneMethod::EdgePopup, Scope::PerLayer, backend, threads),
-            outcome("144-9-3", PruneMethod::MagnitudeThenFinetune, Scope::Global, backend, threads),
-            outcome(convolutions, PruneMethod::EdgePopup, Scope::PerLayer, backend, threads),
-            outcome(convolutions, PruneMethod::EdgePopup, Scope::Global, backend, threads),
+            outcome("144-20-3", PruneMethod::EdgePopup, Scope::PerLayer, none, backend, threads),
+            outcome("144-9-3", PruneMethod::MagnitudeThenFinetune, Scope::Global, none, backend, threads),
+            outcome(convolutions, PruneMethod::EdgePopup, Scope::PerLayer, none, backend, threads),
+            outcome(convolutions, PruneMethod::EdgePopup, Scope::Global, none, backend, threads),
+            outcome(convolutions, PruneMethod::EdgePopup, Scope::PerLayer, flip, backend, threads),
         ];
         assert_eq!(found, GOLDEN, "{} on {threads} threads", backend.name());
     }

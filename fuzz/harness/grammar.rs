@@ -17,7 +17,7 @@ pub(super) fn run(data: &[u8]) {
     if let Ok(rule) = text.parse::<NormalisationRule>() {
         assert_eq!(rule.to_string().parse(), Ok(rule));
         if let NormalisationRule::Given(normalisation) = rule {
-            assert!((0..=255).all(|pixel| normalisation.apply(pixel).is_finite()));
+            assert!((0..=255).all(|pixel| normalisation.apply(2, pixel).is_finite()));
         }
     }
     if let Ok(network) = text.parse::<Architecture>() {
@@ -32,9 +32,9 @@ pub(super) fn run(data: &[u8]) {
 }
 
 fn train(network: Architecture, what: u8) {
-    let [rows, columns] = network.image().unwrap_or([1, network.inputs()]);
+    let shape = network.image().unwrap_or([1, 1, network.inputs()]);
     let classes = u8::try_from(network.outputs()).unwrap_or(u8::MAX).min(3);
-    let data = super::blank(rows, columns, classes).expect("a data set");
+    let Some(data) = super::blank(shape, classes) else { return };
     let config = RunConfig {
         network,
         sparsity: f64::from(what) / 256.0,

@@ -2,56 +2,51 @@
 
 use std::io::Write;
 
-use slth::data::{Dataset, idx::IdxImages, idx::IdxReader};
+use slth::data::{DataFile, Dataset, idx};
 
 pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };
     match what % 4 {
         0 => plain(rest),
-        1 => drop(images(IdxReader::new(String::new(), rest))),
-        2 => drop(IdxReader::new(String::new(), rest).labels()),
+        1 => drop(images(rest)),
+        2 => drop(labels(rest)),
         _ => whole(rest),
     }
 }
 
 /// Read as images and as labels; of plain bytes, zipped, the same must come out.
 fn plain(bytes: &[u8]) {
-    let read = images(IdxReader::new(String::new(), bytes));
-    let labels = IdxReader::new(String::new(), bytes).labels().ok();
-    assert!(read.is_none() || labels.is_none());
+    let read = images(bytes);
+    let classes = labels(bytes);
+    assert!(read.is_none() || classes.is_none());
     let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     zipped.write_all(bytes).expect("into memory");
     let zipped = zipped.finish().expect("into memory");
     // What is gzipped already is unzipped once.
     if !bytes.starts_with(&[0x1f, 0x8b]) {
-        assert_eq!(images(IdxReader::new(String::new(), &zipped[..])), read);
-        assert_eq!(IdxReader::new(String::new(), &zipped[..]).labels().ok(), labels);
+        assert_eq!(images(&zipped), read);
+        assert_eq!(labels(&zipped), classes);
     }
 }
 
-fn images(reader: IdxReader<&[u8]>) -> Option<IdxImages> {
-    let images = reader.images().ok()?;
-    assert_eq!(images.pixels.len(), images.count * images.rows * images.columns);
+fn images(bytes: &[u8]) -> Option<(Vec<u8>, [usize; 3])> {
+    let images = idx::images(&mut DataFile::new(String::new(), bytes)).ok()?;
+    let size = images.1.iter().product::<usize>();
+    assert!(size == 0 || images.0.len().is_multiple_of(size));
     Some(images)
+}
+
+fn labels(bytes: &[u8]) -> Option<Vec<u8>> {
+    idx::labels(&mut DataFile::new(String::new(), bytes)).ok()
 }
 
 /// Four files one after another, the length of each in front of it.
 fn whole(mut bytes: &[u8]) {
-    let mut file = || {
-        let (length, rest) = bytes.split_at_checked(2)?;
-        let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
-        let (file, rest) = rest.split_at(length.min(rest.len()));
-        bytes = rest;
-        Some(IdxReader::new(String::new(), file))
-    };
+    let mut file = || Some(DataFile::new(String::new(), super::part(&mut bytes)?));
     let (Some(train), Some(labels), Some(test), Some(test_labels)) = (file(), file(), file(), file()) else {
         return;
     };
-    let Ok(data) = Dataset::read(String::new(), train, labels, test, test_labels) else { return };
-    assert_eq!(data.features(), data.rows() * data.columns());
-    for examples in [data.train(), data.test()] {
-        assert!(!examples.is_empty() && examples.features() == data.features());
-        assert_eq!(examples.pixels().len(), examples.len() * examples.features());
-        assert!(examples.labels().iter().all(|&label| usize::from(label) < data.classes()));
+    if let Ok(data) = Dataset::read(String::new(), [train, labels, test, test_labels]) {
+        super::check(&data);
     }
 }

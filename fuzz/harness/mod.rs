@@ -5,6 +5,7 @@
 
 mod grammar;
 mod idx;
+mod images;
 mod safetensors;
 mod store;
 
@@ -12,8 +13,13 @@ mod store;
 type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub(crate) const TARGETS: [(&str, Target); 4] =
-    [("idx", idx::run), ("safetensors", safetensors::run), ("store", store::run), ("grammar", grammar::run)];
+pub(crate) const TARGETS: [(&str, Target); 5] = [
+    ("idx", idx::run),
+    ("images", images::run),
+    ("safetensors", safetensors::run),
+    ("store", store::run),
+    ("grammar", grammar::run),
+];
 
 /// Runs a target on one input.
 pub(crate) fn run(target: &str, data: &[u8]) {
@@ -26,17 +32,31 @@ fn split(data: &[u8]) -> Option<(u8, &[u8])> {
     data.split_first().map(|(&first, rest)| (first, rest))
 }
 
-/// A data set of blank images of this size, one of each class for training and one for testing.
-fn blank(rows: usize, columns: usize, classes: u8) -> Option<slth::data::Dataset> {
-    use slth::data::{Dataset, idx::IdxReader};
-    let file = |magic: u8, sizes: &[usize], bytes: Vec<u8>| {
-        let words = sizes.iter().flat_map(|&size| (size as u32).to_be_bytes());
-        let bytes: Vec<u8> = [0, 0, 8, magic].into_iter().chain(words).chain(bytes).collect();
-        IdxReader::new(String::new(), std::io::Cursor::new(bytes))
-    };
+/// The next of some files one after another, the length of each in front of it.
+fn part<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, rest) = bytes.split_at_checked(2)?;
+    let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
+    let (file, rest) = rest.split_at(length.min(rest.len()));
+    *bytes = rest;
+    Some(file)
+}
+
+/// What every data set that is taken promises.
+fn check(data: &slth::data::Dataset) {
+    for examples in [data.train(), data.test()] {
+        assert!(!examples.is_empty() && examples.shape() == data.shape());
+        assert_eq!(examples.pixels().len(), examples.len() * data.shape().into_iter().product::<usize>());
+        assert!(examples.labels().iter().all(|&label| usize::from(label) < data.classes()));
+    }
+}
+
+/// A data set of blank images of this size, one of each class for training and one for testing; `None` for channels that no
+/// images have.
+fn blank(shape: [usize; 3], classes: u8) -> Option<slth::data::Dataset> {
+    use slth::data::{Dataset, Examples};
     let images = |count: u8| {
-        file(3, &[usize::from(count), rows, columns], vec![1; usize::from(count) * rows * columns])
+        let pixels = vec![1; usize::from(count) * shape.iter().product::<usize>()];
+        Examples::new(pixels, (0..count).collect(), shape).ok()
     };
-    let labels = |count: u8| file(1, &[usize::from(count)], (0..count).collect());
-    Dataset::read(String::new(), images(classes), labels(classes), images(1), labels(1)).ok()
+    Dataset::new(String::new(), images(classes)?, images(1)?).ok()
 }

@@ -33,9 +33,9 @@ fn ticket(file: &[u8]) {
     }
     let network = &config.network;
     if network.activations() < 1000 {
-        let [rows, columns] = network.image().unwrap_or([1, network.inputs()]);
+        let shape = network.image().unwrap_or([1, 1, network.inputs()]);
         let classes = u8::try_from(network.outputs()).unwrap_or(255).clamp(1, 255);
-        let data = super::blank(rows, columns, classes).expect("a data set");
+        let Some(data) = super::blank(shape, classes) else { return };
         // Outputs beyond f32 are an error.
         let _ = Ticket { config, layers }.evaluate(&data, None, Some(1));
     }

@@ -11,7 +11,7 @@ use super::check::{Check, check};
 use super::config::{ApproximateConfig, Draw, PIECE};
 use super::construction::Construction;
 use super::target::Target;
-use crate::data::{Dataset, Subset};
+use crate::data::{Augmentation, Dataset, Subset};
 use crate::error::Error;
 use crate::network::{Architecture, LayerShape};
 use crate::progress::Progress;
@@ -204,7 +204,8 @@ impl<'a> Approximator<'a> {
         dataset: &Dataset,
     ) -> Trainer<'t> {
         let engine = self.engine.on_pool(&self.pool);
-        Trainer { engine, network, images, normalisation: dataset.normalisation(self.config.normalize) }
+        let normalisation = dataset.normalisation(self.config.normalize);
+        Trainer { engine, network, images, normalisation, augmentation: Augmentation::None }
     }
 
     /// What `work` makes of each piece of the weights, given its layer, its place in it and the weights; layer by layer.

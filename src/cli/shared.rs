@@ -11,9 +11,9 @@ use slth_kernels::Backend;
 /// Where the images come from.
 #[derive(Args)]
 pub(super) struct DataArguments {
-    /// Directory with the IDX files train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k- or test-images-idx3-ubyte and labels
-    /// (in front may stand as much as emnist-letters-), plain or gzipped. Where it has several data sets, a file of one
-    /// [default: the built-in MNIST]
+    /// Directory of a data set, or where it has several a file of one: IDX files named as those of MNIST, EMNIST or QMNIST
+    /// (train-images-idx3-ubyte); CIFAR in binary form (data_batch_1.bin, test_batch.bin or train.bin, test.bin); NAME.npz with
+    /// x_train, y_train, x_test and y_test, or these as .npy files. Each plain or gzipped [default: the built-in MNIST]
     #[arg(long, value_name = "DIR|FILE", help_heading = "Data")]
     data: Option<PathBuf>,
 }

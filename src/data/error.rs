@@ -2,10 +2,18 @@
 
 use thiserror::Error;
 
+use super::image_size;
 use crate::input::FileError;
 
 /// Why a data set cannot be read.
 pub type DatasetError = FileError<DatasetProblem>;
+
+impl DatasetProblem {
+    /// The error that names `file`.
+    pub(super) fn of(self, file: &str) -> DatasetError {
+        DatasetError { file: file.to_owned(), problem: self }
+    }
+}
 
 /// What is wrong with a data file.
 #[derive(Debug, Error)]
@@ -23,9 +31,9 @@ pub enum DatasetProblem {
     /// The system refused to read.
     #[error(transparent)]
     Io(std::io::Error),
-    /// The gzipped file is damaged: what the decoder said.
-    #[error("not valid gzip data: {0}")]
-    Gzip(String),
+    /// The gzipped file or zip archive is damaged: what the decoder said.
+    #[error("not valid gzip or zip data: {0}")]
+    Zip(String),
     /// The first four bytes are not those of the kind of IDX file expected.
     #[error("magic number {found:#010x}, expected {expected:#010x} (IDX {what})")]
     Magic {
@@ -46,9 +54,33 @@ pub enum DatasetProblem {
         /// Bytes there.
         found: u64,
     },
-    /// The file has more bytes than these, which its header promises.
-    #[error("too long: data after the {0} bytes its header promises")]
+    /// The file has more bytes than these, which its header promises, or which are unzipped at most.
+    #[error("too long: data after the {0} bytes that are expected")]
     TooLong(u64),
+    /// The bytes are no array that NumPy wrote, row-major and little-endian, of integers or floats.
+    #[error("not a .npy array of little-endian integers or floats in C order")]
+    NotNpy,
+    /// The archive has no array of this name.
+    #[error("no array {0}; expected {names}", names = super::npy::NAMES.join(", "))]
+    NoArray(&'static str),
+    /// An array of another type or shape.
+    #[error("an array of {found}, expected {expected}")]
+    Array {
+        /// Its type and shape.
+        found: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A floating-point pixel that stands for no byte.
+    #[error(
+        "pixel {index} is {value}; floats must all be k/255, or all k, for k from 0 to 255: save the images as uint8"
+    )]
+    Pixel {
+        /// Which number of the array.
+        index: usize,
+        /// Its value.
+        value: f32,
+    },
     /// The header's sizes, images of rows and columns, cannot be those of anything in memory.
     #[error("its header promises {} images of {} × {}, more than can be addressed", .0[0], .0[1], .0[2])]
     TooLarge([u32; 3]),
@@ -64,13 +96,8 @@ pub enum DatasetProblem {
         expected: u64,
     },
     /// Labels of QMNIST with another number of columns.
-    #[error("labels of {found} columns, expected {expected}")]
-    LabelColumns {
-        /// The number of QMNIST's.
-        expected: u32,
-        /// The one found.
-        found: u32,
-    },
+    #[error("labels of {0} columns, expected {columns}", columns = super::idx::QMNIST_COLUMNS)]
+    LabelColumns(u32),
     /// A label that no label of this kind of file can be.
     #[error("label of image {index} is outside 0 to {most}")]
     LabelRange {
@@ -79,26 +106,27 @@ pub enum DatasetProblem {
         /// The largest there can be.
         most: u8,
     },
-    /// The file has no images, or images without pixels: how many, their rows and columns.
-    #[error("no pixels: {} images of {} × {}", .0[0], .0[1], .0[2])]
-    Empty([usize; 3]),
-    /// The numbers of labels, in this file, and of images differ.
-    #[error("{labels} labels for the {images} images of {images_file}")]
+    /// No images, images without pixels, or more images than can be numbered.
+    #[error("{0} images with pixels, expected 1 to {max}", max = u32::MAX)]
+    Count(usize),
+    /// Images that are neither grey nor of three colours.
+    #[error("images of {0} channels, expected 1 or 3")]
+    Channels(usize),
+    /// The numbers of labels and of images differ.
+    #[error("{labels} labels for {images} images")]
     CountsDiffer {
-        /// The images' file.
-        images_file: String,
         /// Number of images.
         images: usize,
         /// Number of labels.
         labels: usize,
     },
-    /// Test images differ in size, rows and columns, from the training images.
-    #[error("images of {} × {}, but the training images are {} × {}", found[0], found[1], expected[0], expected[1])]
+    /// Test images differ from the training images in channels, rows or columns.
+    #[error("images of {}, but the training images are {}", image_size(*found), image_size(*expected))]
     ImageSize {
         /// That of the training images.
-        expected: [usize; 2],
+        expected: [usize; 3],
         /// That of the test images.
-        found: [usize; 2],
+        found: [usize; 3],
     },
     /// A test label beyond the classes of the training set.
     #[error("label {label} of image {index} is outside the {classes} classes of the training labels")]

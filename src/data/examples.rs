@@ -1,16 +1,41 @@
 //! Labelled images, and parts of them.
 
+use super::{Change, DatasetProblem};
 use crate::random::{Purpose, Stream};
 
-/// Grey images with their labels, in the order of their file.
+/// Images with their labels, in the order of their file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Examples {
-    pub(super) pixels: Vec<u8>,
+    pixels: Vec<u8>,
     pub(super) labels: Vec<u8>,
-    pub(super) features: usize,
+    shape: [usize; 3],
 }
 
 impl Examples {
+    /// The images `pixels`, `[images, channels, rows, columns]`, row-major, with a label for each; `shape` is `[channels, rows,
+    /// columns]`.
+    ///
+    /// # Errors
+    /// When there are no pixels, the channels are neither 1 nor 3, there is not one label for each image, or there are more than
+    /// `u32::MAX` images.
+    pub fn new(pixels: Vec<u8>, labels: Vec<u8>, shape: [usize; 3]) -> Result<Self, DatasetProblem> {
+        let features = shape.iter().try_fold(1_usize, |n, &size| n.checked_mul(size)).unwrap_or(usize::MAX);
+        if pixels.is_empty() || features == 0 {
+            return Err(DatasetProblem::Count(0));
+        }
+        if ![1, 3].contains(&shape[0]) {
+            return Err(DatasetProblem::Channels(shape[0]));
+        }
+        if labels.len().checked_mul(features) != Some(pixels.len()) {
+            let images = pixels.len() / features;
+            return Err(DatasetProblem::CountsDiffer { images, labels: labels.len() });
+        }
+        match u32::try_from(labels.len()) {
+            Ok(_) => Ok(Self { pixels, labels, shape }),
+            Err(_) => Err(DatasetProblem::Count(labels.len())),
+        }
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -21,12 +46,17 @@ impl Examples {
         self.labels.is_empty()
     }
 
-    /// Pixels per image.
-    pub fn features(&self) -> usize {
-        self.features
+    /// The size of an image: `[channels, rows, columns]`.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
     }
 
-    /// All pixels, `[images, features]`, row-major: image after image, row after row.
+    /// Numbers per image: channels · rows · columns.
+    pub fn features(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// All pixels, `[images, channels, rows, columns]`, row-major.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
@@ -35,6 +65,15 @@ impl Examples {
     pub fn labels(&self) -> &[u8] {
         &self.labels
     }
+}
+
+/// The images of a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch<'a> {
+    pub(crate) examples: &'a Examples,
+    pub(crate) indices: &'a [u32],
+    /// What is done to each image; empty where nothing is.
+    pub(crate) changes: &'a [Change],
 }
 
 /// Some of a set's examples: the training, validation or test images of a run.
@@ -53,7 +92,7 @@ impl<'a> Subset<'a> {
 
     /// The first `len` examples of the file, or all where there are fewer.
     pub fn first(examples: &'a Examples, len: usize) -> Self {
-        // An IDX file holds at most `u32::MAX` examples.
+        // There are at most `u32::MAX` examples.
         Self { examples, indices: (0..len.min(examples.len()) as u32).collect() }
     }
 
@@ -140,7 +179,7 @@ mod tests {
     fn sorted(counts: &[usize]) -> Examples {
         let labels: Vec<u8> =
             (0..).zip(counts).flat_map(|(class, &count)| std::iter::repeat_n(class, count)).collect();
-        Examples { pixels: vec![0; labels.len()], labels, features: 1 }
+        Examples::new(vec![0; labels.len()], labels, [1, 1, 1]).unwrap()
     }
 
     #[test]

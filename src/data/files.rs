@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::{DatasetError, DatasetProblem};
+use super::{Cifar, DatasetError, DatasetProblem};
 
 /// MNIST's own names: training images and labels, test images and labels.
 pub(super) const IDX_NAMES: [&str; 4] = [
@@ -15,43 +15,73 @@ pub(super) const IDX_NAMES: [&str; 4] = [
     "t10k-labels-idx1-ubyte",
 ];
 
-/// What kind of data set a file's name is one of.
+/// The form of a data set's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Form {
+    Idx,
+    Npy,
+    Npz,
+    /// The test images, then one or more files of training images.
+    Cifar(Cifar),
+}
+
+/// What the names of each form's files end with, in the order in which they are read.
+const ENDS: [(Form, &[&str]); 5] = [
+    (Form::Idx, &IDX_NAMES),
+    (Form::Npy, &["x_train.npy", "y_train.npy", "x_test.npy", "y_test.npy"]),
+    (Form::Npz, &[".npz"]),
+    (
+        Form::Cifar(Cifar::Ten),
+        &[
+            "test_batch.bin",
+            "data_batch_1.bin",
+            "data_batch_2.bin",
+            "data_batch_3.bin",
+            "data_batch_4.bin",
+            "data_batch_5.bin",
+        ],
+    ),
+    (Form::Cifar(Cifar::Hundred), &["test.bin", "train.bin"]),
+];
+
+/// A data set by the names of its files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
-    /// Four IDX files whose names begin with this: nothing, or as `emnist-letters-`.
-    Idx(String),
+pub(super) struct Kind {
+    pub(super) form: Form,
+    /// What they begin with: nothing, or as `emnist-letters-`.
+    prefix: String,
 }
 
 impl Kind {
     /// The kind that a file of this name is one of, and which of its files, from 0.
     fn of(name: &str) -> Option<(Self, usize)> {
-        const ENDS: [(&str, usize); 5] = [
-            ("images-idx3-ubyte", 0),
-            ("images.idx3-ubyte", 0),
-            ("labels-idx1-ubyte", 1),
-            ("labels.idx1-ubyte", 1),
-            ("labels-idx2-int", 1),
-        ];
-        const PARTS: [(&str, usize); 3] = [("train-", 0), ("t10k-", 2), ("test-", 2)];
         // Hidden files: a Mac's copies have one beside each file.
         let name = Some(plain(name)).filter(|name| !name.starts_with('.'))?;
-        let (name, what) = strip(name, &ENDS)?;
-        let (prefix, part) = strip(name, &PARTS)?;
-        Some((Self::Idx(prefix.to_owned()), part + what))
+        // IDX files as archivers, EMNIST and QMNIST call them.
+        let usual = name.replace(".idx", "-idx").replace("labels-idx2-int", "labels-idx1-ubyte");
+        let usual =
+            usual.replace("test-images-idx", "t10k-images-idx").replace("test-labels-idx", "t10k-labels-idx");
+        ENDS.iter().find_map(|&(form, ends)| {
+            let mut ends = ends.iter().enumerate();
+            let (index, prefix) = ends.find_map(|(index, end)| Some((index, usual.strip_suffix(end)?)))?;
+            // CIFAR's names are common words.
+            let named = prefix.is_empty() || !matches!(form, Form::Cifar(_));
+            named.then(|| (Self { form, prefix: prefix.to_owned() }, index))
+        })
+    }
+
+    fn ends(&self) -> &'static [&'static str] {
+        ENDS.iter().find(|(form, _)| *form == self.form).map_or(&[], |(_, ends)| ends)
     }
 
     /// The usual name of its file number `index`.
     fn name(&self, index: usize) -> String {
-        match self {
-            Self::Idx(prefix) => format!("{prefix}{}", IDX_NAMES[index]),
-        }
+        format!("{}{}", self.prefix, self.ends()[index])
     }
 
     /// How many files it has at least.
     fn len(&self) -> usize {
-        match self {
-            Self::Idx(_) => IDX_NAMES.len(),
-        }
+        if matches!(self.form, Form::Cifar(_)) { 2 } else { self.ends().len() }
     }
 }
 
@@ -60,17 +90,12 @@ fn plain(name: &str) -> &str {
     name.strip_suffix(".gz").unwrap_or(name)
 }
 
-/// `name` without the first of `ends` that it has, and what belongs to that.
-fn strip<'a>(name: &'a str, ends: &[(&str, usize)]) -> Option<(&'a str, usize)> {
-    ends.iter().find_map(|&(end, number)| Some((name.strip_suffix(end)?, number)))
-}
-
 /// The names found for each file of a data set.
 type Names = BTreeMap<usize, Vec<String>>;
 
 /// The kind and files, in their order, of the one data set in `path`, a directory; of a file `path`, those of the set it is of.
 pub(super) fn find(path: &Path) -> Result<(Kind, Vec<PathBuf>), DatasetError> {
-    let refused = |problem| DatasetError { file: path.display().to_string(), problem };
+    let refused = |problem: DatasetProblem| problem.of(&path.display().to_string());
     let system = |error: io::Error| match error.kind() {
         ErrorKind::NotFound => refused(DatasetProblem::Missing),
         _ => refused(DatasetProblem::Io(error)),
@@ -112,7 +137,7 @@ fn sets(directory: &Path) -> io::Result<BTreeMap<Kind, Names>> {
 
 /// The files of a set: one for each place, none missing. Of a file and its gzipped form the plain one is taken.
 fn files(directory: &Path, kind: Kind, names: Names) -> Result<(Kind, Vec<PathBuf>), DatasetError> {
-    let refused = |name: &Path, problem| DatasetError { file: name.display().to_string(), problem };
+    let refused = |name: &Path, problem: DatasetProblem| problem.of(&name.display().to_string());
     let last = names.keys().next_back().map_or(0, |&last| last + 1);
     if let Some(missing) = (0..last.max(kind.len())).find(|index| !names.contains_key(index)) {
         return Err(refused(&directory.join(kind.name(missing)), DatasetProblem::Missing));

@@ -5,34 +5,44 @@
 //! - four [IDX](idx) files as those of MNIST, Fashion-MNIST, EMNIST and QMNIST: `train-images-idx3-ubyte`,
 //!   `train-labels-idx1-ubyte`, `t10k-…` or `test-…`; also `.idx3-ubyte`, labels in `idx2-int`, and a prefix as in
 //!   `emnist-letters-train-…`
+//! - the binary files of CIFAR-10, `data_batch_1.bin` and so on and `test_batch.bin`, or of CIFAR-100, `train.bin` and
+//!   `test.bin`
+//! - arrays of NumPy, `x_train`, `y_train`, `x_test` and `y_test`: one `.npz` archive, or four `.npy` files. Images are bytes, or
+//!   f32 that stand for bytes: all k/255, or all k
 //!
 //! Each may be gzipped, which its content tells, and end in `.gz`. MNIST itself is built in: [`Dataset::mnist`].
 
-mod bytes;
+mod augmentation;
+mod cifar;
 mod error;
 mod examples;
+mod file;
 mod files;
 pub mod idx;
 mod normalisation;
+mod npy;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
+pub use augmentation::Augmentation;
+pub(crate) use augmentation::Change;
+pub use cifar::Cifar;
 pub use error::{DatasetError, DatasetProblem};
+pub(crate) use examples::Batch;
 pub use examples::{Examples, Subset};
+pub use file::DataFile;
 pub(crate) use normalisation::Normaliser;
 pub use normalisation::{Normalisation, NormalisationRule};
 
-use files::Kind;
-use idx::{IdxImages, IdxReader};
+use files::Form;
 
 /// The most bytes of pixels or labels that are unzipped of one file, 2 GiB: a gzipped file may become a thousand times its size.
 /// A plain file takes no more memory than its size.
 pub const MAX_UNZIPPED: u64 = 1 << 31;
 
 /// Names of data files, for messages.
-const EXPECTED: &str = "train-images-idx3-ubyte and the like";
+const EXPECTED: &str = "train-images-idx3-ubyte and the like, data_batch_1.bin and test_batch.bin, train.bin and test.bin, \
+                        NAME.npz, or x_train.npy and the like";
 
 /// The embedded files: training images and labels, test images and labels.
 static MNIST: [&[u8]; 4] =
@@ -43,15 +53,25 @@ static MNIST: [&[u8]; 4] =
 pub struct Dataset {
     train: Examples,
     test: Examples,
-    rows: usize,
-    columns: usize,
     classes: usize,
     /// What labels begin with in the files, 0 or 1.
     first_label: u8,
     /// Of all training pixels.
     standardisation: Normalisation,
     source: String,
-    labels_file: String,
+    train_files: String,
+}
+
+/// Pixels `[images, channels, rows, columns]`, row-major, and the last three of these sizes.
+type Images = (Vec<u8>, [usize; 3]);
+
+/// Examples, and the names of their files.
+type Part = (String, Examples);
+
+/// An image's size as people write it: 28 × 28, or 3 × 32 × 32.
+pub(crate) fn image_size([channels, rows, columns]: [usize; 3]) -> String {
+    let planes = if channels == 1 { String::new() } else { format!("{channels} × ") };
+    format!("{planes}{rows} × {columns}")
 }
 
 impl Dataset {
@@ -67,10 +87,8 @@ impl Dataset {
     /// # Ok::<(), slth::data::DatasetError>(())
     /// ```
     pub fn mnist() -> Result<Self, DatasetError> {
-        let [train_images, train_labels, test_images, test_labels] = std::array::from_fn(|index| {
-            IdxReader::new(format!("embedded {}", files::IDX_NAMES[index]), MNIST[index])
-        });
-        Self::read("embedded MNIST".to_owned(), train_images, train_labels, test_images, test_labels)
+        let file = |index| DataFile::new(format!("embedded {}", files::IDX_NAMES[index]), MNIST[index]);
+        Self::read("embedded MNIST".to_owned(), std::array::from_fn(file))
     }
 
     /// Finds and reads the one data set in `path`, a directory, by the names of its files; or, where there are several, the one
@@ -83,36 +101,84 @@ impl Dataset {
         let path = path.as_ref();
         let source = path.display().to_string();
         let (kind, files) = files::find(path)?;
-        let files = files.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
-        match kind {
-            Kind::Idx(_) => {
-                let files: [_; 4] = files.try_into().unwrap_or_else(|_| unreachable!("four files"));
-                let [train_images, train_labels, test_images, test_labels] =
-                    files.map(|(name, file)| IdxReader::new(name, file));
-                Self::read(source, train_images, train_labels, test_images, test_labels)
-            }
+        let mut files = files.iter().map(|file| DataFile::open(file)).collect::<Result<Vec<_>, _>>()?;
+        match kind.form {
+            Form::Idx => Self::read_pairs(source, files, idx::images, idx::labels),
+            Form::Npy => Self::read_pairs(source, files, npy::images, npy::labels),
+            Form::Npz => Self::read_npz(source, files.remove(0)),
+            Form::Cifar(kind) => Self::read_cifar(source, kind, files),
         }
     }
 
-    /// Reads four IDX files from any source; messages name the data set `source`.
+    /// Reads four IDX files, training images and labels, test images and labels, from any source; messages name the data set
+    /// `source`.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn read<R: Read>(
+    pub fn read(source: String, files: [DataFile<'_>; 4]) -> Result<Self, DatasetError> {
+        Self::read_pairs(source, files, idx::images, idx::labels)
+    }
+
+    /// Reads the binary form of CIFAR, the test images before one or more files of training images, as [`read`](Self::read).
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn read_cifar(
         source: String,
-        train_images: IdxReader<R>,
-        train_labels: IdxReader<R>,
-        test_images: IdxReader<R>,
-        test_labels: IdxReader<R>,
+        kind: Cifar,
+        mut files: Vec<DataFile<'_>>,
     ) -> Result<Self, DatasetError> {
-        let labels_file = train_labels.file().to_owned();
-        let [test_images_file, test_labels_file] =
-            [test_images.file(), test_labels.file()].map(str::to_owned);
-        let (mut train, size) = read_examples(train_images, train_labels)?;
-        let (mut test, test_size) = read_examples(test_images, test_labels)?;
-        if test_size != size {
-            let problem = DatasetProblem::ImageSize { expected: size, found: test_size };
-            return Err(DatasetError { file: test_images_file, problem });
+        let train = files.split_off(files.len().min(1));
+        Self::of(source, kind.read(train)?, kind.read(files)?)
+    }
+
+    /// Reads an `.npz` archive with the arrays `x_train`, `y_train`, `x_test` and `y_test`, as [`read`](Self::read).
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn read_npz(source: String, archive: DataFile<'_>) -> Result<Self, DatasetError> {
+        let (name, bytes) = archive.parse(DataFile::rest)?;
+        let array = |array| npy::member(&bytes, &name, array).map_err(|problem| problem.of(&name));
+        let arrays = npy::NAMES.into_iter().map(array).collect::<Result<Vec<_>, _>>()?;
+        Self::read_pairs(source, arrays, npy::images, npy::labels)
+    }
+
+    /// Reads images and labels for training, then those for testing.
+    fn read_pairs<'a>(
+        source: String,
+        files: impl IntoIterator<Item = DataFile<'a>>,
+        images: fn(&mut DataFile<'a>) -> Result<Images, DatasetProblem>,
+        labels: fn(&mut DataFile<'a>) -> Result<Vec<u8>, DatasetProblem>,
+    ) -> Result<Self, DatasetError> {
+        let mut files = files.into_iter();
+        let mut next = || files.next().expect("four files");
+        let mut pair = || {
+            let (images_file, (pixels, shape)) = next().parse(images)?;
+            let (labels_file, labels) = next().parse(labels)?;
+            part(format!("{images_file} and {labels_file}"), pixels, labels, shape)
+        };
+        Self::of(source, pair()?, pair()?)
+    }
+
+    /// A data set of these examples; messages name it `source`.
+    ///
+    /// # Errors
+    /// When image sizes differ, or a test label exceeds the largest training label.
+    pub fn new(source: String, train: Examples, test: Examples) -> Result<Self, DatasetError> {
+        let part = |name, examples| (format!("{source}, {name}"), examples);
+        let (train, test) = (part("training images", train), part("test images", test));
+        Self::of(source, train, test)
+    }
+
+    fn of(
+        source: String,
+        (train_files, mut train): Part,
+        (test_files, mut test): Part,
+    ) -> Result<Self, DatasetError> {
+        let refused = |problem: DatasetProblem| Err(problem.of(&test_files));
+        let shape @ [channels, rows, columns] = train.shape();
+        if test.shape() != shape {
+            return refused(DatasetProblem::ImageSize { expected: shape, found: test.shape() });
         }
         let most = train.labels.iter().max().copied().unwrap_or_default();
         let least = train.labels.iter().chain(&test.labels).min().copied().unwrap_or_default();
@@ -120,13 +186,11 @@ impl Dataset {
         let first_label = u8::from(least == 1);
         let classes = usize::from(most - first_label) + 1;
         if let Some(index) = test.labels.iter().position(|&label| label > most) {
-            let problem = DatasetProblem::Label { index, label: test.labels[index], classes };
-            return Err(DatasetError { file: test_labels_file, problem });
+            return refused(DatasetProblem::Label { index, label: test.labels[index], classes });
         }
         train.labels.iter_mut().chain(&mut test.labels).for_each(|label| *label -= first_label);
-        let standardisation = Normalisation::standardising(train.pixels());
-        let [rows, columns] = size;
-        Ok(Self { train, test, rows, columns, classes, first_label, standardisation, source, labels_file })
+        let standardisation = Normalisation::standardising(train.pixels(), channels, rows * columns);
+        Ok(Self { train, test, classes, first_label, standardisation, source, train_files })
     }
 
     /// All training images, including those a run will hold out for validation.
@@ -139,19 +203,14 @@ impl Dataset {
         &self.test
     }
 
-    /// Height of an image in pixels.
-    pub fn rows(&self) -> usize {
-        self.rows
+    /// The size of an image: `[channels, rows, columns]`.
+    pub fn shape(&self) -> [usize; 3] {
+        self.train.shape()
     }
 
-    /// Width of an image in pixels.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// Pixels per image.
+    /// Numbers per image: channels · rows · columns.
     pub fn features(&self) -> usize {
-        self.train.features
+        self.train.features()
     }
 
     /// Number of classes: one more than the largest training label. Labels that begin at 1 in the files begin at 0 here.
@@ -182,7 +241,7 @@ impl Dataset {
         let labels = self.train.labels.iter().map(|&label| usize::from(label));
         let index = labels.clone().position(|label| label + 1 == self.classes).unwrap_or_default();
         let label = self.classes.saturating_sub(1) + usize::from(self.first_label);
-        format!("label {label} of image {index} in {}", self.labels_file)
+        format!("label {label} of image {index} in {}", self.train_files)
     }
 
     /// Where the data came from: a path, or `embedded MNIST`.
@@ -191,30 +250,10 @@ impl Dataset {
     }
 }
 
-/// A data file, and its name in messages.
-fn open(path: &Path) -> Result<(String, File), DatasetError> {
-    let name = path.display().to_string();
-    match crate::input::open(path) {
-        Ok(file) => Ok((name, file)),
-        Err(error) => Err(DatasetError { file: name, problem: DatasetProblem::Io(error) }),
+/// The examples of `file`.
+fn part(file: String, pixels: Vec<u8>, labels: Vec<u8>, shape: [usize; 3]) -> Result<Part, DatasetError> {
+    match Examples::new(pixels, labels, shape) {
+        Ok(examples) => Ok((file, examples)),
+        Err(problem) => Err(problem.of(&file)),
     }
-}
-
-/// Reads images and their labels; also gives the images' rows and columns.
-fn read_examples<R: Read>(
-    images: IdxReader<R>,
-    labels: IdxReader<R>,
-) -> Result<(Examples, [usize; 2]), DatasetError> {
-    let (images_file, labels_file) = (images.file().to_owned(), labels.file().to_owned());
-    let IdxImages { count, rows, columns, pixels } = images.images()?;
-    let labels = labels.labels()?;
-    if labels.len() != count {
-        let problem = DatasetProblem::CountsDiffer { images_file, images: count, labels: labels.len() };
-        return Err(DatasetError { file: labels_file, problem });
-    }
-    if count == 0 || rows * columns == 0 {
-        let problem = DatasetProblem::Empty([count, rows, columns]);
-        return Err(DatasetError { file: images_file, problem });
-    }
-    Ok((Examples { pixels, labels, features: rows * columns }, [rows, columns]))
 }

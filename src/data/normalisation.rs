@@ -6,68 +6,95 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use slth_kernels::Engine;
 
-use super::examples::Examples;
+use super::examples::Batch;
 
-/// How pixels become inputs: a pixel x of 0 … 255 becomes (x/255 − mean)/std. Written as `MEAN,STD`.
+/// How pixels become inputs: a pixel x of 0 … 255 becomes (x/255 − mean)/std, with the constants of its channel. Written as
+/// `MEAN,STD`, and where the channels differ as `MEAN,MEAN,MEAN,STD,STD,STD`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Normalisation {
-    mean: f32,
-    std: f32,
+    /// Of each channel.
+    mean: [f32; CHANNELS],
+    std: [f32; CHANNELS],
 }
+
+/// The most channels of an image.
+const CHANNELS: usize = 3;
 
 impl Normalisation {
     /// x/255, in [0, 1].
-    pub const UNIT: Self = Self { mean: 0.0, std: 1.0 };
+    pub const UNIT: Self = Self { mean: [0.0; CHANNELS], std: [1.0; CHANNELS] };
 
-    /// The normalisation with these constants.
+    /// The normalisation with these constants for red, green and blue; grey images take the first.
     ///
     /// # Errors
-    /// When `mean` is outside [−10⁶, 10⁶], or `std` outside [10⁻⁶, 10⁶].
+    /// When a mean is outside [−10⁶, 10⁶], or a deviation outside [10⁻⁶, 10⁶].
     ///
     /// ```
     /// use slth::data::Normalisation;
-    /// let usual = Normalisation::new(0.1307, 0.3081)?;
-    /// assert_eq!(usual.apply(255), (1.0 - 0.1307) / 0.3081);
+    /// let usual = Normalisation::new([0.1307; 3], [0.3081; 3])?;
+    /// assert_eq!(usual.apply(0, 255), (1.0 - 0.1307) / 0.3081);
     /// assert_eq!(usual, "0.1307,0.3081".parse()?);
     /// # Ok::<(), String>(())
     /// ```
-    pub fn new(mean: f32, std: f32) -> Result<Self, String> {
-        if !(-1e6..=1e6).contains(&mean) {
+    pub fn new(mean: [f32; CHANNELS], std: [f32; CHANNELS]) -> Result<Self, String> {
+        if let Some(mean) = mean.iter().find(|mean| !(-1e6..=1e6).contains(*mean)) {
             return Err(format!("the mean must lie in [-1e6, 1e6], but is {mean}"));
         }
-        if !(1e-6..=1e6).contains(&std) {
+        if let Some(std) = std.iter().find(|std| !(1e-6..=1e6).contains(*std)) {
             return Err(format!("the standard deviation must lie in [1e-6, 1e6], but is {std}"));
         }
         // −0 would be another text with the same bits.
-        Ok(Self { mean: mean + 0.0, std })
+        Ok(Self { mean: mean.map(|mean| mean + 0.0), std })
     }
 
-    /// What brings `pixels` to mean 0 and standard deviation 1; where all are equal, to 0. The sums are exact.
-    pub fn standardising(pixels: &[u8]) -> Self {
-        let (mut sum, mut squares) = (0_u64, 0_u64);
-        // Sums of pieces fit u32, which the compiler turns into vector code.
-        for piece in pixels.chunks(1 << 15) {
-            sum += u64::from(piece.iter().map(|&x| u32::from(x)).sum::<u32>());
-            squares += u64::from(piece.iter().map(|&x| u32::from(x) * u32::from(x)).sum::<u32>());
-        }
-        let n = pixels.len().max(1) as f64;
-        let mean = sum as f64 / n;
-        let spread = u128::from(squares) * pixels.len() as u128 - u128::from(sum) * u128::from(sum);
-        let std = if spread == 0 { 255.0 } else { libm::sqrt(spread as f64) / n };
-        // At least what `new` takes: of millions of pixels all but one may be equal.
-        Self { mean: (mean / 255.0) as f32, std: ((std / 255.0) as f32).max(1e-6) }
+    /// What brings each channel of `pixels`, `[images, channels, plane]`, to mean 0 and standard deviation 1; where all are
+    /// equal, to 0. The sums are exact.
+    ///
+    /// # Panics
+    /// When `channels` or `plane` is 0.
+    pub fn standardising(pixels: &[u8], channels: usize, plane: usize) -> Self {
+        let constants = |channel: usize| {
+            let planes = pixels.chunks(plane).skip(channel).step_by(channels);
+            let (mut n, mut sum, mut squares) = (0_usize, 0_u64, 0_u64);
+            // Sums of pieces fit u32, which the compiler turns into vector code.
+            for piece in planes.flat_map(|plane| plane.chunks(1 << 15)) {
+                n += piece.len();
+                sum += u64::from(piece.iter().map(|&x| u32::from(x)).sum::<u32>());
+                squares += u64::from(piece.iter().map(|&x| u32::from(x) * u32::from(x)).sum::<u32>());
+            }
+            let spread = u128::from(squares) * n as u128 - u128::from(sum) * u128::from(sum);
+            let n = n.max(1) as f64;
+            let std = if spread == 0 { 255.0 } else { libm::sqrt(spread as f64) / n };
+            // At least what `new` takes: of millions of pixels all but one may be equal.
+            ((sum as f64 / n / 255.0) as f32, ((std / 255.0) as f32).max(1e-6))
+        };
+        let found: [_; CHANNELS] = std::array::from_fn(|channel| constants(channel % channels));
+        Self { mean: found.map(|(mean, _)| mean), std: found.map(|(_, std)| std) }
     }
 
-    /// The input for one pixel, in f32 throughout.
-    pub fn apply(self, pixel: u8) -> f32 {
-        (f32::from(pixel) / 255.0 - self.mean) / self.std
+    /// The input for one pixel of `channel`, in f32 throughout.
+    ///
+    /// # Panics
+    /// When `channel` is above 2.
+    pub fn apply(self, channel: usize, pixel: u8) -> f32 {
+        (f32::from(pixel) / 255.0 - self.mean[channel]) / self.std[channel]
+    }
+
+    /// Whether all channels have the same constants.
+    pub(crate) fn is_uniform(self) -> bool {
+        self.mean == [self.mean[0]; CHANNELS] && self.std == [self.std[0]; CHANNELS]
     }
 }
 
 impl fmt::Display for Normalisation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{},{}", self.mean, self.std)
+        let ([mean, ..], [std, ..]) = (self.mean, self.std);
+        if self.is_uniform() {
+            return write!(f, "{mean},{std}");
+        }
+        let constants = self.mean.iter().chain(&self.std).map(f32::to_string);
+        f.write_str(&constants.collect::<Vec<_>>().join(","))
     }
 }
 
@@ -75,9 +102,14 @@ impl FromStr for Normalisation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let numbers = text.split_once(',').and_then(|(mean, std)| mean.parse().ok().zip(std.parse().ok()));
-        let (mean, std) = numbers.ok_or_else(|| format!("`{text}` is not MEAN,STD, as in 0.1307,0.3081"))?;
-        Self::new(mean, std)
+        let numbers: Option<Vec<f32>> = text.split(',').map(|number| number.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some(&[mean, std]) => Self::new([mean; CHANNELS], [std; CHANNELS]),
+            Some(&[r, g, b, std_r, std_g, std_b]) => Self::new([r, g, b], [std_r, std_g, std_b]),
+            _ => Err(format!(
+                "`{text}` is not MEAN,STD, as in 0.1307,0.3081, nor three means and three deviations"
+            )),
+        }
     }
 }
 
@@ -85,8 +117,8 @@ impl FromStr for Normalisation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum NormalisationRule {
-    /// From the data set, once for all its runs: its training pixels, those of images held out too, get mean 0 and standard
-    /// deviation 1.
+    /// From the data set, once for all its runs: each channel of its training pixels, those of images held out too, gets mean 0
+    /// and standard deviation 1.
     #[default]
     MeanStd,
     /// x/255, in [0, 1].
@@ -128,63 +160,77 @@ const FEATURES: usize = 64;
 /// Gathers images into batches.
 #[derive(Clone, Debug)]
 pub(crate) struct Normaliser {
-    table: [f32; 256],
+    tables: [[f32; 256]; CHANNELS],
 }
 
 impl Normaliser {
     pub(crate) fn new(normalisation: Normalisation) -> Self {
-        Self { table: std::array::from_fn(|pixel| normalisation.apply(pixel as u8)) }
+        let table = |channel| std::array::from_fn(|pixel| normalisation.apply(channel, pixel as u8));
+        Self { tables: std::array::from_fn(table) }
     }
 
-    /// Writes the images `indices` of `examples` to `x`, `[features, indices.len()]`, feature-major. The engine's threads share
-    /// the features.
-    pub(crate) fn gather(&self, engine: Engine, examples: &Examples, indices: &[u32], x: &mut [f32]) {
-        let batch = indices.len();
-        let features = examples.features();
+    /// Writes the images of `batch` to `x`, `[features, images]`, feature-major. The engine's threads share the features.
+    pub(crate) fn gather(&self, engine: Engine, batch: Batch<'_>, x: &mut [f32]) {
+        let Batch { examples, indices, changes } = batch;
+        let (batch, features) = (indices.len(), examples.features());
         assert_eq!(x.len(), features * batch, "a batch of {batch} images of {features} pixels");
-        let block = |(index, x): (usize, &mut [f32])| {
-            let first = index * FEATURES;
+        let shape @ [_, rows, columns] = examples.shape();
+        let plane = rows * columns;
+        let block = |(first, table, x): (usize, &[f32; 256], &mut [f32])| {
             let width = (x.len() / batch).min(FEATURES);
             // A tile of fixed size needs no index checks, which saves a quarter of the time.
             let mut tile = [[0; FEATURES]; IMAGES];
             for (group, images) in indices.chunks(IMAGES).enumerate() {
-                for (row, &image) in tile.iter_mut().zip(images) {
-                    let start = image as usize * features + first;
-                    row[..width].copy_from_slice(&examples.pixels[start..start + width]);
+                for ((row, &image), at) in tile.iter_mut().zip(images).zip(group * IMAGES..) {
+                    let image = &examples.pixels()[image as usize * features..][..features];
+                    match changes.get(at) {
+                        Some(change) => change.apply(image, shape, first, &mut row[..width]),
+                        None => row[..width].copy_from_slice(&image[first..first + width]),
+                    }
                 }
                 for feature in 0..width {
                     let line = &mut x[feature * batch + group * IMAGES..][..images.len()];
                     for (value, row) in line.iter_mut().zip(&tile) {
-                        *value = self.table[usize::from(row[feature])];
+                        *value = table[usize::from(row[feature])];
                     }
                 }
             }
         };
-        engine.for_each(x.chunks_mut(FEATURES * batch.max(1)).enumerate(), block);
+        // No block has features of two channels.
+        let channels = x.chunks_mut(plane * batch.max(1)).zip(&self.tables).enumerate();
+        let blocks = channels.flat_map(|(channel, (x, table))| {
+            let blocks = x.chunks_mut(FEATURES * batch.max(1)).enumerate();
+            blocks.map(move |(index, x)| (channel * plane + index * FEATURES, table, x))
+        });
+        engine.for_each(blocks, block);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Examples;
 
     #[test]
     fn gathering_transposes() {
-        for features in [1, 7, 63, 64, 65, 130] {
-            let images = 40;
+        for (channels, plane) in
+            [(1, 1), (1, 7), (1, 63), (1, 64), (1, 65), (1, 130), (3, 1), (3, 64), (3, 65)]
+        {
+            let (images, features) = (40, channels * plane);
             let pixels: Vec<u8> = (0..images * features).map(|i| (i * 31 % 251) as u8).collect();
-            let examples = Examples { pixels, labels: vec![0; images], features };
+            let standardising = Normalisation::standardising(&pixels, channels, plane);
+            let examples = Examples::new(pixels, vec![0; images], [channels, plane, 1]).unwrap();
             for batch in [0, 1, 15, 16, 17, 33] {
                 let indices: Vec<u32> = (0..batch as u32).map(|b| (b * 7 + 3) % images as u32).collect();
-                let mut x = vec![f32::NAN; features * batch];
-                let standardising = Normalisation::standardising(examples.pixels());
+                let batch = Batch { examples: &examples, indices: &indices, changes: &[] };
+                let mut x = vec![f32::NAN; features * indices.len()];
                 for (normalisation, threads) in [(Normalisation::UNIT, 1), (standardising, 2)] {
                     let engine = Engine::serial().with_threads(threads);
-                    Normaliser::new(normalisation).gather(engine, &examples, &indices, &mut x);
+                    Normaliser::new(normalisation).gather(engine, batch, &mut x);
                     for (b, &image) in indices.iter().enumerate() {
                         for f in 0..features {
-                            let pixel = examples.pixels[image as usize * features + f];
-                            assert_eq!(x[f * batch + b], normalisation.apply(pixel));
+                            let pixel = examples.pixels()[image as usize * features + f];
+                            assert_eq!(x[f * indices.len() + b], normalisation.apply(f / plane, pixel));
                         }
                     }
                 }

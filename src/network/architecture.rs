@@ -8,19 +8,41 @@ use slth_kernels::conv2d;
 
 use super::stage::{LayerShape, Pool, Stage};
 
-/// LeNet-5 (LeCun et al. 1998, "Gradient-based learning applied to document recognition") as it is built today: ReLU,
-/// max-pooling, every map of the first convolution seen by the second.
-const LENET5: &str = "28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10";
+/// Networks that have a name, and how they are written in full. LeNet-300-100 and LeNet-5 (LeCun et al. 1998, "Gradient-based
+/// learning applied to document recognition"), the latter as it is built today: ReLU, max-pooling, every map of the first
+/// convolution seen by the second. Conv-2 to Conv-8 of Ramanujan et al. 2020, after Frankle and Carbin 2019, for CIFAR-10.
+const NAMED: [(&str, &str); 6] = [
+    ("lenet-300-100", "784-300-100-10"),
+    ("lenet5", "28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10"),
+    ("conv2", "3x32x32-64@3x3p1-64@3x3p1-pool2-256-256-10"),
+    ("conv4", "3x32x32-64@3x3p1-64@3x3p1-pool2-128@3x3p1-128@3x3p1-pool2-256-256-10"),
+    (
+        "conv6",
+        "3x32x32-64@3x3p1-64@3x3p1-pool2-128@3x3p1-128@3x3p1-pool2-256@3x3p1-256@3x3p1-pool2-256-256-10",
+    ),
+    (
+        "conv8",
+        "3x32x32-64@3x3p1-64@3x3p1-pool2-128@3x3p1-128@3x3p1-pool2-256@3x3p1-256@3x3p1-pool2-512@3x3p1-512@3x3p1-pool2\
+         -256-256-10",
+    ),
+];
+
+/// The names, for messages.
+fn names() -> String {
+    NAMED.map(|(name, _)| name).join(", ")
+}
 
 /// A network without biases, ReLU between its layers, written as its input and its stages:
 ///
-/// * `784` or, where it begins with convolutions or pooling, `28x28` rows × columns: the input
+/// * `784` or, where it begins with convolutions or pooling, `28x28` rows × columns or `3x32x32` channels × rows × columns: the
+///   input
 /// * `500`: a fully connected layer of that many neurons
 /// * `6@5x5`: a convolution with 6 filters of 5 × 5, `6@5x5p2` with 2 rows and columns of zeros around its input, `6@5x5s2`
 ///   at every second place, `6@5x5s2p2` both
 /// * `pool2`: max-pooling in windows of 2 × 2
 ///
-/// `784-500-500-10` is fully connected; `lenet5` is short for `28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10`.
+/// `784-500-500-10` is fully connected; `lenet5` is short for `28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10`. The others that have
+/// a name are `lenet-300-100`, `conv2`, `conv4`, `conv6` and `conv8`, and are written by it.
 ///
 /// ```
 /// use slth::network::Architecture;
@@ -40,7 +62,8 @@ pub struct Architecture {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Input {
     Features(usize),
-    Image { rows: usize, columns: usize },
+    /// Channels, rows and columns.
+    Image([usize; 3]),
 }
 
 impl Input {
@@ -48,7 +71,7 @@ impl Input {
     fn planes(self) -> [usize; 3] {
         match self {
             Self::Features(features) => [features, 1, 1],
-            Self::Image { rows, columns } => [1, rows, columns],
+            Self::Image(planes) => planes,
         }
     }
 }
@@ -62,6 +85,16 @@ impl Architecture {
 
     /// The most activations a batch may have in all stages: 2³⁰, 4 GiB.
     pub const MAX_ACTIVATIONS: usize = 1 << 30;
+
+    /// How a network is written, for help.
+    pub(crate) fn help() -> String {
+        format!(
+            "The network, without biases: widths, input first; or convolutions and pooling between an image and widths, as in \
+             {} (rows x columns or channels x rows x columns, filters @ kernel, s stride, p padding); or a name: {}",
+            NAMED[1].1,
+            names()
+        )
+    }
 
     /// The fully connected network with these widths, input first.
     ///
@@ -135,11 +168,11 @@ impl Architecture {
         self.input.planes().iter().product()
     }
 
-    /// The rows and columns an image must have, where that matters.
-    pub fn image(&self) -> Option<[usize; 2]> {
+    /// The channels, rows and columns an image must have, where that matters.
+    pub fn image(&self) -> Option<[usize; 3]> {
         match self.input {
             Input::Features(_) => None,
-            Input::Image { rows, columns } => Some([rows, columns]),
+            Input::Image(planes) => Some(planes),
         }
     }
 
@@ -209,13 +242,14 @@ impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = match self.input {
             Input::Features(features) => features.to_string(),
-            Input::Image { rows, columns } => format!("{rows}x{columns}"),
+            Input::Image([1, rows, columns]) => format!("{rows}x{columns}"),
+            Input::Image([channels, rows, columns]) => format!("{channels}x{rows}x{columns}"),
         };
         for &stage in &self.stages {
             text += "-";
             text += &Self::token(stage);
         }
-        f.write_str(if text == LENET5 { "lenet5" } else { &text })
+        f.write_str(NAMED.iter().find(|(_, full)| *full == text).map_or(&text, |(name, _)| name))
     }
 }
 
@@ -223,25 +257,24 @@ impl FromStr for Architecture {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "lenet5" {
-            return LENET5.parse();
-        }
+        let text = NAMED.iter().find(|(name, _)| *name == text).map_or(text, |(_, full)| full);
         let refused = |problem: &str| format!("`{text}` is no network: {problem}");
         let unknown = |token: &str| {
             refused(&format!(
-                "`{token}` is no layer; give widths as in 784-500-500-10, or lenet5, or convolutions and pooling as \
-                 in {LENET5}"
+                "`{token}` is no layer; give widths as in 784-500-500-10, convolutions and pooling as in {}, or a name: {}",
+                NAMED[1].1,
+                names()
             ))
         };
         let mut tokens = text.split('-');
         let first = tokens.next().unwrap_or_default();
-        let input = match first.split_once('x') {
-            None => number(first).map(Input::Features),
-            Some((rows, columns)) => {
-                number(rows).zip(number(columns)).map(|(rows, columns)| Input::Image { rows, columns })
-            }
+        let sizes: Option<Vec<usize>> = first.split('x').map(number).collect();
+        let input = match sizes.as_deref() {
+            Some(&[features]) => Input::Features(features),
+            Some(&[rows, columns]) => Input::Image([1, rows, columns]),
+            Some(&[channels, rows, columns]) => Input::Image([channels, rows, columns]),
+            _ => return Err(unknown(first)),
         };
-        let input = input.ok_or_else(|| unknown(first))?;
         let mut stages: Vec<Stage> = Vec::new();
         for token in tokens {
             let planes = stages.last().map_or(input.planes(), |stage| stage.output_planes());

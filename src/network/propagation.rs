@@ -9,7 +9,7 @@ use slth_kernels::{
 use super::architecture::Architecture;
 use super::loss::{LossSum, cross_entropy};
 use super::stage::Stage;
-use crate::data::{Examples, Normaliser};
+use crate::data::{Batch, Normaliser};
 
 /// What a layer multiplies by.
 #[derive(Clone, Copy, Debug)]
@@ -158,11 +158,11 @@ impl<'a> Propagation<'a> {
         }
     }
 
-    /// Takes the images `indices` of `examples` as the batch.
-    pub(crate) fn load(&mut self, examples: &Examples, indices: &[u32]) {
-        self.batch = indices.len();
-        let input = &mut self.activations[0][..examples.features() * self.batch];
-        self.normaliser.gather(self.engine, examples, indices, input);
+    /// Takes the images of `batch`.
+    pub(crate) fn load(&mut self, batch: Batch<'_>) {
+        self.batch = batch.indices.len();
+        let input = &mut self.activations[0][..batch.examples.features() * self.batch];
+        self.normaliser.gather(self.engine, batch, input);
     }
 
     /// The pooling before layer `index`, and its own stage.
@@ -207,7 +207,7 @@ impl<'a> Propagation<'a> {
     }
 
     /// The loss after the last layer; keeps its gradient for [`backward`](Self::backward), where there is room for it.
-    pub(crate) fn loss(&mut self, examples: &Examples, indices: &[u32]) -> LossSum {
+    pub(crate) fn loss(&mut self, Batch { examples, indices, .. }: Batch<'_>) -> LossSum {
         let last = self.stages.len();
         let width = self.widths[last] * self.batch;
         let logits = &self.activations[last][..width];

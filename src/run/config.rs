@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
 
 use super::infinity::number_or_inf;
-use crate::data::{Dataset, NormalisationRule, Subset};
+use crate::data::{Augmentation, Dataset, NormalisationRule, Subset, image_size};
 use crate::error::Error;
 use crate::flags::number;
 use crate::network::{Architecture, Initialisation};
@@ -19,12 +19,12 @@ use crate::training::{EdgePopupSettings, PretrainSettings, PruneMethod, Schedule
 /// Serialised it lacks `threads` and `backend`, which change no bit of any result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Args)]
 pub struct RunConfig {
-    /// The network, without biases: widths, input first, lenet5, or convolutions and pooling between an image and widths:
-    /// lenet5 is 28x28-6@5x5p2-pool2-16@5x5-pool2-120-84-10 (filters @ kernel, s stride, p padding)
+    /// The network.
     #[arg(
         long,
         value_name = "NETWORK",
         help_heading = "Network",
+        help = Architecture::help(),
         allow_negative_numbers = true,
         default_value_t
     )]
@@ -40,10 +40,15 @@ pub struct RunConfig {
     /// sparsity 0.5 only
     #[arg(long, help_heading = "Network")]
     pub scale_by_keep: bool,
-    /// How a pixel x becomes an input: mean-std gives the data set's training images mean 0 and standard deviation 1, unit is x/255,
-    /// and numbers as in 0.1307,0.3081 are (x/255 - MEAN)/STD
+    /// How a pixel x becomes an input: mean-std gives each channel of the data set's training images mean 0 and standard
+    /// deviation 1, unit is x/255, and numbers as in 0.1307,0.3081 are (x/255 - MEAN)/STD; of colours three means, then three
+    /// deviations
     #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Data", default_value_t)]
     pub normalize: NormalisationRule,
+    /// How a training image is changed at random, anew in each epoch
+    #[serde(default)]
+    #[arg(long, value_name = "KIND", help_heading = "Data", default_value_t)]
+    pub augment: Augmentation,
     /// ε, the largest change pretraining may make to a weight, in [0, ∞]; default 0.02.
     #[serde(with = "number_or_inf")]
     #[arg(skip = Self::default().epsilon)]
@@ -111,6 +116,7 @@ impl Default for RunConfig {
             init_scale: 1.0,
             scale_by_keep: false,
             normalize: NormalisationRule::default(),
+            augment: Augmentation::default(),
             epsilon: 0.02,
             sparsity: 0.5,
             method: PruneMethod::default(),
@@ -221,6 +227,8 @@ impl RunConfig {
         let must = format!("be at most {others}, those not held out");
         Error::check("train_images", train <= others, must, train)?;
         check_network("network", &self.network, dataset)?;
+        let fits = dataset.shape()[0] == 3 || dataset.normalisation(self.normalize).is_uniform();
+        Error::check("normalize", fits, "have one mean for images of one channel", self.normalize)?;
         if self.batch.min(available).saturating_mul(self.network.activations())
             > Architecture::MAX_ACTIVATIONS
         {
@@ -317,16 +325,15 @@ pub(crate) fn check_network(
     dataset: &Dataset,
 ) -> Result<(), Error> {
     let (inputs, outputs, source) = (network.inputs(), network.outputs(), dataset.source());
-    let (rows, columns, pixels) = (dataset.rows(), dataset.columns(), dataset.features());
-    if let Some([height, width]) = network.image().filter(|&image| image != [rows, columns]) {
-        let problem = format!(
-            "{network} takes images of {height} × {width}, but those of {source} are {rows} × {columns}"
-        );
+    let (shape, pixels) = (dataset.shape(), dataset.features());
+    let size = image_size(shape);
+    if let Some(image) = network.image().filter(|&image| image != shape) {
+        let taken = image_size(image);
+        let problem = format!("{network} takes images of {taken}, but those of {source} are {size}");
         return Err(Error::config(field, problem));
     }
     if inputs != pixels {
-        let problem =
-            format!("{network} takes {inputs} inputs, but {source} has {rows} × {columns} = {pixels} pixels");
+        let problem = format!("{network} takes {inputs} inputs, but {source} has {size} = {pixels} pixels");
         return Err(Error::config(field, problem));
     }
     if outputs < dataset.classes() {

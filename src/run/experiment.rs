@@ -151,6 +151,7 @@ impl<'a> Experiment<'a> {
             network: &self.config.network,
             images: &self.split.train,
             normalisation: self.normalisation,
+            augmentation: self.config.augment,
         }
     }
 

@@ -33,9 +33,11 @@ pub fn mask_hash(layers: &[PrunedLayer]) -> String {
 /// SHA-256, in hex, over sizes, labels and pixels of all images: equal for the same data, whatever file it came from.
 pub fn dataset_hash(dataset: &Dataset) -> String {
     let mut hash = Sha256::new();
-    for number in [dataset.rows(), dataset.columns(), dataset.train().len(), dataset.test().len()] {
-        hash.update((number as u64).to_le_bytes());
-    }
+    let [channels, rows, columns] = dataset.shape();
+    let mut numbers = vec![rows, columns, dataset.train().len(), dataset.test().len()];
+    // Grey images have the hash of their rows and columns alone.
+    numbers.extend((channels != 1).then_some(channels));
+    numbers.iter().for_each(|&number| hash.update((number as u64).to_le_bytes()));
     for examples in [dataset.train(), dataset.test()] {
         hash.update(examples.labels());
         hash.update(examples.pixels());

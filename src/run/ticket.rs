@@ -13,7 +13,7 @@ use slth_kernels::{Backend, PackedMask};
 
 use super::config::{RunConfig, check_network};
 use super::experiment::start;
-use crate::data::{Dataset, Normalisation, NormalisationRule, Subset};
+use crate::data::{Augmentation, Dataset, Normalisation, NormalisationRule, Subset};
 use crate::error::Error;
 use crate::input::FileError;
 use crate::network::LayerShape;
@@ -114,8 +114,9 @@ impl Ticket {
         check_network("ticket", &config.network, dataset)?;
         let engine = start(backend, threads)?;
         let images = Subset::all(dataset.test());
-        let normalisation = dataset.normalisation(config.normalize);
-        Trainer { engine, network: &config.network, images: &images, normalisation }.evaluate_pruned(layers)
+        let (network, normalisation) = (&config.network, dataset.normalisation(config.normalize));
+        let augmentation = Augmentation::None;
+        Trainer { engine, network, images: &images, normalisation, augmentation }.evaluate_pruned(layers)
     }
 
     /// The bytes of the file.

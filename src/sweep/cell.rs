@@ -7,6 +7,9 @@ use crate::run::hash::{BITS_REVISION, mask_hash, text_hash, weights_hash};
 use crate::run::{PrunedOutcome, RunConfig, number_or_inf};
 use crate::training::{Evaluation, PrunedLayer, Scope};
 
+/// Defaults of options that older stores do not have; left out, cells keep their [`id`](CellConfig::id).
+const NEWER_DEFAULTS: [&str; 1] = [r#","augment":"none""#];
+
 /// Everything that decides the result of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellConfig {
@@ -50,7 +53,8 @@ impl CellConfig {
         }
         let Self { bits_revision, data, run, .. } = self;
         let decisive = Decisive { bits_revision: *bits_revision, data, run };
-        serde_json::to_string(&decisive).expect("no map with keys other than strings")
+        let json = serde_json::to_string(&decisive).expect("no map with keys other than strings");
+        NEWER_DEFAULTS.iter().fold(json, |json, default| json.replace(default, ""))
     }
 
     /// The method, and its scope where that is not the default.

@@ -12,11 +12,11 @@ use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
 use slth_kernels::{Engine, KernelError, MaskReuse, PackedMask, PrepareOptions};
 use smallvec::SmallVec;
 
-use super::epochs::{Method, Timing, run_epochs};
+use super::epochs::{Method, Timing};
 use super::pruning::{Pruned, PrunedLayer, Scope, check_sparsity, rankings};
 use super::schedule::Schedule;
 use super::trainer::Trainer;
-use crate::data::Examples;
+use crate::data::Batch;
 use crate::error::Error;
 use crate::network::loss::LossSum;
 use crate::network::propagation::{MaskedLayer, Propagation};
@@ -65,7 +65,7 @@ impl Trainer<'_> {
         let timing = if nothing_to_do {
             Timing::default()
         } else {
-            run_epochs(&mut method, self.images, settings.epochs, batch, settings.seed, progress)?
+            self.run_epochs(&mut method, settings.epochs, batch, settings.seed, progress)?
         };
         method.select().map_err(|error| not_a_number(error, settings.epochs))?;
         let mut layers = Vec::with_capacity(method.layers.len());
@@ -201,14 +201,14 @@ impl Method for EdgePopup<'_> {
             Schedule::Cosine.rate(self.settings.learning_rate, epoch, self.settings.epochs);
     }
 
-    fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error> {
-        self.propagation.load(examples, indices);
+    fn step(&mut self, batch: Batch<'_>) -> Result<LossSum, Error> {
+        self.propagation.load(batch);
         self.select().map_err(|error| not_a_number(error, self.epoch))?;
         for (index, (layer, mask)) in self.layers.iter_mut().zip(&self.masks).enumerate() {
             layer.masked.rebuild(self.engine, mask)?;
             self.propagation.forward(index, layer.masked.weights())?;
         }
-        let loss = self.propagation.loss(examples, indices);
+        let loss = self.propagation.loss(batch);
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
             let gradient = &mut self.gradient[..layer.weights.len()];
             self.propagation.backward(index, layer.masked.weights(), gradient)?;
@@ -221,7 +221,7 @@ impl Method for EdgePopup<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Dataset, NormalisationRule, Subset};
+    use crate::data::{Augmentation, Dataset, NormalisationRule, Subset};
     use crate::network::Initialisation;
     use crate::network::propagation::Weights;
 
@@ -234,6 +234,7 @@ mod tests {
             network: &network,
             images: &Subset::first(mnist.train(), 200),
             normalisation: mnist.normalisation(NormalisationRule::MeanStd),
+            augmentation: Augmentation::None,
         };
         let weights = Initialisation::KaimingNormal.network(&network, 1.0, 3);
         let (scope, epochs, batch, seed) = (Scope::PerLayer, 2, 33, 1);
@@ -253,7 +254,8 @@ mod tests {
             for epoch in 0..epochs {
                 method.begin_epoch(epoch);
                 for indices in trainer.images.indices().chunks(batch) {
-                    method.step(trainer.images.examples(), indices).unwrap();
+                    let examples = trainer.images.examples();
+                    method.step(Batch { examples, indices, changes: &[] }).unwrap();
                     for ((layer, mask), n) in
                         method.layers.iter().zip(&method.masks).zip([784 * 37, 37 * 11, 110])
                     {

@@ -4,6 +4,7 @@ use slth_kernels::{PrepareOptions, Strategy};
 
 use super::pruning::PrunedLayer;
 use super::trainer::Trainer;
+use crate::data::Batch;
 use crate::error::Error;
 use crate::network::Architecture;
 use crate::network::propagation::{MaskedLayer, Propagation, Weights, prepare_filters};
@@ -78,11 +79,12 @@ impl Trainer<'_> {
         let mut propagation = Propagation::new(engine, network, self.normaliser(), batch, false);
         let (mut loss, mut correct) = (0.0, 0);
         for indices in images.indices().chunks(batch) {
-            propagation.load(images.examples(), indices);
+            let batch = Batch { examples: images.examples(), indices, changes: &[] };
+            propagation.load(batch);
             for (index, &layer) in layers.iter().enumerate() {
                 propagation.forward(index, layer)?;
             }
-            let sum = propagation.loss(images.examples(), indices);
+            let sum = propagation.loss(batch);
             loss += sum.loss;
             correct += sum.correct;
         }

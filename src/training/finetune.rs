@@ -2,11 +2,11 @@
 
 use slth_kernels::PackedMask;
 
-use super::epochs::{Method, run_epochs};
+use super::epochs::Method;
 use super::pretrain::{PretrainSettings, ProjectedSgd};
 use super::pruning::{Pruned, PrunedLayer};
 use super::trainer::Trainer;
-use crate::data::Examples;
+use crate::data::Batch;
 use crate::error::Error;
 use crate::network::loss::LossSum;
 use crate::progress::Progress;
@@ -36,8 +36,7 @@ impl Trainer<'_> {
         let sgd = ProjectedSgd::new(self, initial, settings, batch)?;
         let masks = pruned.layers.iter().map(|layer| layer.mask.clone()).collect();
         let mut method = Finetuning { sgd, masks };
-        pruned.timing =
-            run_epochs(&mut method, self.images, settings.epochs, batch, settings.seed, progress)?;
+        pruned.timing = self.run_epochs(&mut method, settings.epochs, batch, settings.seed, progress)?;
         method.sgd.check(Finetuning::PHASE, settings.epochs)?;
         for (layer, trained) in pruned.layers.iter_mut().zip(method.sgd.into_weights()) {
             layer.mask.kept_indices().for_each(|index| layer.weights[index] = trained[index]);
@@ -60,8 +59,8 @@ impl Method for Finetuning<'_> {
         self.sgd.begin_epoch(epoch);
     }
 
-    fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error> {
+    fn step(&mut self, batch: Batch<'_>) -> Result<LossSum, Error> {
         let masks = &self.masks;
-        self.sgd.learn(examples, indices, |index, gradient| masks[index].apply(gradient))
+        self.sgd.learn(batch, |index, gradient| masks[index].apply(gradient))
     }
 }

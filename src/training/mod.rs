@@ -7,7 +7,7 @@
 //! [`Experiment`](crate::run::Experiment) puts the parts together; by hand it is:
 //!
 //! ```
-//! use slth::data::{Dataset, NormalisationRule, Subset};
+//! use slth::data::{Augmentation, Dataset, NormalisationRule, Subset};
 //! use slth::network::Initialisation;
 //! use slth::progress::NoProgress;
 //! use slth::training::{EdgePopupSettings, PretrainSettings, Schedule, Scope, Trainer};
@@ -18,7 +18,8 @@
 //! let test = Subset::all(mnist.test());
 //! let network = "784-10".parse()?;
 //! let normalisation = mnist.normalisation(NormalisationRule::MeanStd);
-//! let trainer = Trainer { engine: Engine::detect()?, network: &network, images: &train, normalisation };
+//! let (engine, augmentation) = (Engine::detect()?, Augmentation::None);
+//! let trainer = Trainer { engine, network: &network, images: &train, normalisation, augmentation };
 //!
 //! let initial = Initialisation::KaimingNormal.network(&network, 1.0, 7);
 //! let settings = PretrainSettings {

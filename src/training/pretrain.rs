@@ -7,10 +7,10 @@ use slth_kernels::conv2d::PackedConv2d;
 use slth_kernels::optimizer::ProjectedStep;
 use slth_kernels::{Engine, KernelError, PrepareOptions};
 
-use super::epochs::{Method, Timing, run_epochs};
+use super::epochs::{Method, Timing};
 use super::schedule::Schedule;
 use super::trainer::Trainer;
-use crate::data::Examples;
+use crate::data::Batch;
 use crate::error::Error;
 use crate::network::loss::LossSum;
 use crate::network::propagation::{Propagation, Weights, prepare_filters, rows};
@@ -65,7 +65,7 @@ impl Trainer<'_> {
             return Ok(Pretrained { weights: initial, max_change: 0.0, timing: Timing::default() });
         }
         let mut method = ProjectedSgd::new(self, initial, settings, batch)?;
-        let timing = run_epochs(&mut method, self.images, settings.epochs, batch, settings.seed, progress)?;
+        let timing = self.run_epochs(&mut method, settings.epochs, batch, settings.seed, progress)?;
         method.check(ProjectedSgd::PHASE, settings.epochs)?;
         let changes = method.layers.iter().flat_map(|layer| &layer.change);
         let max_change = changes.fold(0.0, |largest: f32, change| largest.max(change.abs()));
@@ -138,15 +138,14 @@ impl<'a> ProjectedSgd<'a> {
     /// A step; `edit` may change the gradient of each layer before it is applied.
     pub(super) fn learn(
         &mut self,
-        examples: &Examples,
-        indices: &[u32],
+        batch: Batch<'_>,
         edit: impl Fn(usize, &mut [f32]) -> Result<(), KernelError>,
     ) -> Result<LossSum, Error> {
-        self.propagation.load(examples, indices);
+        self.propagation.load(batch);
         for (index, layer) in self.layers.iter().enumerate() {
             self.propagation.forward(index, layer.weights())?;
         }
-        let loss = self.propagation.loss(examples, indices);
+        let loss = self.propagation.loss(batch);
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
             let gradient = &mut self.gradient[..layer.weights.len()];
             self.propagation.backward(index, layer.weights(), gradient)?;
@@ -185,7 +184,7 @@ impl Method for ProjectedSgd<'_> {
         self.step.learning_rate = schedule.rate(learning_rate, epoch, epochs);
     }
 
-    fn step(&mut self, examples: &Examples, indices: &[u32]) -> Result<LossSum, Error> {
-        self.learn(examples, indices, |_, _| Ok(()))
+    fn step(&mut self, batch: Batch<'_>) -> Result<LossSum, Error> {
+        self.learn(batch, |_, _| Ok(()))
     }
 }

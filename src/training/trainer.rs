@@ -3,7 +3,7 @@
 use slth_kernels::Engine;
 
 use super::pruning::check_weights;
-use crate::data::{Normalisation, Normaliser, Subset};
+use crate::data::{Augmentation, Normalisation, Normaliser, Subset};
 use crate::error::Error;
 use crate::network::Architecture;
 
@@ -18,6 +18,8 @@ pub struct Trainer<'a> {
     pub images: &'a Subset<'a>,
     /// How their pixels become inputs.
     pub normalisation: Normalisation,
+    /// How training changes them. Evaluation takes them as they are.
+    pub augmentation: Augmentation,
 }
 
 impl<'a> Trainer<'a> {

@@ -1,12 +1,12 @@
 //! Which images a run takes, and what it makes of their pixels.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use serde_json::Value;
 
-use slth::data::Dataset;
+use slth::data::{DataFile, Dataset};
 
 use crate::bad_input::refused;
 use crate::fixture::{self, slth, write_part_of_mnist};
@@ -199,4 +199,252 @@ fn labels_that_begin_at_1_begin_at_0() {
     bytes[8] = 0;
     fs::write(&labels[1], bytes).unwrap();
     assert_eq!(Dataset::load(data.path()).unwrap().classes(), 4);
+}
+
+/// Records of CIFAR: `heads` label bytes, of which the last counts, and three planes, the one of its class brightest.
+fn cifar(images: std::ops::Range<u32>, heads: usize) -> Vec<u8> {
+    let record = |image: u32| {
+        let class = image * 7 % 3;
+        let pixel = move |at: u32| {
+            let noise = (image * 31 + at * 17) % 61;
+            (noise + if at / 1024 == class { 150 } else { 0 }) as u8
+        };
+        [vec![9; heads - 1], vec![class as u8], (0..3072).map(pixel).collect()].concat()
+    };
+    images.flat_map(record).collect()
+}
+
+#[test]
+fn cifar_is_read_batch_after_batch() {
+    for (zip, end) in [(false, ""), (true, ".gz"), (true, "")] {
+        let zipped = |bytes: Vec<u8>| if zip { fixture::gzip(&bytes) } else { bytes };
+        let (ten, hundred) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let write = |data: &tempfile::TempDir, name: &str, bytes| {
+            fs::write(data.path().join(format!("{name}{end}")), zipped(bytes)).unwrap();
+        };
+        write(&ten, "data_batch_1.bin", cifar(0..40, 1));
+        write(&ten, "data_batch_2.bin", cifar(40..70, 1));
+        write(&ten, "test_batch.bin", cifar(70..80, 1));
+        write(&hundred, "train.bin", cifar(0..70, 2));
+        write(&hundred, "test.bin", cifar(70..80, 2));
+        let [ten_data, hundred_data] = [&ten, &hundred].map(|data| Dataset::load(data.path()).unwrap());
+        assert_eq!((ten_data.shape(), ten_data.classes()), ([3, 32, 32], 3));
+        assert_eq!((ten_data.train().len(), ten_data.test().labels()[..3].to_vec()), (70, vec![1, 2, 0]));
+        let all = cifar(0..70, 1);
+        assert!(ten_data.train().pixels().chunks(3072).zip(all.chunks(3073)).all(|(a, b)| a == &b[1..]));
+        assert_eq!((ten_data.train(), ten_data.test()), (hundred_data.train(), hundred_data.test()));
+        let run = |data: &Path| {
+            let mut command = fixture::small_run(data);
+            command.args(["--network", "3x32x32-4@3x3p1-pool2-pool2-3"]);
+            command
+        };
+        run(ten.path()).assert().success();
+        run(&hundred.path().join(format!("train.bin{end}"))).assert().success();
+        refused(&mut fixture::small_run(ten.path()), &["30 inputs", "3 × 32 × 32"]);
+        // One that is missing, and both in one directory.
+        fs::remove_file(ten.path().join(format!("data_batch_1.bin{end}"))).unwrap();
+        refused(&mut run(ten.path()), &["data_batch_1.bin", "no such file"]);
+        write(&ten, "data_batch_1.bin", cifar(0..40, 1));
+        write(&ten, "train.bin", cifar(0..70, 2));
+        run(ten.path()).assert().success();
+        write(&ten, "test.bin", cifar(70..80, 2));
+        refused(&mut run(ten.path()), &["more than one data set", "test_batch.bin", "test.bin"]);
+        // Damaged ones.
+        write(&hundred, "test.bin", cifar(70..80, 1));
+        refused(&mut run(hundred.path()), &["test.bin", "truncated: 30740 bytes of records", "30730 found"]);
+        let mut beyond = cifar(70..80, 2);
+        beyond[3075] = 100;
+        write(&hundred, "test.bin", beyond);
+        refused(&mut run(hundred.path()), &["test.bin", "label of image 1", "0 to 99"]);
+        write(&hundred, "test.bin", Vec::new());
+        refused(&mut run(hundred.path()), &["test.bin", "0 images"]);
+    }
+}
+
+/// An `.npy` file, as NumPy writes it.
+fn npy(kind: &str, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
+    let sizes: String = shape.iter().map(|size| format!("{size}, ")).collect();
+    let shape = if shape.len() == 1 { sizes.trim_end() } else { sizes.trim_end_matches(", ") };
+    let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({shape}), }}");
+    let header = format!("{header:117}\n");
+    [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), bytes].concat()
+}
+
+/// An `.npz` archive of such files.
+fn npz(arrays: &[(&str, Vec<u8>)], method: rawzip::CompressionMethod) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut archive = rawzip::ZipArchiveWriter::new(&mut bytes);
+    for (name, array) in arrays {
+        let name = format!("{name}.npy");
+        let (mut entry, config) = archive.new_file(&name).compression_method(method).start().unwrap();
+        let descriptor = if method == rawzip::CompressionMethod::STORE {
+            let mut writer = config.wrap(&mut entry);
+            writer.write_all(array).unwrap();
+            writer.finish().unwrap().1
+        } else {
+            let encoder = flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::fast());
+            let mut writer = config.wrap(encoder);
+            writer.write_all(array).unwrap();
+            let (encoder, descriptor) = writer.finish().unwrap();
+            encoder.finish().unwrap();
+            descriptor
+        };
+        entry.finish(descriptor).unwrap();
+    }
+    archive.finish().unwrap();
+    bytes
+}
+
+/// Images of 6 × 5 with `channels`, and their labels.
+fn numbers(images: std::ops::Range<usize>, channels: usize) -> (Vec<u8>, Vec<u8>) {
+    let labels = images.clone().map(|image| (image % 3) as u8).collect();
+    let pixel = move |image: usize, at: usize| {
+        (image * 13 + at * 29 + if at % 3 == image % 3 { 120 } else { 0 }) as u8
+    };
+    (images.flat_map(|image| (0..30 * channels).map(move |at| pixel(image, at))).collect(), labels)
+}
+
+/// The four arrays: pixels in planes or, `innermost`, with the channels last; bytes of `kind`.
+fn arrays(
+    channels: Option<usize>,
+    innermost: bool,
+    [pixel, label]: [&str; 2],
+) -> [(&'static str, Vec<u8>); 4] {
+    let part = |images: std::ops::Range<usize>| {
+        let count = images.len();
+        let (pixels, labels) = numbers(images, channels.unwrap_or(1));
+        let channels_last = |image: &[u8]| -> Vec<u8> {
+            (0..30).flat_map(|at| image.chunks(30).map(move |plane| plane[at])).collect()
+        };
+        let pixels = if innermost {
+            pixels.chunks(30 * channels.unwrap()).flat_map(channels_last).collect()
+        } else {
+            pixels
+        };
+        let shape = match (channels, innermost) {
+            (None, _) => vec![count, 6, 5],
+            (Some(channels), true) => vec![count, 6, 5, channels],
+            (Some(channels), false) => vec![count, channels, 6, 5],
+        };
+        let float = |scale: f32| {
+            pixels.iter().flat_map(|&x| (f32::from(x) / scale).to_le_bytes()).collect::<Vec<u8>>()
+        };
+        let pixels = match pixel {
+            "unit" => npy("<f4", &shape, &float(255.0)),
+            "<f4" => npy("<f4", &shape, &float(1.0)),
+            _ => npy(pixel, &shape, &pixels),
+        };
+        let size = label[2..].parse().unwrap();
+        let bytes: Vec<u8> =
+            labels.iter().flat_map(|&label| (0..size).map(move |i| if i == 0 { label } else { 0 })).collect();
+        let columns = if label == "|u1" { vec![count, 1] } else { vec![count] };
+        (pixels, npy(label, &columns, &bytes))
+    };
+    let ((x_train, y_train), (x_test, y_test)) = (part(0..203), part(203..240));
+    // In the order of Keras.
+    [("x_test", x_test), ("x_train", x_train), ("y_train", y_train), ("y_test", y_test)]
+}
+
+#[test]
+fn arrays_of_numpy_are_read_in_every_layout() {
+    use rawzip::CompressionMethod;
+    for (channels, shape, network) in [
+        (None, [1, 6, 5], "30-8-3"),
+        (Some(1), [1, 6, 5], "6x5-2@3x3-3"),
+        (Some(3), [3, 6, 5], "3x6x5-2@3x3-3"),
+    ] {
+        let (pixels, labels) = numbers(0..203, channels.unwrap_or(1));
+        for (kinds, method) in [
+            (["|u1", "|u1"], CompressionMethod::STORE),
+            (["|u1", "<i8"], CompressionMethod::DEFLATE),
+            (["unit", "<i4"], CompressionMethod::DEFLATE),
+            (["<f4", "<u2"], CompressionMethod::STORE),
+            (["|u1", "|i1"], CompressionMethod::STORE),
+        ] {
+            for innermost in [false, true] {
+                if innermost && channels.is_none() {
+                    continue;
+                }
+                let arrays = arrays(channels, innermost, kinds);
+                let archive = npz(&arrays, method);
+                let (one, four) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+                fs::write(one.path().join("mnist.npz"), &archive).unwrap();
+                for (name, bytes) in &arrays {
+                    fs::write(four.path().join(format!("kmnist-{name}.npy")), bytes).unwrap();
+                }
+                for path in [one.path(), &one.path().join("mnist.npz"), four.path()] {
+                    let data = Dataset::load(path).unwrap();
+                    assert_eq!((data.shape(), data.test().len()), (shape, 37));
+                    assert_eq!((data.train().pixels(), data.train().labels()), (&pixels[..], &labels[..]));
+                }
+                fixture::small_run(one.path()).args(["--network", network]).assert().success();
+            }
+        }
+    }
+}
+
+#[test]
+fn hostile_arrays_of_numpy_are_refused() {
+    use rawzip::CompressionMethod;
+    let data = tempfile::tempdir().unwrap();
+    let kinds = ["|u1", "|u1"];
+    let whole = arrays(None, false, kinds);
+    let try_with = |name: &str, array: Vec<u8>, words: &[&str]| {
+        for method in [CompressionMethod::STORE, CompressionMethod::DEFLATE] {
+            let mut arrays = whole.clone();
+            arrays.iter_mut().filter(|(other, _)| *other == name).for_each(|(_, old)| *old = array.clone());
+            fs::write(data.path().join("x.npz"), npz(&arrays, method)).unwrap();
+            refused(&mut fixture::small_run(data.path()), &[&["x.npz"], words].concat());
+        }
+    };
+    let pixels = vec![0; 203 * 30];
+    let floats = |value: f32| [value.to_le_bytes(), 1_f32.to_le_bytes()].concat();
+    let fortran = String::from_utf8_lossy(&npy("|u1", &[203, 6, 5], &[])[10..]).replace("False", "True");
+    let fortran = [b"\x93NUMPY\x01\x00\x76\x00", fortran.as_bytes(), &pixels].concat();
+    for (array, words) in [
+        (b"nothing of the kind".to_vec(), &["not a .npy array"][..]),
+        (npy("|u1", &[203, 6, 5], &pixels)[..50].to_vec(), &["not a .npy array"]),
+        (npy("|u1", &[203, 6, 5], &pixels[1..]), &["truncated", "6090", "6089"]),
+        (npy("|u1", &[203, 6, 5], &[&pixels[..], &[0]].concat()), &["too long", "6090"]),
+        (npy("|u1", &[1 << 40, 6, 5], &pixels), &["numbers"]),
+        (npy("|u1", &[usize::MAX, usize::MAX], &pixels), &["not a .npy array"]),
+        (npy("<f8", &[1, 1, 1], &[0; 8]), &["f64 [1, 1, 1]", "u8 or f32"]),
+        (npy(">f4", &[1, 1, 1], &[0; 4]), &["little-endian"]),
+        (npy("|O", &[1, 1, 1], &[0; 4]), &["not a .npy array"]),
+        (npy("|u1", &[203, 30], &pixels), &["u8 [203, 30]", "channels"]),
+        (npy("|u1", &[203, 3, 2, 5], &pixels), &["images of 6 × 5", "3 × 2 × 5"]),
+        (npy("|u1", &[0, 6, 5], &[]), &["0 images"]),
+        (npy("|u1", &[202, 6, 5], &pixels[30..]), &["203 labels for 202 images", "y_train"]),
+        (npy("<f4", &[2, 1, 1], &floats(0.3)), &["pixel 0 is 0.3", "k/255"]),
+        (npy("<f4", &[2, 1, 1], &floats(f32::NAN)), &["pixel 0 is NaN"]),
+        (npy("<f4", &[2, 1, 1], &floats(-1.0)), &["pixel 0 is -1"]),
+        (npy("<f4", &[2, 1, 1], &floats(256.0)), &["pixel 0 is 256"]),
+        (fortran, &["C order"]),
+    ] {
+        try_with("x_train", array, words);
+    }
+    for (array, words) in [
+        (npy("<f4", &[203], &[0; 812]), &["f32 [203]", "an integer"][..]),
+        (npy("|u1", &[203, 10], &[0; 2030]), &["u8 [203, 10]", "an integer"]),
+        (npy("<i2", &[203], &[&[0, 0, 0, 1], &[0; 402][..]].concat()), &["label of image 1"]),
+        (npy("|i1", &[203], &[255; 203]), &["label of image 0"]),
+    ] {
+        try_with("y_train", array, words);
+    }
+    // Archives: one that lacks an array, others cut or changed anywhere.
+    fs::write(data.path().join("x.npz"), npz(&whole[1..], CompressionMethod::DEFLATE)).unwrap();
+    refused(&mut fixture::small_run(data.path()), &["x.npz", "no array x_test"]);
+    let archive = npz(&whole, CompressionMethod::DEFLATE);
+    let read = |bytes: &[u8]| Dataset::read_npz("x".to_owned(), DataFile::new("x.npz".to_owned(), bytes));
+    let expected = read(&archive).unwrap();
+    for cut in (0..archive.len()).step_by(7) {
+        assert!(read(&archive[..cut]).is_err(), "{cut}");
+    }
+    for bit in (0..8 * archive.len()).step_by(37) {
+        let mut damaged = archive.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(found) = read(&damaged) {
+            assert_eq!(found, expected, "{bit}");
+        }
+    }
 }

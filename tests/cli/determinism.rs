@@ -32,7 +32,10 @@ fn backends_and_threads_do_not_change_a_bit_of_convolutions() {
     // Without a fused multiply-add the scalar backend is slow: few images.
     let data = tempfile::tempdir().unwrap();
     fixture::write_part_of_mnist(data.path(), 200, 50);
-    check("lenet5", &["--validation", "20", "--data", data.path().to_str().unwrap()]);
+    check(
+        "lenet5",
+        &["--augment", "flip-crop", "--validation", "20", "--data", data.path().to_str().unwrap()],
+    );
 }
 
 fn check(network: &str, data: &[&str]) {

@@ -6,13 +6,42 @@ use slth::random::{Purpose, Stream};
 
 #[test]
 fn text_leads_back() {
-    for text in
-        ["784-10", "784-500-500-10", "1-1", "3-5-7-11-2", "lenet5", "6x5-4@3x2s2p1-pool2-3", "4x4-10@4x4"]
-    {
+    for text in [
+        "784-10",
+        "784-500-500-10",
+        "1-1",
+        "3-5-7-11-2",
+        "lenet5",
+        "6x5-4@3x2s2p1-pool2-3",
+        "4x4-10@4x4",
+        "3x8x8-4@3x3p1-5",
+    ] {
         assert_eq!(text.parse::<Architecture>().unwrap().to_string(), text);
     }
+    let colour: Architecture = "3x8x8-4@3x3p1-5".parse().unwrap();
+    assert_eq!((colour.image(), colour.inputs(), colour.weights()), (Some([3, 8, 8]), 192, 4 * 27 + 256 * 5));
+    assert_eq!("1x8x8-5".parse::<Architecture>().unwrap().to_string(), "8x8-5");
     assert_eq!(Architecture::default().to_string(), "784-500-500-10");
     assert_eq!(Architecture::default().weights(), 647_000);
+}
+
+/// Weights as Ramanujan et al. count them: Conv-2 4.3, Conv-4 2.4, Conv-6 2.3 and Conv-8 5.3 million.
+#[test]
+fn names_stand_for_networks() {
+    for (name, weights, layers) in [
+        ("lenet-300-100", 784 * 300 + 300 * 100 + 100 * 10, 3),
+        ("lenet5", 61_470, 5),
+        ("conv2", 4_300_992, 5),
+        ("conv4", 2_425_024, 7),
+        ("conv6", 2_261_184, 9),
+        ("conv8", 5_275_840, 11),
+    ] {
+        let network: Architecture = name.parse().unwrap();
+        assert_eq!((network.weights(), network.layers().len()), (weights, layers), "{name}");
+        assert_eq!((network.to_string().as_str(), network.outputs()), (name, 10));
+    }
+    let full = "3x32x32-64@3x3p1-64@3x3p1-pool2-256-256-10";
+    assert_eq!(full.parse::<Architecture>(), "conv2".parse());
 }
 
 #[test]
@@ -34,6 +63,9 @@ fn absurd_networks_are_refused() {
         "100000-100000",
         "784-1.5-10",
         "784x10",
+        "2x3x8x8-4@3x3-5",
+        "0x8x8-5",
+        "3x8x-5",
         "lenet",
         "28x28-6@5x5p2-pool2",
         "28x28-6@5x5p2-pool0-10",

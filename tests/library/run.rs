@@ -59,7 +59,7 @@ fn senseless_values_are_refused() {
 }
 
 fn ticket() -> Ticket {
-    let normalize = NormalisationRule::Given(Normalisation::new(0.25, 0.5).unwrap());
+    let normalize = NormalisationRule::Given(Normalisation::new([0.25; 3], [0.5; 3]).unwrap());
     let config = RunConfig { network: "3-2-2".parse().unwrap(), normalize, ..RunConfig::default() };
     let layer = |shape: LayerShape| PrunedLayer {
         shape,

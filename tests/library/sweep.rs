@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use slth::BITS_REVISION;
+use slth::data::Augmentation;
 use slth::data::Dataset;
 use slth::machine::Machine;
 use slth::progress::Progress;
@@ -141,6 +142,17 @@ fn lines_lead_back() {
         assert_eq!(line(&cell).lines().count(), 1);
         assert_eq!(parse(&line(&cell)), Ok(vec![cell]));
     }
+}
+
+#[test]
+fn a_cell_without_an_option_has_its_default_and_the_same_id() {
+    let cell = cell(0.3, 1, 0.5);
+    let text = line(&cell).replace(r#","augment":"none""#, "");
+    assert!(text.len() < line(&cell).len());
+    assert_eq!(parse(&text), Ok(vec![cell.clone()]));
+    let mut other = cell.config.clone();
+    other.run.augment = Augmentation::FlipCrop;
+    assert_ne!(other.id(), cell.id);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use slth::Error;
 use slth::approximate::Draw;
 use slth::candidates::Criterion;
-use slth::data::{Dataset, NormalisationRule, Subset};
+use slth::data::{Augmentation, Dataset, NormalisationRule, Subset};
 use slth::network::{Architecture, Initialisation};
 use slth::progress::NoProgress;
 use slth::training::{
@@ -60,6 +60,7 @@ fn with_trainer(network: &str, test: impl FnOnce(Trainer<'_>, &[Vec<f32>])) {
         network: &network,
         images: &Subset::first(mnist.train(), 200),
         normalisation: mnist.normalisation(NormalisationRule::MeanStd),
+        augmentation: Augmentation::None,
     };
     test(trainer, &Initialisation::KaimingNormal.network(&network, 1.0, 3));
 }
@@ -124,6 +125,7 @@ fn with_pruned(test: impl FnOnce(Trainer<'_>, Pruned)) {
         network: &network,
         images: &Subset::first(mnist.train(), 500),
         normalisation: mnist.normalisation(NormalisationRule::MeanStd),
+        augmentation: Augmentation::None,
     };
     let weights = Initialisation::KaimingNormal.network(&network, 1.0, 3);
     test(trainer, one_shot(trainer.engine, &network, &weights, 0.8, Scope::PerLayer, None).unwrap());

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slth::data::{Dataset, NormalisationRule, Subset};
+use slth::data::{Augmentation, Dataset, NormalisationRule, Subset};
 use slth::network::{Architecture, Initialisation, LayerShape, Stage};
 use slth::progress::NoProgress;
 use slth::random::{Purpose, Stream};
@@ -111,6 +111,7 @@ impl Setup {
             network: &self.network,
             images: &Subset::first(self.mnist.train(), images.min(self.mnist.train().len())),
             normalisation: self.mnist.normalisation(NormalisationRule::MeanStd),
+            augmentation: Augmentation::None,
         };
         let (epochs, batch, learning_rate, seed) = (1, BATCH, 0.1, 1);
         let (trained, seconds) = if let Some(sparsity) = self.own.sparsity {

@@ -150,9 +150,10 @@ def run(
     """Pretrains a random network and prunes it: `slth run`.
 
     `settings` are called like the command's flags, with underscores: `epsilon=0.02, sparsity=0.5, network="784-500-500-10", seed=1, …`;
-    `slth run --help` says what each does, and the same ones give the same hashes. `data` is a directory of four IDX files, MNIST by
-    default; `out` takes `result.json` and `ticket.safetensors`, which `force` replaces. `progress` is called on the calling thread, some
-    ten times a second; an exception there, or Ctrl-C, stops the run.
+    `slth run --help` says what each does, and the same ones give the same hashes. `data` is the directory of a data set, or a
+    file of it: IDX files, CIFAR-10 or CIFAR-100 in binary form, or NumPy's `.npz` or `.npy` with `x_train`, `y_train`, `x_test` and `y_test`;
+    MNIST by default. `out` takes `result.json` and `ticket.safetensors`, which `force` replaces. `progress` is called on the calling thread,
+    some ten times a second; an exception there, or Ctrl-C, stops the run.
     """
     answer, layers = _slth._run(_json(settings), data, out, force, threads, backend, _callback(progress))
     result = json.loads(answer)
