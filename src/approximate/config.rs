@@ -1,19 +1,22 @@
 //! How a network is approximated.
 
+use std::ops::Range;
+
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
 use slth_kernels::subset_sum::MEET_IN_THE_MIDDLE_LIMIT;
 
+use crate::candidates::SubsetSize;
 use crate::data::NormalisationRule;
 use crate::error::Error;
-use crate::flags::{List, list, number};
+use crate::flags::{List, list, names, number};
 
 /// Which weights share their candidates. The variants' names on the command line and in files are `per-row` and `per-weight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Draw {
-    /// All weights of a matrix row, each with a mask of its own, as in the published code
+    /// All weights of a tensor with the same first index, each with a mask of its own, as in the published code
     #[default]
     PerRow,
     /// None, as in the published text
@@ -25,6 +28,9 @@ crate::flags::display_by_name!(Draw);
 /// Weights of one piece of work where each has its own candidates.
 pub(super) const PIECE: usize = 960;
 
+/// Most weights of one piece of work where a row shares them: enough to pay for preparing the search.
+const ROW_PIECE: usize = 1 << 13;
+
 impl Draw {
     /// Of a piece's candidates, n or `[weights, n]`, those of its weight `i`.
     pub(super) fn own(self, candidates: &[f32], n: usize, i: usize) -> &[f32] {
@@ -32,6 +38,16 @@ impl Draw {
             Self::PerRow => candidates,
             Self::PerWeight => &candidates[i * n..][..n],
         }
+    }
+
+    /// Cuts the weights of `chunk`, which are of a tensor with rows of `row`, into pieces of work.
+    pub(super) fn pieces(self, row: usize, chunk: Range<usize>) -> Vec<Range<usize>> {
+        let end = |at: usize| match self {
+            Self::PerRow => usize::min((at / row + 1) * row, at + ROW_PIECE),
+            Self::PerWeight => at + PIECE,
+        };
+        let starts = std::iter::successors(Some(chunk.start), |&at| Some(end(at)));
+        starts.take_while(|&at| at < chunk.end).map(|at| at..end(at).min(chunk.end)).collect()
     }
 }
 
@@ -42,6 +58,10 @@ pub struct ApproximateConfig {
     /// The tolerance, in [1e-6, 1): a weight further from its subset has failed
     #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().eta)]
     pub eta: f64,
+
+    /// Take eta and epsilon as fractions of each tensor's largest |weight| m, and draw its candidates uniformly from [-m, m)
+    #[arg(long, help_heading = "Approximation")]
+    pub eta_relative: bool,
 
     /// Candidates per weight are c times log2(1/eta), the logarithm rounded
     #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().c)]
@@ -55,9 +75,27 @@ pub struct ApproximateConfig {
     #[arg(long, value_name = "KIND", help_heading = "Approximation", default_value_t)]
     pub draw: Draw,
 
+    /// Size of the subsets: any, so many candidates, or a fraction of them
+    #[arg(
+        long,
+        value_name = "K|F",
+        help_heading = "Approximation",
+        allow_negative_numbers = true,
+        default_value_t
+    )]
+    pub size: SubsetSize,
+
     /// How far each candidate may be moved; one approximation for each
     #[arg(long, value_name = "F,F,..", help_heading = "Approximation", allow_negative_numbers = true, value_parser = list::<f32>, default_value = "0")]
     pub epsilon: List<f32>,
+
+    /// Rebuild these tensors alone: names, in which * stands for any characters
+    #[arg(long, value_name = "NAME,..", help_heading = "Target", value_parser = names)]
+    pub only: Option<List<String>>,
+
+    /// Pass these tensors through as they are
+    #[arg(long, value_name = "NAME,..", help_heading = "Target", value_parser = names)]
+    pub skip: Option<List<String>>,
 
     /// How a pixel x becomes an input: mean-std, unit or MEAN,STD, as for `slth run`
     #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Target", default_value_t = Self::default().normalize)]
@@ -82,10 +120,14 @@ impl Default for ApproximateConfig {
     fn default() -> Self {
         Self {
             eta: 0.01,
+            eta_relative: false,
             c: 3.0,
             candidates: None,
             draw: Draw::default(),
+            size: SubsetSize::Any,
             epsilon: vec![0.0],
+            only: None,
+            skip: None,
             normalize: NormalisationRule::Unit,
             seed: 1,
             threads: None,
@@ -106,6 +148,11 @@ impl ApproximateConfig {
         self.candidates.unwrap_or_else(|| (self.c * libm::rint(-libm::log2(self.eta))) as usize)
     }
 
+    /// The same with one ε alone.
+    pub(super) fn with_epsilon(&self, epsilon: f32) -> Self {
+        Self { epsilon: vec![epsilon], ..self.clone() }
+    }
+
     /// Checks everything that can be checked before the work starts.
     ///
     /// # Errors
@@ -121,6 +168,7 @@ impl ApproximateConfig {
                 format!("candidates per weight must lie in 1 to {MEET_IN_THE_MIDDLE_LIMIT}, but are {n}");
             return Err(Error::config(field, problem));
         }
+        self.size.check(n)?;
         if self.epsilon.is_empty() {
             return Err(Error::config("epsilon", "no value is given"));
         }
