@@ -317,8 +317,9 @@ pub(crate) fn finite(kind: Dtype, bytes: &[u8]) -> Result<Vec<f32>, (usize, f32)
     }
 }
 
-/// The bytes of `x` as the floating-point type `kind`, rounded once, to nearest even, and at most to the largest finite number.
-pub(crate) fn encode(kind: Dtype, x: f64, bytes: &mut Vec<u8>) {
+/// Adds the bytes of `x` as the type `kind`: F16, BF16, F32 or F64; rounded once, to nearest even, and at most to the largest finite
+/// number.
+pub fn encode(kind: Dtype, x: f64, bytes: &mut Vec<u8>) {
     match kind {
         Dtype::F64 => bytes.extend(x.to_le_bytes()),
         Dtype::F32 => bytes.extend((x as f32).clamp(f32::MIN, f32::MAX).to_le_bytes()),
@@ -384,62 +385,4 @@ pub(crate) fn little_endian(numbers: &[f32]) -> Vec<u8> {
 /// A byte for each weight: 0 removed, 1 kept.
 pub(crate) fn mask_bytes(mask: &PackedMask) -> Vec<u8> {
     mask.iter().map(u8::from).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_sort_naturally() {
-        let mut names =
-            ["fc10.weight", "fc2.weight", "fc1.weight", "a", "fc01.weight", "fc", "fc2", "layer.9.w", ""];
-        names.sort_by(|a, b| natural(a).cmp(&natural(b)));
-        let sorted =
-            ["", "a", "fc", "fc01.weight", "fc1.weight", "fc2", "fc2.weight", "fc10.weight", "layer.9.w"];
-        assert_eq!(names, sorted);
-        assert!(natural("x00000000000000000000000002") > natural("x1"));
-    }
-
-    #[test]
-    fn patterns() {
-        for (pattern, yes, no) in [
-            ("a.weight", "a.weight", "b.weight"),
-            ("*", "", "\0none"),
-            ("*.weight", "a.weight", "a.weights"),
-            ("layer.*.weight", "layer.1.weight", "layer.weight"),
-            ("*a*a*", "baab", "bab"),
-            ("a*a", "aa", "a"),
-            ("a*bc*c", "abcc", "abc"),
-            ("é*", "éa", "e"),
-        ] {
-            assert!(matches(pattern, yes), "{pattern} {yes}");
-            assert!(pattern == "*" || !matches(pattern, no), "{pattern} {no}");
-        }
-    }
-
-    #[test]
-    fn halves_round_to_nearest_even() {
-        for half in [Dtype::F16, Dtype::BF16].map(Half::of) {
-            let finite: Vec<f64> = (0..half.infinity()).map(|bits| f64::from(half.widen(bits))).collect();
-            assert!(finite.is_sorted_by(|a, b| a < b));
-            for (bits, pair) in finite.windows(2).enumerate() {
-                let (bits, middle) = (bits as u16, (pair[0] + pair[1]) / 2.0);
-                assert_eq!((half.round(pair[0]), half.round(-pair[0])), (bits, bits | 0x8000));
-                assert_eq!(half.round(middle), bits + (bits & 1));
-                assert_eq!((half.round(middle.next_down()), half.round(middle.next_up())), (bits, bits + 1));
-            }
-            assert_eq!(half.round(f64::MAX), half.infinity() - 1);
-            assert!(half.widen(half.infinity()).is_infinite() && half.widen(0x7fff).is_nan());
-        }
-        assert_eq!(
-            [half(Dtype::F16, 1.0), half(Dtype::F16, 65504.0), half(Dtype::F16, 6e-8)],
-            [0x3c00, 0x7bff, 1]
-        );
-        assert_eq!(half(Dtype::BF16, -1.0), 0xbf80);
-    }
-
-    fn half(kind: Dtype, x: f64) -> u16 {
-        Half::of(kind).round(x)
-    }
 }

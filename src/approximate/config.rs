@@ -59,11 +59,12 @@ pub struct ApproximateConfig {
     #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().eta)]
     pub eta: f64,
 
-    /// Take eta and epsilon as fractions of each tensor's largest |weight| m, and draw its candidates uniformly from [-m, m)
+    /// Take eta and epsilon as fractions of each tensor's largest |weight| m, and draw its candidates from [-2m, 2m): the theorem's
+    /// [-1, 1) for weights in [-1/2, 1/2]
     #[arg(long, help_heading = "Approximation")]
     pub eta_relative: bool,
 
-    /// Candidates per weight are c times log2(1/eta), the logarithm rounded
+    /// Candidates per weight are c times log2(1/eta), the logarithm rounded; log2(2/eta) with --eta-relative
     #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().c)]
     pub c: f64,
 
@@ -141,11 +142,15 @@ impl ApproximateConfig {
     ///
     /// ```
     /// use slth::approximate::ApproximateConfig;
-    /// assert_eq!(ApproximateConfig::default().candidates_per_weight(), 21);
+    /// let config = ApproximateConfig::default();
+    /// assert_eq!(config.candidates_per_weight(), 21);
+    /// assert_eq!(ApproximateConfig { eta_relative: true, ..config }.candidates_per_weight(), 24);
     /// ```
     pub fn candidates_per_weight(&self) -> usize {
+        // In units of the candidates' bound.
+        let eta = if self.eta_relative { self.eta / 2.0 } else { self.eta };
         // The cast saturates; NaN becomes 0.
-        self.candidates.unwrap_or_else(|| (self.c * libm::rint(-libm::log2(self.eta))) as usize)
+        self.candidates.unwrap_or_else(|| (self.c * libm::rint(-libm::log2(eta))) as usize)
     }
 
     /// The same with one ε alone.

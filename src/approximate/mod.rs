@@ -3,9 +3,9 @@
 //! After Experiment 1 of A. Pensia et al., "Optimal Lottery Tickets via SubsetSum" (2020, arXiv 2006.07990), with candidates
 //! that may be moved by ε as in "Strong Lottery Ticket Hypothesis with ε-perturbation" (AISTATS 2023). The tensors of any
 //! safetensors file are rebuilt, whatever they are for (R. Burkholz, ICML 2022, does so with convolutions and residual blocks).
-//! Candidates are uniform between the least and the largest weight of all; where η is relative, on [−m, m) with each tensor's
-//! largest |weight| m. Every weight gets the subset of least residual. Each draw is keyed by its row or weight: it depends on no
-//! thread, n candidates are the first of n + 1, and all ε see the same.
+//! Candidates are uniform between the least and the largest weight of all; where η is relative, on [−2m, 2m) with each tensor's
+//! largest |weight| m, which is the theorem's setting. Every weight gets the subset of least residual. Each draw is keyed by its
+//! row or weight: it depends on no thread, n candidates are the first of n + 1, and all ε see the same.
 //!
 //! A weight is within η when its subset's sum, perturbed, is. Written to a file that sum is rounded to the tensor's type;
 //! [`ApproximationRow::failed_as_written`] counts what is further than η after that.

@@ -109,7 +109,7 @@ impl<'a> Approximator<'a> {
         let all = full.reduce(|[a, b], [c, d]| [a.min(c), b.max(d)]).unwrap_or_default();
         for part in &mut parts {
             let most = part.range[1].max(-part.range[0]);
-            part.range = if config.eta_relative { [-most, most] } else { all };
+            part.range = if config.eta_relative { [-2.0 * most, 2.0 * most] } else { all };
             part.scale = if config.eta_relative && most > 0.0 { most.into() } else { 1.0 };
         }
         Ok(Self { config, tensors, parts, hash: hex(hash), engine, pool })
@@ -136,7 +136,8 @@ impl<'a> Approximator<'a> {
         watch: &dyn Progress,
     ) -> Result<(ApproximationRow, Option<Check>), Error> {
         let n = self.config.candidates_per_weight();
-        let (mut row, mut verified) = (ApproximationRow::empty(epsilon, n), Check::default());
+        let mut row = ApproximationRow { epsilon, candidates_per_weight: n, ..Default::default() };
+        let mut verified = Check::default();
         self.each_chunk(&format!("weights, ε = {epsilon}"), 1 + usize::from(verify), watch, |chunk| {
             let Part { tensor, scale, .. } = *chunk.part;
             let (search, draw) = (self.search(chunk.part, epsilon, n), self.config.draw);

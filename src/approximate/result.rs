@@ -45,7 +45,7 @@ pub struct ApproximationResult {
 
 /// An approximation at one ε. Where η is relative, residuals and ε are fractions of each tensor's largest |weight|. With a construction the residuals are those of both halves of every weight, candidates and
 /// kept ones are counted over both, and a weight fails when one half does.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ApproximationRow {
     /// How far candidates may be moved.
     pub epsilon: f32,
@@ -106,25 +106,6 @@ pub struct ConstructionRow {
 }
 
 impl ApproximationRow {
-    /// Of no weights yet, with `n` candidates each.
-    pub(super) fn empty(epsilon: f32, n: usize) -> Self {
-        Self {
-            epsilon,
-            weights: 0,
-            candidates_per_weight: n,
-            candidates_total: 0,
-            kept_total: 0,
-            max_residual: 0.0,
-            mean_residual: 0.0,
-            failed: 0,
-            failed_as_written: 0,
-            accuracy_before: None,
-            accuracy_after: None,
-            seconds: 0.0,
-            max_excess: None,
-        }
-    }
-
     /// Adds weights with these `subsets`, `halves` for each, whose residuals and `eta` are measured in `scale`.
     pub(super) fn add(&mut self, subsets: &[Subset], halves: usize, scale: f64, eta: f64) {
         let residuals = || subsets.iter().map(|subset| subset.residual / scale);
@@ -210,8 +191,9 @@ impl ApproximationResult {
 impl Construction {
     /// How near the weights come, a weight failing when one of its halves is further than `eta`; without accuracies.
     pub fn summary(&self, eta: f64) -> ApproximationRow {
-        let empty = ApproximationRow::empty(self.epsilon, 2 * self.candidates);
-        let mut row = ApproximationRow { seconds: self.seconds, ..empty };
+        let Self { epsilon, candidates: n, seconds, .. } = *self;
+        let mut row =
+            ApproximationRow { epsilon, candidates_per_weight: 2 * n, seconds, ..Default::default() };
         row.add(&self.subsets, 2, 1.0, eta);
         row
     }
