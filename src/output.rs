@@ -162,6 +162,9 @@ impl Content for File {
     }
 }
 
+/// A file's name, and what it shall hold.
+pub type NamedContent = (String, Box<dyn Content>);
+
 impl Content for Box<dyn Content> {
     fn write(&self, file: &mut File) -> io::Result<()> {
         (**self).write(file)

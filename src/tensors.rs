@@ -307,9 +307,7 @@ pub(crate) fn finite(kind: Dtype, bytes: &[u8]) -> Result<Vec<f32>, (usize, f32)
     let numbers: Vec<f32> = match kind {
         Dtype::F64 => bytes.as_chunks().0.iter().map(|&word| f64::from_le_bytes(word) as f32).collect(),
         Dtype::F32 => bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect(),
-        kind => {
-            bytes.as_chunks().0.iter().map(|&word| Half::of(kind).widen(u16::from_le_bytes(word))).collect()
-        }
+        kind => bytes.as_chunks().0.iter().map(|&word| widen(kind, u16::from_le_bytes(word))).collect(),
     };
     match numbers.iter().position(|x| !x.is_finite()) {
         Some(index) => Err((index, numbers[index])),
@@ -323,58 +321,29 @@ pub fn encode(kind: Dtype, x: f64, bytes: &mut Vec<u8>) {
     match kind {
         Dtype::F64 => bytes.extend(x.to_le_bytes()),
         Dtype::F32 => bytes.extend((x as f32).clamp(f32::MIN, f32::MAX).to_le_bytes()),
-        kind => bytes.extend(Half::of(kind).round(x).to_le_bytes()),
+        kind => bytes.extend(narrow(kind, x).to_le_bytes()),
     }
 }
 
-/// F16 or BF16: a sign, an exponent and so many bits of fraction.
-#[derive(Clone, Copy)]
-struct Half {
-    fraction: u32,
-    /// The exponent of the least normal number.
-    least: i32,
+fn widen(kind: Dtype, bits: u16) -> f32 {
+    let word = u32::from(bits);
+    let (sign, exponent, fraction) = (word >> 15 << 31, word >> 10 & 31, word & 1023);
+    match exponent {
+        _ if kind == Dtype::BF16 => f32::from_bits(word << 16),
+        0 => (fraction as f32 * (1.0 / (1 << 24) as f32)).copysign(f32::from_bits(sign | 1)),
+        31 => f32::from_bits(sign | 0xff << 23 | fraction << 13),
+        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
+    }
 }
 
-impl Half {
-    fn of(kind: Dtype) -> Self {
-        if kind == Dtype::BF16 {
-            Self { fraction: 7, least: -126 }
-        } else {
-            Self { fraction: 10, least: -14 }
-        }
-    }
-
-    /// The bits above those of the fraction, all ones: infinity.
-    fn infinity(self) -> u16 {
-        0x7fff >> self.fraction << self.fraction
-    }
-
-    /// 2ᵉ.
-    fn power(e: i32) -> f64 {
-        f64::from_bits(((e + 1023) as u64) << 52)
-    }
-
-    fn widen(self, bits: u16) -> f32 {
-        let (magnitude, ones) = (bits & 0x7fff, (1 << self.fraction) - 1);
-        let (exponent, fraction) = (i32::from(magnitude >> self.fraction), f64::from(magnitude & ones));
-        let unit = Self::power(self.least - self.fraction as i32 + (exponent - 1).max(0));
-        let x = match exponent {
-            _ if magnitude > self.infinity() => f64::NAN,
-            _ if magnitude == self.infinity() => f64::INFINITY,
-            0 => fraction * unit,
-            _ => (fraction + f64::from(1_u32 << self.fraction)) * unit,
-        };
-        x.copysign(if bits >> 15 == 0 { 1.0 } else { -1.0 }) as f32
-    }
-
-    fn round(self, x: f64) -> u16 {
-        let exponent = ((x.to_bits() >> 52 & 0x7ff) as i32 - 1023).max(self.least);
-        // In units of the last place; a carry into the exponent is one there.
-        let units = (x.abs() / Self::power((exponent - self.fraction as i32).min(1000))).round_ties_even();
-        let magnitude = units + f64::from((exponent - self.least) as u32) * f64::from(1_u32 << self.fraction);
-        let magnitude = magnitude.min(f64::from(self.infinity() - 1)) as u16;
-        magnitude | u16::from(x.is_sign_negative()) << 15
-    }
+fn narrow(kind: Dtype, x: f64) -> u16 {
+    // Bits of the fraction, the exponent of the least normal number, the largest finite number.
+    let (fraction, least, most) = if kind == Dtype::BF16 { (7, -126, 0x7f7f) } else { (10, -14, 0x7bff) };
+    let exponent = ((x.to_bits() >> 52 & 0x7ff) as i32 - 1023).clamp(least, 128);
+    let unit = f64::from_bits(((exponent - fraction + 1023) as u64) << 52);
+    // A carry into the exponent is one there.
+    let magnitude = (x.abs() / unit).round_ties_even() + f64::from((exponent - least) << fraction);
+    magnitude.min(most.into()) as u16 | u16::from(x.is_sign_negative()) << 15
 }
 
 /// The bytes of `numbers`, little-endian.

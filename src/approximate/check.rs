@@ -12,7 +12,8 @@ pub struct Check {
     pub subsets: usize,
     /// The largest residual beyond the optimum.
     pub max_excess: f64,
-    /// How many are further from it than 2⁻²² · max(1, Σ|x|), or have another size than one of those allowed or another residual than the one reported.
+    /// How many are further from it than 2⁻²² · max(1, Σ|x|), or have a size that is not allowed or another residual than the one
+    /// reported.
     pub beyond: usize,
 }
 

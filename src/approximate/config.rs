@@ -59,8 +59,8 @@ pub struct ApproximateConfig {
     #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().eta)]
     pub eta: f64,
 
-    /// Take eta and epsilon as fractions of each tensor's largest |weight| m, and draw its candidates from [-2m, 2m): the theorem's
-    /// [-1, 1) for weights in [-1/2, 1/2]
+    /// Take eta and epsilon as fractions of each tensor's largest |weight| m, and draw its candidates from [-2m, 2m): the
+    /// theorem's [-1, 1) for weights in [-1/2, 1/2]
     #[arg(long, help_heading = "Approximation")]
     pub eta_relative: bool,
 

@@ -9,7 +9,7 @@ use super::rewrite::Rewrite;
 use super::target::Target;
 use crate::data::Dataset;
 use crate::error::Error;
-use crate::output::{Content, OutputDirectory};
+use crate::output::{Content, NamedContent, OutputDirectory};
 use crate::plot::PlotError;
 use crate::progress::Progress;
 
@@ -24,9 +24,9 @@ pub struct ApproximateOutcome {
 }
 
 impl Approximator<'_> {
-    /// Approximates the tensors with every ε; with several also finds the smallest n of each. `check`: compares every subset
-    /// with the optimum. `network`: what the file is, where it is a fully connected network without biases, and the images to test
-    /// it on. `out`: where files will be written to, and whether the subsets shall be too.
+    /// Approximates the tensors with every ε; with several also finds the smallest n of each. `network`: what the file is, where
+    /// it is a fully connected network without biases, and the images to test it on. `check`: compares every subset with the
+    /// optimum. `out`: where files will be written to, and whether the subsets shall be too.
     ///
     /// # Errors
     /// When the network does not fit its data, a subset is found not to be optimal, or a file cannot be read or written.
@@ -108,8 +108,8 @@ impl Approximator<'_> {
 }
 
 impl ApproximateOutcome {
-    /// The names of all files, the sign of a complete result last. `subsets`: with those of the subsets. `construction`: those of the
-    /// theorem's network.
+    /// The names of all files, the sign of a complete result last. `subsets`: with those of the subsets. `construction`: those
+    /// of the theorem's network.
     pub fn file_names(config: &ApproximateConfig, subsets: bool, construction: bool) -> Vec<String> {
         let whats = if subsets { &["approximated", "subsets"][..] } else { &["approximated"] };
         let of = |&epsilon| whats.iter().map(move |what| ApproximationResult::file_of(config, what, epsilon));
@@ -124,7 +124,7 @@ impl ApproximateOutcome {
     ///
     /// # Errors
     /// When the figure cannot be drawn.
-    pub fn files(self) -> Result<Vec<(String, Box<dyn Content>)>, PlotError> {
+    pub fn files(self) -> Result<Vec<NamedContent>, PlotError> {
         let Self { result, files: mut contents, .. } = self;
         let subsets = contents.len() > result.results.len();
         if !result.smallest.is_empty() {

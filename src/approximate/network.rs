@@ -120,11 +120,11 @@ impl<'a> Approximator<'a> {
         (self.engine.backend(), self.pool.current_num_threads())
     }
 
-    /// Finds the best subset for every weight and hands what that gives to `take`, by ascending place in the file. The time is that
-    /// of one search per weight: at n = 21 and ε = 0 some 3 µs on one thread where each weight has its own candidates,
-    /// 1 µs where a row shares them. With `verify` every subset is compared with the optimum, found anew in f64 by another algorithm
-    /// (a sorted list and a binary search for each of the other half's subsets: 2^(n/2) · n/2 steps). The summary is without
-    /// accuracies.
+    /// Finds the best subset for every weight and hands what that gives to `take`, by ascending place in the file. The time
+    /// is that of one search per weight: at n = 21 and ε = 0 some 3 µs on one thread where each weight has its own candidates,
+    /// 1 µs where a row shares them. With `verify` every subset is compared with the optimum, found anew in f64 by another
+    /// algorithm (a sorted list and a binary search for each of the other half's subsets: 2^(n/2) · n/2 steps). The summary is
+    /// without accuracies.
     ///
     /// # Errors
     /// When ε is negative or not finite, the file cannot be read, or `take` fails.

@@ -43,8 +43,9 @@ pub struct ApproximationResult {
     pub configuration: ApproximateConfig,
 }
 
-/// An approximation at one ε. Where η is relative, residuals and ε are fractions of each tensor's largest |weight|. With a construction the residuals are those of both halves of every weight, candidates and
-/// kept ones are counted over both, and a weight fails when one half does.
+/// An approximation at one ε. Where η is relative, residuals and ε are fractions of each tensor's largest |weight|. With a
+/// construction the residuals are those of both halves of every weight, candidates and kept ones are counted over both, and a
+/// weight fails when one half does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ApproximationRow {
     /// How far candidates may be moved.

@@ -16,13 +16,13 @@ const COPIED: u64 = 1 << 22;
 
 /// Two files without names yet.
 ///
-/// The weights: the file that was read with other weights; the same names, types, sizes and order. What is not rebuilt is copied.
-/// Its metadata has one more entry, `approximation`: the configuration.
+/// The weights: the file that was read with other weights; the same names, types, sizes and order. What is not rebuilt is
+/// copied. Its metadata has one more entry, `approximation`: the configuration.
 ///
-/// The subsets, where they are wanted: for each tensor rebuilt a U8 tensor of its name with n bits for each weight, one weight after
-/// the other, the least bit of a byte first, filled up to a whole byte at the end. Bit i is set when the weight has candidate i.
-/// Its metadata tells where candidates come from: besides `approximation` an entry `candidates` with the place in the random stream's
-/// key, the weights of a row and the range of each tensor.
+/// The subsets, where they are wanted: for each tensor rebuilt a U8 tensor of its name with n bits for each weight, one weight
+/// after the other, the least bit of a byte first, filled up to a whole byte at the end. Bit i is set when the weight has
+/// candidate i. Its metadata tells where candidates come from: beside `approximation` an entry `candidates` with each tensor's
+/// place in the key of the random streams, weights of a row, and range.
 pub(super) struct Rewrite<'a> {
     source: &'a TensorFile,
     out: &'a OutputDirectory,

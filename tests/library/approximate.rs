@@ -22,14 +22,13 @@ fn target() -> Target {
     Target::draw("70-9-5".parse().unwrap(), 3)
 }
 
+type Found = (Vec<Subset>, Vec<f32>);
+
 /// All that is made of a file with one ε: the summary, and the subsets and weights of each tensor by its rank.
-fn collect(
-    approximator: &Approximator<'_>,
-    epsilon: f32,
-) -> (ApproximationRow, BTreeMap<usize, (Vec<Subset>, Vec<f32>)>) {
+fn collect(approximator: &Approximator<'_>, epsilon: f32) -> (ApproximationRow, BTreeMap<usize, Found>) {
     let mut found = BTreeMap::new();
     let mut take = |rebuilt: Rebuilt<'_>| {
-        let (subsets, weights): &mut (Vec<_>, Vec<_>) = found.entry(rebuilt.tensor.rank).or_default();
+        let (subsets, weights): &mut Found = found.entry(rebuilt.tensor.rank).or_default();
         assert_eq!(rebuilt.first, subsets.len());
         weights.extend(rebuilt.weights());
         subsets.extend(rebuilt.subsets);

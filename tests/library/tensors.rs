@@ -90,7 +90,7 @@ fn halves_round_to_nearest_even() {
             let found = [middle.next_down(), middle, middle.next_up()].map(round);
             assert_eq!(found, [bits, bits + (bits & 1), bits + 1], "{name} {middle}");
         }
-        assert_eq!([round(f64::MAX), round(f64::MIN)], [infinity - 1, infinity - 1 | 0x8000]);
+        assert_eq!([round(f64::MAX), round(f64::MIN)], [infinity - 1, (infinity - 1) | 0x8000]);
         for (bits, value) in [(infinity, f32::INFINITY), (infinity | 0x8000, f32::NEG_INFINITY)] {
             let header = format!(r#"{{"w":{{"dtype":"{name}","shape":[2],"data_offsets":[0,4]}}}}"#);
             let words = [0x8000, bits].map(u16::to_le_bytes).concat();
