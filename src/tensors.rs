@@ -169,7 +169,8 @@ impl TensorFile {
         &self.tensors
     }
 
-    /// The tensors of floating-point numbers whose names match a pattern of `only`, where that is given, and none of `skip`. In a pattern `*` stands for any characters.
+    /// The tensors of floating-point numbers whose names match a pattern of `only`, where that is given, and none of `skip`. In
+    /// a pattern `*` stands for any characters.
     ///
     /// # Errors
     /// When a pattern matches no such tensor, or no tensor is left.
@@ -315,8 +316,8 @@ pub(crate) fn finite(kind: Dtype, bytes: &[u8]) -> Result<Vec<f32>, (usize, f32)
     }
 }
 
-/// Adds the bytes of `x` as the type `kind`: F16, BF16, F32 or F64; rounded once, to nearest even, and at most to the largest finite
-/// number.
+/// Adds the bytes of `x` as the type `kind`: F16, BF16, F32 or F64; rounded once, to nearest even, and at most to the largest
+/// finite number.
 pub fn encode(kind: Dtype, x: f64, bytes: &mut Vec<u8>) {
     match kind {
         Dtype::F64 => bytes.extend(x.to_le_bytes()),

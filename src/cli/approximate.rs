@@ -24,8 +24,8 @@ use super::table::numbers;
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(super) struct ApproximateArguments {
-    /// A safetensors file; its tensors of F16, BF16, F32 and F64 are rebuilt, the others pass through. Accuracy is measured where it
-    /// has one matrix [outputs, inputs] per layer, in the natural order of their names, and nothing else
+    /// A safetensors file; its tensors of F16, BF16, F32 and F64 are rebuilt, the others pass through. Accuracy is measured where
+    /// it has one matrix [outputs, inputs] per layer, in the natural order of their names, and nothing else
     /// [default: trains 784-500-10; with --construction relu: draws 16-8-4]
     #[arg(long, value_name = "FILE", help_heading = "Target")]
     target: Option<PathBuf>,
