@@ -2,7 +2,6 @@
 
 use slth_kernels::subset_sum::{Search, Sizes, Subset as Chosen};
 
-use super::config::Draw;
 use crate::error::Error;
 
 /// How far the subsets are from the true optima.
@@ -44,23 +43,21 @@ impl Check {
     }
 }
 
-/// Checks a piece of weights.
-pub(super) fn check(
-    search: Search,
-    n: usize,
-    candidates: &[f32],
-    draw: Draw,
+/// Checks a piece of weights, each with `own` candidates; those of weights one after the other may be the same.
+pub(super) fn check<'c>(
+    search: impl Fn(usize) -> Search,
+    own: impl Fn(usize) -> &'c [f32],
     targets: &[f32],
     subsets: &[Chosen],
 ) -> Check {
-    let mut halves = None;
+    let mut halves: Option<(&[f32], Halves)> = None;
     let mut check = Check { subsets: targets.len(), ..Check::default() };
     for (i, (&target, subset)) in targets.iter().zip(subsets).enumerate() {
-        let own = draw.own(candidates, n, i);
-        if draw == Draw::PerWeight {
-            halves = None;
-        }
-        let optimum = halves.get_or_insert_with(|| Halves::new(own, search)).nearest(target);
+        let own = own(i);
+        let search = search(own.len());
+        halves = halves.filter(|(of, _)| *of == own);
+        let (_, halves) = halves.get_or_insert_with(|| (own, Halves::new(own, search)));
+        let optimum = halves.nearest(target);
         let found = residual(own, subset.bits, target, search.epsilon);
         let total: f64 = own.iter().map(|x| f64::from(x.abs())).sum();
         let excess = found - optimum;
@@ -161,9 +158,8 @@ mod tests {
 
     #[test]
     fn a_worse_subset_is_seen() {
-        let search = Search::default();
         let check = |bits, residual| {
-            check(search, 2, &[0.5, 0.25], Draw::PerRow, &[0.7], &[Chosen { bits, residual }])
+            check(|_| Search::default(), |_| &[0.5, 0.25], &[0.7], &[Chosen { bits, residual }])
         };
         let exact = f64::from(0.75 - 0.7_f32);
         assert_eq!(check(0b11, exact).beyond, 0);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
-use slth_kernels::subset_sum::MEET_IN_THE_MIDDLE_LIMIT;
+use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, MEET_IN_THE_MIDDLE_LIMIT};
 
 use crate::candidates::SubsetSize;
 use crate::data::NormalisationRule;
@@ -64,13 +64,18 @@ pub struct ApproximateConfig {
     #[arg(long, help_heading = "Approximation")]
     pub eta_relative: bool,
 
-    /// Candidates per weight are c times log2(1/eta), the logarithm rounded; log2(2/eta) with --eta-relative
+    /// Candidates per weight are c times log2(1/eta), the logarithm rounded
     #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().c)]
     pub c: f64,
 
     /// Candidates per weight, in place of --c
     #[arg(long, value_name = "N", help_heading = "Approximation", allow_negative_numbers = true)]
     pub candidates: Option<usize>,
+
+    /// Search a weight that fails again with one more candidate of its draw, and so on up to this many [default: no more;
+    /// 30 with --eta-relative]
+    #[arg(long, value_name = "N", help_heading = "Approximation", allow_negative_numbers = true)]
+    pub candidates_most: Option<usize>,
 
     /// Which weights share their candidates
     #[arg(long, value_name = "KIND", help_heading = "Approximation", default_value_t)]
@@ -124,6 +129,7 @@ impl Default for ApproximateConfig {
             eta_relative: false,
             c: 3.0,
             candidates: None,
+            candidates_most: None,
             draw: Draw::default(),
             size: SubsetSize::Any,
             epsilon: vec![0.0],
@@ -143,14 +149,18 @@ impl ApproximateConfig {
     /// ```
     /// use slth::approximate::ApproximateConfig;
     /// let config = ApproximateConfig::default();
-    /// assert_eq!(config.candidates_per_weight(), 21);
-    /// assert_eq!(ApproximateConfig { eta_relative: true, ..config }.candidates_per_weight(), 24);
+    /// assert_eq!((config.candidates_per_weight(), config.most_candidates()), (21, 21));
+    /// assert_eq!(ApproximateConfig { eta_relative: true, ..config }.most_candidates(), 30);
     /// ```
     pub fn candidates_per_weight(&self) -> usize {
-        // In units of the candidates' bound.
-        let eta = if self.eta_relative { self.eta / 2.0 } else { self.eta };
         // The cast saturates; NaN becomes 0.
-        self.candidates.unwrap_or_else(|| (self.c * libm::rint(-libm::log2(eta))) as usize)
+        self.candidates.unwrap_or_else(|| (self.c * libm::rint(-libm::log2(self.eta))) as usize)
+    }
+
+    /// The most candidates a weight is given that fails with n.
+    pub fn most_candidates(&self) -> usize {
+        let n = self.candidates_per_weight();
+        self.candidates_most.unwrap_or(if self.eta_relative { n.max(BRUTE_FORCE_LIMIT) } else { n })
     }
 
     /// The same with one ε alone.
@@ -173,6 +183,9 @@ impl ApproximateConfig {
                 format!("candidates per weight must lie in 1 to {MEET_IN_THE_MIDDLE_LIMIT}, but are {n}");
             return Err(Error::config(field, problem));
         }
+        let (most, limit) = (self.most_candidates(), MEET_IN_THE_MIDDLE_LIMIT);
+        let must = format!("lie between the candidates per weight, {n}, and {limit}");
+        Error::check("candidates_most", (n..=limit).contains(&most), must, most)?;
         self.size.check(n)?;
         if self.epsilon.is_empty() {
             return Err(Error::config("epsilon", "no value is given"));

@@ -7,6 +7,9 @@
 //! largest |weight| m, which is the theorem's setting. Every weight gets the subset of least residual. Each draw is keyed by its
 //! row or weight: it depends on no thread, n candidates are the first of n + 1, and all ε see the same.
 //!
+//! A model has so many rows that n candidates fail in some: few draws have enough of one sign for the largest weights. A weight that
+//! fails can be given more candidates of its draw ([`ApproximateConfig::candidates_most`]).
+//!
 //! A weight is within η when its subset's sum, perturbed, is. Written to a file that sum is rounded to the tensor's type;
 //! [`ApproximationRow::failed_as_written`] counts what is further than η after that.
 //!

@@ -1,6 +1,6 @@
 //! Tensors approximated weight by weight.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::Instant;
 
 use rayon::ThreadPool;
@@ -140,31 +140,34 @@ impl<'a> Approximator<'a> {
         let mut verified = Check::default();
         self.each_chunk(&format!("weights, ε = {epsilon}"), 1 + usize::from(verify), watch, |chunk| {
             let Part { tensor, scale, .. } = *chunk.part;
-            let (search, draw) = (self.search(chunk.part, epsilon, n), self.config.draw);
+            let (draw, most) = (self.config.draw, self.config.most_candidates());
             let begin = Instant::now();
             let pieces = self.each_piece(chunk, |piece, targets| {
-                let candidates = self.candidates(chunk.part, piece, n);
-                let mut subsets = vec![Chosen::default(); targets.len()];
-                self.nearest(search, &candidates, n, targets, &mut subsets)?;
+                let found = self.grow(chunk.part, epsilon, piece, targets, n..=most)?;
+                let epsilon = self.search(chunk.part, epsilon, n).epsilon;
                 let mut bytes = Vec::new();
-                for (i, (&subset, &target)) in subsets.iter().zip(targets).enumerate() {
-                    let weight = perturbed_sum(subset, draw.own(&candidates, n, i), target, search.epsilon);
-                    encode(tensor.info.dtype, weight, &mut bytes);
+                for (i, (&subset, &target)) in found.subsets.iter().zip(targets).enumerate() {
+                    let own = draw.own(&found.drawn, found.width, i);
+                    encode(tensor.info.dtype, perturbed_sum(subset, own, target, epsilon), &mut bytes);
                 }
-                Ok((subsets, bytes))
+                Ok((found.subsets, (found.used, bytes)))
             })?;
             row.seconds += begin.elapsed().as_secs_f64();
-            let (subsets, bytes): (Vec<_>, Vec<_>) = pieces.into_iter().unzip();
-            let (subsets, bytes) = (subsets.concat(), bytes.concat());
+            let (subsets, (used, bytes)): (Vec<_>, (Vec<_>, Vec<_>)) = pieces.into_iter().unzip();
+            let (subsets, used, bytes) = (subsets.concat(), used.concat(), bytes.concat());
             let rebuilt = Rebuilt { tensor, first: chunk.weights.start, subsets, bytes };
             if verify {
                 let checks = self.each_piece(chunk, |piece, targets| {
-                    let subsets = &rebuilt.subsets[piece.start - chunk.weights.start..][..piece.len()];
-                    Ok(check(search, n, &self.candidates(chunk.part, piece, n), draw, targets, subsets))
+                    let place = piece.start - chunk.weights.start..piece.end - chunk.weights.start;
+                    let (drawn, used) = (self.candidates(chunk.part, piece, most), &used[place.clone()]);
+                    let own = |i: usize| &draw.own(&drawn, most, i)[..used[i]];
+                    let search = |n| self.search(chunk.part, epsilon, n);
+                    Ok(check(search, own, targets, &rebuilt.subsets[place]))
                 })?;
                 verified = checks.into_iter().fold(verified, Check::and);
             }
-            row.add(&rebuilt.subsets, 1, scale, self.config.eta);
+            row.candidates_most = used.iter().copied().fold(row.candidates_most, usize::max);
+            row.add(&rebuilt.subsets, 1, used.iter().sum(), scale, self.config.eta);
             let beyond = |(w, z): (f32, &f32)| (f64::from(w) - f64::from(*z)).abs() / scale > self.config.eta;
             row.failed_as_written +=
                 rebuilt.weights().into_iter().zip(chunk.targets).filter(|&pair| beyond(pair)).count();
@@ -183,29 +186,9 @@ impl<'a> Approximator<'a> {
         let mut smallest = 0;
         self.each_chunk(&format!("smallest n, ε = {epsilon}"), 1, watch, |chunk| {
             let needed = self.each_piece(chunk, |piece, targets| {
-                let all = self.candidates(chunk.part, piece, MOST);
-                let mut left: Vec<usize> = (0..targets.len()).collect();
-                for n in 1..=MOST {
-                    let search = self.search(chunk.part, epsilon, n);
-                    if matches!(search.sizes, Sizes::Exactly(size) if size > n) {
-                        continue;
-                    }
-                    let failing: Vec<f32> = left.iter().map(|&i| targets[i]).collect();
-                    let own = |&i: &usize| &self.config.draw.own(&all, MOST, i)[..n];
-                    let candidates: Vec<f32> = match self.config.draw {
-                        Draw::PerRow => all[..n].to_vec(),
-                        Draw::PerWeight => left.iter().flat_map(own).copied().collect(),
-                    };
-                    let mut found = vec![Chosen::default(); left.len()];
-                    self.nearest(search, &candidates, n, &failing, &mut found)?;
-                    let fails = |subset: &Chosen| subset.residual / chunk.part.scale > self.config.eta;
-                    let mut fails = found.iter().map(fails);
-                    left.retain(|_| fails.next() == Some(true));
-                    if left.is_empty() {
-                        return Ok(n);
-                    }
-                }
-                Ok(MOST + 1)
+                let found = self.grow(chunk.part, epsilon, piece, targets, 1..=MOST)?;
+                let most = found.used.into_iter().max().unwrap_or_default();
+                Ok(if found.fails { MOST + 1 } else { most })
             })?;
             smallest = needed.into_iter().fold(smallest, usize::max);
             Ok(())
@@ -300,6 +283,47 @@ impl<'a> Approximator<'a> {
         self.pool.install(|| pieces.into_par_iter().map(work).collect())
     }
 
+    /// The best subsets of a piece of weights: of the first of these `counts` of candidates, and of the next ones where that fails.
+    fn grow(
+        &self,
+        part: &Part<'_>,
+        epsilon: f32,
+        piece: Range<usize>,
+        targets: &[f32],
+        counts: RangeInclusive<usize>,
+    ) -> Result<Grown, Error> {
+        let (mut width, most) = counts.clone().into_inner();
+        let mut drawn = self.candidates(part, piece.clone(), width);
+        let mut subsets = vec![Chosen::default(); targets.len()];
+        let mut used = vec![width; targets.len()];
+        let mut left: Vec<usize> = (0..targets.len()).collect();
+        for n in counts {
+            let search = self.search(part, epsilon, n);
+            if n > width {
+                (width, drawn) = (most, self.candidates(part, piece.clone(), most));
+            }
+            if matches!(search.sizes, Sizes::Exactly(size) if size > n) {
+                continue;
+            }
+            let failing: Vec<f32> = left.iter().map(|&i| targets[i]).collect();
+            let own = |&i: &usize| &self.config.draw.own(&drawn, width, i)[..n];
+            let candidates: Vec<f32> = match self.config.draw {
+                Draw::PerRow => drawn[..n].to_vec(),
+                Draw::PerWeight => left.iter().flat_map(own).copied().collect(),
+            };
+            let mut found = vec![Chosen::default(); left.len()];
+            self.nearest(search, &candidates, n, &failing, &mut found)?;
+            for (&i, subset) in left.iter().zip(found) {
+                (subsets[i], used[i]) = (subset, n);
+            }
+            left.retain(|&i| subsets[i].residual / part.scale > self.config.eta);
+            if left.is_empty() {
+                break;
+            }
+        }
+        Ok(Grown { subsets, used, drawn, width, fails: !left.is_empty() })
+    }
+
     /// The candidates of a piece of weights: `[n]` of a row, or `[weights, n]`.
     fn candidates(&self, part: &Part<'_>, piece: Range<usize>, n: usize) -> Vec<f32> {
         let [least, most] = part.range.map(f64::from);
@@ -333,6 +357,18 @@ impl<'a> Approximator<'a> {
         }
         Ok(())
     }
+}
+
+/// Subsets of a piece of weights.
+struct Grown {
+    subsets: Vec<Chosen>,
+    /// How many candidates each was found among.
+    used: Vec<usize>,
+    /// All that were drawn, `width` of a row or of each weight.
+    drawn: Vec<f32>,
+    width: usize,
+    /// Whether a weight fails with all of them.
+    fails: bool,
 }
 
 /// Weights read at once.

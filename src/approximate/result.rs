@@ -54,7 +54,9 @@ pub struct ApproximationRow {
     pub weights: usize,
     /// n.
     pub candidates_per_weight: usize,
-    /// n · weights, shared or not.
+    /// The most that a weight was given: more than n where it would have failed.
+    pub candidates_most: usize,
+    /// Those of all weights, shared or not.
     pub candidates_total: usize,
     /// Of those, kept.
     pub kept_total: usize,
@@ -107,14 +109,15 @@ pub struct ConstructionRow {
 }
 
 impl ApproximationRow {
-    /// Adds weights with these `subsets`, `halves` for each, whose residuals and `eta` are measured in `scale`.
-    pub(super) fn add(&mut self, subsets: &[Subset], halves: usize, scale: f64, eta: f64) {
+    /// Adds weights with these `subsets`, `halves` for each, of so many `candidates` in all; residuals and `eta` are measured in
+    /// `scale`.
+    pub(super) fn add(&mut self, subsets: &[Subset], halves: usize, candidates: usize, scale: f64, eta: f64) {
         let residuals = || subsets.iter().map(|subset| subset.residual / scale);
         let weights = self.weights + subsets.len() / halves;
         let total = self.mean_residual * (self.weights * halves) as f64 + residuals().sum::<f64>();
         self.mean_residual = total / (weights * halves) as f64;
         self.weights = weights;
-        self.candidates_total = self.candidates_per_weight * weights;
+        self.candidates_total += candidates;
         self.kept_total += subsets.iter().map(|subset| subset.size() as usize).sum::<usize>();
         self.max_residual = residuals().fold(self.max_residual, f64::max);
         let fails = |weight: &&[Subset]| weight.iter().any(|subset| subset.residual / scale > eta);
@@ -195,7 +198,8 @@ impl Construction {
         let Self { epsilon, candidates: n, seconds, .. } = *self;
         let mut row =
             ApproximationRow { epsilon, candidates_per_weight: 2 * n, seconds, ..Default::default() };
-        row.add(&self.subsets, 2, 1.0, eta);
+        row.candidates_most = 2 * n;
+        row.add(&self.subsets, 2, n * self.subsets.len(), 1.0, eta);
         row
     }
 

@@ -19,8 +19,8 @@ const COPIED: u64 = 1 << 22;
 /// The weights: the file that was read with other weights; the same names, types, sizes and order. What is not rebuilt is
 /// copied. Its metadata has one more entry, `approximation`: the configuration.
 ///
-/// The subsets, where they are wanted: for each tensor rebuilt a U8 tensor of its name with n bits for each weight, one weight
-/// after the other, the least bit of a byte first, filled up to a whole byte at the end. Bit i is set when the weight has
+/// The subsets, where they are wanted: for each tensor rebuilt a U8 tensor of its name with a bit for each candidate that a
+/// weight may have ([`most_candidates`](super::ApproximateConfig::most_candidates)), one weight after the other, the least bit of a byte first, filled up to a whole byte at the end. Bit i is set when the weight has
 /// candidate i. Its metadata tells where candidates come from: beside `approximation` an entry `candidates` with each tensor's
 /// place in the key of the random streams, weights of a row, and range.
 pub(super) struct Rewrite<'a> {
@@ -43,7 +43,7 @@ impl<'a> Rewrite<'a> {
         out: &'a OutputDirectory,
     ) -> Result<Self, Error> {
         let &Approximator { config, tensors: source, ref parts, .. } = approximator;
-        let n = config.candidates_per_weight();
+        let n = config.most_candidates();
         let how = ("approximation".to_owned(), json!(config.with_epsilon(epsilon)).to_string());
         let begin = |header: Vec<u8>| {
             let mut file = BufWriter::new(out.spool()?);

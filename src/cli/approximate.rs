@@ -38,7 +38,7 @@ pub(super) struct ApproximateArguments {
 
     /// Build the theorem's network instead: 2n hidden ReLU units per weight, all drawn for it alone, masked and perturbed;
     /// for small targets
-    #[arg(long, value_name = "KIND", help_heading = "Approximation", conflicts_with_all = ["draw", "eta_relative", "size", "only", "skip", "subsets"])]
+    #[arg(long, value_name = "KIND", help_heading = "Approximation", conflicts_with_all = ["draw", "eta_relative", "candidates_most", "size", "only", "skip", "subsets"])]
     construction: Option<ConstructionKind>,
 
     /// Verify every subset against the optimum found in f64
@@ -197,6 +197,7 @@ fn table(result: &ApproximationResult) -> comfy_table::Table {
             row.weights.to_string(),
             percent(Some(row.kept_fraction())),
             row.candidates_total.to_string(),
+            row.candidates_most.to_string(),
             format!("{:.2e}", row.max_residual),
             format!("{:.2e}", row.mean_residual),
             row.failed.to_string(),

@@ -53,7 +53,8 @@ fn subsets_and_weights_are_those_reported() {
         (Draw::PerWeight, true, SubsetSize::Exactly(7)),
         (Draw::PerRow, false, SubsetSize::Fraction(0.3)),
     ] {
-        let config = ApproximateConfig { draw, eta_relative: relative, size, ..config() };
+        let config =
+            ApproximateConfig { draw, eta_relative: relative, size, candidates_most: Some(16), ..config() };
         let approximator = Approximator::new(&config, &tensors).unwrap();
         for epsilon in [0.0, 1e-3, 0.3] {
             let (summary, found) = collect(&approximator, epsilon);
@@ -115,9 +116,10 @@ fn the_smallest_n_is_where_failures_end() {
             assert!((4..=before).contains(&n), "{draw:?} {epsilon}: {n} after {before}");
             before = n;
             for (candidates, fails) in [(n, false), (n - 1, true)] {
-                let config = ApproximateConfig { candidates: Some(candidates), ..config.clone() };
+                let (candidates, most) = (Some(candidates), Some(candidates));
+                let config = ApproximateConfig { candidates, candidates_most: most, ..config.clone() };
                 let (found, _) = collect(&Approximator::new(&config, &tensors).unwrap(), epsilon);
-                assert_eq!(found.failed > 0, fails, "{draw:?} {epsilon} n = {candidates}");
+                assert_eq!(found.failed > 0, fails, "{draw:?} {epsilon} n = {candidates:?}");
             }
         }
     }
@@ -169,6 +171,7 @@ fn any_file_is_rebuilt() {
             eta: 0.05,
             eta_relative: true,
             candidates: Some(13),
+            candidates_most: Some(15),
             skip: Some(vec!["*.bias".to_owned()]),
             draw,
             epsilon: vec![0.01],
@@ -208,7 +211,7 @@ fn any_file_is_rebuilt() {
             let scale = if m == 0.0 { 1.0 } else { f64::from(m) };
             // Seed and subset give the weight, but for what it is moved.
             let subset = packed.tensor(&entry.name).unwrap();
-            assert_eq!(subset.shape(), [(entry.elements() * 13).div_ceil(8)]);
+            assert_eq!(subset.shape(), [(entry.elements() * 15).div_ceil(8)]);
             let draw_of = &draws[&entry.name];
             let range = [0, 1].map(|i| draw_of["range"][i].as_f64().unwrap() as f32);
             assert_eq!(range, [-2.0 * m, 2.0 * m]);
@@ -220,7 +223,7 @@ fn any_file_is_rebuilt() {
                 let [least, most] = range.map(f64::from);
                 let bit = |at: usize| subset.data()[at / 8] >> (at % 8) & 1 != 0;
                 let chosen = (0..13)
-                    .map(|j| ((least + (most - least) * f64::from(stream.unit())) as f32, bit(i * 13 + j)));
+                    .map(|j| ((least + (most - least) * f64::from(stream.unit())) as f32, bit(i * 15 + j)));
                 let (mut sum, mut size) = (0.0, 0.0);
                 for x in chosen.filter_map(|(x, chosen)| chosen.then_some(x)) {
                     (sum, size) = (sum + f64::from(x), size + 1.0);
@@ -234,6 +237,14 @@ fn any_file_is_rebuilt() {
         }
         assert_eq!(failed, row.failed_as_written);
         assert!(row.failed_as_written.abs_diff(row.failed) < 10 && failed < 10_000, "{row:?}");
+    }
+    // As many more candidates as it takes.
+    let grown = ApproximateConfig { eta_relative: true, candidates: Some(8), ..config() };
+    for draw in [Draw::PerRow, Draw::PerWeight] {
+        let grown = ApproximateConfig { draw, skip: Some(vec!["large".to_owned()]), ..grown.clone() };
+        let (row, _) = collect(&Approximator::new(&grown, &source).unwrap(), 0.0);
+        assert!(row.failed == 0 && (9..=30).contains(&row.candidates_most), "{row:?}");
+        assert!(row.candidates_total > 8 * row.weights, "{row:?}");
     }
     let one = ApproximateConfig { only: Some(vec!["wide".to_owned()]), ..config() };
     assert_eq!(collect(&Approximator::new(&one, &source).unwrap(), 0.0).0.weights, 15);
@@ -300,6 +311,8 @@ fn senseless_values_are_refused() {
     refused("c", |c| (c.candidates, c.c) = (None, 1e300));
     refused("candidates", |c| c.candidates = Some(0));
     refused("candidates", |c| c.candidates = Some(49));
+    refused("candidates_most", |c| c.candidates_most = Some(15));
+    refused("candidates_most", |c| c.candidates_most = Some(49));
     refused("size", |c| c.size = SubsetSize::Exactly(17));
     refused("size", |c| c.size = SubsetSize::Exactly(0));
     refused("size", |c| c.size = SubsetSize::Fraction(1.0));
