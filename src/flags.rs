@@ -46,6 +46,15 @@ where
     text.split(',').map(|part| number(part.trim()).map_err(|error| format!("`{part}`: {error}"))).collect()
 }
 
+/// The names in `text`, parted by commas.
+///
+/// # Errors
+/// When one is empty.
+pub fn names(text: &str) -> Result<List<String>, String> {
+    let names: List<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    if names.iter().any(String::is_empty) { Err("a name is empty".to_owned()) } else { Ok(names) }
+}
+
 /// Displays unit variants by their names in files, which [`clap::ValueEnum`] gives to their flags too.
 macro_rules! display_by_name {
     ($($kind:ty),+) => {

@@ -26,6 +26,7 @@
 //! * [`plot`]: charts as SVG and PNG
 //! * [`progress`]: what long work tells whoever watches it
 //! * [`random`]: the keyed random streams everything draws from
+//! * [`tensors`]: safetensors files of any size, read in pieces
 //!
 //! The same configuration and seed give the same bits on every instruction set and every number of threads.
 #![forbid(unsafe_code)]
@@ -44,7 +45,7 @@ pub mod progress;
 pub mod random;
 pub mod run;
 pub mod sweep;
-mod tensors;
+pub mod tensors;
 pub mod training;
 
 pub use error::Error;

@@ -1,7 +1,7 @@
 //! Directories for results, and files that are written whole or not at all.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -103,16 +103,29 @@ impl OutputDirectory {
         Ok(Self { path, _lock: lock.map(Arc::new) })
     }
 
+    /// A file without a name in this directory, for a result too large for memory: gone when the process ends, however it does.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn spool(&self) -> Result<File, OutputError> {
+        tempfile::tempfile_in(&self.path).map_err(|source| self.unwritten(source))
+    }
+
+    /// The error of writing to such a file.
+    pub(crate) fn unwritten(&self, source: io::Error) -> OutputError {
+        OutputError::Write { file: self.path.clone(), source }
+    }
+
     /// Writes `files`, as (name, content), one after the other; the last is the sign of a complete result.
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn write(&self, files: &[(impl AsRef<Path>, Vec<u8>)]) -> Result<(), OutputError> {
+    pub fn write(&self, files: &[(impl AsRef<Path>, impl Content)]) -> Result<(), OutputError> {
         let Some((last, _)) = files.last() else { return Ok(()) };
         let _writing = between_writes();
         let last = self.path.join(last);
         // All are on the disk before the first old one goes: on a full disk the old ones stay.
-        let staged = files.iter().map(|(name, bytes)| Staged::write(self.path.join(name), bytes));
+        let staged = files.iter().map(|(name, content)| Staged::write(self.path.join(name), content));
         let staged = staged.collect::<Result<Vec<_>, _>>()?;
         // An old result must not stand beside new files, not even for a moment.
         match fs::remove_file(&last) {
@@ -125,6 +138,39 @@ impl OutputDirectory {
     }
 }
 
+/// What a file shall hold.
+pub trait Content {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn write(&self, file: &mut File) -> io::Result<()>;
+}
+
+impl Content for Vec<u8> {
+    fn write(&self, file: &mut File) -> io::Result<()> {
+        file.write_all(self)
+    }
+}
+
+/// The content of an open file, such as one of [`OutputDirectory::spool`].
+impl Content for File {
+    fn write(&self, file: &mut File) -> io::Result<()> {
+        let mut from = self;
+        from.rewind()?;
+        io::copy(&mut from, file).map(drop)
+    }
+}
+
+/// A file's name, and what it shall hold.
+pub type NamedContent = (String, Box<dyn Content>);
+
+impl Content for Box<dyn Content> {
+    fn write(&self, file: &mut File) -> io::Result<()> {
+        (**self).write(file)
+    }
+}
+
 /// A file written under a temporary name beside its own; dropped, it is gone.
 struct Staged {
     written: NamedTempFile,
@@ -132,10 +178,10 @@ struct Staged {
 }
 
 impl Staged {
-    fn write(file: PathBuf, bytes: &[u8]) -> Result<Self, OutputError> {
+    fn write(file: PathBuf, content: &impl Content) -> Result<Self, OutputError> {
         let write = || {
             let mut written = temporary(file.parent().unwrap_or(Path::new(".")))?;
-            written.write_all(bytes)?;
+            content.write(written.as_file_mut())?;
             written.as_file().sync_all()?;
             Ok(written)
         };
@@ -159,7 +205,7 @@ impl Staged {
 /// # Errors
 /// When the system refuses; the old file is then as it was.
 pub fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), OutputError> {
-    Staged::write(file.to_owned(), bytes)?.rename()
+    Staged::write(file.to_owned(), &bytes.to_vec())?.rename()
 }
 
 /// `value` as indented JSON.

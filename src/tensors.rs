@@ -1,13 +1,272 @@
-//! Safetensors files.
+//! Safetensors files: read tensor by tensor and in pieces, so that memory stays bounded; written in the order of their tensors.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::Path;
 
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
+use safetensors::tensor::{Metadata, TensorInfo, TensorView};
+use safetensors::{Dtype, SafeTensorError};
 use serde::Serialize;
 use slth_kernels::PackedMask;
 
+use crate::error::Error;
+use crate::input::FileError;
 use crate::network::LayerShape;
+
+/// Why a safetensors file cannot be used.
+pub type TensorError = FileError<TensorProblem>;
+
+/// What is wrong with a safetensors file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TensorProblem {
+    /// The system refused to read, or it is a directory, a device or a pipe.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is damaged, or of another format.
+    #[error("not a valid safetensors file: {0}")]
+    Format(#[from] SafeTensorError),
+    /// A weight is infinite or NaN.
+    #[error("tensor `{name}`: element {index} is {value}")]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// Which element.
+        index: usize,
+        /// Its value, in f32.
+        value: f32,
+    },
+}
+
+/// A safetensors file whose header was read and found to describe all of its bytes; numbers are read when they are wanted.
+///
+/// ```
+/// use slth::{approximate::Target, tensors::TensorFile};
+/// let file: TensorFile = Target::draw("4-3-2".parse().unwrap(), 1).to_tensors();
+/// let [first, _] = file.tensors() else { panic!() };
+/// assert_eq!((first.name.as_str(), first.info.shape.as_slice()), ("layer1.weight", [3, 4].as_slice()));
+/// assert_eq!(file.floats(first, 4..8)?.len(), 4); // the second row
+/// # Ok::<(), slth::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct TensorFile {
+    name: String,
+    bytes: Bytes,
+    /// Where the tensors begin.
+    data: u64,
+    /// Its metadata.
+    pub metadata: BTreeMap<String, String>,
+    tensors: Vec<TensorEntry>,
+}
+
+/// A tensor of a file.
+#[derive(Clone, Debug)]
+pub struct TensorEntry {
+    /// Its name.
+    pub name: String,
+    /// Type of the elements, sizes, and the place of its bytes after the header.
+    pub info: TensorInfo,
+    /// Its place in the natural order of all tensors' names (`fc2` before `fc10`), from 0.
+    pub rank: usize,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    File(File),
+    Memory(Vec<u8>),
+}
+
+impl Bytes {
+    fn read(&self, from: u64, bytes: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => {
+                let mut file = file;
+                file.seek(SeekFrom::Start(from))?;
+                file.read_exact(bytes)
+            }
+            Self::Memory(all) => {
+                let from = all.get(usize::try_from(from).unwrap_or(usize::MAX)..).unwrap_or_default();
+                (&mut &*from).read_exact(bytes)
+            }
+        }
+    }
+}
+
+impl TensorEntry {
+    /// How many elements it has.
+    pub fn elements(&self) -> usize {
+        self.info.shape.iter().product()
+    }
+
+    /// Elements of a row: all with the same first index. A vector is one row, a number too.
+    pub fn row(&self) -> usize {
+        match *self.info.shape {
+            [first, _, ..] => self.elements().checked_div(first).unwrap_or(0),
+            _ => self.elements(),
+        }
+    }
+
+    /// Whether its elements are F16, BF16, F32 or F64.
+    pub fn is_float(&self) -> bool {
+        matches!(self.info.dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
+    }
+}
+
+impl TensorFile {
+    /// Opens a file and reads its header: no more than 100 MB, and no more than the file has.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or its header is damaged or does not describe all of its bytes.
+    pub fn open(file: impl AsRef<Path>) -> Result<Self, TensorError> {
+        let path = file.as_ref();
+        let open = || {
+            let file = crate::input::open(path)?;
+            let length = file.metadata()?.len();
+            Self::new(path.display().to_string(), Bytes::File(file), length)
+        };
+        open().map_err(|problem| FileError { file: path.display().to_string(), problem })
+    }
+
+    /// A file in memory.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, TensorProblem> {
+        let length = bytes.len() as u64;
+        Self::new("memory".to_owned(), Bytes::Memory(bytes), length)
+    }
+
+    fn new(name: String, bytes: Bytes, length: u64) -> Result<Self, TensorProblem> {
+        let mut word = [0; 8];
+        let room = length.checked_sub(8).ok_or(SafeTensorError::HeaderTooSmall)?;
+        bytes.read(0, &mut word)?;
+        let header = u64::from_le_bytes(word);
+        let data_length = room.checked_sub(header).ok_or(SafeTensorError::InvalidHeaderLength)?;
+        if header > 100_000_000 {
+            return Err(SafeTensorError::HeaderTooLarge.into());
+        }
+        let mut json = vec![0; header as usize];
+        bytes.read(8, &mut json)?;
+        // Checks that sizes, types and places fit together and leave no gap.
+        let header_of = |json: &[u8]| serde_json::from_slice::<Metadata>(json);
+        let metadata = header_of(&json).map_err(SafeTensorError::InvalidHeaderDeserialization)?;
+        if metadata.data_len() as u64 != data_length {
+            return Err(SafeTensorError::MetadataIncompleteBuffer.into());
+        }
+        let entry = |(name, info): (String, &TensorInfo)| TensorEntry { name, info: info.clone(), rank: 0 };
+        let mut tensors: Vec<_> = metadata.tensors().into_iter().map(entry).collect();
+        tensors.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
+        tensors.iter_mut().enumerate().for_each(|(rank, tensor)| tensor.rank = rank);
+        tensors.sort_by_key(|tensor| tensor.info.data_offsets);
+        let entries = metadata.metadata().clone().unwrap_or_default().into_iter().collect();
+        Ok(Self { name, bytes, data: 8 + header, metadata: entries, tensors })
+    }
+
+    /// Its tensors, in the order of their bytes.
+    pub fn tensors(&self) -> &[TensorEntry] {
+        &self.tensors
+    }
+
+    /// The tensors of floating-point numbers whose names match a pattern of `only`, where that is given, and none of `skip`. In
+    /// a pattern `*` stands for any characters.
+    ///
+    /// # Errors
+    /// When a pattern matches no such tensor, or no tensor is left.
+    pub fn chosen(
+        &self,
+        only: Option<&[String]>,
+        skip: Option<&[String]>,
+    ) -> Result<Vec<&TensorEntry>, Error> {
+        const KINDS: &str = "tensor of F16, BF16, F32 or F64";
+        let all = || self.tensors.iter().filter(|tensor| tensor.is_float());
+        for (field, patterns) in [("only", only), ("skip", skip)] {
+            let unused = |pattern: &&String| !all().any(|tensor| matches(pattern, &tensor.name));
+            if let Some(pattern) = patterns.unwrap_or_default().iter().find(unused) {
+                return Err(Error::config(field, format!("no {KINDS} is called `{pattern}`")));
+            }
+        }
+        let any = |patterns: &[String], name: &str| patterns.iter().any(|pattern| matches(pattern, name));
+        let kept =
+            |name: &str| only.is_none_or(|only| any(only, name)) && !skip.is_some_and(|skip| any(skip, name));
+        let chosen: Vec<_> = all().filter(|tensor| kept(&tensor.name)).collect();
+        let nothing = || io::Error::new(io::ErrorKind::InvalidData, format!("no {KINDS} is left to work on"));
+        if chosen.is_empty() { Err(self.error::<TensorProblem>(nothing()).into()) } else { Ok(chosen) }
+    }
+
+    /// Elements of a tensor of floating-point numbers; those of f64 are rounded to f32. Reads no others.
+    ///
+    /// # Errors
+    /// When the file cannot be read or an element is infinite or NaN.
+    ///
+    /// # Panics
+    /// When the tensor has no such elements, or is of another type or file.
+    pub fn floats(&self, tensor: &TensorEntry, elements: Range<usize>) -> Result<Vec<f32>, TensorError> {
+        let size = tensor.info.dtype.bitsize() / 8;
+        assert!(
+            tensor.is_float() && elements.end <= tensor.elements(),
+            "{tensor:?} has no floats {elements:?}"
+        );
+        let first = elements.start;
+        let place = tensor.info.data_offsets.0 as u64 + (first * size) as u64;
+        let bytes = self.read(place, elements.len() * size)?;
+        finite(tensor.info.dtype, &bytes).map_err(|(index, value)| {
+            self.error(TensorProblem::NotFinite { name: tensor.name.clone(), index: first + index, value })
+        })
+    }
+
+    /// So many bytes after the header, from the `place`-th on.
+    pub(crate) fn read(&self, place: u64, length: usize) -> Result<Vec<u8>, TensorError> {
+        let mut bytes = vec![0; length];
+        self.bytes.read(self.data + place, &mut bytes).map_err(|error| self.error(error))?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn error<P: std::error::Error>(&self, problem: impl Into<P>) -> FileError<P> {
+        FileError { file: self.name.clone(), problem: problem.into() }
+    }
+}
+
+/// The first bytes of a file of these tensors, which follow in this order.
+pub(crate) fn header<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, Dtype, Vec<usize>)>,
+    metadata: &BTreeMap<String, String>,
+) -> Vec<u8> {
+    let mut end = 0;
+    let mut entries = BTreeMap::from([("__metadata__", serde_json::json!(metadata))]);
+    for (name, dtype, shape) in tensors {
+        let begin = end;
+        end += shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        let info = TensorInfo { dtype, shape, data_offsets: (begin, end) };
+        entries.insert(name, serde_json::json!(info));
+    }
+    let mut json = serde_json::to_vec(&entries).expect("keys are strings");
+    json.resize(json.len().next_multiple_of(8), b' ');
+    [&(json.len() as u64).to_le_bytes()[..], &json].concat()
+}
+
+/// Whether `pattern`, in which `*` stands for any characters, is all of `name`. O(length of both), but for the search of parts.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let inside = name.strip_prefix(head).and_then(|name| name.strip_suffix(tail));
+    // Of each part the first place leaves the most room.
+    let find = |left: &'_ str, part: &str| left.find(part).map(|at| at + part.len());
+    inside.is_some_and(|inside| {
+        middle.split('*').try_fold(inside, |left, part| Some(&left[find(left, part)?..])).is_some()
+    })
+}
+
+/// What sorts names naturally: by their bytes, runs of digits as numbers.
+fn natural(name: &str) -> impl Ord {
+    let runs = name.as_bytes().chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit());
+    let parts = runs.map(|run| {
+        let zeros = run.iter().take_while(|&&byte| byte == b'0').count();
+        if run[0].is_ascii_digit() { (b'0', run.len() - zeros, &run[zeros..]) } else { (run[0], 0, &[][..]) }
+    });
+    (parts.collect::<Vec<_>>(), name)
+}
 
 /// A tensor of a file to be written.
 pub(crate) struct Tensor {
@@ -43,17 +302,49 @@ pub(crate) fn serialize(tensors: &[Tensor], entry: &str, value: &impl Serialize)
     safetensors::serialize(views, Some(metadata)).expect("well-formed tensors of distinct names")
 }
 
-/// The numbers in the bytes of a tensor of f32 or, rounded, of f64; where one is infinite or NaN, its index and value.
+/// The numbers in the bytes of a tensor of floating-point numbers, f64 rounded to f32; where one is infinite or NaN, its index
+/// and value.
 pub(crate) fn finite(kind: Dtype, bytes: &[u8]) -> Result<Vec<f32>, (usize, f32)> {
-    let numbers: Vec<f32> = if kind == Dtype::F64 {
-        bytes.as_chunks().0.iter().map(|&word| f64::from_le_bytes(word) as f32).collect()
-    } else {
-        bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect()
+    let numbers: Vec<f32> = match kind {
+        Dtype::F64 => bytes.as_chunks().0.iter().map(|&word| f64::from_le_bytes(word) as f32).collect(),
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect(),
+        kind => bytes.as_chunks().0.iter().map(|&word| widen(kind, u16::from_le_bytes(word))).collect(),
     };
     match numbers.iter().position(|x| !x.is_finite()) {
         Some(index) => Err((index, numbers[index])),
         None => Ok(numbers),
     }
+}
+
+/// Adds the bytes of `x` as the type `kind`: F16, BF16, F32 or F64; rounded once, to nearest even, and at most to the largest
+/// finite number.
+pub fn encode(kind: Dtype, x: f64, bytes: &mut Vec<u8>) {
+    match kind {
+        Dtype::F64 => bytes.extend(x.to_le_bytes()),
+        Dtype::F32 => bytes.extend((x as f32).clamp(f32::MIN, f32::MAX).to_le_bytes()),
+        kind => bytes.extend(narrow(kind, x).to_le_bytes()),
+    }
+}
+
+fn widen(kind: Dtype, bits: u16) -> f32 {
+    let word = u32::from(bits);
+    let (sign, exponent, fraction) = (word >> 15 << 31, word >> 10 & 31, word & 1023);
+    match exponent {
+        _ if kind == Dtype::BF16 => f32::from_bits(word << 16),
+        0 => (fraction as f32 * (1.0 / (1 << 24) as f32)).copysign(f32::from_bits(sign | 1)),
+        31 => f32::from_bits(sign | 0xff << 23 | fraction << 13),
+        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
+    }
+}
+
+fn narrow(kind: Dtype, x: f64) -> u16 {
+    // Bits of the fraction, the exponent of the least normal number, the largest finite number.
+    let (fraction, least, most) = if kind == Dtype::BF16 { (7, -126, 0x7f7f) } else { (10, -14, 0x7bff) };
+    let exponent = ((x.to_bits() >> 52 & 0x7ff) as i32 - 1023).clamp(least, 128);
+    let unit = f64::from_bits(((exponent - fraction + 1023) as u64) << 52);
+    // A carry into the exponent is one there.
+    let magnitude = (x.abs() / unit).round_ties_even() + f64::from((exponent - least) << fraction);
+    magnitude.min(most.into()) as u16 | u16::from(x.is_sign_negative()) << 15
 }
 
 /// The bytes of `numbers`, little-endian.

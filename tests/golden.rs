@@ -6,7 +6,7 @@
 use std::io::Cursor;
 
 use sha2::{Digest, Sha256};
-use slth::approximate::{ApproximateConfig, Approximator, Draw, Target};
+use slth::approximate::{ApproximateConfig, Approximator, Draw, Rebuilt, Target};
 use slth::data::{Augmentation, DataFile, Dataset};
 use slth::progress::NoProgress;
 use slth::run::{RunConfig, run};
@@ -93,9 +93,14 @@ fn outcome(
                 backend: Some(backend),
                 ..ApproximateConfig::default()
             };
-            let found = Approximator::new(&config, &target).unwrap().approximate(1e-3, &NoProgress).unwrap();
-            let bytes = found.weights.iter().flatten().flat_map(|weight| weight.to_le_bytes());
-            let hash = Sha256::digest(bytes.collect::<Vec<u8>>());
+            let (file, mut bytes) = (target.to_tensors(), Vec::new());
+            let approximator = Approximator::new(&config, &file).unwrap();
+            let mut take = |rebuilt: Rebuilt<'_>| {
+                bytes.extend(rebuilt.bytes);
+                Ok(())
+            };
+            approximator.approximate(1e-3, false, &mut take, &NoProgress).unwrap();
+            let hash = Sha256::digest(bytes);
             let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
             text += &format!(", {} {}", draw, short(hash));
         }

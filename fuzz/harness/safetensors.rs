@@ -3,6 +3,7 @@
 use slth::approximate::{ApproximateConfig, Approximator, Draw, Target};
 use slth::progress::NoProgress;
 use slth::run::Ticket;
+use slth::tensors::TensorFile;
 
 pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };
@@ -42,16 +43,26 @@ fn ticket(file: &[u8]) {
 }
 
 fn target(file: &[u8], draw: Draw) {
-    let Ok(target) = Target::parse(file) else { return };
-    let shapes: Vec<_> = target.network.layers().map(|shape| shape.weights()).collect();
-    assert_eq!(target.weights.iter().map(Vec::len).collect::<Vec<_>>(), shapes);
-    if target.network.weights() < 100 {
-        let config =
-            ApproximateConfig { candidates: Some(6), draw, threads: Some(1), ..ApproximateConfig::default() };
-        let approximator = Approximator::new(&config, &target).expect("a configuration that makes sense");
-        for epsilon in [0.0, 0.01] {
-            if let Ok(found) = approximator.approximate(epsilon, &NoProgress) {
-                assert_eq!(approximator.check(&found, &NoProgress).beyond, 0);
+    let Ok(tensors) = TensorFile::parse(file.to_vec()) else { return };
+    if let Ok(target) = Target::of(&tensors) {
+        let shapes: Vec<_> = target.network.layers().map(|shape| shape.weights()).collect();
+        assert_eq!(target.weights.iter().map(Vec::len).collect::<Vec<_>>(), shapes);
+    }
+    if tensors.tensors().iter().map(|tensor| tensor.elements()).sum::<usize>() < 100 {
+        for eta_relative in [false, true] {
+            let config = ApproximateConfig {
+                candidates: Some(6),
+                draw,
+                eta_relative,
+                threads: Some(1),
+                ..ApproximateConfig::default()
+            };
+            let Ok(approximator) = Approximator::new(&config, &tensors) else { return };
+            for epsilon in [0.0, 0.01] {
+                if let Ok((_, check)) = approximator.approximate(epsilon, true, &mut |_| Ok(()), &NoProgress)
+                {
+                    assert_eq!(check.expect("asked for").beyond, 0);
+                }
             }
         }
     }

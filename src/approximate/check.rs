@@ -1,8 +1,7 @@
 //! Every subset against the true optimum, in f64 and by an algorithm of its own.
 
-use slth_kernels::subset_sum::Subset as Chosen;
+use slth_kernels::subset_sum::{Search, Sizes, Subset as Chosen};
 
-use super::config::Draw;
 use crate::error::Error;
 
 /// How far the subsets are from the true optima.
@@ -12,7 +11,8 @@ pub struct Check {
     pub subsets: usize,
     /// The largest residual beyond the optimum.
     pub max_excess: f64,
-    /// How many are further from it than 2⁻²² · max(1, Σ|x|), or have another residual than the one reported.
+    /// How many are further from it than 2⁻²² · max(1, Σ|x|), or have a size that is not allowed or another residual than the one
+    /// reported.
     pub beyond: usize,
 }
 
@@ -43,30 +43,30 @@ impl Check {
     }
 }
 
-/// Checks a piece of weights.
-pub(super) fn check(
-    epsilon: f32,
-    n: usize,
-    candidates: &[f32],
-    draw: Draw,
+/// Checks a piece of weights, each with `own` candidates; those of weights one after the other may be the same.
+pub(super) fn check<'c>(
+    search: impl Fn(usize) -> Search,
+    own: impl Fn(usize) -> &'c [f32],
     targets: &[f32],
     subsets: &[Chosen],
 ) -> Check {
-    let mut halves = None;
+    let mut halves: Option<(&[f32], Halves)> = None;
     let mut check = Check { subsets: targets.len(), ..Check::default() };
     for (i, (&target, subset)) in targets.iter().zip(subsets).enumerate() {
-        let own = draw.own(candidates, n, i);
-        if draw == Draw::PerWeight {
-            halves = None;
-        }
-        let optimum = halves.get_or_insert_with(|| Halves::new(own, epsilon)).nearest(target);
-        let found = residual(own, subset.bits, target, epsilon);
+        let own = own(i);
+        let search = search(own.len());
+        halves = halves.filter(|(of, _)| *of == own);
+        let (_, halves) = halves.get_or_insert_with(|| (own, Halves::new(own, search)));
+        let optimum = halves.nearest(target);
+        let found = residual(own, subset.bits, target, search.epsilon);
         let total: f64 = own.iter().map(|x| f64::from(x.abs())).sum();
         let excess = found - optimum;
         let bound = f64::max(1.0, total) / f64::from(1 << 22);
         check.max_excess = check.max_excess.max(excess);
-        check.beyond +=
-            usize::from(excess > bound || (found - subset.residual).abs() > 1e-12 * bound.max(found));
+        let wrong = excess > bound
+            || (found - subset.residual).abs() > 1e-12 * bound.max(found)
+            || !search.sizes.allows(subset.size() as usize);
+        check.beyond += usize::from(wrong);
     }
     check
 }
@@ -79,46 +79,53 @@ fn residual(candidates: &[f32], bits: u64, target: f32, epsilon: f32) -> f64 {
 
 /// Both halves' subsets as (Σ (x − ε), Σ (x + ε)): the residual of two together is max(0, lower − z, z − upper).
 struct Halves {
-    /// Ascending by the lower sum, the upper one replaced by the largest so far.
-    sorted: Vec<[f64; 2]>,
-    other: Vec<[f64; 2]>,
+    /// Of the first half by size; where any size will do, all in the first list. Ascending by the lower sum, the upper one
+    /// replaced by the largest so far.
+    sorted: Vec<Vec<[f64; 2]>>,
+    /// Of the other half: which list of the first they go with.
+    other: Vec<([f64; 2], usize)>,
 }
 
 impl Halves {
-    fn new(candidates: &[f32], epsilon: f32) -> Self {
+    fn new(candidates: &[f32], search: Search) -> Self {
         let (first, second) = candidates.split_at(candidates.len() / 2);
+        let epsilon = f64::from(search.epsilon);
         let ends = |candidates: &[f32]| {
-            let mut ends = vec![[0.0, 0.0]];
+            let mut ends = vec![([0.0, 0.0], 0)];
             for &x in candidates {
-                let [low, high] = [f64::from(x) - f64::from(epsilon), f64::from(x) + f64::from(epsilon)];
-                ends.extend_from_within(..);
-                let half = ends.len() / 2;
-                ends[half..].iter_mut().for_each(|[lower, upper]| {
-                    *lower += low;
-                    *upper += high;
-                });
+                let [low, high] = [f64::from(x) - epsilon, f64::from(x) + epsilon];
+                let with =
+                    |&([lower, upper], size): &([f64; 2], usize)| ([lower + low, upper + high], size + 1);
+                ends.extend(ends.iter().map(with).collect::<Vec<_>>());
             }
             ends
         };
-        let (mut sorted, other) = (ends(first), ends(second));
-        sorted.sort_unstable_by(|a, b| a[0].total_cmp(&b[0]));
-        let mut farthest = f64::NEG_INFINITY;
-        for [_, upper] in &mut sorted {
-            farthest = farthest.max(*upper);
-            *upper = farthest;
+        let exactly = if let Sizes::Exactly(size) = search.sizes { Some(size) } else { None };
+        let mut sorted = vec![Vec::new(); exactly.map_or(1, |_| first.len() + 1)];
+        ends(first).into_iter().for_each(|(sums, size)| sorted[exactly.map_or(0, |_| size)].push(sums));
+        for list in &mut sorted {
+            list.sort_unstable_by(|a, b| a[0].total_cmp(&b[0]));
+            let mut farthest = f64::NEG_INFINITY;
+            for [_, upper] in list {
+                farthest = farthest.max(*upper);
+                *upper = farthest;
+            }
         }
-        Self { sorted, other }
+        let list = |size: usize| exactly.map_or(Some(0), |exactly| exactly.checked_sub(size));
+        let other = ends(second).into_iter().filter_map(|(sums, size)| Some((sums, list(size)?)));
+        Self { other: other.filter(|&(_, list)| list < sorted.len()).collect(), sorted }
     }
 
     /// The least residual.
     fn nearest(&self, target: f32) -> f64 {
         let target = f64::from(target);
-        let of = |&[lower, upper]: &[f64; 2]| {
-            let border = self.sorted.partition_point(|entry| entry[0] + lower <= target);
-            let above = self.sorted.get(border).map_or(f64::INFINITY, |entry| entry[0] + lower - target);
+        let of = |&([lower, upper], list): &([f64; 2], usize)| {
+            let sorted = &self.sorted[list];
+            let border = sorted.partition_point(|entry| entry[0] + lower <= target);
+            let above = sorted.get(border).map_or(f64::INFINITY, |entry| entry[0] + lower - target);
             let below = match border {
                 0 => f64::INFINITY,
-                border => target - upper - self.sorted[border - 1][1],
+                border => target - upper - sorted[border - 1][1],
             };
             above.min(below.max(0.0))
         };
@@ -138,17 +145,22 @@ mod tests {
             let n = 1 + trial % 9;
             let candidates: Vec<f32> = (0..n).map(|_| stream.symmetric(1.0)).collect();
             let (target, epsilon) = (stream.symmetric(2.0), [0.0, 1e-3, 0.1][trial % 3]);
-            let all = (0..1 << n).map(|bits| residual(&candidates, bits, target, epsilon));
-            let expected = all.fold(f64::INFINITY, f64::min);
-            let found = Halves::new(&candidates, epsilon).nearest(target);
-            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+            for sizes in [Sizes::Any, Sizes::Exactly(n), Sizes::Exactly(n.div_ceil(3))] {
+                let allowed = (0..1_u64 << n).filter(|bits| sizes.allows(bits.count_ones() as usize));
+                let all = allowed.map(|bits| residual(&candidates, bits, target, epsilon));
+                let expected = all.fold(f64::INFINITY, f64::min);
+                let search = Search { epsilon, sizes, ..Search::default() };
+                let found = Halves::new(&candidates, search).nearest(target);
+                assert!((found - expected).abs() < 1e-12, "{found} {expected} {sizes:?}");
+            }
         }
     }
 
     #[test]
     fn a_worse_subset_is_seen() {
-        let check =
-            |bits, residual| check(0.0, 2, &[0.5, 0.25], Draw::PerRow, &[0.7], &[Chosen { bits, residual }]);
+        let check = |bits, residual| {
+            check(|_| Search::default(), |_| &[0.5, 0.25], &[0.7], &[Chosen { bits, residual }])
+        };
         let exact = f64::from(0.75 - 0.7_f32);
         assert_eq!(check(0b11, exact).beyond, 0);
         assert_eq!(check(0b11, 0.0).beyond, 1);

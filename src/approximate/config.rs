@@ -1,19 +1,22 @@
 //! How a network is approximated.
 
+use std::ops::Range;
+
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
-use slth_kernels::subset_sum::MEET_IN_THE_MIDDLE_LIMIT;
+use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, MEET_IN_THE_MIDDLE_LIMIT};
 
+use crate::candidates::SubsetSize;
 use crate::data::NormalisationRule;
 use crate::error::Error;
-use crate::flags::{List, list, number};
+use crate::flags::{List, list, names, number};
 
 /// Which weights share their candidates. The variants' names on the command line and in files are `per-row` and `per-weight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Draw {
-    /// All weights of a matrix row, each with a mask of its own, as in the published code
+    /// All weights of a tensor with the same first index, each with a mask of its own, as in the published code
     #[default]
     PerRow,
     /// None, as in the published text
@@ -25,6 +28,9 @@ crate::flags::display_by_name!(Draw);
 /// Weights of one piece of work where each has its own candidates.
 pub(super) const PIECE: usize = 960;
 
+/// Most weights of one piece of work where a row shares them: enough to pay for preparing the search.
+const ROW_PIECE: usize = 1 << 13;
+
 impl Draw {
     /// Of a piece's candidates, n or `[weights, n]`, those of its weight `i`.
     pub(super) fn own(self, candidates: &[f32], n: usize, i: usize) -> &[f32] {
@@ -32,6 +38,16 @@ impl Draw {
             Self::PerRow => candidates,
             Self::PerWeight => &candidates[i * n..][..n],
         }
+    }
+
+    /// Cuts the weights of `chunk`, which are of a tensor with rows of `row`, into pieces of work.
+    pub(super) fn pieces(self, row: usize, chunk: Range<usize>) -> Vec<Range<usize>> {
+        let end = |at: usize| match self {
+            Self::PerRow => usize::min((at / row + 1) * row, at + ROW_PIECE),
+            Self::PerWeight => at + PIECE,
+        };
+        let starts = std::iter::successors(Some(chunk.start), |&at| Some(end(at)));
+        starts.take_while(|&at| at < chunk.end).map(|at| at..end(at).min(chunk.end)).collect()
     }
 }
 
@@ -43,6 +59,11 @@ pub struct ApproximateConfig {
     #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().eta)]
     pub eta: f64,
 
+    /// Take eta and epsilon as fractions of each tensor's largest |weight| m, and draw its candidates from [-2m, 2m): the
+    /// theorem's [-1, 1) for weights in [-1/2, 1/2]
+    #[arg(long, help_heading = "Approximation")]
+    pub eta_relative: bool,
+
     /// Candidates per weight are c times log2(1/eta), the logarithm rounded
     #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().c)]
     pub c: f64,
@@ -51,13 +72,36 @@ pub struct ApproximateConfig {
     #[arg(long, value_name = "N", help_heading = "Approximation", allow_negative_numbers = true)]
     pub candidates: Option<usize>,
 
+    /// Search a weight that fails again with one more candidate of its draw, and so on up to this many [default: no more;
+    /// 30 with --eta-relative]
+    #[arg(long, value_name = "N", help_heading = "Approximation", allow_negative_numbers = true)]
+    pub candidates_most: Option<usize>,
+
     /// Which weights share their candidates
     #[arg(long, value_name = "KIND", help_heading = "Approximation", default_value_t)]
     pub draw: Draw,
 
+    /// Size of the subsets: any, so many candidates, or a fraction of them
+    #[arg(
+        long,
+        value_name = "K|F",
+        help_heading = "Approximation",
+        allow_negative_numbers = true,
+        default_value_t
+    )]
+    pub size: SubsetSize,
+
     /// How far each candidate may be moved; one approximation for each
     #[arg(long, value_name = "F,F,..", help_heading = "Approximation", allow_negative_numbers = true, value_parser = list::<f32>, default_value = "0")]
     pub epsilon: List<f32>,
+
+    /// Rebuild these tensors alone: names, in which * stands for any characters
+    #[arg(long, value_name = "NAME,..", help_heading = "Target", value_parser = names)]
+    pub only: Option<List<String>>,
+
+    /// Pass these tensors through as they are
+    #[arg(long, value_name = "NAME,..", help_heading = "Target", value_parser = names)]
+    pub skip: Option<List<String>>,
 
     /// How a pixel x becomes an input: mean-std, unit or MEAN,STD, as for `slth run`
     #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Target", default_value_t = Self::default().normalize)]
@@ -82,10 +126,15 @@ impl Default for ApproximateConfig {
     fn default() -> Self {
         Self {
             eta: 0.01,
+            eta_relative: false,
             c: 3.0,
             candidates: None,
+            candidates_most: None,
             draw: Draw::default(),
+            size: SubsetSize::Any,
             epsilon: vec![0.0],
+            only: None,
+            skip: None,
             normalize: NormalisationRule::Unit,
             seed: 1,
             threads: None,
@@ -99,11 +148,24 @@ impl ApproximateConfig {
     ///
     /// ```
     /// use slth::approximate::ApproximateConfig;
-    /// assert_eq!(ApproximateConfig::default().candidates_per_weight(), 21);
+    /// let config = ApproximateConfig::default();
+    /// assert_eq!((config.candidates_per_weight(), config.most_candidates()), (21, 21));
+    /// assert_eq!(ApproximateConfig { eta_relative: true, ..config }.most_candidates(), 30);
     /// ```
     pub fn candidates_per_weight(&self) -> usize {
         // The cast saturates; NaN becomes 0.
         self.candidates.unwrap_or_else(|| (self.c * libm::rint(-libm::log2(self.eta))) as usize)
+    }
+
+    /// The most candidates a weight is given that fails with n.
+    pub fn most_candidates(&self) -> usize {
+        let n = self.candidates_per_weight();
+        self.candidates_most.unwrap_or(if self.eta_relative { n.max(BRUTE_FORCE_LIMIT) } else { n })
+    }
+
+    /// The same with one ε alone.
+    pub(super) fn with_epsilon(&self, epsilon: f32) -> Self {
+        Self { epsilon: vec![epsilon], ..self.clone() }
     }
 
     /// Checks everything that can be checked before the work starts.
@@ -121,6 +183,10 @@ impl ApproximateConfig {
                 format!("candidates per weight must lie in 1 to {MEET_IN_THE_MIDDLE_LIMIT}, but are {n}");
             return Err(Error::config(field, problem));
         }
+        let (most, limit) = (self.most_candidates(), MEET_IN_THE_MIDDLE_LIMIT);
+        let must = format!("lie between the candidates per weight, {n}, and {limit}");
+        Error::check("candidates_most", (n..=limit).contains(&most), must, most)?;
+        self.size.check(n)?;
         if self.epsilon.is_empty() {
             return Err(Error::config("epsilon", "no value is given"));
         }

@@ -2,51 +2,69 @@
 
 use super::check::Check;
 use super::config::ApproximateConfig;
-use super::network::Approximator;
+use super::network::{Approximator, Rebuilt};
 use super::report::figure;
 use super::result::{ApproximationResult, ApproximationRow, ConstructionRow, SmallestRow};
+use super::rewrite::Rewrite;
+use super::target::Target;
 use crate::data::Dataset;
 use crate::error::Error;
+use crate::output::{Content, NamedContent, OutputDirectory};
 use crate::plot::PlotError;
 use crate::progress::Progress;
 
 /// What came out for every ε.
-#[derive(Clone, Debug)]
 pub struct ApproximateOutcome {
     /// The content of `approximation.json`.
     pub result: ApproximationResult,
     /// The check of each ε, where one was asked for; all have passed.
     pub checks: Vec<Check>,
-    /// The safetensors file of each ε.
-    networks: Vec<Vec<u8>>,
+    /// The safetensors files of each ε.
+    files: Vec<Box<dyn Content>>,
 }
 
 impl Approximator<'_> {
-    /// Approximates the target with every ε; with several also finds the smallest n of each. `check`: compares every subset
-    /// with the optimum.
+    /// Approximates the tensors with every ε; with several also finds the smallest n of each. `network`: what the file is, where
+    /// it is a fully connected network without biases, and the images to test it on. `check`: compares every subset with the
+    /// optimum. `out`: where files will be written to, and whether the subsets shall be too.
     ///
     /// # Errors
-    /// When the target does not fit `data`, or a subset is found not to be optimal.
+    /// When the network does not fit its data, a subset is found not to be optimal, or a file cannot be read or written.
     pub fn approximate_all(
         &self,
-        data: &Dataset,
+        network: Option<(&Target, &Dataset)>,
         check: bool,
+        out: Option<(&OutputDirectory, bool)>,
         watch: &dyn Progress,
     ) -> Result<ApproximateOutcome, Error> {
-        let mut outcome = self.outcome();
-        let before = self.evaluate(&self.target.weights, data)?;
+        let mut outcome = self.outcome(network.map(|(target, _)| target));
+        let accuracy = |target: &Target, data| Ok::<_, Error>(self.evaluate(target, data)?.accuracy());
+        let before = network.map(|(target, data)| accuracy(target, data)).transpose()?;
         for &epsilon in &self.config.epsilon {
-            let found = self.approximate(epsilon, watch)?;
-            let check = check.then(|| self.check(&found, watch).passed()).transpose()?;
+            let rewrite = |(out, subsets)| Rewrite::new(self, epsilon, subsets, out);
+            let mut rewrite = out.map(rewrite).transpose()?;
+            let mut after = network.map(|(target, data)| (target.clone(), data));
+            let mut take = |rebuilt: Rebuilt<'_>| {
+                if let Some((target, _)) = &mut after {
+                    let weights = rebuilt.weights();
+                    target.weights[rebuilt.tensor.rank][rebuilt.first..][..weights.len()]
+                        .copy_from_slice(&weights);
+                }
+                rewrite.as_mut().map_or(Ok(()), |rewrite| rewrite.add(&rebuilt))
+            };
+            let (row, check) = self.approximate(epsilon, check, &mut take, watch)?;
+            let check = check.map(Check::passed).transpose()?;
             outcome.checks.extend(check);
-            let after = self.evaluate(&found.weights, data)?;
+            let after = after.map(|(target, data)| accuracy(&target, data)).transpose()?;
             outcome.result.results.push(ApproximationRow {
-                accuracy_before: Some(before.accuracy()),
-                accuracy_after: Some(after.accuracy()),
+                accuracy_before: before,
+                accuracy_after: after,
                 max_excess: check.map(|check| check.max_excess),
-                ..found.summary()
+                ..row
             });
-            outcome.networks.push(found.to_safetensors(self.target, self.config));
+            for file in rewrite.map(Rewrite::finish).transpose()?.unwrap_or_default() {
+                outcome.files.push(Box::new(file));
+            }
         }
         if self.config.epsilon.len() > 1 {
             for &epsilon in &self.config.epsilon {
@@ -57,19 +75,20 @@ impl Approximator<'_> {
         Ok(outcome)
     }
 
-    /// Builds the theorem's network with every ε, and evaluates it where `data` is given.
+    /// Builds the theorem's network for `target` with every ε, and evaluates it where `data` is given.
     ///
     /// # Errors
     /// When the target does not fit `data`, or the network would be too large.
     pub fn construct_all(
         &self,
+        target: &Target,
         data: Option<&Dataset>,
         watch: &dyn Progress,
     ) -> Result<ApproximateOutcome, Error> {
-        let mut outcome = self.outcome();
-        let before = data.map(|data| self.evaluate(&self.target.weights, data)).transpose()?;
+        let mut outcome = self.outcome(Some(target));
+        let before = data.map(|data| self.evaluate(target, data)).transpose()?;
         for &epsilon in &self.config.epsilon {
-            let built = self.construct(epsilon, watch)?;
+            let built = self.construct(target, epsilon, watch)?;
             let after = data.map(|data| self.evaluate_construction(&built, data)).transpose()?;
             outcome.result.results.push(ApproximationRow {
                 accuracy_before: before.map(|before| before.accuracy()),
@@ -77,26 +96,27 @@ impl Approximator<'_> {
                 ..built.summary(self.config.eta)
             });
             outcome.result.construction.push(ConstructionRow::new(&built));
-            outcome.networks.push(built.to_safetensors(self.config));
+            outcome.files.push(Box::new(built.to_safetensors(self.config)));
         }
         Ok(outcome)
     }
 
-    fn outcome(&self) -> ApproximateOutcome {
-        let (backend, threads) = self.runs_on();
-        let result = ApproximationResult::new(self.config, self.target, backend.name(), threads);
-        ApproximateOutcome { result, checks: Vec::new(), networks: Vec::new() }
+    fn outcome(&self, network: Option<&Target>) -> ApproximateOutcome {
+        let result = ApproximationResult::new(self, network.map(|target| target.network.to_string()));
+        ApproximateOutcome { result, checks: Vec::new(), files: Vec::new() }
     }
 }
 
 impl ApproximateOutcome {
-    /// The names of all files, the sign of a complete result last. `construction`: those of the theorem's network.
-    pub fn file_names(config: &ApproximateConfig, construction: bool) -> Vec<String> {
-        let networks =
-            config.epsilon.iter().map(|&epsilon| ApproximationResult::network_file(config, epsilon));
+    /// The names of all files, the sign of a complete result last. `subsets`: with those of the subsets. `construction`: those
+    /// of the theorem's network.
+    pub fn file_names(config: &ApproximateConfig, subsets: bool, construction: bool) -> Vec<String> {
+        let whats = if subsets { &["approximated", "subsets"][..] } else { &["approximated"] };
+        let of = |&epsilon| whats.iter().map(move |what| ApproximationResult::file_of(config, what, epsilon));
         let figure = ApproximationResult::PLOT.map(str::to_owned);
         let drawn = config.epsilon.len() > 1 && !construction;
         let result = ApproximationResult::FILE.to_owned();
+        let networks = config.epsilon.iter().flat_map(of);
         networks.chain(figure.into_iter().filter(|_| drawn)).chain([result]).collect()
     }
 
@@ -104,14 +124,15 @@ impl ApproximateOutcome {
     ///
     /// # Errors
     /// When the figure cannot be drawn.
-    pub fn files(self) -> Result<Vec<(String, Vec<u8>)>, PlotError> {
-        let Self { result, networks: mut contents, .. } = self;
+    pub fn files(self) -> Result<Vec<NamedContent>, PlotError> {
+        let Self { result, files: mut contents, .. } = self;
+        let subsets = contents.len() > result.results.len();
         if !result.smallest.is_empty() {
             let figure = figure(&result);
-            contents.extend([figure.svg()?.into_bytes(), figure.png(2.0)?]);
+            contents.extend([Box::new(figure.svg()?.into_bytes()) as _, Box::new(figure.png(2.0)?) as _]);
         }
-        contents.push(result.to_json().into_bytes());
-        let names = Self::file_names(&result.configuration, !result.construction.is_empty());
+        contents.push(Box::new(result.to_json().into_bytes()));
+        let names = Self::file_names(&result.configuration, subsets, !result.construction.is_empty());
         Ok(names.into_iter().zip(contents).collect())
     }
 }

@@ -1,10 +1,17 @@
 //! A given network rebuilt from random numbers: each weight as the sum of a subset of n random candidates.
 //!
 //! After Experiment 1 of A. Pensia et al., "Optimal Lottery Tickets via SubsetSum" (2020, arXiv 2006.07990), with candidates
-//! that may be moved by ε as in "Strong Lottery Ticket Hypothesis with ε-perturbation" (AISTATS 2023). Candidates are
-//! uniform between the least and the largest weight of the whole network; every weight gets the subset of least residual.
-//! Each draw is keyed by its row or weight: it depends on no thread, n candidates are the first of n + 1, and all ε
-//! see the same.
+//! that may be moved by ε as in "Strong Lottery Ticket Hypothesis with ε-perturbation" (AISTATS 2023). The tensors of any
+//! safetensors file are rebuilt, whatever they are for (R. Burkholz, ICML 2022, does so with convolutions and residual blocks).
+//! Candidates are uniform between the least and the largest weight of all; where η is relative, on [−2m, 2m) with each tensor's
+//! largest |weight| m, which is the theorem's setting. Every weight gets the subset of least residual. Each draw is keyed by its
+//! row or weight: it depends on no thread, n candidates are the first of n + 1, and all ε see the same.
+//!
+//! A model has so many rows that n candidates fail in some: few draws have enough of one sign for the largest weights. A weight that
+//! fails can be given more candidates of its draw ([`ApproximateConfig::candidates_most`]).
+//!
+//! A weight is within η when its subset's sum, perturbed, is. Written to a file that sum is rounded to the tensor's type;
+//! [`ApproximationRow::failed_as_written`] counts what is further than η after that.
 //!
 //! [`Construction`] builds the theorem's network itself.
 
@@ -15,12 +22,13 @@ mod experiment;
 mod network;
 mod report;
 mod result;
+mod rewrite;
 mod target;
 
 pub use check::{Check, NotOptimal};
 pub use config::{ApproximateConfig, Draw};
 pub use construction::Construction;
 pub use experiment::ApproximateOutcome;
-pub use network::{Approximation, Approximator};
+pub use network::{Approximator, Rebuilt};
 pub use result::{ApproximationResult, ApproximationRow, ConstructionRow, SmallestRow};
 pub use target::{Target, TargetError, TargetProblem};

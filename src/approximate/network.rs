@@ -1,74 +1,118 @@
-//! A network approximated weight by weight.
+//! Tensors approximated weight by weight.
 
+use std::ops::{Range, RangeInclusive};
 use std::time::Instant;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, Search, Subset as Chosen};
+use sha2::{Digest, Sha256};
+use slth_kernels::subset_sum::{BRUTE_FORCE_LIMIT, Search, Sizes, Subset as Chosen};
 use slth_kernels::{Backend, Engine};
 
 use super::check::{Check, check};
-use super::config::{ApproximateConfig, Draw, PIECE};
+use super::config::{ApproximateConfig, Draw};
 use super::construction::Construction;
+use super::result::ApproximationRow;
 use super::target::Target;
 use crate::data::{Augmentation, Dataset, Subset};
 use crate::error::Error;
-use crate::network::{Architecture, LayerShape};
+use crate::network::Architecture;
 use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 use crate::run::experiment::start_pool;
+use crate::run::hash::hex;
+use crate::tensors::{TensorEntry, TensorFile, encode, finite, little_endian};
 use crate::training::{Evaluation, Trainer};
 
-/// A network approximated.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Approximation {
-    /// How far candidates were moved at most.
-    pub epsilon: f32,
-    /// n.
-    pub candidates_per_weight: usize,
-    /// The tolerance.
-    pub eta: f64,
-    /// What was chosen for each weight, layer by layer.
-    pub subsets: Vec<Vec<Chosen>>,
-    /// The network it gives: each weight the sum of its subset, perturbed, rounded once to f32; `[outputs, inputs]`.
-    pub weights: Vec<Vec<f32>>,
-    /// Wall time in seconds of drawing and searching.
-    pub seconds: f64,
+/// Weights that are read and rebuilt at once.
+const CHUNK: usize = 1 << 20;
+
+/// A tensor that is rebuilt, and what lengths are measured by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<'a> {
+    pub(super) tensor: &'a TensorEntry,
+    /// Weights of a row.
+    pub(super) row: usize,
+    /// Of the candidates.
+    pub(super) range: [f32; 2],
+    /// What η and ε are multiplied by.
+    scale: f64,
 }
 
-/// Approximates one target, on a pool of its own.
+/// Weights rebuilt: a part of a tensor.
+#[derive(Debug)]
+pub struct Rebuilt<'a> {
+    /// The tensor.
+    pub tensor: &'a TensorEntry,
+    /// The first one's place in it.
+    pub first: usize,
+    /// What was chosen for each weight.
+    pub subsets: Vec<Chosen>,
+    /// The weights that gives, as the file holds them: each the sum of its subset, perturbed, rounded once to the tensor's type.
+    pub bytes: Vec<u8>,
+}
+
+impl Rebuilt<'_> {
+    /// The weights; those of f64 are rounded to f32.
+    pub fn weights(&self) -> Vec<f32> {
+        finite(self.tensor.info.dtype, &self.bytes).expect("finite as they are rounded")
+    }
+}
+
+/// Approximates the tensors of one file, on a pool of its own. A tensor is read, rebuilt and handed over in chunks of a million
+/// weights: memory does not grow with the file.
 ///
 /// ```
 /// use slth::{approximate::{ApproximateConfig, Approximator, Target}, progress::NoProgress};
-/// let target = Target::draw("20-10-5".parse().unwrap(), 1);
+/// let target = Target::draw("20-10-5".parse().unwrap(), 1).to_tensors();
 /// let config = ApproximateConfig { eta: 0.02, ..ApproximateConfig::default() };
 /// let approximator = Approximator::new(&config, &target)?;
-/// let plain = approximator.approximate(0.0, &NoProgress)?;
-/// assert_eq!((plain.candidates_per_weight, plain.summary().failed), (18, 0));
-/// let perturbed = approximator.approximate(1e-4, &NoProgress)?;
-/// assert!(perturbed.summary().mean_residual < plain.summary().mean_residual);
-/// assert_eq!(approximator.check(&plain, &NoProgress).beyond, 0);
+/// let (plain, check) = approximator.approximate(0.0, true, &mut |_| Ok(()), &NoProgress)?;
+/// assert_eq!((plain.candidates_per_weight, plain.failed, check.unwrap().beyond), (18, 0, 0));
+/// let (perturbed, _) = approximator.approximate(1e-4, false, &mut |_| Ok(()), &NoProgress)?;
+/// assert!(perturbed.mean_residual < plain.mean_residual);
 /// # Ok::<(), slth::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Approximator<'a> {
     pub(super) config: &'a ApproximateConfig,
-    pub(super) target: &'a Target,
+    pub(super) tensors: &'a TensorFile,
+    pub(super) parts: Vec<Part<'a>>,
+    /// SHA-256, in hex, over the weights to be rebuilt as little-endian f32.
+    pub(super) hash: String,
     engine: Engine<'static>,
     pool: ThreadPool,
-    /// Of the candidates: least and largest weight.
-    range: [f32; 2],
 }
 
 impl<'a> Approximator<'a> {
-    /// Checks the configuration and starts the threads.
+    /// Checks the configuration, starts the threads, and reads all weights once, for their range.
     ///
     /// # Errors
-    /// When the configuration makes no sense, or a backend or threads cannot be had.
-    pub fn new(config: &'a ApproximateConfig, target: &'a Target) -> Result<Self, Error> {
+    /// When the configuration makes no sense or chooses no tensor, the file cannot be read or has weights that are not finite,
+    /// or a backend or threads cannot be had.
+    pub fn new(config: &'a ApproximateConfig, tensors: &'a TensorFile) -> Result<Self, Error> {
         config.validate()?;
         let (engine, pool) = start_pool(config.backend, config.threads)?;
-        Ok(Self { config, target, engine, pool, range: target.range() })
+        let chosen = tensors.chosen(config.only.as_deref(), config.skip.as_deref())?;
+        let part = |tensor| Part { tensor, row: tensor.row(), range: [0.0; 2], scale: 1.0 };
+        let mut parts: Vec<Part<'_>> = chosen.into_iter().map(part).collect();
+        let mut hash = Sha256::new();
+        for part in &mut parts {
+            for chunk in chunks(part.tensor) {
+                let weights = tensors.floats(part.tensor, chunk.clone())?;
+                hash.update(little_endian(&weights));
+                let start = if chunk.start == 0 { [weights[0]; 2] } else { part.range };
+                part.range = weights.iter().fold(start, |[least, most], &w| [least.min(w), most.max(w)]);
+            }
+        }
+        let full = parts.iter().filter(|part| part.row > 0).map(|part| part.range);
+        let all = full.reduce(|[a, b], [c, d]| [a.min(c), b.max(d)]).unwrap_or_default();
+        for part in &mut parts {
+            let most = part.range[1].max(-part.range[0]);
+            part.range = if config.eta_relative { [-2.0 * most, 2.0 * most] } else { all };
+            part.scale = if config.eta_relative && most > 0.0 { most.into() } else { 1.0 };
+        }
+        Ok(Self { config, tensors, parts, hash: hex(hash), engine, pool })
     }
 
     /// The instruction set and the number of threads.
@@ -76,110 +120,106 @@ impl<'a> Approximator<'a> {
         (self.engine.backend(), self.pool.current_num_threads())
     }
 
-    /// Finds the best subset for every weight. The time is that of one search per weight: at n = 21 and ε = 0 some 3 µs on
-    /// one thread where each weight has its own candidates, 1 µs where a row shares them.
+    /// Finds the best subset for every weight and hands what that gives to `take`, by ascending place in the file. The time
+    /// is that of one search per weight: at n = 21 and ε = 0 some 3 µs on one thread where each weight has its own candidates,
+    /// 1 µs where a row shares them. With `verify` every subset is compared with the optimum, found anew in f64 by another
+    /// algorithm (a sorted list and a binary search for each of the other half's subsets: 2^(n/2) · n/2 steps). The summary is
+    /// without accuracies.
     ///
     /// # Errors
-    /// When ε is negative or not finite.
-    pub fn approximate(&self, epsilon: f32, watch: &dyn Progress) -> Result<Approximation, Error> {
+    /// When ε is negative or not finite, the file cannot be read, or `take` fails.
+    pub fn approximate(
+        &self,
+        epsilon: f32,
+        verify: bool,
+        take: &mut dyn FnMut(Rebuilt<'_>) -> Result<(), Error>,
+        watch: &dyn Progress,
+    ) -> Result<(ApproximationRow, Option<Check>), Error> {
         let n = self.config.candidates_per_weight();
-        let begin = Instant::now();
-        let search = Search { epsilon, ..Search::default() };
-        let approximate = |layer: usize, piece: usize, targets: &[f32]| {
-            let candidates = self.candidates(layer, piece, targets.len(), n);
-            let mut subsets = vec![Chosen::default(); targets.len()];
-            self.search(search, &candidates, n, targets, &mut subsets)?;
-            let weight = |(i, (&subset, &target)): (usize, (&Chosen, &f32))| {
-                perturbed_sum(subset, self.config.draw.own(&candidates, n, i), target, epsilon) as f32
-            };
-            let weights: Vec<f32> = subsets.iter().zip(targets).enumerate().map(weight).collect();
-            Ok((subsets, weights))
-        };
-        let pieces = self.each_piece(&format!("weights, ε = {epsilon}"), watch, approximate)?;
-        let layer = |pieces: Vec<(Vec<Chosen>, Vec<f32>)>| {
-            let (subsets, weights): (Vec<_>, Vec<_>) = pieces.into_iter().unzip();
-            (subsets.concat(), weights.concat())
-        };
-        let (subsets, weights) = pieces.into_iter().map(layer).unzip();
-        let seconds = begin.elapsed().as_secs_f64();
-        let eta = self.config.eta;
-        Ok(Approximation { epsilon, candidates_per_weight: n, eta, subsets, weights, seconds })
+        let mut row = ApproximationRow { epsilon, candidates_per_weight: n, ..Default::default() };
+        let mut verified = Check::default();
+        self.each_chunk(&format!("weights, ε = {epsilon}"), 1 + usize::from(verify), watch, |chunk| {
+            let Part { tensor, scale, .. } = *chunk.part;
+            let (draw, most) = (self.config.draw, self.config.most_candidates());
+            let begin = Instant::now();
+            let pieces = self.each_piece(chunk, |piece, targets| {
+                let found = self.grow(chunk.part, epsilon, piece, targets, n..=most)?;
+                let epsilon = self.search(chunk.part, epsilon, n).epsilon;
+                let mut bytes = Vec::new();
+                for (i, (&subset, &target)) in found.subsets.iter().zip(targets).enumerate() {
+                    let own = draw.own(&found.drawn, found.width, i);
+                    encode(tensor.info.dtype, perturbed_sum(subset, own, target, epsilon), &mut bytes);
+                }
+                Ok((found.subsets, (found.used, bytes)))
+            })?;
+            row.seconds += begin.elapsed().as_secs_f64();
+            let (subsets, (used, bytes)): (Vec<_>, (Vec<_>, Vec<_>)) = pieces.into_iter().unzip();
+            let (subsets, used, bytes) = (subsets.concat(), used.concat(), bytes.concat());
+            let rebuilt = Rebuilt { tensor, first: chunk.weights.start, subsets, bytes };
+            if verify {
+                let checks = self.each_piece(chunk, |piece, targets| {
+                    let place = piece.start - chunk.weights.start..piece.end - chunk.weights.start;
+                    let (drawn, used) = (self.candidates(chunk.part, piece, most), &used[place.clone()]);
+                    let own = |i: usize| &draw.own(&drawn, most, i)[..used[i]];
+                    let search = |n| self.search(chunk.part, epsilon, n);
+                    Ok(check(search, own, targets, &rebuilt.subsets[place]))
+                })?;
+                verified = checks.into_iter().fold(verified, Check::and);
+            }
+            row.candidates_most = used.iter().copied().fold(row.candidates_most, usize::max);
+            row.add(&rebuilt.subsets, 1, used.iter().sum(), scale, self.config.eta);
+            let beyond = |(w, z): (f32, &f32)| (f64::from(w) - f64::from(*z)).abs() / scale > self.config.eta;
+            row.failed_as_written +=
+                rebuilt.weights().into_iter().zip(chunk.targets).filter(|&pair| beyond(pair)).count();
+            take(rebuilt)
+        })?;
+        Ok((row, verify.then_some(verified)))
     }
 
     /// The smallest n at which no weight fails; `None` where that takes more than 30 candidates. As the candidates of n are
     /// the first of n + 1, only the weights that still fail are searched again.
     ///
     /// # Errors
-    /// When ε is negative or not finite.
+    /// When ε is negative or not finite, or the file cannot be read.
     pub fn smallest(&self, epsilon: f32, watch: &dyn Progress) -> Result<Option<usize>, Error> {
         const MOST: usize = BRUTE_FORCE_LIMIT;
-        let search = Search { epsilon, ..Search::default() };
-        let needed = |layer: usize, piece: usize, targets: &[f32]| {
-            let all = self.candidates(layer, piece, targets.len(), MOST);
-            let mut left: Vec<usize> = (0..targets.len()).collect();
-            for n in 1..=MOST {
-                let failing: Vec<f32> = left.iter().map(|&i| targets[i]).collect();
-                let own = |&i: &usize| &self.config.draw.own(&all, MOST, i)[..n];
-                let candidates: Vec<f32> = match self.config.draw {
-                    Draw::PerRow => all[..n].to_vec(),
-                    Draw::PerWeight => left.iter().flat_map(own).copied().collect(),
-                };
-                let mut found = vec![Chosen::default(); left.len()];
-                self.search(search, &candidates, n, &failing, &mut found)?;
-                let mut fails = found.iter().map(|subset| subset.residual > self.config.eta);
-                left.retain(|_| fails.next() == Some(true));
-                if left.is_empty() {
-                    return Ok(n);
-                }
-            }
-            Ok(MOST + 1)
-        };
-        let needed = self.each_piece(&format!("smallest n, ε = {epsilon}"), watch, needed)?;
-        Ok(needed.into_iter().flatten().max().filter(|&n| n <= MOST))
+        let mut smallest = 0;
+        self.each_chunk(&format!("smallest n, ε = {epsilon}"), 1, watch, |chunk| {
+            let needed = self.each_piece(chunk, |piece, targets| {
+                let found = self.grow(chunk.part, epsilon, piece, targets, 1..=MOST)?;
+                let most = found.used.into_iter().max().unwrap_or_default();
+                Ok(if found.fails { MOST + 1 } else { most })
+            })?;
+            smallest = needed.into_iter().fold(smallest, usize::max);
+            Ok(())
+        })?;
+        Ok(Some(smallest).filter(|&n| n <= MOST))
     }
 
-    /// Compares every subset with the optimum, found anew in f64 by another algorithm (a sorted list and a binary search
-    /// for each of the other half's subsets: 2^(n/2) · n/2 steps).
-    ///
-    /// # Panics
-    /// When the approximation is another target's.
-    pub fn check(&self, approximation: &Approximation, watch: &dyn Progress) -> Check {
-        let Approximation { epsilon, candidates_per_weight: n, ref subsets, .. } = *approximation;
-        let check = |layer: usize, piece: usize, targets: &[f32]| {
-            let subsets = &subsets[layer][piece * self.piece(layer)..][..targets.len()];
-            let candidates = self.candidates(layer, piece, targets.len(), n);
-            Ok(check(epsilon, n, &candidates, self.config.draw, targets, subsets))
-        };
-        let checks = self.each_piece("weights checked", watch, check);
-        checks.into_iter().flatten().flatten().fold(Check::default(), Check::and)
-    }
-
-    /// How a network of the target's widths does on the test images.
+    /// How a network does on the test images.
     ///
     /// # Errors
-    /// When the target does not fit the data.
-    pub fn evaluate(&self, weights: &[Vec<f32>], dataset: &Dataset) -> Result<Evaluation, Error> {
-        self.fits(dataset)?;
-        self.trainer(&self.target.network, &Subset::all(dataset.test()), dataset).evaluate_dense(weights)
+    /// When it does not fit the data.
+    pub fn evaluate(&self, target: &Target, dataset: &Dataset) -> Result<Evaluation, Error> {
+        target.fits(dataset)?;
+        let images = Subset::all(dataset.test());
+        self.trainer(&target.network, &images, dataset).evaluate_dense(&target.weights)
     }
 
-    /// Checks that the target takes the images of `dataset` and tells its classes apart.
-    ///
-    /// # Errors
-    /// [`Error::Config`] of the field `target` when not.
-    pub fn fits(&self, dataset: &Dataset) -> Result<(), Error> {
-        crate::run::check_network("target", &self.target.network, dataset)
-    }
-
-    /// Builds the theorem's network for the target; the candidates of every weight are its own.
+    /// Builds the theorem's network for a target; the candidates of every weight are its own.
     ///
     /// # Errors
     /// When it would be too large.
-    pub fn construct(&self, epsilon: f32, watch: &dyn Progress) -> Result<Construction, Error> {
+    pub fn construct(
+        &self,
+        target: &Target,
+        epsilon: f32,
+        watch: &dyn Progress,
+    ) -> Result<Construction, Error> {
         let n = self.config.candidates_per_weight();
         let engine = self.engine.on_pool(&self.pool);
-        watch.begin(&format!("weights built, ε = {epsilon}"), self.target.network.weights());
-        let built = Construction::new(engine, self.target, n, epsilon, self.config, watch);
+        watch.begin(&format!("weights built, ε = {epsilon}"), target.network.weights());
+        let built = Construction::new(engine, target, n, epsilon, self.config, watch);
         watch.end();
         built
     }
@@ -187,13 +227,13 @@ impl<'a> Approximator<'a> {
     /// How it does on the test images, by its kept weights only.
     ///
     /// # Errors
-    /// When the target does not fit the data.
+    /// When its target does not fit the data.
     pub fn evaluate_construction(
         &self,
         built: &Construction,
         dataset: &Dataset,
     ) -> Result<Evaluation, Error> {
-        self.fits(dataset)?;
+        crate::run::check_network("target", &built.network, dataset)?;
         self.trainer(&built.network, &Subset::all(dataset.test()), dataset).evaluate_pruned(&built.layers)
     }
 
@@ -208,52 +248,103 @@ impl<'a> Approximator<'a> {
         Trainer { engine, network, images, normalisation, augmentation: Augmentation::None }
     }
 
-    /// What `work` makes of each piece of the weights, given its layer, its place in it and the weights; layer by layer.
-    fn each_piece<T: Send>(
+    /// Reads the weights chunk by chunk; `work` passes over each as often as `passes` says.
+    fn each_chunk(
         &self,
         task: &str,
+        passes: usize,
         watch: &dyn Progress,
-        work: impl Fn(usize, usize, &[f32]) -> Result<T, Error> + Sync,
-    ) -> Result<Vec<Vec<T>>, Error> {
-        watch.begin(task, self.target.network.weights());
-        let layer = |(layer, targets): (usize, &Vec<f32>)| {
-            let work = |(piece, targets): (usize, &[f32])| {
-                let done = work(layer, piece, targets);
-                watch.advance(targets.len());
-                done
-            };
-            targets.par_chunks(self.piece(layer)).enumerate().map(work).collect()
-        };
-        let done = self.pool.install(|| self.target.weights.iter().enumerate().map(layer).collect());
-        watch.end();
-        done
-    }
-
-    /// Weights of a piece of work: those that share candidates.
-    fn piece(&self, layer: usize) -> usize {
-        match self.config.draw {
-            Draw::PerRow => {
-                self.target.network.layers().nth(layer).map_or(1, |LayerShape { inputs, .. }| inputs)
+        mut work: impl FnMut(&Chunk<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        watch.begin(task, passes * self.parts.iter().map(|part| part.tensor.elements()).sum::<usize>());
+        for part in &self.parts {
+            for weights in chunks(part.tensor) {
+                let targets = &self.tensors.floats(part.tensor, weights.clone())?;
+                work(&Chunk { part, weights, targets, watch })?;
             }
-            Draw::PerWeight => PIECE,
         }
+        watch.end();
+        Ok(())
     }
 
-    /// The candidates of piece `piece` of `weights` weights: `[n]` of a row, or `[weights, n]`.
-    fn candidates(&self, layer: usize, piece: usize, weights: usize, n: usize) -> Vec<f32> {
-        let [least, most] = self.range.map(f64::from);
+    /// What `work` makes of each piece of a chunk, given its place in the tensor and its weights.
+    fn each_piece<T: Send>(
+        &self,
+        chunk: &Chunk<'_>,
+        work: impl Fn(Range<usize>, &[f32]) -> Result<T, Error> + Sync,
+    ) -> Result<Vec<T>, Error> {
+        let Chunk { part, ref weights, targets, watch } = *chunk;
+        let work = |piece: Range<usize>| {
+            let targets = &targets[piece.start - weights.start..piece.end - weights.start];
+            let done = work(piece, targets);
+            watch.advance(targets.len());
+            done
+        };
+        let pieces = self.config.draw.pieces(part.row, weights.clone());
+        self.pool.install(|| pieces.into_par_iter().map(work).collect())
+    }
+
+    /// The best subsets of a piece of weights: of the first of these `counts` of candidates, and of the next ones where that fails.
+    fn grow(
+        &self,
+        part: &Part<'_>,
+        epsilon: f32,
+        piece: Range<usize>,
+        targets: &[f32],
+        counts: RangeInclusive<usize>,
+    ) -> Result<Grown, Error> {
+        let (mut width, most) = counts.clone().into_inner();
+        let mut drawn = self.candidates(part, piece.clone(), width);
+        let mut subsets = vec![Chosen::default(); targets.len()];
+        let mut used = vec![width; targets.len()];
+        let mut left: Vec<usize> = (0..targets.len()).collect();
+        for n in counts {
+            let search = self.search(part, epsilon, n);
+            if n > width {
+                (width, drawn) = (most, self.candidates(part, piece.clone(), most));
+            }
+            if matches!(search.sizes, Sizes::Exactly(size) if size > n) {
+                continue;
+            }
+            let failing: Vec<f32> = left.iter().map(|&i| targets[i]).collect();
+            let own = |&i: &usize| &self.config.draw.own(&drawn, width, i)[..n];
+            let candidates: Vec<f32> = match self.config.draw {
+                Draw::PerRow => drawn[..n].to_vec(),
+                Draw::PerWeight => left.iter().flat_map(own).copied().collect(),
+            };
+            let mut found = vec![Chosen::default(); left.len()];
+            self.nearest(search, &candidates, n, &failing, &mut found)?;
+            for (&i, subset) in left.iter().zip(found) {
+                (subsets[i], used[i]) = (subset, n);
+            }
+            left.retain(|&i| subsets[i].residual / part.scale > self.config.eta);
+            if left.is_empty() {
+                break;
+            }
+        }
+        Ok(Grown { subsets, used, drawn, width, fails: !left.is_empty() })
+    }
+
+    /// The candidates of a piece of weights: `[n]` of a row, or `[weights, n]`.
+    fn candidates(&self, part: &Part<'_>, piece: Range<usize>, n: usize) -> Vec<f32> {
+        let [least, most] = part.range.map(f64::from);
         let keys = match self.config.draw {
-            Draw::PerRow => piece..piece + 1,
-            Draw::PerWeight => piece * PIECE..piece * PIECE + weights,
+            Draw::PerRow => piece.start / part.row..piece.start / part.row + 1,
+            Draw::PerWeight => piece,
         };
         keys.flat_map(|key| {
-            let mut stream = Stream::new(self.config.seed, Purpose::Candidates, layer, key);
+            let mut stream = Stream::new(self.config.seed, Purpose::Candidates, part.tensor.rank, key);
             (0..n).map(move |_| (least + (most - least) * f64::from(stream.unit())) as f32)
         })
         .collect()
     }
 
-    fn search(
+    fn search(&self, part: &Part<'_>, epsilon: f32, n: usize) -> Search {
+        let epsilon = (f64::from(epsilon) * part.scale) as f32;
+        Search { epsilon: epsilon.min(f32::MAX), sizes: self.config.size.of(n), ..Search::default() }
+    }
+
+    fn nearest(
         &self,
         search: Search,
         candidates: &[f32],
@@ -267,6 +358,33 @@ impl<'a> Approximator<'a> {
         }
         Ok(())
     }
+}
+
+/// Subsets of a piece of weights.
+struct Grown {
+    subsets: Vec<Chosen>,
+    /// How many candidates each was found among.
+    used: Vec<usize>,
+    /// All that were drawn, `width` of a row or of each weight.
+    drawn: Vec<f32>,
+    width: usize,
+    /// Whether a weight fails with all of them.
+    fails: bool,
+}
+
+/// Weights read at once.
+struct Chunk<'a> {
+    part: &'a Part<'a>,
+    /// Their place in the tensor.
+    weights: Range<usize>,
+    /// What they are.
+    targets: &'a [f32],
+    watch: &'a dyn Progress,
+}
+
+fn chunks(tensor: &TensorEntry) -> impl Iterator<Item = Range<usize>> {
+    let elements = tensor.elements();
+    (0..elements).step_by(CHUNK).map(move |start| start..elements.min(start + CHUNK))
 }
 
 /// The sum of the chosen candidates, all of them moved alike towards the target, none by more than ε.

@@ -14,10 +14,11 @@ pub(super) fn figure(result: &ApproximationResult) -> Picture {
     let names = smallest.iter().map(|row| number(f64::from(row.epsilon))).collect();
     Picture::Charts(vec![Chart::new(
         format!(
-            "{}: all {} weights within η = {}",
-            result.network,
+            "{}: all {} weights within η = {}{}",
+            result.subject(),
             result.results.first().map_or(0, |row| row.weights),
-            number(config.eta)
+            number(config.eta),
+            if config.eta_relative { " of the largest" } else { "" }
         ),
         Axis::named("ε", names),
         Axis::whole(format!("smallest n, candidates drawn {}", config.draw)),

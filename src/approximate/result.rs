@@ -1,17 +1,15 @@
 //! `approximation.json` and the approximated networks.
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use slth_kernels::subset_sum::Subset;
 
 use super::config::ApproximateConfig;
 use super::construction::Construction;
-use super::network::Approximation;
-use super::target::Target;
+use super::network::Approximator;
 use crate::machine::Machine;
 use crate::output::pretty;
-use crate::run::hash::{BITS_REVISION, hex};
-use crate::tensors::{Tensor, little_endian, serialize};
+use crate::run::hash::BITS_REVISION;
+use crate::tensors::{Tensor, serialize};
 use crate::training::PrunedLayer;
 
 /// The content of `approximation.json`.
@@ -25,9 +23,11 @@ pub struct ApproximationResult {
     /// The theorem's network for each ε, where it was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub construction: Vec<ConstructionRow>,
-    /// Widths of the target.
-    pub network: String,
-    /// SHA-256, in hex, over its weights as little-endian f32, layer by layer.
+    /// Widths of the target; null where the file is not a fully connected network without biases.
+    pub network: Option<String>,
+    /// The tensors rebuilt, in the order of the file.
+    pub tensors: Vec<String>,
+    /// SHA-256, in hex, over their weights as little-endian f32, tensor by tensor.
     pub target_hash: String,
     /// The instruction set it ran on.
     pub backend: String,
@@ -43,9 +43,10 @@ pub struct ApproximationResult {
     pub configuration: ApproximateConfig,
 }
 
-/// An approximation at one ε. With a construction the residuals are those of both halves of every weight, candidates and
-/// kept ones are counted over both, and a weight fails when one half does.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// An approximation at one ε. Where η is relative, residuals and ε are fractions of each tensor's largest |weight|. With a
+/// construction the residuals are those of both halves of every weight, candidates and kept ones are counted over both, and a
+/// weight fails when one half does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ApproximationRow {
     /// How far candidates may be moved.
     pub epsilon: f32,
@@ -53,7 +54,9 @@ pub struct ApproximationRow {
     pub weights: usize,
     /// n.
     pub candidates_per_weight: usize,
-    /// n · weights, shared or not.
+    /// The most that a weight was given: more than n where it would have failed.
+    pub candidates_most: usize,
+    /// Those of all weights, shared or not.
     pub candidates_total: usize,
     /// Of those, kept.
     pub kept_total: usize,
@@ -63,6 +66,9 @@ pub struct ApproximationRow {
     pub mean_residual: f64,
     /// Weights further than η from their subset.
     pub failed: usize,
+    /// Weights that differ by more than η as they are written: the subset's sum rounded to the tensor's type. Half a unit in the
+    /// last place can carry one that is within η out of it: at most 2⁻⁸ of the weight with BF16, 2⁻¹¹ with F16.
+    pub failed_as_written: usize,
     /// Test accuracy of the target, a fraction; null where no data was given that fits it.
     pub accuracy_before: Option<f64>,
     /// Test accuracy of the approximation.
@@ -103,25 +109,19 @@ pub struct ConstructionRow {
 }
 
 impl ApproximationRow {
-    /// Summarises `subsets`, each of `n` candidates, `halves` of them for each weight; without accuracies.
-    fn new(subsets: &[&Subset], halves: usize, n: usize, epsilon: f32, eta: f64, seconds: f64) -> Self {
-        let (weights, candidates_per_weight) = (subsets.len() / halves, halves * n);
-        let residuals = || subsets.iter().map(|subset| subset.residual);
-        let fails = |weight: &&[&Subset]| weight.iter().any(|subset| subset.residual > eta);
-        Self {
-            epsilon,
-            weights,
-            candidates_per_weight,
-            candidates_total: candidates_per_weight * weights,
-            kept_total: subsets.iter().map(|subset| subset.size() as usize).sum(),
-            max_residual: residuals().fold(0.0, f64::max),
-            mean_residual: residuals().sum::<f64>() / subsets.len() as f64,
-            failed: subsets.chunks(halves).filter(fails).count(),
-            accuracy_before: None,
-            accuracy_after: None,
-            seconds,
-            max_excess: None,
-        }
+    /// Adds weights with these `subsets`, `halves` for each, of so many `candidates` in all; residuals and `eta` are measured in
+    /// `scale`.
+    pub(super) fn add(&mut self, subsets: &[Subset], halves: usize, candidates: usize, scale: f64, eta: f64) {
+        let residuals = || subsets.iter().map(|subset| subset.residual / scale);
+        let weights = self.weights + subsets.len() / halves;
+        let total = self.mean_residual * (self.weights * halves) as f64 + residuals().sum::<f64>();
+        self.mean_residual = total / (weights * halves) as f64;
+        self.weights = weights;
+        self.candidates_total += candidates;
+        self.kept_total += subsets.iter().map(|subset| subset.size() as usize).sum::<usize>();
+        self.max_residual = residuals().fold(self.max_residual, f64::max);
+        let fails = |weight: &&[Subset]| weight.iter().any(|subset| subset.residual / scale > eta);
+        self.failed += subsets.chunks(halves).filter(fails).count();
     }
 
     /// The fraction of the candidates that is kept.
@@ -152,32 +152,38 @@ impl ApproximationResult {
     /// The names of the plot.
     pub const PLOT: [&str; 2] = ["approximation.svg", "approximation.png"];
 
-    /// The name of the network approximated with `epsilon`, one of the configuration's.
-    pub fn network_file(config: &ApproximateConfig, epsilon: f32) -> String {
+    /// The name of the file of what was made with `epsilon`, one of the configuration's: `approximated` or `subsets`.
+    pub fn file_of(config: &ApproximateConfig, what: &str, epsilon: f32) -> String {
         if config.epsilon.len() == 1 {
-            "approximated.safetensors".to_owned()
+            format!("{what}.safetensors")
         } else {
-            format!("approximated-epsilon-{epsilon}.safetensors")
+            format!("{what}-epsilon-{epsilon}.safetensors")
         }
     }
 
     /// A result without anything in it yet.
-    pub fn new(config: &ApproximateConfig, target: &Target, backend: &str, threads: usize) -> Self {
-        let mut hash = Sha256::new();
-        target.weights.iter().for_each(|weights| hash.update(little_endian(weights)));
+    pub(super) fn new(approximator: &Approximator<'_>, network: Option<String>) -> Self {
+        let (backend, threads) = approximator.runs_on();
         Self {
             results: Vec::new(),
             smallest: Vec::new(),
             construction: Vec::new(),
-            network: target.network.to_string(),
-            target_hash: hex(hash),
-            backend: backend.to_owned(),
+            network,
+            tensors: approximator.parts.iter().map(|part| part.tensor.name.clone()).collect(),
+            target_hash: approximator.hash.clone(),
+            backend: backend.name().to_owned(),
             threads,
             slth_version: env!("CARGO_PKG_VERSION").to_owned(),
             bits_revision: BITS_REVISION,
             machine: Machine::current(),
-            configuration: config.clone(),
+            configuration: approximator.config.clone(),
         }
+    }
+
+    /// What was rebuilt, in words.
+    pub fn subject(&self) -> String {
+        let tensors = || format!("{} tensors", self.tensors.len());
+        self.network.clone().unwrap_or_else(tensors)
     }
 
     /// As indented JSON.
@@ -186,28 +192,15 @@ impl ApproximationResult {
     }
 }
 
-impl Approximation {
-    /// How near the weights come; without accuracies.
-    pub fn summary(&self) -> ApproximationRow {
-        let subsets: Vec<_> = self.subsets.iter().flatten().collect();
-        let Self { candidates_per_weight: n, epsilon, eta, seconds, .. } = *self;
-        ApproximationRow::new(&subsets, 1, n, epsilon, eta, seconds)
-    }
-
-    /// The bytes of its safetensors file: the target's tensor names, f32 `[outputs, inputs]`. The one entry of the metadata,
-    /// `approximation`, says how it was made.
-    pub fn to_safetensors(&self, target: &Target, config: &ApproximateConfig) -> Vec<u8> {
-        let layers = target.network.layers().zip(&self.weights).zip(&target.names);
-        let tensors = layers.map(|((shape, weights), name)| Tensor::floats(name, shape, weights));
-        file(&tensors.collect::<Vec<_>>(), self.epsilon, config)
-    }
-}
-
 impl Construction {
     /// How near the weights come, a weight failing when one of its halves is further than `eta`; without accuracies.
     pub fn summary(&self, eta: f64) -> ApproximationRow {
-        let subsets: Vec<_> = self.subsets.iter().collect();
-        ApproximationRow::new(&subsets, 2, self.candidates, self.epsilon, eta, self.seconds)
+        let Self { epsilon, candidates: n, seconds, .. } = *self;
+        let mut row =
+            ApproximationRow { epsilon, candidates_per_weight: 2 * n, seconds, ..Default::default() };
+        row.candidates_most = 2 * n;
+        row.add(&self.subsets, 2, n * self.subsets.len(), 1.0, eta);
+        row
     }
 
     /// The bytes of its safetensors file: `layerI.weight` (f32, perturbed) and `layerI.mask` (u8), I from 1, each
@@ -218,11 +211,7 @@ impl Construction {
             let weights = Tensor::floats(name("weight"), layer.shape, &layer.weights);
             [weights, Tensor::mask(name("mask"), layer.shape, &layer.mask)]
         };
-        file(&self.layers.iter().enumerate().flat_map(tensors).collect::<Vec<_>>(), self.epsilon, config)
+        let tensors: Vec<_> = self.layers.iter().enumerate().flat_map(tensors).collect();
+        serialize(&tensors, "approximation", &config.with_epsilon(self.epsilon))
     }
-}
-
-/// The bytes of a file of what was made with `epsilon`.
-fn file(tensors: &[Tensor], epsilon: f32, config: &ApproximateConfig) -> Vec<u8> {
-    serialize(tensors, "approximation", &ApproximateConfig { epsilon: vec![epsilon], ..config.clone() })
 }

@@ -1,17 +1,18 @@
-//! Networks to approximate: read from safetensors, trained, or drawn.
+//! Fully connected networks to approximate: read from safetensors, trained, or drawn.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 
 use super::config::ApproximateConfig;
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::input::FileError;
-use crate::network::{Architecture, Initialisation, LayerShape};
+use crate::network::{Architecture, Initialisation};
 use crate::progress::Progress;
 use crate::run::{Experiment, RunConfig, start};
-use crate::tensors::finite;
+use crate::tensors::{TensorEntry, TensorFile, TensorProblem, header, little_endian};
 
 /// A fully connected network without biases, ReLU between its layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,26 +25,23 @@ pub struct Target {
     pub weights: Vec<Vec<f32>>,
 }
 
-/// Why a file holds no network to approximate.
+/// Why a file holds no such network.
 pub type TargetError = FileError<TargetProblem>;
 
 /// What is wrong with a target.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetProblem {
-    /// The system refused to read, or it is a directory, a device or a pipe.
+    /// It is no safetensors file, or has numbers that are not finite.
     #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// It is damaged, or of another format.
-    #[error("not a valid safetensors file: {0}")]
-    Format(#[from] safetensors::SafeTensorError),
+    File(#[from] TensorProblem),
     /// There is nothing in it.
     #[error("no tensors")]
     Empty,
     /// A tensor is no matrix of weights.
     #[error(
-        "tensor `{name}` is {found}; only fully connected layers without biases are approximated, f32 or f64 weights \
-         [outputs, inputs]"
+        "tensor `{name}` is {found}; accuracy is measured of fully connected layers without biases alone, matrices \
+         [outputs, inputs] of floating-point numbers"
     )]
     Tensor {
         /// Its name.
@@ -69,27 +67,15 @@ pub enum TargetProblem {
     /// A network of a size that is not handled.
     #[error("{0}")]
     Size(String),
-    /// A weight is infinite or NaN.
-    #[error("tensor `{name}`: element {index} is {value}")]
-    NotFinite {
-        /// The tensor.
-        name: String,
-        /// Which element.
-        index: usize,
-        /// Its value, in f32.
-        value: f32,
-    },
 }
 
 impl Target {
-    /// Reads every tensor of a safetensors file as one layer's weights `[outputs, inputs]`, in the natural order of their
-    /// names (`fc2` before `fc10`).
+    /// Reads every tensor of a safetensors file as one layer's weights, see [`of`](Self::of).
     ///
     /// # Errors
-    /// When the file cannot be read, is no safetensors file, has other tensors than f32 or f64 matrices, layers that do not
-    /// follow each other, or weights that are not finite.
-    pub fn read(file: impl AsRef<Path>) -> Result<Self, TargetError> {
-        crate::input::parse(file.as_ref(), Self::parse)
+    /// When the file cannot be read, or as `of`.
+    pub fn read(file: impl AsRef<Path>) -> Result<Self, Error> {
+        Ok(Self::of(&TensorFile::open(file)?)?)
     }
 
     /// Trains features-500-classes (784-500-10 for MNIST) on all training images of `dataset`, five epochs of SGD with
@@ -132,73 +118,61 @@ impl Target {
         Self { network, names, weights }
     }
 
-    /// The least and the largest weight of all.
-    pub fn range(&self) -> [f32; 2] {
-        let all = self.weights.iter().flatten();
-        all.fold([f32::INFINITY, f32::NEG_INFINITY], |[least, most], &w| [least.min(w), most.max(w)])
-    }
-
-    /// A network from the bytes of its file.
+    /// Takes every tensor as one layer's weights `[outputs, inputs]`, in the natural order of their names (`fc2` before
+    /// `fc10`). Reads no numbers unless all types and sizes are those of a network.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
-    pub fn parse(bytes: &[u8]) -> Result<Self, TargetProblem> {
-        let tensors = SafeTensors::deserialize(bytes)?;
-        let mut names: Vec<String> = tensors.names().into_iter().map(ToOwned::to_owned).collect();
-        names.sort_by(|a, b| natural(a).cmp(&natural(b)));
-        let mut shapes: Vec<LayerShape> = Vec::new();
-        let mut weights = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            let view = tensors.tensor(name)?;
-            let (&[outputs, inputs], Dtype::F32 | Dtype::F64) = (view.shape(), view.dtype()) else {
-                let found = format!("{} {:?}", view.dtype(), view.shape());
-                return Err(TargetProblem::Tensor { name: name.clone(), found });
+    /// When there is another tensor than a matrix of F16, BF16, F32 or F64, layers do not follow each other, or weights are not
+    /// finite.
+    pub fn of(file: &TensorFile) -> Result<Self, TargetError> {
+        let mut tensors: Vec<_> = file.tensors().iter().collect();
+        tensors.sort_by_key(|tensor| tensor.rank);
+        let mut widths: Vec<usize> = Vec::new();
+        for (index, tensor) in tensors.iter().enumerate() {
+            let (&[outputs, inputs], true) = (&*tensor.info.shape, tensor.is_float()) else {
+                let found = format!("{} {:?}", tensor.info.dtype, tensor.info.shape);
+                return Err(file.error(TargetProblem::Tensor { name: tensor.name.clone(), found }));
             };
-            if let Some(before) = shapes.last().filter(|before| before.outputs != inputs) {
-                return Err(TargetProblem::Chain {
-                    name: name.clone(),
+            if let Some(&before) = widths.last().filter(|&&before| before != inputs) {
+                let (name, earlier) = (tensor.name.clone(), tensors[index - 1].name.clone());
+                return Err(file.error(TargetProblem::Chain {
+                    name,
                     inputs,
-                    before: names[index - 1].clone(),
-                    outputs: before.outputs,
-                });
+                    before: earlier,
+                    outputs: before,
+                }));
             }
-            shapes.push(LayerShape::new(outputs, inputs));
-            let numbers = finite(view.dtype(), view.data());
-            weights.push(numbers.map_err(|(index, value)| TargetProblem::NotFinite {
-                name: name.clone(),
-                index,
-                value,
-            })?);
+            widths.extend(if index == 0 { vec![inputs, outputs] } else { vec![outputs] });
         }
-        let first = shapes.first().ok_or(TargetProblem::Empty)?.inputs;
-        let widths = [first].into_iter().chain(shapes.iter().map(|shape| shape.outputs)).collect();
-        let network = Architecture::new(widths).map_err(TargetProblem::Size)?;
-        Ok(Self { network, names, weights })
+        if widths.is_empty() {
+            return Err(file.error(TargetProblem::Empty));
+        }
+        let network =
+            Architecture::new(widths).map_err(|problem| file.error(TargetProblem::Size(problem)))?;
+        let layer = |tensor: &&TensorEntry| file.floats(tensor, 0..tensor.elements());
+        let weights = tensors.iter().map(layer).collect::<Result<_, _>>();
+        let weights =
+            weights.map_err(|FileError { file, problem }| FileError { file, problem: problem.into() })?;
+        Ok(Self { network, names: tensors.iter().map(|tensor| tensor.name.clone()).collect(), weights })
     }
-}
 
-/// What sorts names naturally: by their bytes, runs of digits as numbers.
-fn natural(name: &str) -> impl Ord {
-    let runs = name.as_bytes().chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit());
-    let parts = runs.map(|run| {
-        let zeros = run.iter().take_while(|&&byte| byte == b'0').count();
-        if run[0].is_ascii_digit() { (b'0', run.len() - zeros, &run[zeros..]) } else { (run[0], 0, &[][..]) }
-    });
-    (parts.collect::<Vec<_>>(), name)
-}
+    /// Checks that it takes the images of `dataset` and tells its classes apart.
+    ///
+    /// # Errors
+    /// [`Error::Config`] of the field `target` when not.
+    pub fn fits(&self, dataset: &Dataset) -> Result<(), Error> {
+        crate::run::check_network("target", &self.network, dataset)
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_sort_naturally() {
-        let mut names =
-            ["fc10.weight", "fc2.weight", "fc1.weight", "a", "fc01.weight", "fc", "fc2", "layer.9.w", ""];
-        names.sort_by(|a, b| natural(a).cmp(&natural(b)));
-        let sorted =
-            ["", "a", "fc", "fc01.weight", "fc1.weight", "fc2", "fc2.weight", "fc10.weight", "layer.9.w"];
-        assert_eq!(names, sorted);
-        assert!(natural("x00000000000000000000000002") > natural("x1"));
+    /// Its file, f32 `[outputs, inputs]` each, in memory.
+    ///
+    /// # Panics
+    /// When two layers have one name, or one has not as many weights as the network says.
+    pub fn to_tensors(&self) -> TensorFile {
+        let layers = self.network.layers().zip(&self.names);
+        let layers = layers.map(|(shape, name)| (&**name, Dtype::F32, shape.dimensions()));
+        let mut bytes = header(layers, &BTreeMap::new());
+        self.weights.iter().for_each(|weights| bytes.extend(little_endian(weights)));
+        TensorFile::parse(bytes).expect("layers of distinct names, with as many weights as the network says")
     }
 }

@@ -53,6 +53,20 @@ impl SubsetSize {
             Self::Fraction(fraction) => Sizes::Exactly(libm::round(fraction * n as f64) as usize),
         }
     }
+
+    /// Checks that it is possible for as many as `most` candidates.
+    ///
+    /// # Errors
+    /// [`Error::Config`] of the field `size` when not.
+    pub fn check(self, most: usize) -> Result<(), Error> {
+        let possible = match self {
+            Self::Any => true,
+            Self::Exactly(size) => (1..=most).contains(&size),
+            Self::Fraction(fraction) => fraction > 0.0 && fraction < 1.0,
+        };
+        let wanted = format!("be any, a number of candidates up to {most} or a fraction between 0 and 1");
+        Error::check("size", possible, wanted, self)
+    }
 }
 
 impl std::fmt::Display for SubsetSize {
@@ -158,17 +172,7 @@ impl CandidatesConfig {
             }
         }
         for size in &self.size {
-            let possible = match *size {
-                SubsetSize::Any => true,
-                SubsetSize::Exactly(size) => (1..=BRUTE_FORCE_LIMIT).contains(&size),
-                SubsetSize::Fraction(fraction) => fraction > 0.0 && fraction < 1.0,
-            };
-            let wanted = format!(
-                "be any, a number of candidates up to {BRUTE_FORCE_LIMIT} or a fraction between 0 and 1"
-            );
-            if !possible {
-                return Err(Error::config("size", format!("must {wanted}, but is {size}")));
-            }
+            size.check(BRUTE_FORCE_LIMIT)?;
         }
         for eta in &self.eta {
             Error::check("eta", (1e-6..=1.0).contains(eta), "lie in [1e-6, 1]", eta)?;

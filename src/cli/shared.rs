@@ -24,6 +24,11 @@ impl DataArguments {
         self.given().unwrap_or_else(|| Ok(Dataset::mnist()?))
     }
 
+    /// Whether there was a `--data`.
+    pub(super) fn is_given(&self) -> bool {
+        self.data.is_some()
+    }
+
     /// The data of `--data`, where it was given.
     pub(super) fn given(&self) -> Option<Result<Dataset, Error>> {
         Some(Dataset::load(self.data.as_ref()?).map_err(Error::from))

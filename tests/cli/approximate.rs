@@ -121,11 +121,13 @@ fn several_epsilons_give_the_smallest_n_and_a_plot() {
         "epsilon",
         "weights",
         "candidates_per_weight",
+        "candidates_most",
         "candidates_total",
         "kept_total",
         "max_residual",
         "mean_residual",
         "failed",
+        "failed_as_written",
         "accuracy_before",
         "accuracy_after",
         "seconds",
@@ -151,6 +153,50 @@ fn several_epsilons_give_the_smallest_n_and_a_plot() {
             "approximation.svg",
         ]
     );
+}
+
+/// A ticket with a convolution stays a ticket: its masks and its configuration pass through.
+#[test]
+fn any_file_is_rebuilt_with_its_names_and_types() {
+    let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let [run, rebuilt] = ["run", "rebuilt"].map(|name| out.path().join(name));
+    let mut command = fixture::small_run(data.path());
+    command
+        .args(["--network", "6x5-4@3x3p1-pool2-5@2x2-3", "--epsilon", "inf", "--out"])
+        .arg(&run)
+        .assert()
+        .success();
+    let mut command = slth();
+    command.args(["approximate", "--quiet", "--eta-relative", "--subsets", "--only", "*.weight", "--target"]);
+    command.arg(run.join("ticket.safetensors")).arg("--out").arg(&rebuilt).assert().success().stdout(
+        predicate::str::contains("3 tensors from 21 candidates")
+            .and(predicate::str::contains("largest |weight|")),
+    );
+    let row = &json(&rebuilt)["results"][0];
+    assert_eq!(
+        (&row["failed"], &row["failed_as_written"], &row["accuracy_after"]),
+        (&0.into(), &0.into(), &Value::Null)
+    );
+    let evaluate = |ticket: PathBuf| {
+        let mut command = slth();
+        command.args(["evaluate", "--data"]).arg(data.path()).arg("--ticket").arg(ticket).assert().success();
+    };
+    evaluate(run.join("ticket.safetensors"));
+    evaluate(rebuilt.join("approximated.safetensors"));
+    let ticket = |file: PathBuf| slth::run::Ticket::read(file).unwrap();
+    let [before, after] =
+        [run.join("ticket.safetensors"), rebuilt.join("approximated.safetensors")].map(ticket);
+    for (old, new) in before.layers.iter().zip(&after.layers) {
+        assert_eq!((&old.mask, &old.scores, old.shape), (&new.mask, &new.scores, new.shape));
+        assert!(old.weights != new.weights);
+    }
+    let mut names: Vec<_> = fs::read_dir(&rebuilt)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["approximated.safetensors", "approximation.json", "subsets.safetensors"]);
+    refused(slth().args(["approximate", "--subsets", "--quiet"]), &["--out"]);
 }
 
 #[test]
@@ -223,6 +269,13 @@ fn bad_flags() {
         (vec!["--epsilon", "inf"], vec!["--epsilon"]),
         (vec!["--epsilon", "0,,1"], vec!["--epsilon", "``"]),
         (vec!["--draw", "per-column"], vec!["--draw", "per-row, per-weight"]),
+        (vec!["--size", "0"], vec!["--size"]),
+        (vec!["--size", "22"], vec!["--size", "up to 18", "22"]),
+        (vec!["--only", "fc3*"], vec!["--only", "`fc3*`"]),
+        (vec!["--skip", "fc2.bias"], vec!["--skip", "`fc2.bias`"]),
+        (vec!["--skip", "a,,b"], vec!["--skip", "empty"]),
+        (vec!["--skip", "*"], vec!["target.safetensors", "no tensor"]),
+        (vec!["--construction", "relu", "--eta-relative"], vec!["--eta-relative", "cannot be used with"]),
         (vec!["--construction", "tanh"], vec!["--construction"]),
         (
             vec!["--construction", "relu", "--draw", "per-row"],
@@ -257,15 +310,24 @@ fn bad_targets() {
         refused(words);
     };
     tensors(&[], &["no tensors"]);
-    tensors(&[("fc1.weight", &[3, 30], Dtype::F32), ("fc1.bias", &[3], Dtype::F32)], &["fc1.bias", "biases"]);
+    tensors(
+        &[("fc1.weight", &[3, 30], Dtype::F32), ("fc1.bias", &[3], Dtype::F32)],
+        &["fc1.bias", "without biases"],
+    );
     tensors(&[("conv", &[3, 1, 5, 5], Dtype::F32)], &["conv", "[3, 1, 5, 5]"]);
     tensors(&[("w", &[3, 30], Dtype::U8)], &["`w` is U8"]);
     tensors(&[("a", &[9, 30], Dtype::F32), ("b", &[3, 8], Dtype::F32)], &["`b`", "8 inputs", "`a`", "9"]);
     tensors(&[("a", &[0, 30], Dtype::F32)], &["width is 0"]);
     let bytes = fs::read(&good).unwrap();
-    for bad in [&bytes[..bytes.len() - 1], &bytes[..20], b"", &[0xff; 64]] {
+    for bad in [&bytes[..bytes.len() - 1], &bytes[..20], b"", &[0xff; 64], b"\x02\0\0\0\0\0\0\0{}"] {
         fs::write(&file, bad).unwrap();
         refused(&["safetensors"]);
+        // Also where no accuracy is asked for.
+        let mut command = slth();
+        crate::bad_input::refused(
+            command.args(["approximate", "--quiet", "--target"]).arg(&file),
+            &["bad.safetensors"],
+        );
     }
     let mut not_finite = bytes.clone();
     let end = not_finite.len() - 4;

@@ -110,13 +110,6 @@ fn convolutions_keep_their_shape_in_files() {
         .assert()
         .success()
         .stdout(predicate::str::starts_with(format!("test accuracy {} (", result["prune"]["test_accuracy"])));
-    // Only matrices are approximated.
-    slth()
-        .args(["approximate", "--target"])
-        .arg(out.path().join("ticket.safetensors"))
-        .assert()
-        .code(2)
-        .stderr(predicate::str::contains("only fully connected layers"));
 }
 
 #[test]

@@ -9,4 +9,5 @@ mod plot;
 mod random;
 mod run;
 mod sweep;
+mod tensors;
 mod training;
