@@ -408,6 +408,30 @@ def test_prune_on_top_of_pytorch():
     assert (layer.weight == 0).sum() == 1200
 
 
+def test_prune_layers_that_share_a_weight():
+    a, b, c = (nn.Linear(40, 40) for _ in range(3))
+    b.weight = a.weight
+    net = nn.Sequential(a, b, c)
+    masks = slth.torch.prune(net, 0.5, scope="global")
+    assert list(masks) == ["0", "1", "2"] and torch.equal(masks["0"], masks["1"])
+    assert (~masks["0"]).sum() + (~masks["2"]).sum() == 1600
+    assert a.weight_orig is b.weight_orig and torch.equal(a.weight, b.weight)
+    fast, _ = slth.torch.accelerate(net)
+    x = torch.randn(3, 40)
+    torch.testing.assert_close(fast(x), net(x), rtol=1e-4, atol=1e-5)
+
+
+def test_prune_refuses_weights_that_are_computed():
+    for computed in (
+        nn.utils.spectral_norm(nn.Linear(40, 50)),
+        nn.utils.parametrizations.weight_norm(nn.Linear(40, 50)),
+    ):
+        first = nn.Linear(40, 40)
+        with pytest.raises(ValueError, match="the weight of 1 is not a parameter"):
+            slth.torch.prune(nn.Sequential(first, computed), 0.5)
+        assert not hasattr(first, "weight_mask")
+
+
 def test_prune_at_random_and_refusals():
     torch.manual_seed(1)
     a = slth.torch.prune(nn.Linear(40, 50), 0.5, method="random")

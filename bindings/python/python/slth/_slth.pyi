@@ -58,6 +58,11 @@ def top_k(
     packed: Literal[True],
     threads: int | None = None,
 ) -> NDArray[np.uint8]: ...
+@overload
+def nearest_subset(
+    candidates: _Array, targets: float, *, epsilon: float = 0.0, threads: int | None = None
+) -> tuple[NDArray[np.bool_], float]: ...
+@overload
 def nearest_subset(
     candidates: _Array, targets: _Array, *, epsilon: float = 0.0, threads: int | None = None
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]: ...
