@@ -15,6 +15,23 @@ _MaskReuse = Literal["many", "once"]
 _Storage = Literal["f32", "bf16"]
 _By = Literal["magnitude", "signed"]
 
+__all__ = [
+    "Conv2d",
+    "EdgePopup",
+    "PackedWeights",
+    "_required_candidates",
+    "_restore_conv2d",
+    "_restore_weights",
+    "_run",
+    "_sweep",
+    "get_num_threads",
+    "info",
+    "nearest_subset",
+    "set_num_threads",
+    "top_k",
+    "weight_gradient",
+]
+
 class _Info(TypedDict):
     version: str
     bits_revision: int

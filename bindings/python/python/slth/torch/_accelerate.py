@@ -124,7 +124,7 @@ def _refusal(module: Any) -> str | None:
 
 def _without_hook(module: Any) -> nn.Module:
     """A dense layer with the mask's zeros in place."""
-    plain = copy.copy(module)
+    plain: nn.Module = copy.copy(module)
     plain.__dict__ = module.__dict__.copy()
     for attribute in ("_parameters", "_buffers", "_forward_pre_hooks"):
         plain.__dict__[attribute] = module.__dict__[attribute].copy()

@@ -154,7 +154,8 @@ class MaskedLinear(_Masked):
     @property
     def packed(self) -> PackedWeights:
         """The prepared weights."""
-        return self._handle.value
+        packed: PackedWeights = self._handle.value
+        return packed
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         return self.packed.weight(), self.packed.mask(), self.packed.bias
@@ -243,7 +244,7 @@ class MaskedConv2d(_Masked):
         operator = _ops.masked_conv2d_with_gradient if self._with_gradient(x) else _ops.masked_conv2d
         if x.dim() not in (3, 4) or x.shape[-3] != self.in_channels:
             raise ValueError(f"x must have shape [batch, {self.in_channels}, rows, columns], found {list(x.shape)}")
-        y = operator(
+        y: Tensor = operator(
             x if x.dim() == 4 else x.unsqueeze(0),
             self._handle.number,
             self.out_channels,

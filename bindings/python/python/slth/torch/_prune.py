@@ -86,7 +86,7 @@ def _scores(modules: list[Any], method: str) -> Tensor:
 
 def _apply(module: Any, mask: Tensor) -> None:
     if present_mask(module) is None:
-        torch_prune.custom_from_mask(module, "weight", mask)
+        torch_prune.custom_from_mask(module, "weight", mask)  # type: ignore[no-untyped-call]
         return
     module.weight_mask.copy_(mask)
     # What the layer's hook does before each forward.
