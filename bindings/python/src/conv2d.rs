@@ -303,6 +303,12 @@ impl Conv2d {
         "taps"
     }
 
+    /// The largest batch that it was prepared for.
+    #[getter]
+    fn max_batch(&self) -> usize {
+        self.options.max_batch
+    }
+
     fn __repr__(&self) -> String {
         let [outputs, channels, rows, columns] = self.weight_shape();
         let Shape { height, width, .. } = self.shape;

@@ -1,6 +1,7 @@
 //! Max-pooling and ReLU after a convolution, and back, with the batch innermost: what lies between an edge-popup convolution and the next layer.
 //!
-//! Of a window's equal largest elements the first one wins. The winner's place in its window, row by row, is all that the way back needs.
+//! Of a window's equal largest elements the first one wins, and the last NaN if there is any, as in PyTorch; ReLU leaves NaN. The winner's place in
+//! its window, row by row, is all that the way back needs.
 
 use slth_kernels::Engine;
 
@@ -9,6 +10,13 @@ const NOBODY: u32 = u8::MAX as u32;
 
 /// The largest window's side: places in a window are told from [`NOBODY`].
 pub(crate) const MOST: usize = 15;
+
+/// `a` if the condition holds, else `b`, without a branch: which element wins cannot be predicted, and a loop with branches is not vectorised.
+#[inline(always)]
+fn select(condition: bool, a: u32, b: u32) -> u32 {
+    let mask = u32::from(condition).wrapping_neg();
+    (a & mask) | (b & !mask)
+}
 
 /// What is pooled: planes of `height` × `width` of `batch` images, `[planes, height, width, batch]`, by windows of `side` × `side` that do not
 /// overlap; what is left at the lower and right edges belongs to none.
@@ -72,16 +80,16 @@ impl Pool {
                 for place in 1..(side * side) as u32 {
                     let x = &x[begin(place as usize)..][..batch];
                     for ((largest, winner), &x) in largest.iter_mut().zip(&mut places).zip(x) {
-                        let wins = x > *largest;
-                        *largest = if wins { x } else { *largest };
-                        *winner = if wins { place } else { *winner };
+                        let wins = (x > *largest) | x.is_nan();
+                        *largest = f32::from_bits(select(wins, x.to_bits(), largest.to_bits()));
+                        *winner = select(wins, place, *winner);
                     }
                 }
                 if relu {
                     for (largest, winner) in largest.iter_mut().zip(&mut places) {
-                        let is_on = *largest > 0.0;
-                        *largest = if is_on { *largest } else { 0.0 };
-                        *winner = if is_on { *winner } else { NOBODY };
+                        let is_on = (*largest > 0.0) | largest.is_nan();
+                        *largest = f32::from_bits(select(is_on, largest.to_bits(), 0));
+                        *winner = select(is_on, *winner, NOBODY);
                     }
                 }
                 let winners = &mut winners[window * batch..][..batch];

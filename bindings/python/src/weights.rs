@@ -38,7 +38,7 @@ pub(crate) fn with_workspace<T>(product: impl FnOnce(&mut Workspace) -> T) -> T 
 /// threads: of its products; None: those of set_num_threads.
 ///
 /// Products with one object may run on several Python threads at a time; the GIL is released. NaN in weight or bias is a ValueError;
-/// in activations it reaches the outputs that it is part of.
+/// in activations it reaches the outputs that it is part of, where "relu" makes 0 of it.
 #[pyclass(frozen, weakref, module = "slth")]
 pub(crate) struct PackedWeights {
     packed: RwLock<slth_kernels::PackedWeights>,

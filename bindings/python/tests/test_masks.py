@@ -116,10 +116,26 @@ def test_each_target_its_own_candidates(rng):
         assert (mask[0] == masks[i]).all() and residual[0] == residuals[i]
 
 
+@pytest.mark.parametrize("target", [0.25, np.float32(0.25), np.float64(0.25), np.array(0.25, np.float32)])
+def test_one_target(rng, target):
+    candidates = rng.uniform(-1, 1, 12).astype(np.float32)
+    masks, residuals = slth.nearest_subset(candidates, np.array([0.25], np.float32))
+    mask, residual = slth.nearest_subset(candidates, target)
+    assert mask.shape == (12,) and mask.dtype == bool and (mask == masks[0]).all()
+    assert type(residual) is float and residual == residuals[0]
+
+
+@pytest.mark.parametrize("target", [float("nan"), float("inf"), 10**400, 1e300])
+def test_one_target_beyond_float32(target):
+    with pytest.raises((ValueError, OverflowError)):
+        slth.nearest_subset(np.ones(3, np.float32), target)
+
+
 @pytest.mark.parametrize(
     "candidates, targets, text",
     [
         (np.zeros((3, 4)), np.zeros(2), r"candidates must have shape \[n\] or \[2, n\]"),
+        (np.zeros((1, 4)), np.array(0.5), r"candidates must have shape \[n\]"),
         (np.zeros(0), np.zeros(2), "no candidates"),
         (np.zeros(99), np.zeros(2), "at most"),
         (np.zeros(3), np.zeros((2, 2)), "targets must have shape"),

@@ -408,6 +408,30 @@ def test_prune_on_top_of_pytorch():
     assert (layer.weight == 0).sum() == 1200
 
 
+def test_prune_layers_that_share_a_weight():
+    a, b, c = (nn.Linear(40, 40) for _ in range(3))
+    b.weight = a.weight
+    net = nn.Sequential(a, b, c)
+    masks = slth.torch.prune(net, 0.5, scope="global")
+    assert list(masks) == ["0", "1", "2"] and torch.equal(masks["0"], masks["1"])
+    assert (~masks["0"]).sum() + (~masks["2"]).sum() == 1600
+    assert a.weight_orig is b.weight_orig and torch.equal(a.weight, b.weight)
+    fast, _ = slth.torch.accelerate(net)
+    x = torch.randn(3, 40)
+    torch.testing.assert_close(fast(x), net(x), rtol=1e-4, atol=1e-5)
+
+
+def test_prune_refuses_weights_that_are_computed():
+    for computed in (
+        nn.utils.spectral_norm(nn.Linear(40, 50)),
+        nn.utils.parametrizations.weight_norm(nn.Linear(40, 50)),
+    ):
+        first = nn.Linear(40, 40)
+        with pytest.raises(ValueError, match="the weight of 1 is not a parameter"):
+            slth.torch.prune(nn.Sequential(first, computed), 0.5)
+        assert not hasattr(first, "weight_mask")
+
+
 def test_prune_at_random_and_refusals():
     torch.manual_seed(1)
     a = slth.torch.prune(nn.Linear(40, 50), 0.5, method="random")
@@ -432,7 +456,6 @@ def test_accelerate(remove):
     fast, report = slth.torch.accelerate(net, max_batch=16)
     assert net.training and not fast.training
     assert isinstance(fast[0], MaskedConv2d) and isinstance(fast[4], MaskedLinear)
-    assert fast[0].activation == fast[4].activation == "relu" and isinstance(fast[5], nn.Identity)
     assert set(report.replaced) | set(report.dense) == {"0", "4", "6"}
     assert abs(report.replaced["4"] - 0.9) < 1e-4 and "masked, sparsity 0.9" in str(report)
     with torch.inference_mode():
@@ -450,6 +473,40 @@ def test_accelerate(remove):
     compiled = torch.compile(fast, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
         assert torch.equal(compiled(x), y)
+
+
+def test_a_fused_layer_called_by_itself():
+    net = nn.Sequential(nn.Linear(80, 80), nn.ReLU(), nn.Linear(80, 80), nn.ReLU())
+    slth.torch.prune(net, 0.9)
+    fast, _ = slth.torch.accelerate(net)
+    x = torch.randn(3, 80)
+    with torch.inference_mode():
+        h = net[0](x)
+        assert (h < 0).any()
+        close(fast[0](x), h)
+        close(fast[1](h), h.relu())
+        close(fast[:3](x), net[:3](x))
+        close(fast(x), net(x))
+        assert torch.equal(pickle.loads(pickle.dumps(fast))(x), fast(x))
+        # One pass for both: ReLU is not called, unless somebody listens.
+        seen = []
+        fast[1].forward = lambda x: seen.append(0) or x.relu()
+        fast(x)
+        assert not seen
+        fast[0].register_forward_hook(lambda module, inputs, y: seen.append(y))
+        close(fast(x), net(x))
+        assert len(seen) == 2
+        close(seen[0], h)
+
+
+def test_pool_and_relu_pass_nan_on():
+    x = torch.randn(2, 3, 8, 8)
+    x[0, 0, 3, 3] = float("nan")
+    for pool, activation in ((1, "relu"), (2, None), (2, "relu")):
+        layer = EdgePopupConv2d(3, 8, 3, 0.0, padding=1, activation=activation, max_pool=pool)
+        y = F.conv2d(x, layer.weight, padding=1)
+        y = F.max_pool2d(y.relu() if activation else y, pool)
+        torch.testing.assert_close(layer(x), y, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def test_accelerate_says_what_it_leaves():

@@ -15,6 +15,23 @@ _MaskReuse = Literal["many", "once"]
 _Storage = Literal["f32", "bf16"]
 _By = Literal["magnitude", "signed"]
 
+__all__ = [
+    "Conv2d",
+    "EdgePopup",
+    "PackedWeights",
+    "_required_candidates",
+    "_restore_conv2d",
+    "_restore_weights",
+    "_run",
+    "_sweep",
+    "get_num_threads",
+    "info",
+    "nearest_subset",
+    "set_num_threads",
+    "top_k",
+    "weight_gradient",
+]
+
 class _Info(TypedDict):
     version: str
     bits_revision: int
@@ -58,6 +75,11 @@ def top_k(
     packed: Literal[True],
     threads: int | None = None,
 ) -> NDArray[np.uint8]: ...
+@overload
+def nearest_subset(
+    candidates: _Array, targets: float, *, epsilon: float = 0.0, threads: int | None = None
+) -> tuple[NDArray[np.bool_], float]: ...
+@overload
 def nearest_subset(
     candidates: _Array, targets: _Array, *, epsilon: float = 0.0, threads: int | None = None
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]: ...
@@ -102,6 +124,8 @@ class PackedWeights:
     def format(self) -> str: ...
     @property
     def max_batch(self) -> int: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, memo: Any) -> Self: ...
     def _forward_at(
         self,
         x: int,
@@ -153,6 +177,10 @@ class Conv2d:
     def nbytes(self) -> int: ...
     @property
     def format(self) -> str: ...
+    @property
+    def max_batch(self) -> int: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, memo: Any) -> Self: ...
     def _forward_at(
         self,
         x: int,
@@ -281,7 +309,6 @@ def _restore_conv2d(
     mask: NDArray[np.bool_],
     sizes: tuple[tuple[int, int], int, int],
     bias: _Floats | None,
-    max_batch: int,
-    input_gradient: bool,
+    options: tuple[int, bool, str],
     threads: int | None,
 ) -> Conv2d: ...

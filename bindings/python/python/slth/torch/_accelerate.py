@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from slth.torch._modules import MaskedConv2d, MaskedLinear
+from slth.torch._modules import FusedSequential, MaskedConv2d, MaskedLinear
 from slth.torch._prune import original, present_mask
 
 # Layers of fewer kept and removed weights stay as they are: a call costs as much as the product.
@@ -38,9 +38,10 @@ def accelerate(model: nn.Module, max_batch: int = 128) -> tuple[nn.Module, Repor
     max_batch: the most rows that the layers' inputs will have, all axes but the last one multiplied (tokens of all sentences, say), or images of
     a convolution. More are computed too, if slower.
 
-    Kept are the weights that a mask of torch.nn.utils.prune keeps, else those that are not 0. A ReLU that follows a layer in an nn.Sequential is
-    fused with it. Layers stay dense where that is faster, or where another product would be needed; the report says why. Everything but the
-    replaced layers is copied, the model is as it was, and the copy is in evaluation mode. It gives the same numbers as the model up to rounding.
+    Kept are the weights that a mask of torch.nn.utils.prune keeps, else those that are not 0. An nn.Sequential computes a layer and an nn.ReLU that
+    follows in one pass, which makes 0 of NaN; called by themselves, both compute what they did. Layers stay dense where that is faster, or where
+    another product would be needed; the report says why. Everything but the replaced layers is copied, the model is as it was, and the copy is in
+    evaluation mode. It gives the same numbers as the model up to rounding.
     """
     memo: dict[int, Any] = {}
     replaced: dict[str, float] = {}
@@ -58,14 +59,13 @@ def accelerate(model: nn.Module, max_batch: int = 128) -> tuple[nn.Module, Repor
             kept = new.mask.double().mean().item()
             replaced[name] = 1 - kept
             memo[id(module)] = new
-    fused = _fusible(model)
     # A layer that occurs in several places is one object in the copy too.
     result = copy.deepcopy(model, memo)
-    for names, index in fused:
-        container: Any = result.get_submodule(names)
-        if isinstance(container[index], (MaskedLinear, MaskedConv2d)):
-            container[index].activation = "relu"
-            container[index + 1] = nn.Identity()
+    for container in result.modules():
+        if type(container) is nn.Sequential:
+            pairs = zip(container, list(container)[1:])
+            if any(isinstance(a, (MaskedLinear, MaskedConv2d)) and type(b) is nn.ReLU for a, b in pairs):
+                container.__class__ = FusedSequential
     return result.eval(), Report(replaced, dense)
 
 
@@ -124,7 +124,7 @@ def _refusal(module: Any) -> str | None:
 
 def _without_hook(module: Any) -> nn.Module:
     """A dense layer with the mask's zeros in place."""
-    plain = copy.copy(module)
+    plain: nn.Module = copy.copy(module)
     plain.__dict__ = module.__dict__.copy()
     for attribute in ("_parameters", "_buffers", "_forward_pre_hooks"):
         plain.__dict__[attribute] = module.__dict__[attribute].copy()
@@ -148,22 +148,3 @@ def _read_by_parents(model: nn.Module) -> dict[int, str]:
         if isinstance(parent, whole)
         for child in parent.children()
     }
-
-
-def _fusible(model: nn.Module) -> list[tuple[str, int]]:
-    """Where in a Sequential a ReLU follows a layer: the Sequential's name, and the layer's index. Not where a layer has several places."""
-    places: dict[int, int] = {}
-    for module in model.modules():
-        for child in module._modules.values():
-            places[id(child)] = places.get(id(child), 0) + 1
-    return [
-        (name, index)
-        for name, container in model.named_modules()
-        if type(container) is nn.Sequential
-        for index, (layer, follower) in enumerate(zip(container, list(container)[1:]))
-        if isinstance(layer, (nn.Linear, nn.Conv2d))
-        and type(follower) is nn.ReLU
-        and places[id(layer)] == 1
-        and not follower._forward_hooks
-        and not follower._forward_pre_hooks
-    ]

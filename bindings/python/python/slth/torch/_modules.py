@@ -41,6 +41,9 @@ class _Masked(nn.Module):
     def _prepare(self, weight: np.ndarray, mask: np.ndarray, bias: np.ndarray | None) -> None:
         raise NotImplementedError
 
+    def multiply(self, x: Tensor, relu: bool) -> Tensor:
+        raise NotImplementedError
+
     @property
     def weight(self) -> Tensor:
         """The kept weights, and 0 in place of the removed ones: a new tensor."""
@@ -151,16 +154,21 @@ class MaskedLinear(_Masked):
     @property
     def packed(self) -> PackedWeights:
         """The prepared weights."""
-        return self._handle.value
+        packed: PackedWeights = self._handle.value
+        return packed
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         return self.packed.weight(), self.packed.mask(), self.packed.bias
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.multiply(x, self.activation is not None)
+
+    def multiply(self, x: Tensor, relu: bool) -> Tensor:
+        """The product, under ReLU or without, whatever activation says: x [..., inputs] to [..., outputs]."""
         operator = _ops.masked_linear_with_gradient if self._with_gradient(x) else _ops.masked_linear
-        relu = self.activation is not None
         if x.dim() == 2:
-            return operator(x, self._handle.number, self.out_features, relu)
+            y: Tensor = operator(x, self._handle.number, self.out_features, relu)
+            return y
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"x must have shape [..., {self.in_features}], found {list(x.shape)}")
         y = operator(x.reshape(-1, self.in_features), self._handle.number, self.out_features, relu)
@@ -229,17 +237,21 @@ class MaskedConv2d(_Masked):
         return filters.weight.copy(), filters.mask.copy(), filters.options["bias"]
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.multiply(x, self.activation is not None)
+
+    def multiply(self, x: Tensor, relu: bool) -> Tensor:
+        """The product, under ReLU or without, whatever activation says: x [batch, channels, rows, columns], or one image."""
         operator = _ops.masked_conv2d_with_gradient if self._with_gradient(x) else _ops.masked_conv2d
         if x.dim() not in (3, 4) or x.shape[-3] != self.in_channels:
             raise ValueError(f"x must have shape [batch, {self.in_channels}, rows, columns], found {list(x.shape)}")
-        y = operator(
+        y: Tensor = operator(
             x if x.dim() == 4 else x.unsqueeze(0),
             self._handle.number,
             self.out_channels,
             self.kernel_size,
             self.stride,
             self.padding,
-            self.activation is not None,
+            relu,
         )
         return y if x.dim() == 4 else y.squeeze(0)
 
@@ -250,6 +262,33 @@ class MaskedConv2d(_Masked):
             f" padding={self.padding}, bias={self._handle.value.options['bias'] is not None},"
             f" activation={self.activation}, sparsity={1 - mask.mean():.4g}"
         )
+
+
+class FusedSequential(nn.Sequential):
+    """An nn.Sequential that computes a masked layer and an nn.ReLU after it in one pass. Each of them can still be called by itself."""
+
+    def forward(self, x: Any) -> Any:
+        modules = list(self)
+        at = 0
+        while at < len(modules):
+            module = modules[at]
+            follower = modules[at + 1] if at + 1 < len(modules) else None
+            if isinstance(module, _Masked) and _is_plain_relu(follower) and not _has_hooks(module):
+                x = module.multiply(x, True)
+                at += 2
+            else:
+                x = module(x)
+                at += 1
+        return x
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    of_forward = module._forward_hooks or module._forward_pre_hooks
+    return bool(of_forward or module._backward_hooks or module._backward_pre_hooks)
+
+
+def _is_plain_relu(module: nn.Module | None) -> bool:
+    return type(module) is nn.ReLU and not _has_hooks(module)
 
 
 class _EdgePopup(nn.Module):

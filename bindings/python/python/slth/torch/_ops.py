@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -20,7 +21,7 @@ from slth._slth import Conv2d, EdgePopup
 _numbers = itertools.count()
 _handles: WeakValueDictionary[int, Any] = WeakValueDictionary()
 
-LIBRARY = torch.library.Library("slth", "DEF")
+LIBRARY = torch.library.Library("slth", "DEF")  # type: ignore[no-untyped-call]
 
 
 class Handle:
@@ -105,8 +106,8 @@ def spatial(size: int, kernel: int, stride: int, padding: int) -> int:
 
 
 def _define(schema: str, cpu: Any, fake: Any) -> Any:
-    name = LIBRARY.define(schema)
-    LIBRARY.impl(name, cpu, "CPU")
+    name = LIBRARY.define(schema)  # type: ignore[no-untyped-call]
+    LIBRARY.impl(name, cpu, "CPU")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"slth::{name}", fake, lib=LIBRARY)
     return getattr(torch.ops.slth, name).default
 
@@ -194,7 +195,7 @@ def _save_masked(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _before_relu(ctx: Any, dy: Tensor) -> Tensor:
     if not ctx.relu:
         return dy
-    (y,) = ctx.saved_tensors
+    y: Tensor = ctx.saved_tensors[0]
     return dy * (y > 0)
 
 
@@ -429,7 +430,7 @@ def _save_edge_popup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ..
     ctx.save_for_backward(x, weight, scores, *output[1:])
 
 
-def _backward_edge_popup(operator: Any) -> Any:
+def _backward_edge_popup(operator: Any) -> Callable[..., tuple[Tensor | None, ...]]:
     """The formula, by way of `operator`."""
 
     def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
@@ -456,7 +457,7 @@ torch.library.register_autograd(
 )
 
 
-def _eager(forward: Any, backward: Any) -> Any:
+def _eager(forward: Callable[..., tuple[Tensor, ...]], backward: Any) -> Callable[..., Tensor]:
     """The same without PyTorch's dispatcher, which costs tens of microseconds a step and layer: for plain tensors outside of torch.compile."""
     formula = _backward_edge_popup(backward)
 
@@ -472,7 +473,8 @@ def _eager(forward: Any, backward: Any) -> Any:
         def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
             return formula(ctx, dy)
 
-    return Eager.apply
+    apply: Callable[..., Tensor] = Eager.apply
+    return apply
 
 
 _eager_linear = _eager(_edge_popup_linear, _edge_popup_linear_backward)
@@ -485,9 +487,11 @@ def _is_plain(x: Tensor) -> bool:
 
 def apply_edge_popup_linear(x: Tensor, *others: Any) -> Tensor:
     """edge_popup_linear without the mask."""
-    return _eager_linear(x, *others) if _is_plain(x) else edge_popup_linear(x, *others)[0]
+    y: Tensor = _eager_linear(x, *others) if _is_plain(x) else edge_popup_linear(x, *others)[0]
+    return y
 
 
 def apply_edge_popup_conv2d(x: Tensor, *others: Any) -> Tensor:
     """edge_popup_conv2d without the mask."""
-    return _eager_conv2d(x, *others) if _is_plain(x) else edge_popup_conv2d(x, *others)[0]
+    y: Tensor = _eager_conv2d(x, *others) if _is_plain(x) else edge_popup_conv2d(x, *others)[0]
+    return y

@@ -23,7 +23,8 @@ def prune(
 
     Afterwards a layer has weight_orig and weight_mask, as torch.nn.utils.prune leaves it: it can be trained further, and
     torch.nn.utils.prune.remove makes the zeros permanent. A layer that is pruned already keeps its mask's zeros, which count as removed; where
-    they are more than is asked for, none comes back. Biases stay.
+    they are more than is asked for, none comes back. Layers that share a weight share its mask, and its weights count once. Biases stay. A weight
+    that is computed by something else (weight or spectral normalisation, a parametrization) is a ValueError, and no layer is changed.
     """
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity must lie in [0, 1), found {sparsity}")
@@ -32,15 +33,17 @@ def prune(
     if method not in ("magnitude", "random"):
         raise ValueError(f'method must be "magnitude" or "random", found {method!r}')
     layers: dict[str, Any] = {}
-    seen: set[int] = set()
+    sharing: dict[int, list[str]] = {}
     for name, module in model.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
-            weight = original(module)
+            parameter = "weight" if present_mask(module) is None else "weight_orig"
+            weight = module._parameters.get(parameter)
+            if weight is None:
+                raise ValueError(f"the weight of {name or 'the model'} is not a parameter; remove what computes it first")
             _ops.check(weight, f"the weight of {name or 'the model'}")
-            if id(weight) not in seen:
-                seen.add(id(weight))
-                layers[name] = module
-    scores = {name: _scores(module, method) for name, module in layers.items()}
+            layers[name] = module
+            sharing.setdefault(id(weight), []).append(name)
+    scores = {names[0]: _scores([layers[name] for name in names], method) for names in sharing.values()}
     if scope == "global":
         ranked = [list(scores)]
     else:
@@ -51,10 +54,12 @@ def prune(
         count = sum(array.size for array in arrays)
         kept_so_far = sum(int((array >= 0).sum()) for array in arrays)
         keep = min(count - int(sparsity * count), kept_so_far)
-        for name, mask in zip(names, top_k(arrays, keep, by="signed")):
-            masks[name] = torch.from_numpy(mask)
+        masks.update(zip(names, map(torch.from_numpy, top_k(arrays, keep, by="signed"))))
+    for names in sharing.values():
+        for name in names:
+            masks[name] = masks[names[0]]
             _apply(layers[name], masks[name])
-    return masks
+    return {name: masks[name] for name in layers}
 
 
 def original(module: Any) -> Tensor:
@@ -69,17 +74,19 @@ def present_mask(module: Any) -> Tensor | None:
     return None if mask is None else mask != 0
 
 
-def _scores(module: Any, method: str) -> Tensor:
-    """What weights are ranked by: not negative, and -1 for those that are removed already."""
-    weight = original(module).detach()
+def _scores(modules: list[Any], method: str) -> Tensor:
+    """What the weights that these layers share are ranked by: not negative, and -1 for those that one of them has removed already."""
+    weight = original(modules[0]).detach()
     scores = weight.abs().contiguous() if method == "magnitude" else torch.rand_like(weight)
-    mask = present_mask(module)
-    return scores if mask is None else scores.masked_fill(~mask, -1)
+    for mask in map(present_mask, modules):
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -1)
+    return scores
 
 
 def _apply(module: Any, mask: Tensor) -> None:
     if present_mask(module) is None:
-        torch_prune.custom_from_mask(module, "weight", mask)
+        torch_prune.custom_from_mask(module, "weight", mask)  # type: ignore[no-untyped-call]
         return
     module.weight_mask.copy_(mask)
     # What the layer's hook does before each forward.
