@@ -550,20 +550,37 @@ fn wrong_shapes_are_errors() {
     assert_eq!(what(view(3, 4), 2, 3, &[0.0; 2]), shape("y", [2, 4], [2, 3]));
     let short = KernelError::Length { what: "bias", expected: 2, found: 1 };
     assert_eq!(what(view(3, 2), 2, 2, &[0.0; 1]), short);
-    let into = |rows, cols| MatMut::new(Vec::leak(vec![0.0; 12]), rows, cols, cols, 1).unwrap();
-    let no_transpose = input_gradient(engine, &layer, view(2, 2), None, into(3, 2), workspace);
+    fn into(memory: &mut [f32], rows: usize, cols: usize) -> MatMut<'_> {
+        MatMut::new(memory, rows, cols, cols, 1).unwrap()
+    }
+    let no_transpose = input_gradient(engine, &layer, view(2, 2), None, into(&mut memory, 3, 2), workspace);
     assert_eq!(no_transpose, Err(KernelError::NoInputGradient));
-    let other = weight_gradient(engine, view(2, 2), view(3, 2), None, into(3, 2), workspace);
+    let other = weight_gradient(engine, view(2, 2), view(3, 2), None, into(&mut memory, 3, 2), workspace);
     assert_eq!(other, Err(shape("dw", [2, 3], [3, 2])));
-    let other = weight_gradient(engine, view(2, 2), view(3, 1), None, into(2, 3), workspace);
+    let other = weight_gradient(engine, view(2, 2), view(3, 1), None, into(&mut memory, 2, 3), workspace);
     assert_eq!(other, Err(shape("x", [3, 2], [3, 1])));
     let mask = PackedMask::all_kept(7);
-    let other = weight_gradient(engine, view(2, 2), view(3, 2), Some(&mask), into(2, 3), workspace);
-    assert_eq!(other, Err(KernelError::Length { what: "mask", expected: 6, found: 7 }));
-    let other = score_gradient(engine, view(2, 2), view(3, 2), view(2, 3), view(3, 2), into(2, 3), workspace);
-    assert_eq!(other, Err(shape("scores", [2, 3], [3, 2])));
     let other =
-        dense::input_gradient(engine, view(2, 3), view(2, 2), Some(view(2, 3)), into(3, 2), workspace);
+        weight_gradient(engine, view(2, 2), view(3, 2), Some(&mask), into(&mut memory, 2, 3), workspace);
+    assert_eq!(other, Err(KernelError::Length { what: "mask", expected: 6, found: 7 }));
+    let other = score_gradient(
+        engine,
+        view(2, 2),
+        view(3, 2),
+        view(2, 3),
+        view(3, 2),
+        into(&mut memory, 2, 3),
+        workspace,
+    );
+    assert_eq!(other, Err(shape("scores", [2, 3], [3, 2])));
+    let other = dense::input_gradient(
+        engine,
+        view(2, 3),
+        view(2, 2),
+        Some(view(2, 3)),
+        into(&mut memory, 3, 2),
+        workspace,
+    );
     assert_eq!(other, Err(shape("relu_output", [3, 2], [2, 3])));
 }
 
