@@ -69,7 +69,8 @@ impl Normalisation {
             // At least what `new` takes: of millions of pixels all but one may be equal.
             ((sum as f64 / n / 255.0) as f32, ((std / 255.0) as f32).max(1e-6))
         };
-        let found: [_; CHANNELS] = std::array::from_fn(|channel| constants(channel % channels));
+        let found: Vec<(f32, f32)> = (0..channels).map(constants).collect();
+        let found: [_; CHANNELS] = std::array::from_fn(|channel| found[channel % channels]);
         Self { mean: found.map(|(mean, _)| mean), std: found.map(|(_, std)| std) }
     }
 
