@@ -32,7 +32,8 @@ pub(crate) fn nearest_subset<'py>(
     let engine = engine(threads)?;
     let (shape, candidates) = flat("candidates", candidates)?;
     let (number, array);
-    let (targets_shape, targets) = if targets.is_instance_of::<PyFloat>() || targets.is_instance_of::<PyInt>() {
+    let (targets_shape, targets) = if targets.is_instance_of::<PyFloat>() || targets.is_instance_of::<PyInt>()
+    {
         number = targets.extract::<f32>()?;
         (vec![], core::slice::from_ref(&number))
     } else {
