@@ -27,7 +27,8 @@ use crate::training::PrunedLayer;
 /// use slth::{approximate::{ApproximateConfig, Approximator, Target}, progress::NoProgress};
 /// let target = Target::draw("4-3-2".parse().unwrap(), 1);
 /// let config = ApproximateConfig { candidates: Some(16), ..ApproximateConfig::default() };
-/// let built = Approximator::new(&config, &target)?.construct(1e-3, &NoProgress)?;
+/// let tensors = target.to_tensors();
+/// let built = Approximator::new(&config, &tensors)?.construct(&target, 1e-3, &NoProgress)?;
 /// assert_eq!(built.network.to_string(), "4-384-3-192-2"); // 2 · 16 · 4 · 3 and 2 · 16 · 3 · 2 hidden units
 /// assert!(built.max_difference < 0.01, "{}", built.max_difference);
 /// # Ok::<(), slth::Error>(())
