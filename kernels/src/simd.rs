@@ -18,8 +18,6 @@ use crate::bf16::Bf16;
 use crate::tiles::Tiles;
 
 /// For each 8-bit mask the positions of its set bits, ascending, one byte each; 2 KiB, so it stays in L1.
-pub(crate) static POSITIONS: [[u8; 8]; 256] = positions();
-
 pub(crate) const fn positions() -> [[u8; 8]; 256] {
     let mut table = [[0; 8]; 256];
     let mut bits = 0;

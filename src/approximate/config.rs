@@ -16,7 +16,7 @@ use crate::flags::{List, list, names, number};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Draw {
-    /// All weights of a tensor with the same first index, each with a mask of its own, as in the published code
+    /// The weights of a row (of the same first index) share candidates; each has its own subset, as in the published code
     #[default]
     PerRow,
     /// None, as in the published text
@@ -72,7 +72,7 @@ pub struct ApproximateConfig {
     #[arg(long, value_name = "N", help_heading = "Approximation", allow_negative_numbers = true)]
     pub candidates: Option<usize>,
 
-    /// Search a weight that fails again with one more candidate of its draw, and so on up to this many [default: no more;
+    /// Give a weight that fails one more candidate at a time, up to this many in all [default: the number that every weight has;
     /// 30 with --eta-relative]
     #[arg(long, value_name = "N", help_heading = "Approximation", allow_negative_numbers = true)]
     pub candidates_most: Option<usize>,

@@ -37,8 +37,8 @@ pub(crate) fn with_workspace<T>(product: impl FnOnce(&mut Workspace) -> T) -> T 
 /// storage: of the weights; "f32", or "bf16": rounded once, ties to even, and widened exactly by the products.
 /// threads: of its products; None: those of set_num_threads.
 ///
-/// Products with one object may run on several Python threads at a time; the GIL is released. NaN in weight or bias is a ValueError;
-/// in activations it reaches the outputs that it is part of, where "relu" makes 0 of it.
+/// Products with one object may run on several Python threads at a time; the GIL is released. NaN in weight or bias is a ValueError.
+/// NaN in activations makes NaN of the outputs that depend on it; "relu" turns NaN into 0.
 #[pyclass(frozen, weakref, module = "slth")]
 pub(crate) struct PackedWeights {
     packed: RwLock<slth_kernels::PackedWeights>,

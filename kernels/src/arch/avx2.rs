@@ -11,8 +11,10 @@ use std::sync::OnceLock;
 
 use crate::arch::strided::{Rows, RowsMut};
 use crate::bf16::Bf16;
-use crate::simd::{Kernel, POSITIONS, Simd};
+use crate::simd::{Kernel, Simd, positions};
 use crate::tiles::Tiles;
+
+static POSITIONS: [[u8; 8]; 256] = positions();
 
 /// Proof that this CPU has AVX2, FMA, BMI1, BMI2 and POPCNT.
 #[derive(Clone, Copy, Debug)]
