@@ -5,7 +5,7 @@ use comfy_table::Table;
 use slth::Error;
 use slth::flags::number;
 use slth::network::LayerShape;
-use slth::run::{Outcome, RunConfig};
+use slth::run::{Checkpoints, Outcome, RunConfig, RunDirectory};
 use slth::training::{Evaluation, PruneMethod, PrunedLayer, Timing};
 
 use super::note_without_effect;
@@ -16,7 +16,7 @@ use super::table::numbers;
 /// Pretrain a random network, prune it, report the accuracy before and after.
 ///
 /// Everything is checked before the work starts. A table goes to standard output, progress to standard error, with --out also
-/// result.json and ticket.safetensors into that directory. Exit code 2:
+/// result.json, ticket.safetensors, history.csv (every epoch) and history.svg (its curves) into that directory. Exit code 2:
 /// bad flags, data or output directory; 1: the run itself failed. Of a flag given twice the last counts.
 #[derive(Args)]
 #[command(args_override_self = true)]
@@ -45,22 +45,37 @@ pub(super) struct RunArguments {
 
     #[command(flatten)]
     output: OutputArguments,
+
+    /// Write the state of the run to checkpoint.slth in --out after every epoch
+    #[arg(long, help_heading = "Output", requires = "out")]
+    checkpoint: bool,
+
+    /// Go on from the checkpoint in --out, where there is one, to the same bits as an uninterrupted run; writes checkpoints too
+    #[arg(long, help_heading = "Output", requires = "out")]
+    resume: bool,
 }
 
 /// Runs; the text is the table for standard output.
 pub(super) fn run(arguments: RunArguments) -> Result<String, Error> {
-    let RunArguments { epsilon, sparsity, seed, data, setting, machine, output } = arguments;
+    let RunArguments { epsilon, sparsity, seed, data, setting, machine, output, checkpoint, resume } =
+        arguments;
     let (threads, backend) = machine.chosen()?;
     let config = RunConfig { epsilon, sparsity, seed, threads, backend, ..setting };
     config.validate()?;
     let dataset = data.dataset()?;
     config.check(&dataset)?;
     note_without_effect(&config);
-    let out = output.prepare(&Outcome::FILES)?;
-    let outcome = slth::run::run(&config, &dataset, progress(output.quiet).as_ref())?;
-    if let Some(out) = out {
-        out.write(&outcome.files())?;
-    }
+    let checkpoints =
+        if resume { Some(Checkpoints::Resume) } else { checkpoint.then_some(Checkpoints::Write) };
+    let progress = progress(output.quiet);
+    let outcome = match &output.out {
+        None => slth::run::run(&config, &dataset, progress.as_ref())?,
+        Some(path) => RunDirectory::prepare(path, output.force, checkpoints)?.run(
+            &config,
+            &dataset,
+            progress.as_ref(),
+        )?,
+    };
     Ok(table(&outcome))
 }
 

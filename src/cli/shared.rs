@@ -60,11 +60,11 @@ impl MachineArguments {
 pub(super) struct OutputArguments {
     /// Write the results into this directory
     #[arg(long, value_name = "DIR", help_heading = "Output")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
 
     /// Replace results in --out
     #[arg(long, help_heading = "Output")]
-    force: bool,
+    pub(super) force: bool,
 
     /// Show no progress
     #[arg(long, help_heading = "Output")]

@@ -71,18 +71,22 @@ pub struct RunConfig {
     /// Images per step of both trainings; more than there are means all
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = Self::default().batch)]
     pub batch: usize,
-    /// Learning rate of pretraining in the first epoch
+    /// Learning rate of pretraining, which its schedule changes
     #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().pretrain_lr)]
     pub pretrain_lr: f32,
-    /// Learning-rate schedule of pretraining
-    #[arg(long, value_name = "KIND", help_heading = "Pretraining", default_value_t)]
+    /// Learning-rate schedule of pretraining, and of finetuning.
+    #[arg(long, value_name = "SCHEDULE", help_heading = "Pretraining", default_value_t, help = Schedule::help("pretraining"))]
     pub pretrain_schedule: Schedule,
     /// Momentum of pretraining; 0 is plain SGD
     #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().pretrain_momentum)]
     pub pretrain_momentum: f32,
-    /// Learning rate of the scores in the first epoch; falls on a cosine, epoch by epoch
+    /// Learning rate of the scores, which their schedule changes
     #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().prune_lr)]
     pub prune_lr: f32,
+    /// Learning-rate schedule of the scores.
+    #[serde(default = "cosine")]
+    #[arg(long, value_name = "SCHEDULE", help_heading = "Pruning", default_value_t = cosine(), help = Schedule::help("the scores"))]
+    pub prune_schedule: Schedule,
     /// Momentum of the scores
     #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().momentum)]
     pub momentum: f32,
@@ -108,6 +112,11 @@ pub struct RunConfig {
     pub backend: Option<Backend>,
 }
 
+/// The schedule of the scores as published.
+fn cosine() -> Schedule {
+    Schedule::COSINE
+}
+
 impl Default for RunConfig {
     fn default() -> Self {
         Self {
@@ -125,9 +134,10 @@ impl Default for RunConfig {
             prune_epochs: 5,
             batch: 128,
             pretrain_lr: 0.1,
-            pretrain_schedule: Schedule::Constant,
+            pretrain_schedule: Schedule::CONSTANT,
             pretrain_momentum: 0.0,
             prune_lr: 0.1,
+            prune_schedule: cosine(),
             momentum: 0.9,
             weight_decay: 1e-4,
             validation: 5000,
@@ -138,6 +148,9 @@ impl Default for RunConfig {
         }
     }
 }
+
+/// Options by name, as JSON.
+pub(crate) type Setting = serde_json::Map<String, serde_json::Value>;
 
 /// The images of a run.
 #[derive(Clone, Debug)]
@@ -151,9 +164,10 @@ pub(crate) struct Split<'a> {
 type CopyOption = fn(&mut RunConfig, &RunConfig);
 
 /// The options of pruning by their names; not every method heeds all.
-const PRUNING: [(&str, CopyOption); 4] = [
+const PRUNING: [(&str, CopyOption); 5] = [
     ("prune_epochs", |run, other| run.prune_epochs = other.prune_epochs),
     ("prune_lr", |run, other| run.prune_lr = other.prune_lr),
+    ("prune_schedule", |run, other| run.prune_schedule.clone_from(&other.prune_schedule)),
     ("momentum", |run, other| run.momentum = other.momentum),
     ("weight_decay", |run, other| run.weight_decay = other.weight_decay),
 ];
@@ -264,6 +278,13 @@ impl RunConfig {
         PRUNING.iter().map(|(name, _)| *name).filter(|name| self.method.ignores(name) && set(name)).collect()
     }
 
+    /// Its options.
+    pub(crate) fn setting(&self) -> Setting {
+        // By way of text: turned into values directly, 0.9_f32 would be shown as 0.8999999761581421.
+        let json = serde_json::to_string(self).expect("no map with keys other than strings");
+        serde_json::from_str(&json).expect("a struct is an object")
+    }
+
     /// What the initial weights are multiplied by.
     pub(crate) fn initial_scale(&self) -> f64 {
         let by_keep = if self.scale_by_keep { libm::sqrt(1.0 - self.sparsity) } else { 1.0 };
@@ -287,7 +308,7 @@ impl RunConfig {
             epochs: self.pretrain_epochs,
             batch: self.batch,
             learning_rate: self.pretrain_lr,
-            schedule: self.pretrain_schedule,
+            schedule: self.pretrain_schedule.clone(),
             momentum: self.pretrain_momentum,
             seed: self.seed,
         }
@@ -304,11 +325,23 @@ impl RunConfig {
             epochs: self.prune_epochs,
             batch: self.batch,
             learning_rate: self.prune_lr,
+            schedule: self.prune_schedule.clone(),
             momentum: self.momentum,
             weight_decay: self.weight_decay,
             seed: self.seed,
         }
     }
+}
+
+/// How options differ that both have; `None` where they agree.
+pub(crate) fn differences(there: &Setting, here: &Setting) -> Option<String> {
+    let difference = |(key, there): (&String, &serde_json::Value)| {
+        let here = here.get(key).filter(|&here| here != there)?;
+        let [there, here] = [there, here].map(|value| value.to_string().trim_matches('"').to_owned());
+        Some(format!("{key} is {there} there, {here} here"))
+    };
+    let differences: Vec<_> = there.iter().filter_map(difference).collect();
+    (!differences.is_empty()).then(|| differences.join("; "))
 }
 
 /// Checks a number of threads.

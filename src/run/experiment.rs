@@ -1,9 +1,14 @@
 //! One run: draw, pretrain, prune, evaluate.
 
+use std::path::Path;
+
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use slth_kernels::{Backend, Engine};
 
+use super::checkpoint::{Checkpoint, Recorder};
 use super::config::{RunConfig, Split, check_threads};
+use super::hash::dataset_hash;
+use super::history::EpochRecord;
 use crate::data::{Dataset, Normalisation, Subset};
 use crate::error::Error;
 use crate::progress::Progress;
@@ -50,6 +55,8 @@ pub struct Outcome {
     pub prune: PrunedOutcome,
     /// Weights, scores and masks, layer by layer.
     pub layers: Vec<PrunedLayer>,
+    /// How each epoch went.
+    pub history: Vec<EpochRecord>,
 }
 
 /// Pretrains and prunes on `config.threads` threads.
@@ -66,11 +73,24 @@ pub struct Outcome {
 /// # Ok::<(), slth::Error>(())
 /// ```
 pub fn run(config: &RunConfig, dataset: &Dataset, progress: &dyn Progress) -> Result<Outcome, Error> {
+    recorded(config, dataset, None, progress)
+}
+
+/// As [`run`]; with a `file` its state is written there after every epoch, and where the file exists the run goes on from it.
+pub(super) fn recorded(
+    config: &RunConfig,
+    dataset: &Dataset,
+    file: Option<&Path>,
+    progress: &dyn Progress,
+) -> Result<Outcome, Error> {
     config.validate()?;
     let engine = start(config.backend, config.threads)?;
     let experiment = Experiment::new(config, dataset, engine)?;
-    let (pretrained, dense) = experiment.pretrain(progress)?;
-    let (layers, pruned) = experiment.prune(&pretrained, config.sparsity, progress)?;
+    let data = file.map(|_| dataset_hash(dataset)).unwrap_or_default();
+    let recorder =
+        Recorder::new(progress, &experiment.split.validation, file, Checkpoint::new(config, data))?;
+    let (pretrained, dense) = experiment.pretrain(&recorder)?;
+    let (layers, pruned) = experiment.prune(&pretrained, config.sparsity, &recorder)?;
     Ok(Outcome {
         config: config.clone(),
         backend: engine.backend(),
@@ -79,6 +99,7 @@ pub fn run(config: &RunConfig, dataset: &Dataset, progress: &dyn Progress) -> Re
         pretrain: dense,
         prune: pruned,
         layers,
+        history: recorder.into_history(),
     })
 }
 

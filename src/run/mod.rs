@@ -1,13 +1,13 @@
 //! One run: a configuration becomes an outcome, and an outcome becomes files.
 //!
 //! [`run`](run()) draws, pretrains, prunes and evaluates. [`Experiment`] does it in parts, so that a network can be
-//! pretrained once and pruned at many sparsities. A run leaves `result.json` ([`RunResult`]) and `ticket.safetensors`
-//! ([`Ticket`]), each written whole or not at all.
+//! pretrained once and pruned at many sparsities. A run leaves `result.json` ([`RunResult`]), `ticket.safetensors`
+//! ([`Ticket`]), `history.csv` ([`EpochRecord`]) and its curves, each written whole or not at all. [`RunDirectory`] does all
+//! that, and can keep a [`Checkpoint`] meanwhile.
 //!
 //! ```
 //! use slth::data::Dataset;
-//! use slth::output::OutputDirectory;
-//! use slth::run::{Outcome, RunConfig, RunResult, Ticket, mask_hash, run};
+//! use slth::run::{RunConfig, RunDirectory, Ticket};
 //! use slth::progress::NoProgress;
 //!
 //! let config = RunConfig {
@@ -17,10 +17,9 @@
 //! let mnist = Dataset::mnist()?;
 //! # let directory = tempfile::tempdir()?;
 //! # let directory = directory.path();
-//! let out = OutputDirectory::prepare(directory, &Outcome::FILES, false)?; // before the work
-//! let outcome = run(&config, &mnist, &NoProgress)?;
-//! out.write(&outcome.files())?;
-//! assert!(RunResult::new(&outcome).to_json().contains(&mask_hash(&outcome.layers)));
+//! let out = RunDirectory::prepare(directory, false, None)?; // before the work
+//! let outcome = out.run(&config, &mnist, &NoProgress)?;
+//! assert_eq!(outcome.history[1].phase, "pruning");
 //!
 //! let ticket = Ticket::read(directory.join("ticket.safetensors"))?;
 //! assert_eq!(ticket.layers, outcome.layers);
@@ -28,18 +27,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod checkpoint;
 pub(crate) mod config;
 pub(crate) mod experiment;
 pub(crate) mod hash;
+mod history;
 pub(crate) mod infinity;
 mod result;
 mod ticket;
 
+pub use checkpoint::{Checkpoint, CheckpointError, CheckpointProblem};
 pub use config::RunConfig;
-pub(crate) use config::check_network;
+pub(crate) use config::{Setting, check_network, differences};
 pub use experiment::{DenseOutcome, Experiment, Outcome, PrunedOutcome, run};
 pub(crate) use experiment::{start, start_pool};
 pub use hash::{BITS_REVISION, dataset_hash, mask_hash, weights_hash};
+pub use history::EpochRecord;
 pub(crate) use infinity::{number_or_inf, numbers_or_inf};
-pub use result::RunResult;
+pub use result::{Checkpoints, RunDirectory, RunResult};
 pub use ticket::{Ticket, TicketError, TicketProblem};

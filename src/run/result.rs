@@ -1,28 +1,97 @@
-//! The files of a run: `result.json`, beside `ticket.safetensors`.
+//! The files of a run: `result.json`, beside `ticket.safetensors` and `history.csv`.
+
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::config::RunConfig;
-use super::experiment::Outcome;
+use super::experiment::{Outcome, recorded};
 use super::hash::{BITS_REVISION, mask_hash, weights_hash};
+use super::history;
 use super::ticket::Ticket;
-use crate::data::Normalisation;
+use crate::data::{Dataset, Normalisation};
+use crate::error::Error;
 use crate::machine::Machine;
 use crate::network::{Architecture, Initialisation};
-use crate::output::pretty;
+use crate::output::{OutputDirectory, OutputError, pretty};
+use crate::progress::Progress;
 use crate::training::{Evaluation, PrunedLayer, Timing};
 
 impl Outcome {
     /// The names of the files.
-    pub const FILES: [&'static str; 2] = ["ticket.safetensors", "result.json"];
+    pub const FILES: [&'static str; 4] = ["ticket.safetensors", "history.csv", "history.svg", "result.json"];
 
     /// The files, as (name, content). `result.json` is the last, and so the sign of a complete result.
-    pub fn files(&self) -> [(&'static str, Vec<u8>); 2] {
-        let [ticket, result] = Self::FILES;
-        [
+    ///
+    /// # Errors
+    /// When the curves cannot be drawn, for which no reason is known.
+    pub fn files(&self) -> Result<[(&'static str, Vec<u8>); 4], Error> {
+        let [ticket, table, curves, result] = Self::FILES;
+        Ok([
             (ticket, Ticket::bytes(&self.config, self.normalisation, &self.layers)),
+            (table, history::csv(&self.history)?),
+            (curves, history::svg(&self.history)?.into_bytes()),
             (result, RunResult::new(self).to_json().into_bytes()),
-        ]
+        ])
+    }
+}
+
+/// When a run writes its state into its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checkpoints {
+    /// After every epoch; the run begins anew.
+    Write,
+    /// After every epoch; the run goes on from the state that is there, if one is.
+    Resume,
+}
+
+/// A directory that a run writes its files to, once everything else has been checked.
+#[derive(Clone, Debug)]
+pub struct RunDirectory {
+    out: OutputDirectory,
+    checkpoint: Option<PathBuf>,
+}
+
+impl RunDirectory {
+    /// The name of the file that holds a run's state: a [`Checkpoint`](super::Checkpoint).
+    pub const CHECKPOINT: &'static str = "checkpoint.slth";
+
+    /// Makes the directory where it is missing; with `force`, files of an earlier run may be replaced.
+    ///
+    /// # Errors
+    /// As [`OutputDirectory::prepare`]. A checkpoint is in the way of one that is written, unless it is resumed.
+    pub fn prepare(
+        path: impl AsRef<Path>,
+        force: bool,
+        checkpoints: Option<Checkpoints>,
+    ) -> Result<Self, OutputError> {
+        let path = path.as_ref();
+        let anew = checkpoints == Some(Checkpoints::Write);
+        let names = anew.then_some(Self::CHECKPOINT).into_iter().chain(Outcome::FILES);
+        let out = OutputDirectory::prepare(path, &names.collect::<Vec<_>>(), force)?;
+        let checkpoint = checkpoints.map(|_| path.join(Self::CHECKPOINT));
+        if anew {
+            let _ = std::fs::remove_file(path.join(Self::CHECKPOINT));
+        }
+        Ok(Self { out, checkpoint })
+    }
+
+    /// As [`run`](super::run()); then writes its files, and removes the checkpoint.
+    ///
+    /// # Errors
+    /// Those of the run, of writing, and of a checkpoint that is of another run or damaged.
+    pub fn run(
+        &self,
+        config: &RunConfig,
+        dataset: &Dataset,
+        progress: &dyn Progress,
+    ) -> Result<Outcome, Error> {
+        let outcome = recorded(config, dataset, self.checkpoint.as_deref(), progress)?;
+        self.out.write(&outcome.files()?)?;
+        if let Some(checkpoint) = &self.checkpoint {
+            let _ = std::fs::remove_file(checkpoint);
+        }
+        Ok(outcome)
     }
 }
 
@@ -81,7 +150,7 @@ struct LayerResult {
 impl RunResult {
     /// Summarises `outcome`, on this machine.
     pub fn new(outcome: &Outcome) -> Self {
-        let Outcome { config, backend, threads, normalisation, pretrain, prune, layers } = outcome;
+        let Outcome { config, backend, threads, normalisation, pretrain, prune, layers, .. } = outcome;
         let layer = |PrunedLayer { shape, mask, .. }: &PrunedLayer| LayerResult {
             shape: shape.dimensions(),
             weights: mask.len(),

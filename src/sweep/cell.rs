@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
 use crate::run::hash::{BITS_REVISION, mask_hash, text_hash, weights_hash};
-use crate::run::{PrunedOutcome, RunConfig, number_or_inf};
+use crate::run::{PrunedOutcome, RunConfig, Setting, number_or_inf};
 use crate::training::{Evaluation, PrunedLayer, Scope};
 
 /// Defaults of options that older stores do not have; left out, cells keep their [`id`](CellConfig::id).
-const NEWER_DEFAULTS: [&str; 1] = [r#","augment":"none""#];
+const NEWER_DEFAULTS: [&str; 2] = [r#","augment":"none""#, r#","prune_schedule":"cosine""#];
 
 /// Everything that decides the result of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,9 +24,6 @@ pub struct CellConfig {
     pub run: RunConfig,
 }
 
-/// Options by name, as JSON.
-pub(super) type Setting = serde_json::Map<String, serde_json::Value>;
-
 impl CellConfig {
     /// The cell of `run` on the data of hash `data`, computed by this version.
     pub fn new(run: &RunConfig, data: &str) -> Self {
@@ -40,7 +37,7 @@ impl CellConfig {
 
     /// SHA-256, in hex, over the configuration as JSON, without the version.
     pub fn id(&self) -> String {
-        text_hash(&self.json())
+        text_hash(&NEWER_DEFAULTS.iter().fold(self.json(), |json, default| json.replace(default, "")))
     }
 
     fn json(&self) -> String {
@@ -53,8 +50,7 @@ impl CellConfig {
         }
         let Self { bits_revision, data, run, .. } = self;
         let decisive = Decisive { bits_revision: *bits_revision, data, run };
-        let json = serde_json::to_string(&decisive).expect("no map with keys other than strings");
-        NEWER_DEFAULTS.iter().fold(json, |json, default| json.replace(default, ""))
+        serde_json::to_string(&decisive).expect("no map with keys other than strings")
     }
 
     /// The method, and its scope where that is not the default.
@@ -245,14 +241,14 @@ mod tests {
         };
         for (method, keys) in [
             (PruneMethod::EdgePopup, 0),
-            (PruneMethod::MagnitudeThenFinetune, 3),
-            (PruneMethod::Magnitude, 4),
-            (PruneMethod::Random, 4),
+            (PruneMethod::MagnitudeThenFinetune, 4),
+            (PruneMethod::Magnitude, 5),
+            (PruneMethod::Random, 5),
         ] {
             let [a, b] = [0.3, 0.5].map(|momentum| config(method, momentum, 5));
             assert_eq!(a.id() == b.id(), keys > 0, "{method}");
             let [a, b] = [2, 3].map(|epochs| config(method, 0.9, epochs));
-            assert_eq!(a.id() == b.id(), keys == 4, "{method}");
+            assert_eq!(a.id() == b.id(), keys == 5, "{method}");
             let all = config(PruneMethod::EdgePopup, 0.9, 5).setting();
             assert_eq!(
                 (a.setting().len(), all["momentum"].to_string()),

@@ -12,10 +12,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::cell::{Cell, CellConfig, CellOutcome, Setting};
+use super::cell::{Cell, CellConfig, CellOutcome};
 use super::error::StoreError;
 use super::lines::{LineFile, parse_lines, whole_lines};
 use super::shard::Shard;
+use crate::run::{Setting, differences};
 
 /// A store file open for appending, locked against other writers.
 #[derive(Debug)]
@@ -175,18 +176,8 @@ impl Cells {
 
 /// An error that says how `found`, the setting in `file`, differs from `expected` in the options that both have.
 fn agree(file: &Path, found: &Setting, expected: &Setting) -> Result<(), StoreError> {
-    let differences: Vec<_> = found
-        .iter()
-        .filter_map(|(key, there)| {
-            let here = expected.get(key).filter(|&here| here != there)?;
-            let [there, here] = [there, here].map(|value| value.to_string().trim_matches('"').to_owned());
-            Some(format!("{key} is {there} there, {here} here"))
-        })
-        .collect();
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(StoreError::OtherConfiguration { file: file.to_owned(), differences: differences.join("; ") })
+    let error = |differences| Err(StoreError::OtherConfiguration { file: file.to_owned(), differences });
+    differences(found, expected).map_or(Ok(()), error)
 }
 
 fn file_name(shard: Shard) -> String {

@@ -3,7 +3,7 @@
 //!
 //! Each forward removes the int(s·n) weights of lowest |score|, layer by layer or among all. The straight-through gradient
 //! ∂L/∂score = sign(score) · w · ∂L/∂w_eff goes to all scores, those of removed weights too. SGD with momentum and
-//! weight decay as in PyTorch, the learning rate on a cosine per epoch.
+//! weight decay as in PyTorch.
 
 use std::ops::Range;
 
@@ -13,6 +13,7 @@ use slth_kernels::{Engine, KernelError, MaskReuse, PackedMask, PrepareOptions};
 use smallvec::SmallVec;
 
 use super::epochs::{Method, Timing};
+use super::evaluate::Evaluation;
 use super::pruning::{Pruned, PrunedLayer, Scope, check_sparsity, rankings};
 use super::schedule::Schedule;
 use super::trainer::Trainer;
@@ -25,7 +26,7 @@ use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 
 /// How to prune.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EdgePopupSettings {
     /// s, the fraction of weights REMOVED, in [0, 1).
     pub sparsity: f64,
@@ -35,8 +36,10 @@ pub struct EdgePopupSettings {
     pub epochs: usize,
     /// Images per step, at least 1.
     pub batch: usize,
-    /// The learning rate of the first epoch; later ones follow a cosine towards 0.
+    /// The learning rate that `schedule` changes.
     pub learning_rate: f32,
+    /// How the learning rate changes from epoch to epoch; a cosine as published.
+    pub schedule: Schedule,
     /// Momentum on the scores.
     pub momentum: f32,
     /// Weight decay on the scores.
@@ -68,13 +71,9 @@ impl Trainer<'_> {
             self.run_epochs(&mut method, settings.epochs, batch, settings.seed, progress)?
         };
         method.select().map_err(|error| not_a_number(error, settings.epochs))?;
-        let mut layers = Vec::with_capacity(method.layers.len());
-        for (ScoredLayer { shape, weights, scores, .. }, mask) in method.layers.into_iter().zip(method.masks)
-        {
-            if !scores.iter().all(|score| score.is_finite()) {
-                return Err(diverged(settings.epochs));
-            }
-            layers.push(PrunedLayer { shape, weights: weights.to_vec(), scores, mask });
+        let layers = method.pruned();
+        if !layers.iter().flat_map(|layer| &layer.scores).all(|score| score.is_finite()) {
+            return Err(diverged(settings.epochs));
         }
         Ok(Pruned { layers, timing })
     }
@@ -153,7 +152,7 @@ impl<'a> EdgePopup<'a> {
         let rankings = rankings(network, settings.scope, settings.sparsity);
         Ok(Self {
             engine,
-            settings: *settings,
+            settings: settings.clone(),
             step: ScoreStep {
                 learning_rate: settings.learning_rate,
                 momentum: settings.momentum,
@@ -176,6 +175,17 @@ impl EdgePopup<'_> {
         self.rankings.iter().all(|ranking| ranking.keep == weights(&self.layers[ranking.layers.clone()]))
     }
 
+    /// The layers under the masks that were selected last.
+    fn pruned(&self) -> Vec<PrunedLayer> {
+        let layer = |(layer, mask): (&ScoredLayer, &PackedMask)| PrunedLayer {
+            shape: layer.shape,
+            weights: layer.weights.to_vec(),
+            scores: layer.scores.clone(),
+            mask: mask.clone(),
+        };
+        self.layers.iter().zip(&self.masks).map(layer).collect()
+    }
+
     /// Selects the kept weights of all layers.
     fn select(&mut self) -> Result<(), KernelError> {
         for Ranking { layers, keep, selector, threshold } in &mut self.rankings {
@@ -195,10 +205,11 @@ impl Method for EdgePopup<'_> {
     const PHASE: &'static str = "pruning";
     const ORDER: Purpose = Purpose::PruneOrder;
 
-    fn begin_epoch(&mut self, epoch: usize) {
+    fn begin_epoch(&mut self, epoch: usize) -> Result<f32, Error> {
         self.epoch = epoch + 1;
-        self.step.learning_rate =
-            Schedule::Cosine.rate(self.settings.learning_rate, epoch, self.settings.epochs);
+        let EdgePopupSettings { learning_rate, ref schedule, epochs, .. } = self.settings;
+        self.step.learning_rate = schedule.rate(learning_rate, epoch, epochs);
+        Ok(self.step.learning_rate)
     }
 
     fn step(&mut self, batch: Batch<'_>) -> Result<LossSum, Error> {
@@ -215,6 +226,15 @@ impl Method for EdgePopup<'_> {
             self.step.apply(self.engine, gradient, layer.weights, &mut layer.velocity, &mut layer.scores)?;
         }
         Ok(loss)
+    }
+
+    fn numbers(&mut self) -> Vec<&mut [f32]> {
+        self.layers.iter_mut().flat_map(|layer| [&mut layer.scores[..], &mut layer.velocity]).collect()
+    }
+
+    fn evaluate(&mut self, trainer: &Trainer<'_>) -> Result<Evaluation, Error> {
+        self.select().map_err(|error| not_a_number(error, self.epoch))?;
+        trainer.evaluate_pruned(&self.pruned())
     }
 }
 
@@ -246,13 +266,14 @@ mod tests {
                 epochs,
                 batch,
                 learning_rate,
+                schedule: Schedule::COSINE,
                 momentum,
                 weight_decay,
                 seed,
             };
             let mut method = EdgePopup::new(&trainer, &weights, &settings, batch).unwrap();
             for epoch in 0..epochs {
-                method.begin_epoch(epoch);
+                method.begin_epoch(epoch).unwrap();
                 for indices in trainer.images.indices().chunks(batch) {
                     let examples = trainer.images.examples();
                     method.step(Batch { examples, indices, changes: &[] }).unwrap();

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::evaluate::Evaluation;
 use super::trainer::Trainer;
-use crate::data::Batch;
+use crate::data::{Batch, Subset};
 use crate::error::Error;
 use crate::network::loss::LossSum;
-use crate::progress::{Progress, Step};
+use crate::progress::{EpochDone, Progress, Step, TrainingState};
 use crate::random::{Purpose, Stream};
 
 /// How long a phase took, evaluation not included.
@@ -28,11 +29,36 @@ pub(super) trait Method {
     const PHASE: &'static str;
     const ORDER: Purpose;
 
-    /// Called before each epoch, `epoch` from 0.
-    fn begin_epoch(&mut self, epoch: usize);
+    /// Called before each epoch, `epoch` from 0; returns its learning rate.
+    fn begin_epoch(&mut self, epoch: usize) -> Result<f32, Error>;
 
     /// Learns from the images of `batch`; the loss is that before the step.
     fn step(&mut self, batch: Batch<'_>) -> Result<LossSum, Error>;
+
+    /// As [`TrainingState::numbers`].
+    fn numbers(&mut self) -> Vec<&mut [f32]>;
+
+    /// Called when they were replaced.
+    fn restored(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Evaluates the network on the images of `trainer`.
+    fn evaluate(&mut self, trainer: &Trainer<'_>) -> Result<Evaluation, Error>;
+}
+
+/// A training as its watcher sees it.
+struct Watched<'a, M>(Trainer<'a>, &'a mut M);
+
+impl<M: Method> TrainingState for Watched<'_, M> {
+    fn numbers(&mut self) -> Vec<&mut [f32]> {
+        self.1.numbers()
+    }
+
+    fn evaluate(&mut self, images: &Subset<'_>) -> Result<[f64; 2], Error> {
+        let found = self.1.evaluate(&self.0.on(images))?;
+        Ok([found.loss, found.accuracy()])
+    }
 }
 
 impl Trainer<'_> {
@@ -49,14 +75,19 @@ impl Trainer<'_> {
         let mut order = images.indices().to_vec();
         let mut changes = Vec::new();
         progress.begin(M::PHASE, epochs.saturating_mul(order.len()));
-        let start = Instant::now();
-        for epoch in 0..epochs {
+        let (done, mut seconds) = progress.resume(M::PHASE, &mut Watched(*self, method))?;
+        if done > 0 {
+            method.restored()?;
+            progress.advance(done.saturating_mul(order.len()));
+        }
+        for epoch in done..epochs {
+            let start = Instant::now();
             // From the file's order each time, so that an epoch's order depends on its key alone.
             order.copy_from_slice(images.indices());
             Stream::new(seed, M::ORDER, 0, epoch).shuffle(&mut order);
             let mut stream = Stream::new(seed, Purpose::Augmentation, M::ORDER as usize, epoch);
             augmentation.draw(order.len(), &mut stream, &mut changes);
-            method.begin_epoch(epoch);
+            let learning_rate = method.begin_epoch(epoch)?;
             let (mut sum, mut seen) = (LossSum::default(), 0);
             for indices in order.chunks(batch) {
                 let changes = changes.get(seen..seen + indices.len()).unwrap_or_default();
@@ -79,8 +110,11 @@ impl Trainer<'_> {
                     return Err(Error::Stopped);
                 }
             }
+            let (loss, took) = (sum.loss / seen as f64, start.elapsed().as_secs_f64());
+            seconds += took;
+            let done = EpochDone { phase: M::PHASE, epoch: epoch + 1, loss, learning_rate, seconds: took };
+            progress.epoch(&done, &mut Watched(*self, method))?;
         }
-        let seconds = start.elapsed().as_secs_f64();
         progress.end();
         let trained = epochs as f64 * order.len() as f64;
         Ok(Timing { epochs, seconds, images_per_second: if trained > 0.0 { trained / seconds } else { 0.0 } })

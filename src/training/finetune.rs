@@ -3,6 +3,7 @@
 use slth_kernels::PackedMask;
 
 use super::epochs::Method;
+use super::evaluate::Evaluation;
 use super::pretrain::{PretrainSettings, ProjectedSgd};
 use super::pruning::{Pruned, PrunedLayer};
 use super::trainer::Trainer;
@@ -55,12 +56,24 @@ impl Method for Finetuning<'_> {
     const PHASE: &'static str = "finetuning";
     const ORDER: Purpose = Purpose::PruneOrder;
 
-    fn begin_epoch(&mut self, epoch: usize) {
-        self.sgd.begin_epoch(epoch);
+    fn begin_epoch(&mut self, epoch: usize) -> Result<f32, Error> {
+        self.sgd.begin_epoch(epoch)
     }
 
     fn step(&mut self, batch: Batch<'_>) -> Result<LossSum, Error> {
         let masks = &self.masks;
         self.sgd.learn(batch, |index, gradient| masks[index].apply(gradient))
+    }
+
+    fn numbers(&mut self) -> Vec<&mut [f32]> {
+        self.sgd.numbers()
+    }
+
+    fn restored(&mut self) -> Result<(), Error> {
+        self.sgd.restored()
+    }
+
+    fn evaluate(&mut self, trainer: &Trainer<'_>) -> Result<Evaluation, Error> {
+        self.sgd.evaluate(trainer)
     }
 }

@@ -32,8 +32,10 @@ impl PruneMethod {
     pub fn ignores(self, option: &str) -> bool {
         let ignored: &[&str] = match self {
             Self::EdgePopup => &[],
-            Self::MagnitudeThenFinetune => &["prune_lr", "momentum", "weight_decay"],
-            Self::Magnitude | Self::Random => &["prune_epochs", "prune_lr", "momentum", "weight_decay"],
+            Self::MagnitudeThenFinetune => &["prune_lr", "prune_schedule", "momentum", "weight_decay"],
+            Self::Magnitude | Self::Random => {
+                &["prune_epochs", "prune_lr", "prune_schedule", "momentum", "weight_decay"]
+            }
         };
         ignored.contains(&option)
     }

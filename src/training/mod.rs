@@ -23,14 +23,15 @@
 //!
 //! let initial = Initialisation::KaimingNormal.network(&network, 1.0, 7);
 //! let settings = PretrainSettings {
-//!     epsilon: 0.05, epochs: 2, batch: 50, learning_rate: 0.1, schedule: Schedule::Constant, momentum: 0.0, seed: 7,
+//!     epsilon: 0.05, epochs: 2, batch: 50, learning_rate: 0.1, schedule: Schedule::CONSTANT, momentum: 0.0, seed: 7,
 //! };
 //! let dense = trainer.pretrain(initial, &settings, &NoProgress)?;
 //! assert!(dense.max_change <= 0.05);
 //! assert!(trainer.on(&test).evaluate_dense(&dense.weights)?.accuracy() > 0.5);
 //!
 //! let settings = EdgePopupSettings {
-//!     sparsity: 0.3, epochs: 2, batch: 50, learning_rate: 0.1, momentum: 0.9, weight_decay: 1e-4, scope: Scope::PerLayer, seed: 7,
+//!     sparsity: 0.3, epochs: 2, batch: 50, learning_rate: 0.1, schedule: Schedule::COSINE, momentum: 0.9, weight_decay: 1e-4,
+//!     scope: Scope::PerLayer, seed: 7,
 //! };
 //! let pruned = trainer.edge_popup(&dense.weights, &settings, &NoProgress)?;
 //! assert_eq!(pruned.layers[0].mask.removed(), 2352);
@@ -58,5 +59,5 @@ pub use n_of_m::{NOfMError, n_of_m};
 pub use one_shot::one_shot;
 pub use pretrain::{PretrainSettings, Pretrained};
 pub use pruning::{Pruned, PrunedLayer, Scope};
-pub use schedule::Schedule;
+pub use schedule::{Decay, Schedule};
 pub use trainer::Trainer;

@@ -8,6 +8,7 @@ use slth_kernels::optimizer::ProjectedStep;
 use slth_kernels::{Engine, KernelError, PrepareOptions};
 
 use super::epochs::{Method, Timing};
+use super::evaluate::Evaluation;
 use super::schedule::Schedule;
 use super::trainer::Trainer;
 use crate::data::Batch;
@@ -19,7 +20,7 @@ use crate::progress::Progress;
 use crate::random::Purpose;
 
 /// How to pretrain.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PretrainSettings {
     /// ε, the largest change of any weight, in [0, ∞].
     pub epsilon: f32,
@@ -27,7 +28,7 @@ pub struct PretrainSettings {
     pub epochs: usize,
     /// Images per step, at least 1.
     pub batch: usize,
-    /// α, of the first epoch.
+    /// α, which `schedule` changes.
     pub learning_rate: f32,
     /// How α changes from epoch to epoch; constant as in the paper.
     pub schedule: Schedule,
@@ -87,6 +88,12 @@ impl ProjectedLayer {
     fn weights(&self) -> Weights<'_> {
         Weights::all(&self.weights, self.filters.as_ref())
     }
+
+    /// To be called when the weights have changed.
+    fn prepare(&mut self, engine: Engine) -> Result<(), KernelError> {
+        let Some(filters) = &mut self.filters else { return Ok(()) };
+        filters.set_weights(engine, rows(&self.weights, self.shape.outputs)?)
+    }
 }
 
 pub(super) struct ProjectedSgd<'a> {
@@ -123,7 +130,7 @@ impl<'a> ProjectedSgd<'a> {
         let shapes = network.layer_stages().zip(network.layers());
         Ok(Self {
             engine,
-            settings: *settings,
+            settings: settings.clone(),
             step: ProjectedStep {
                 learning_rate: settings.learning_rate,
                 momentum: settings.momentum,
@@ -150,11 +157,9 @@ impl<'a> ProjectedSgd<'a> {
             let gradient = &mut self.gradient[..layer.weights.len()];
             self.propagation.backward(index, layer.weights(), gradient)?;
             edit(index, gradient)?;
-            let ProjectedLayer { shape, initial, velocity, change, weights, filters } = layer;
+            let ProjectedLayer { initial, velocity, change, weights, .. } = layer;
             self.step.apply(self.engine, gradient, initial, velocity, change, weights)?;
-            if let Some(filters) = filters {
-                filters.set_weights(self.engine, rows(weights, shape.outputs)?)?;
-            }
+            layer.prepare(self.engine)?;
         }
         Ok(loss)
     }
@@ -179,12 +184,26 @@ impl Method for ProjectedSgd<'_> {
     const PHASE: &'static str = "pretraining";
     const ORDER: Purpose = Purpose::PretrainOrder;
 
-    fn begin_epoch(&mut self, epoch: usize) {
-        let PretrainSettings { learning_rate, schedule, epochs, .. } = self.settings;
+    fn begin_epoch(&mut self, epoch: usize) -> Result<f32, Error> {
+        let PretrainSettings { learning_rate, ref schedule, epochs, .. } = self.settings;
         self.step.learning_rate = schedule.rate(learning_rate, epoch, epochs);
+        Ok(self.step.learning_rate)
     }
 
     fn step(&mut self, batch: Batch<'_>) -> Result<LossSum, Error> {
         self.learn(batch, |_, _| Ok(()))
+    }
+
+    fn numbers(&mut self) -> Vec<&mut [f32]> {
+        let layers = self.layers.iter_mut();
+        layers.flat_map(|l| [&mut l.velocity[..], &mut l.change, &mut l.weights]).collect()
+    }
+
+    fn restored(&mut self) -> Result<(), Error> {
+        Ok(self.layers.iter_mut().try_for_each(|layer| layer.prepare(self.engine))?)
+    }
+
+    fn evaluate(&mut self, trainer: &Trainer<'_>) -> Result<Evaluation, Error> {
+        trainer.evaluate_dense(&self.layers.iter().map(|layer| layer.weights.clone()).collect::<Vec<_>>())
     }
 }

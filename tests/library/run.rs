@@ -82,8 +82,9 @@ fn bytes(ticket: &Ticket) -> Vec<u8> {
         pretrain: DenseOutcome { max_change: 0.0, timing, validation: None, test },
         prune: PrunedOutcome { timing, validation: None, test },
         layers: ticket.layers.clone(),
+        history: vec![],
     };
-    let [(_, bytes), _] = outcome.files();
+    let [(_, bytes), ..] = outcome.files().unwrap();
     bytes
 }
 

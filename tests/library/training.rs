@@ -25,7 +25,6 @@ fn names_are_the_same_everywhere() {
     }
     check::<Initialisation>();
     check::<PruneMethod>();
-    check::<Schedule>();
     check::<Scope>();
     check::<Draw>();
     check::<Criterion>();
@@ -33,11 +32,40 @@ fn names_are_the_same_everywhere() {
 
 #[test]
 fn the_cosine_falls_from_the_rate_towards_zero() {
-    let cosine = |epoch, epochs| Schedule::Cosine.rate(0.1, epoch, epochs);
+    let cosine = |epoch, epochs| Schedule::COSINE.rate(0.1, epoch, epochs);
     assert_eq!((cosine(0, 5), cosine(0, 1)), (0.1, 0.1));
     assert_eq!(cosine(2, 4), 0.05);
     assert!((1..5).all(|epoch| cosine(epoch, 5) < cosine(epoch - 1, 5)));
     assert!(cosine(4, 5) > 0.0);
+}
+
+#[test]
+fn schedules_are_text() {
+    for text in [
+        "constant",
+        "cosine",
+        "multistep:3",
+        "multistep:1,2,9x0.5",
+        "warmup:3+multistep:4,5",
+        "warmup:1+cosine",
+    ] {
+        assert_eq!(text.parse::<Schedule>().unwrap().to_string(), text);
+    }
+    let refused = "warmup:2 warmup:2+ warmup:x+cosine multistep: multistep:0 multistep:2,2 multistep:1x1 multistep:1x0 linear";
+    for text in refused.split(' ').chain(["", "multistep:1xnan", "warmup:-1+constant", "cosine+warmup:1"]) {
+        assert!(text.parse::<Schedule>().is_err_and(|error| error.contains("is no schedule")), "{text}");
+    }
+}
+
+#[test]
+fn a_warm_up_rises_to_the_rate_and_then_the_schedule_begins() {
+    let schedule: Schedule = "warmup:3+cosine".parse().unwrap();
+    let rates: Vec<f32> = (0..7).map(|epoch| schedule.rate(0.4, epoch, 7)).collect();
+    assert_eq!(rates[..4], [0.1, 0.2, 0.3, 0.4]);
+    assert!((3..7).all(|epoch| rates[epoch] == Schedule::COSINE.rate(0.4, epoch - 3, 4)));
+    assert_eq!(schedule.rate(0.4, 1, 2), 0.2, "the whole training is a warm-up");
+    let schedule: Schedule = "multistep:4,6".parse().unwrap();
+    assert_eq!([3, 4, 5, 6].map(|epoch| schedule.rate(1.0, epoch, 9)), [1.0, 0.1, 0.1, 0.01]);
 }
 
 const SETTINGS: EdgePopupSettings = EdgePopupSettings {
@@ -46,6 +74,7 @@ const SETTINGS: EdgePopupSettings = EdgePopupSettings {
     epochs: 2,
     batch: 33,
     learning_rate: 0.1,
+    schedule: Schedule::COSINE,
     momentum: 0.9,
     weight_decay: 1e-4,
     seed: 1,
@@ -111,7 +140,7 @@ const FINETUNING: PretrainSettings = PretrainSettings {
     epochs: 2,
     batch: 32,
     learning_rate: 0.1,
-    schedule: Schedule::Constant,
+    schedule: Schedule::CONSTANT,
     momentum: 0.5,
     seed: 1,
 };

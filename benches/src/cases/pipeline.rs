@@ -122,6 +122,7 @@ impl Setup {
                 epochs,
                 batch,
                 learning_rate,
+                schedule: Schedule::COSINE,
                 momentum,
                 weight_decay,
                 seed,
@@ -129,7 +130,7 @@ impl Setup {
             let pruned = trainer.edge_popup(&self.weights, &settings, &NoProgress)?;
             (Trained::Pruned(pruned.layers), pruned.timing.seconds)
         } else {
-            let (epsilon, schedule, momentum) = (0.02, Schedule::Constant, 0.0);
+            let (epsilon, schedule, momentum) = (0.02, Schedule::CONSTANT, 0.0);
             let settings =
                 PretrainSettings { epsilon, epochs, batch, learning_rate, schedule, momentum, seed };
             let trained = trainer.pretrain(self.weights.clone(), &settings, &NoProgress)?;

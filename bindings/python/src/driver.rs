@@ -22,9 +22,8 @@ use serde_json::{Map, Value};
 use slth::Error;
 use slth::candidates::{CandidatesConfig, CandidatesResult};
 use slth::data::Dataset;
-use slth::output::OutputDirectory;
 use slth::progress::{Progress, Step};
-use slth::run::{Outcome, RunConfig, RunResult, dataset_hash};
+use slth::run::{Checkpoints, RunConfig, RunDirectory, RunResult, dataset_hash};
 use slth::sweep::{CellConfig, Grid, Plan, Shard, Sweep, read_cells};
 use slth_kernels::{Backend, KernelError};
 
@@ -224,7 +223,7 @@ type Layer<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>);
 
 /// One run: result.json's content, and the layers.
 #[pyfunction]
-#[pyo3(signature = (settings, data, out, force, threads, backend, callback, /))]
+#[pyo3(signature = (settings, data, out, force, checkpoint, resume, threads, backend, callback, /))]
 #[expect(clippy::too_many_arguments, reason = "the flags that are no settings")]
 pub(crate) fn _run<'py>(
     py: Python<'py>,
@@ -232,22 +231,29 @@ pub(crate) fn _run<'py>(
     data: Option<PathBuf>,
     out: Option<PathBuf>,
     force: bool,
+    checkpoint: bool,
+    resume: bool,
     threads: Option<usize>,
     backend: Option<&str>,
     callback: Option<Py<PyAny>>,
 ) -> PyResult<(String, Vec<Layer<'py>>)> {
     let threads = self::threads(threads)?;
     let config = RunConfig { threads, backend: self::backend(backend)?, ..config(settings)? };
+    if out.is_none() && (checkpoint || resume) {
+        return Err(PyValueError::new_err("checkpoints need a directory; give out"));
+    }
+    let checkpoints =
+        if resume { Some(Checkpoints::Resume) } else { checkpoint.then_some(Checkpoints::Write) };
     let (json, layers) = watched(py, callback.as_ref(), |progress, _| {
         config.validate()?;
         let dataset = dataset(data)?;
         config.check(&dataset)?;
-        let prepare = |path| OutputDirectory::prepare(path, &Outcome::FILES, force);
-        let out = out.map(prepare).transpose()?;
-        let outcome = slth::run::run(&config, &dataset, progress)?;
-        if let Some(out) = out {
-            out.write(&outcome.files())?;
-        }
+        let outcome = match out {
+            None => slth::run::run(&config, &dataset, progress)?,
+            Some(path) => {
+                RunDirectory::prepare(path, force, checkpoints)?.run(&config, &dataset, progress)?
+            }
+        };
         Ok((RunResult::new(&outcome).to_json(), outcome.layers))
     })?;
     let layers = layers.into_iter().map(|layer| {
