@@ -6,8 +6,9 @@ use std::sync::Mutex;
 
 use slth::data::Dataset;
 use slth::progress::{Progress, Step};
-use slth::run::{RunConfig, run};
+use slth::run::{Experiment, RunConfig};
 use slth::training::Scope;
+use slth_kernels::Engine;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -72,12 +73,14 @@ fn steps_do_not_allocate() {
             batch: 64,
             pretrain_epochs: 4,
             prune_epochs: 4,
-            threads: Some(threads),
             ..RunConfig::default()
         };
         let counter = Counter::default();
         counter.0.lock().unwrap().per_phase.reserve(2);
-        run(&config, &mnist, &counter).unwrap();
+        let engine = Engine::detect().unwrap().with_threads(threads);
+        let experiment = Experiment::new(&config, &mnist, engine).unwrap();
+        let (pretrained, _) = experiment.pretrain(&counter).unwrap();
+        experiment.prune(&pretrained, config.sparsity, &counter).unwrap();
         let counts = counter.0.into_inner().unwrap();
         // 16 batches per epoch; counted from the second epoch's second step on, across the ends of epochs.
         assert_eq!(counts.counted_steps, 2 * (3 * 16 - 1));

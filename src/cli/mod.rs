@@ -21,9 +21,11 @@ mod status;
 mod sweep;
 mod table;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use slth::Error;
 use slth::run::RunConfig;
@@ -117,22 +119,28 @@ fn end_between_writes() {
     }
 }
 
-/// The flags of a preset stand before those given, so that the latter count.
+/// The flags of a preset or of an earlier run stand before those given, so that the latter count.
 fn parse() -> Result<Cli, clap::Error> {
     let cli = Cli::try_parse()?;
-    let Command::Sweep(sweep::SweepArguments { preset: Some(preset), .. }) = &cli.command else {
-        return Ok(cli);
+    let flags: Vec<OsString> = match &cli.command {
+        Command::Sweep(sweep::SweepArguments { preset: Some(preset), .. }) => {
+            preset.flags().map(Into::into).collect()
+        }
+        Command::Run(run::RunArguments { config: Some(file), .. }) => {
+            let config = RunConfig::of_result(file);
+            let config = config.map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, error))?;
+            config.flags().map(Into::into).collect()
+        }
+        _ => return Ok(cli),
     };
     let mut words: Vec<_> = std::env::args_os().collect();
-    words.splice(2..2, preset.flags().map(Into::into)); // after `slth sweep`
+    words.splice(2..2, flags); // after `slth sweep`
     Cli::try_parse_from(words)
 }
 
 /// Help and version as they are; errors in one line.
 fn usage(error: &clap::Error) -> ExitCode {
-    if error.exit_code() == 0
-        || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-    {
+    if error.exit_code() == 0 || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
     } else {
         let text = error.to_string();

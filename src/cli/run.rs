@@ -1,5 +1,7 @@
 //! `slth run`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use comfy_table::Table;
 use slth::Error;
@@ -21,6 +23,10 @@ use super::table::numbers;
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(super) struct RunArguments {
+    /// Repeat the run that wrote this result.json; flags given beside it count. Its --data is to be given again
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
     /// The largest change pretraining may make to any weight, 0 to inf: 0 is no pretraining, inf is ordinary SGD
     #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = RunConfig::default().epsilon)]
     epsilon: f32,
@@ -57,7 +63,7 @@ pub(super) struct RunArguments {
 
 /// Runs; the text is the table for standard output.
 pub(super) fn run(arguments: RunArguments) -> Result<String, Error> {
-    let RunArguments { epsilon, sparsity, seed, data, setting, machine, output, checkpoint, resume } =
+    let RunArguments { epsilon, sparsity, seed, data, setting, machine, output, checkpoint, resume, .. } =
         arguments;
     let (threads, backend) = machine.chosen()?;
     let config = RunConfig { epsilon, sparsity, seed, threads, backend, ..setting };

@@ -1,8 +1,10 @@
 //! The configuration of a run.
 
 use std::fmt::Display;
+use std::io;
+use std::path::Path;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
 
@@ -10,6 +12,7 @@ use super::infinity::number_or_inf;
 use crate::data::{Augmentation, Dataset, NormalisationRule, Subset, image_size};
 use crate::error::Error;
 use crate::flags::number;
+use crate::input::FileError;
 use crate::network::{Architecture, Initialisation};
 use crate::training::{EdgePopupSettings, PretrainSettings, PruneMethod, Schedule, Scope};
 
@@ -38,7 +41,7 @@ pub struct RunConfig {
     /// Multiply the initial weights by 1/sqrt(keep), where keep = 1 - sparsity, so that a neuron's input has the same variance
     /// under a random mask. `scale_fan` of edge-popup's published code multiplies by 1/sqrt(1 - keep) instead: the same at
     /// sparsity 0.5 only
-    #[arg(long, help_heading = "Network")]
+    #[arg(long, help_heading = "Network", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub scale_by_keep: bool,
     /// How a pixel x becomes an input: mean-std gives each channel of the data set's training images mean 0 and standard
     /// deviation 1, unit is x/255, and numbers as in 0.1307,0.3081 are (x/255 - MEAN)/STD; of colours three means, then three
@@ -175,6 +178,26 @@ const PRUNING: [(&str, CopyOption); 5] = [
 impl RunConfig {
     /// The most threads that make sense on any machine; more is taken for a slip.
     pub const MAX_THREADS: usize = 1024;
+
+    /// The configuration of an earlier run, from its `result.json`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has none.
+    pub fn of_result(file: &Path) -> Result<Self, FileError<io::Error>> {
+        #[derive(Deserialize)]
+        struct Found {
+            configuration: RunConfig,
+        }
+        crate::input::parse(file, |bytes| Ok(serde_json::from_slice::<Found>(bytes)?.configuration))
+    }
+
+    /// The flags of `slth run` that give it.
+    pub fn flags(&self) -> impl Iterator<Item = String> {
+        self.setting().into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            format!("--{}={text}", name.replace('_', "-"))
+        })
+    }
 
     /// Checks everything that can be checked without the data.
     ///

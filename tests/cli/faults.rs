@@ -3,12 +3,17 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use predicates::prelude::*;
+use serde_json::Value;
+use slth::run::{Checkpoint, RunDirectory};
 use slth::sweep::{Cell, read_cells};
 
 use crate::bad_input::refused;
-use crate::fixture::{self, Running, kill_at_random, kill_in_time, slth, small_run, small_sweep};
+use crate::fixture::{
+    self, Running, kill_at_random, kill_in_time, random_shares, slth, small_run, small_sweep,
+};
 
 /// Files other than the temporary ones that a killed process leaves.
 fn files(directory: &Path) -> Vec<String> {
@@ -124,7 +129,7 @@ fn a_killed_run_leaves_whole_files_or_none() {
         if files.contains(&"result.json".to_owned()) {
             let json = fs::read(killed.join("result.json")).unwrap();
             serde_json::from_slice::<serde_json::Value>(&json).unwrap();
-            assert_eq!(files.len(), 2, "the ticket is there first: {files:?}");
+            assert_eq!(files.len(), 4, "the others are there first: {files:?}");
         }
         if files.contains(&"ticket.safetensors".to_owned()) {
             assert_eq!(fs::read(killed.join("ticket.safetensors")).unwrap(), ticket);
@@ -132,6 +137,142 @@ fn a_killed_run_leaves_whole_files_or_none() {
     });
     run().assert().success();
     assert_eq!(files(&killed), files(&whole));
+}
+
+/// The hashes of a run, and its history but for the seconds.
+fn bits(out: &Path) -> Vec<String> {
+    let result: Value = serde_json::from_slice(&fs::read(out.join("result.json")).unwrap()).unwrap();
+    let history = fs::read_to_string(out.join("history.csv")).unwrap();
+    let history = history.lines().map(|line| line.rsplit_once(',').unwrap().0.to_owned());
+    let hashes = ["weights_hash", "mask_hash"].map(|hash| result[hash].to_string());
+    hashes.into_iter().chain([result["pretrain"]["max_change"].to_string()]).chain(history).collect()
+}
+
+#[test]
+fn a_run_killed_at_ten_random_moments_goes_on_to_the_same_bits() {
+    const EPOCHS: usize = 120;
+    let (data, directory) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let [whole, killed] = ["whole", "killed"].map(|name| directory.path().join(name));
+    let run = |flag: &str, out: &Path| {
+        let mut command = small_run(data.path());
+        command.args(["--pretrain-momentum", "0.9", "--pretrain-schedule", "warmup:5+cosine"]);
+        command.args([
+            "--prune-schedule",
+            "multistep:40,80",
+            "--pretrain-epochs",
+            "120",
+            "--prune-epochs",
+            "120",
+        ]);
+        command.arg(flag).arg("--out").arg(out);
+        command
+    };
+    let start = Instant::now();
+    run("--checkpoint", &whole).assert().success();
+    let (time, mut share) = (start.elapsed(), random_shares());
+    let bits_of_whole = bits(&whole);
+    assert_eq!(bits_of_whole.len(), 3 + 1 + 2 * EPOCHS);
+
+    let checkpoint = killed.join(RunDirectory::CHECKPOINT);
+    let (mut before, mut kills) = (0, [0; 2]);
+    kill_in_time(10, || {
+        let process = Running::start(&run("--resume", &killed));
+        std::thread::sleep(time.mul_f64(0.3 * share()));
+        process.kill();
+        if killed.join("result.json").exists() {
+            // It had ended: the next begins anew.
+            assert_eq!(bits(&killed), bits_of_whole);
+            fs::remove_dir_all(&killed).unwrap();
+            before = 0;
+            return false;
+        }
+        // In the midst of its work: epochs were done since it went on, and some are left.
+        let now = if checkpoint.exists() { Checkpoint::read(&checkpoint).unwrap().history.len() } else { 0 };
+        assert!(now >= before);
+        let in_time = now > before && now < 2 * EPOCHS;
+        kills[usize::from(now > EPOCHS)] += usize::from(in_time);
+        before = now;
+        in_time
+    });
+    assert_eq!(kills.iter().sum::<usize>(), 10);
+    eprintln!("killed in pretraining and in pruning: {kills:?} times");
+    run("--resume", &killed).assert().success();
+    assert_eq!(bits(&killed), bits_of_whole);
+    assert_eq!(files(&killed), files(&whole));
+}
+
+#[test]
+fn only_its_own_run_goes_on_from_a_checkpoint() {
+    let (data, directory) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let out = directory.path().join("out");
+    let run = |flag: &str, arguments: &[&str]| {
+        let mut command = small_run(data.path());
+        command.args(["--prune-epochs", "100000000"]).args(arguments).arg(flag).arg("--out").arg(&out);
+        command
+    };
+    let checkpoint = out.join(RunDirectory::CHECKPOINT);
+    let mut process = Running::start(&run("--checkpoint", &[]));
+    process.wait_for("a checkpoint", || checkpoint.exists());
+    assert!(process.kill());
+    let name = checkpoint.to_str().unwrap();
+    refused(&mut run("--checkpoint", &[]), &[name, "exists already"]);
+    refused(
+        &mut run("--resume", &["--prune-lr", "0.2", "--seed", "7"]),
+        &[name, "another run", "prune_lr is 0.1 there, 0.2 here", "seed is 1 there, 7 here"],
+    );
+    let other = fixture::dataset();
+    let labels = other.path().join("t10k-labels-idx1-ubyte");
+    let mut bytes = fs::read(&labels).unwrap();
+    bytes[8] ^= 1;
+    fs::write(&labels, bytes).unwrap();
+    let mut command = small_run(other.path());
+    command.args(["--prune-epochs", "100000000", "--resume", "--out"]).arg(&out);
+    refused(&mut command, &[name, "another run", "its data is another"]);
+    let whole = fs::read(&checkpoint).unwrap();
+    for damaged in [&whole[..whole.len() / 2], b"", b"slth checkpoint 1 \n", &[&whole[..], b"x"].concat()] {
+        fs::write(&checkpoint, damaged).unwrap();
+        refused(&mut run("--resume", &[]), &[name, "damaged"]);
+    }
+    for flag in ["--checkpoint", "--resume"] {
+        refused(small_run(data.path()).arg(flag), &["--out"]);
+    }
+}
+
+#[test]
+fn a_configuration_is_run_again() {
+    let (data, directory) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let [first, again, other] = ["first", "again", "other"].map(|name| directory.path().join(name));
+    let result = |out: &Path| -> Value {
+        serde_json::from_slice(&fs::read(out.join("result.json")).unwrap()).unwrap()
+    };
+    small_run(data.path())
+        .args(["--epsilon", "inf", "--scale-by-keep", "--train-images", "90", "--weight-decay", "0.0003"])
+        .args(["--normalize", "0.3,0.7", "--pretrain-schedule", "warmup:1+multistep:2x0.3", "--out"])
+        .arg(&first)
+        .assert()
+        .success();
+    let run = |arguments: &[&str], out: &Path| {
+        slth()
+            .args(["run", "--quiet", "--data", data.path().to_str().unwrap(), "--config"])
+            .arg(first.join("result.json"))
+            .args(arguments)
+            .arg("--out")
+            .arg(out)
+            .assert()
+            .success();
+        result(out)
+    };
+    let found = run(&[], &again);
+    for key in ["configuration", "weights_hash", "mask_hash"] {
+        assert_eq!(found[key], result(&first)[key], "{key}");
+    }
+    let found = run(&["--seed", "2", "--scale-by-keep=false", "--epsilon", "0.5"], &other);
+    let config = &found["configuration"];
+    assert_eq!((&config["seed"], &config["scale_by_keep"]), (&2.into(), &false.into()));
+    assert_eq!((&config["epsilon"], &config["train_images"]), (&0.5.into(), &90.into()));
+    for (file, word) in [("nowhere", "nowhere"), ("ticket.safetensors", "ticket.safetensors")] {
+        refused(slth().args(["run", "--config"]).arg(first.join(file)), &[word]);
+    }
 }
 
 #[test]

@@ -175,17 +175,24 @@ pub(crate) fn kill_in_time(kills: usize, mut kill: impl FnMut() -> bool) {
     panic!("{in_time} of {kills} kills came in time");
 }
 
+/// Other random numbers in [0, 1) in every process.
+pub(crate) fn random_shares() -> impl FnMut() -> f64 {
+    let mut random = u64::from(std::process::id());
+    move || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 40) as f64 / (1_u64 << 24) as f64
+    }
+}
+
 /// Kills `command` at `kills` random moments of its work; calls `look` after each.
 pub(crate) fn kill_at_random(kills: usize, command: impl Fn() -> Command, mut look: impl FnMut()) {
     let start = Instant::now();
     command().assert().success();
     let mut time = start.elapsed();
-    let mut random = u64::from(std::process::id());
+    let mut share = random_shares();
     kill_in_time(kills, || {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let share = (random >> 40) as f64 / (1_u64 << 24) as f64;
         let process = Running::start(&command());
-        std::thread::sleep(time.mul_f64(share));
+        std::thread::sleep(time.mul_f64(share()));
         let in_time = process.kill();
         if !in_time {
             time = time.mul_f64(0.9); // the first run was a slow one

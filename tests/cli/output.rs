@@ -66,7 +66,24 @@ fn a_run_writes_result_and_ticket() {
         assert_eq!(layer["shape"], Value::from(vec![outputs, inputs]));
         assert_eq!([&layer["weights"], &layer["kept"], &layer["removed"]], [n, n - removed, removed]);
     }
-    assert_eq!(fs::read_dir(&out).unwrap().count(), 2, "temporary files are left");
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 4, "temporary files are left");
+    let history = fs::read_to_string(out.join("history.csv")).unwrap();
+    let lines: Vec<Vec<&str>> = history.lines().map(|line| line.split(',').collect()).collect();
+    let head = "epoch,phase,train_loss,validation_loss,validation_accuracy,learning_rate,seconds";
+    assert_eq!(lines[0].join(","), head);
+    let phases: Vec<_> = lines[1..].iter().map(|line| (line[0], line[1], line[5])).collect();
+    let pretraining = ["1", "2", "3"].map(|epoch| (epoch, "pretraining", "0.1"));
+    assert_eq!(phases[..3], pretraining);
+    assert_eq!(phases[3..], [("1", "pruning", "0.1"), ("2", "pruning", "0.05")]);
+    assert_eq!(lines[5][4], result["prune"]["validation_accuracy"].to_string());
+    assert_eq!(lines[5][3], result["prune"]["validation_loss"].to_string());
+    assert_eq!(lines[3][4], result["pretrain"]["validation_accuracy"].to_string());
+    let curves = fs::read_to_string(out.join("history.svg")).unwrap();
+    assert!(
+        ["pretraining, train", "pruning, validation", "learning rate"]
+            .iter()
+            .all(|&name| curves.contains(name))
+    );
 
     // The ticket: the hashes are those of its bytes, the accuracy is found again.
     let ticket = Ticket::read(out.join("ticket.safetensors")).unwrap();

@@ -7,6 +7,7 @@ mod network;
 mod output;
 mod plot;
 mod random;
+mod resume;
 mod run;
 mod sweep;
 mod tensors;

@@ -78,11 +78,35 @@ def test_settings_mean_what_the_flags_mean(settings, tmp_path):
 def test_files_of_a_run(tmp_path, small):
     out = tmp_path / "out"
     slth.run(**SMALL, out=out)
-    assert {path.name for path in out.iterdir()} == {"result.json", "ticket.safetensors"}
+    files = {"result.json", "ticket.safetensors", "history.csv", "history.svg"}
+    assert {path.name for path in out.iterdir()} == files
     assert json.loads((out / "result.json").read_text())["mask_hash"] == small.mask_hash
     with pytest.raises((ValueError, OSError)):
         slth.run(**SMALL, out=out)
     slth.run(**SMALL, out=str(out), force=True)
+    again = slth.run(config=out / "result.json")
+    assert again.result["configuration"] == small.result["configuration"] and again.mask_hash == small.mask_hash
+    assert slth.run(config=out / "result.json", seed=4).result["seed"] == 4
+
+
+def test_a_run_goes_on_from_its_checkpoint(tmp_path, small):
+    class Enough(Exception):
+        pass
+
+    def progress(state):
+        if state.task == "pruning" and state.epoch >= 2:
+            raise Enough
+
+    settings = {**SMALL, "prune_schedule": "warmup:1+multistep:300", "prune_epochs": 400}
+    with pytest.raises(Enough):
+        slth.run(**settings, out=tmp_path, checkpoint=True, progress=progress)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.slth"}
+    with pytest.raises(ValueError, match="another run: seed is 3 there, 4 here"):
+        slth.run(**{**settings, "seed": 4}, out=tmp_path, resume=True)
+    resumed = slth.run(**settings, out=tmp_path, resume=True)
+    assert resumed.mask_hash == slth.run(**settings).mask_hash and not (tmp_path / "checkpoint.slth").exists()
+    with pytest.raises(ValueError, match="give out"):
+        slth.run(**SMALL, checkpoint=True)
 
 
 def test_numbers_of_numpy(small):

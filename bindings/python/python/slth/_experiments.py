@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,8 +141,11 @@ class Candidates:
 def run(
     *,
     data: Path | None = None,
+    config: Path | None = None,
     out: Path | None = None,
     force: bool = False,
+    checkpoint: bool = False,
+    resume: bool = False,
     threads: int | None = None,
     backend: str | None = None,
     progress: Callback | None = None,
@@ -152,10 +156,16 @@ def run(
     `settings` are called like the command's flags, with underscores: `epsilon=0.02, sparsity=0.5, network="784-500-500-10", seed=1, …`;
     `slth run --help` says what each does, and the same ones give the same hashes. `data` is the directory of a data set, or a
     file of it: IDX files, CIFAR-10 or CIFAR-100 in binary form, or NumPy's `.npz` or `.npy` with `x_train`, `y_train`, `x_test` and `y_test`;
-    MNIST by default. `out` takes `result.json` and `ticket.safetensors`, which `force` replaces. `progress` is called on the calling thread,
+    MNIST by default. `config` is the `result.json` of a run to repeat, but for the settings given beside it. `out` takes `result.json`,
+    `ticket.safetensors`, `history.csv` and its curves, which `force` replaces; with `checkpoint` also the run's state after every epoch, and
+    `resume` goes on from there, to the same bits, where there is one. `progress` is called on the calling thread,
     some ten times a second; an exception there, or Ctrl-C, stops the run.
     """
-    answer, layers = _slth._run(_json(settings), data, out, force, threads, backend, _callback(progress))
+    if config is not None:
+        settings = {**json.loads(pathlib.Path(config).read_text())["configuration"], **settings}
+    answer, layers = _slth._run(
+        _json(settings), data, out, force, checkpoint, resume, threads, backend, _callback(progress)
+    )
     result = json.loads(answer)
     dense, pruned = result["pretrain"], result["prune"]
     return Run(

@@ -282,6 +282,8 @@ def _run(
     data: _Path | None,
     out: _Path | None,
     force: bool,
+    checkpoint: bool,
+    resume: bool,
     threads: int | None,
     backend: str | None,
     callback: Callable[..., None] | None,
