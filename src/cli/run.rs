@@ -8,7 +8,7 @@ use slth::Error;
 use slth::flags::number;
 use slth::network::LayerShape;
 use slth::run::{Checkpoints, Outcome, RunConfig, RunDirectory};
-use slth::training::{Evaluation, PruneMethod, PrunedLayer, Timing};
+use slth::training::{Evaluation, Pattern, PruneMethod, PrunedLayer, Timing};
 
 use super::note_without_effect;
 use super::progress::progress;
@@ -32,9 +32,9 @@ pub(super) struct RunArguments {
     epsilon: f32,
 
     /// The fraction of each layer's weights REMOVED, at least 0 and below 1: int(s * n) of n weights go. With 0 nothing is
-    /// removed, and pruning is skipped
-    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = RunConfig::default().sparsity)]
-    sparsity: f64,
+    /// removed, and pruning is skipped [default: 0.5, or what --pattern removes]
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f64>)]
+    sparsity: Option<f64>,
 
     /// Seed of all random numbers
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = RunConfig::default().seed)]
@@ -66,6 +66,8 @@ pub(super) fn run(arguments: RunArguments) -> Result<String, Error> {
     let RunArguments { epsilon, sparsity, seed, data, setting, machine, output, checkpoint, resume, .. } =
         arguments;
     let (threads, backend) = machine.chosen()?;
+    let removed = || setting.pattern.map_or(RunConfig::default().sparsity, Pattern::sparsity);
+    let sparsity = sparsity.unwrap_or_else(removed);
     let config = RunConfig { epsilon, sparsity, seed, threads, backend, ..setting };
     config.validate()?;
     let dataset = data.dataset()?;

@@ -14,7 +14,9 @@ use crate::error::Error;
 use crate::flags::number;
 use crate::input::FileError;
 use crate::network::{Architecture, Initialisation};
-use crate::training::{EdgePopupSettings, PretrainSettings, PruneMethod, Schedule, Scope};
+use crate::training::{
+    Cut, EdgePopupSettings, ImpSettings, KeepDense, Pattern, PretrainSettings, PruneMethod, Schedule, Scope,
+};
 
 /// Everything that decides a run, and where it is computed. The fields are the command line's flags and their help, but for
 /// those that a sweep takes lists of (ε, sparsity, seed) and those of the machine.
@@ -65,10 +67,38 @@ pub struct RunConfig {
     /// What the sparsity is a fraction of
     #[arg(long, value_name = "NAME", help_heading = "Pruning", default_value_t)]
     pub scope: Scope,
+    /// Keep N of every M consecutive weights of a neuron or filter, those of the largest scores: 2:4. Removes 1 - N/M, which is
+    /// then the sparsity
+    #[serde(default)]
+    #[arg(long, value_name = "N:M", help_heading = "Pruning")]
+    pub pattern: Option<Pattern>,
+    /// Which layers keep all their weights; the sparsity is then a fraction of the others' weights
+    #[serde(default)]
+    #[arg(long, value_name = "WHICH", help_heading = "Pruning", default_value_t)]
+    pub keep_dense: KeepDense,
+    /// Rounds of --method imp: each removes the same fraction of the weights that are left, 1 - (1 - sparsity)^(1/rounds)
+    #[serde(default = "rounds")]
+    #[arg(long, value_name = "N", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = rounds())]
+    pub rounds: usize,
+    /// The epoch that --method imp goes back to after each round, 0 being the weights that pretraining left; trains on from there
+    #[serde(default)]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Pruning",
+        allow_negative_numbers = true,
+        default_value_t = 0
+    )]
+    pub rewind_epoch: usize,
+    /// Let each round of --method imp remove half that fraction of the last layer's weights
+    #[serde(default)]
+    #[arg(long, help_heading = "Pruning", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub halve_output_rate: bool,
     /// Epochs of pretraining; 0 leaves the weights as they were drawn
     #[arg(long, value_name = "N", help_heading = "Pretraining", allow_negative_numbers = true, default_value_t = Self::default().pretrain_epochs)]
     pub pretrain_epochs: usize,
-    /// Epochs of edge-popup or of finetuning, at least 1 where anything is removed; magnitude and random pruning take none
+    /// Epochs of edge-popup, of finetuning, or of each training of imp, at least 1 where anything is removed; magnitude and random
+    /// pruning take none
     #[arg(long, value_name = "N", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = Self::default().prune_epochs)]
     pub prune_epochs: usize,
     /// Images per step of both trainings; more than there are means all
@@ -120,6 +150,11 @@ fn cosine() -> Schedule {
     Schedule::COSINE
 }
 
+/// Of imp.
+fn rounds() -> usize {
+    5
+}
+
 impl Default for RunConfig {
     fn default() -> Self {
         Self {
@@ -133,6 +168,11 @@ impl Default for RunConfig {
             sparsity: 0.5,
             method: PruneMethod::default(),
             scope: Scope::default(),
+            pattern: None,
+            keep_dense: KeepDense::None,
+            rounds: rounds(),
+            rewind_epoch: 0,
+            halve_output_rate: false,
             pretrain_epochs: 1,
             prune_epochs: 5,
             batch: 128,
@@ -167,7 +207,10 @@ pub(crate) struct Split<'a> {
 type CopyOption = fn(&mut RunConfig, &RunConfig);
 
 /// The options of pruning by their names; not every method heeds all.
-const PRUNING: [(&str, CopyOption); 5] = [
+const PRUNING: [(&str, CopyOption); 8] = [
+    ("rounds", |run, other| run.rounds = other.rounds),
+    ("rewind_epoch", |run, other| run.rewind_epoch = other.rewind_epoch),
+    ("halve_output_rate", |run, other| run.halve_output_rate = other.halve_output_rate),
     ("prune_epochs", |run, other| run.prune_epochs = other.prune_epochs),
     ("prune_lr", |run, other| run.prune_lr = other.prune_lr),
     ("prune_schedule", |run, other| run.prune_schedule.clone_from(&other.prune_schedule)),
@@ -219,6 +262,11 @@ impl RunConfig {
         check("sparsity", sparsity, "lie in [0, 1)", &self.sparsity)?;
         let prunes = self.sparsity == 0.0 || self.prune_epochs > 0 || self.method.ignores("prune_epochs");
         check("prune_epochs", prunes, "be at least 1 where weights are removed", &self.prune_epochs)?;
+        self.cut(self.sparsity).check(&self.network)?;
+        check("rounds", (1..=1000).contains(&self.rounds), "lie in 1 to 1000", &self.rounds)?;
+        if self.method == PruneMethod::Imp && self.sparsity > 0.0 {
+            self.imp_settings(self.sparsity).check()?;
+        }
         let scale = (1e-30..1e30).contains(&self.init_scale);
         check("init_scale", scale, "lie in [1e-30, 1e30)", &self.init_scale)?;
         check("batch", self.batch > 0, "be at least 1", &self.batch)?;
@@ -337,14 +385,30 @@ impl RunConfig {
         }
     }
 
-    pub(crate) fn finetune_settings(&self) -> PretrainSettings {
-        PretrainSettings { epsilon: f32::INFINITY, epochs: self.prune_epochs, ..self.pretrain_settings() }
+    fn cut(&self, sparsity: f64) -> Cut {
+        let Self { scope, pattern, keep_dense, .. } = *self;
+        Cut { sparsity, scope, pattern, keep_dense, output_sparsity: None }
+    }
+
+    /// Settings of methods that train weights.
+    pub(crate) fn imp_settings(&self, sparsity: f64) -> ImpSettings {
+        let Self { rounds, rewind_epoch, halve_output_rate, prune_epochs: epochs, .. } = *self;
+        let training = PretrainSettings { epsilon: f32::INFINITY, epochs, ..self.pretrain_settings() };
+        ImpSettings { cut: self.cut(sparsity), rounds, rewind_epoch, halve_output_rate, training }
+    }
+
+    /// Epochs of pruning.
+    pub(crate) fn pruning_epochs(&self) -> usize {
+        match self.method {
+            _ if self.sparsity == 0.0 || self.method.ignores("prune_epochs") => 0,
+            PruneMethod::Imp => self.imp_settings(self.sparsity).epochs(),
+            _ => self.prune_epochs,
+        }
     }
 
     pub(crate) fn edge_popup_settings(&self, sparsity: f64) -> EdgePopupSettings {
         EdgePopupSettings {
-            sparsity,
-            scope: self.scope,
+            cut: self.cut(sparsity),
             epochs: self.prune_epochs,
             batch: self.batch,
             learning_rate: self.prune_lr,

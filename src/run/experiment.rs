@@ -207,9 +207,9 @@ impl<'a> Experiment<'a> {
     ) -> Result<(Vec<PrunedLayer>, PrunedOutcome), Error> {
         let Self { config, split, .. } = self;
         RunConfig { sparsity, ..(*config).clone() }.validate()?;
-        let (settings, finetuning) = (config.edge_popup_settings(sparsity), config.finetune_settings());
+        let (settings, retraining) = (config.edge_popup_settings(sparsity), config.imp_settings(sparsity));
         let trainer = self.trainer();
-        let pruned = trainer.prune(config.method, &pretrained.weights, &settings, &finetuning, progress)?;
+        let pruned = trainer.prune(config.method, &pretrained.weights, &settings, &retraining, progress)?;
         let evaluate = |images| trainer.on(images).evaluate_pruned(&pruned.layers);
         let outcome = PrunedOutcome {
             timing: pruned.timing,

@@ -8,7 +8,13 @@ use crate::run::{PrunedOutcome, RunConfig, Setting, number_or_inf};
 use crate::training::{Evaluation, PrunedLayer, Scope};
 
 /// Defaults of options that older stores do not have; left out, cells keep their [`id`](CellConfig::id).
-const NEWER_DEFAULTS: [&str; 2] = [r#","augment":"none""#, r#","prune_schedule":"cosine""#];
+const NEWER_DEFAULTS: [&str; 5] = [
+    r#","augment":"none""#,
+    r#","pattern":null"#,
+    r#","keep_dense":"none""#,
+    r#","rounds":5,"rewind_epoch":0,"halve_output_rate":false"#,
+    r#","prune_schedule":"cosine""#,
+];
 
 /// Everything that decides the result of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -240,19 +246,20 @@ mod tests {
             CellConfig::new(&run, "data")
         };
         for (method, keys) in [
-            (PruneMethod::EdgePopup, 0),
-            (PruneMethod::MagnitudeThenFinetune, 4),
-            (PruneMethod::Magnitude, 5),
-            (PruneMethod::Random, 5),
+            (PruneMethod::EdgePopup, 3),
+            (PruneMethod::MagnitudeThenFinetune, 7),
+            (PruneMethod::Magnitude, 8),
+            (PruneMethod::Random, 8),
+            (PruneMethod::Imp, 4),
         ] {
             let [a, b] = [0.3, 0.5].map(|momentum| config(method, momentum, 5));
-            assert_eq!(a.id() == b.id(), keys > 0, "{method}");
+            assert_eq!(a.id() == b.id(), keys > 3, "{method}");
             let [a, b] = [2, 3].map(|epochs| config(method, 0.9, epochs));
-            assert_eq!(a.id() == b.id(), keys == 5, "{method}");
+            assert_eq!(a.id() == b.id(), keys == 8, "{method}");
             let all = config(PruneMethod::EdgePopup, 0.9, 5).setting();
             assert_eq!(
                 (a.setting().len(), all["momentum"].to_string()),
-                (all.len() - keys, "0.9".to_owned())
+                (all.len() + 3 - keys, "0.9".to_owned())
             );
         }
     }

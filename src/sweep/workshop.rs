@@ -51,10 +51,8 @@ impl Group {
     /// How many images it trains on, each counted as often as it is seen.
     pub(super) fn work(&self, images: usize) -> usize {
         let pretrained = if self.pretraining.epsilon > 0.0 { self.pretraining.pretrain_epochs } else { 0 };
-        let pruned = |CellConfig { run, .. }: &CellConfig| {
-            if run.sparsity == 0.0 || run.method.ignores("prune_epochs") { 0 } else { run.prune_epochs }
-        };
-        let epochs = self.cells.iter().map(pruned).fold(pretrained, usize::saturating_add);
+        let pruned = self.cells.iter().map(|cell| cell.run.pruning_epochs());
+        let epochs = pruned.fold(pretrained, usize::saturating_add);
         epochs.saturating_mul(images)
     }
 }

@@ -5,16 +5,12 @@
 //! ∂L/∂score = sign(score) · w · ∂L/∂w_eff goes to all scores, those of removed weights too. SGD with momentum and
 //! weight decay as in PyTorch.
 
-use std::ops::Range;
-
 use slth_kernels::optimizer::ScoreStep;
-use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
 use slth_kernels::{Engine, KernelError, MaskReuse, PackedMask, PrepareOptions};
-use smallvec::SmallVec;
 
 use super::epochs::{Method, Timing};
 use super::evaluate::Evaluation;
-use super::pruning::{Pruned, PrunedLayer, Scope, check_sparsity, rankings};
+use super::pruning::{Cut, Cutter, Pruned, PrunedLayer};
 use super::schedule::Schedule;
 use super::trainer::Trainer;
 use crate::data::Batch;
@@ -28,10 +24,8 @@ use crate::random::{Purpose, Stream};
 /// How to prune.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EdgePopupSettings {
-    /// s, the fraction of weights REMOVED, in [0, 1).
-    pub sparsity: f64,
-    /// What the sparsity is a fraction of.
-    pub scope: Scope,
+    /// Which weights go.
+    pub cut: Cut,
     /// Times through the training images; with 0 the random initial scores decide.
     pub epochs: usize,
     /// Images per step, at least 1.
@@ -62,9 +56,9 @@ impl Trainer<'_> {
         progress: &dyn Progress,
     ) -> Result<Pruned, Error> {
         let batch = self.check(weights.iter().map(Vec::len), settings.batch)?;
-        check_sparsity(settings.sparsity)?;
+        settings.cut.check(self.network)?;
         let mut method = EdgePopup::new(self, weights, settings, batch)?;
-        let nothing_to_do = settings.epochs == 0 || method.keeps_all();
+        let nothing_to_do = settings.epochs == 0 || method.cutter.keeps_all();
         let timing = if nothing_to_do {
             Timing::default()
         } else {
@@ -98,16 +92,6 @@ struct ScoredLayer<'a> {
     masked: MaskedLayer,
 }
 
-/// The selection among the scores of some layers together.
-struct Ranking {
-    layers: Range<usize>,
-    /// How many weights are kept.
-    keep: usize,
-    selector: Selector,
-    /// The threshold of the last step, near which the next is searched.
-    threshold: Option<Threshold>,
-}
-
 struct EdgePopup<'a> {
     engine: Engine<'a>,
     settings: EdgePopupSettings,
@@ -116,7 +100,7 @@ struct EdgePopup<'a> {
     layers: Vec<ScoredLayer<'a>>,
     /// Of the layers.
     masks: Vec<PackedMask>,
-    rankings: Vec<Ranking>,
+    cutter: Cutter,
     propagation: Propagation<'a>,
     /// The weight gradient of one layer at a time.
     gradient: Vec<f32>,
@@ -147,9 +131,6 @@ impl<'a> EdgePopup<'a> {
         };
         let shapes = network.layers().zip(network.layer_stages());
         let layers: Vec<_> = shapes.zip(weights).enumerate().map(layer).collect::<Result<_, Error>>()?;
-        let ranking =
-            |(layers, keep)| Ranking { layers, keep, selector: Selector::default(), threshold: None };
-        let rankings = rankings(network, settings.scope, settings.sparsity);
         Ok(Self {
             engine,
             settings: settings.clone(),
@@ -160,7 +141,7 @@ impl<'a> EdgePopup<'a> {
             },
             epoch: 0,
             masks: weights.iter().map(|weights| PackedMask::all_kept(weights.len())).collect(),
-            rankings: rankings.into_iter().map(ranking).collect(),
+            cutter: Cutter::new(network, &settings.cut),
             layers,
             propagation: Propagation::new(engine, network, trainer.normaliser(), batch, true),
             gradient: vec![0.0; network.layers().map(LayerShape::weights).max().unwrap_or(0)],
@@ -169,12 +150,6 @@ impl<'a> EdgePopup<'a> {
 }
 
 impl EdgePopup<'_> {
-    /// Whether nothing is removed.
-    fn keeps_all(&self) -> bool {
-        let weights = |layers: &[ScoredLayer]| layers.iter().map(|layer| layer.weights.len()).sum::<usize>();
-        self.rankings.iter().all(|ranking| ranking.keep == weights(&self.layers[ranking.layers.clone()]))
-    }
-
     /// The layers under the masks that were selected last.
     fn pruned(&self) -> Vec<PrunedLayer> {
         let layer = |(layer, mask): (&ScoredLayer, &PackedMask)| PrunedLayer {
@@ -188,16 +163,8 @@ impl EdgePopup<'_> {
 
     /// Selects the kept weights of all layers.
     fn select(&mut self) -> Result<(), KernelError> {
-        for Ranking { layers, keep, selector, threshold } in &mut self.rankings {
-            let largest = Selection::largest(*keep, Order::Magnitude);
-            let selection = threshold.map_or(largest, |threshold| largest.near(threshold));
-            // Steps must not allocate.
-            let scores: SmallVec<[&[f32]; 32]> =
-                self.layers[layers.clone()].iter().map(|layer| layer.scores.as_slice()).collect();
-            let masks = &mut self.masks[layers.clone()];
-            *threshold = Some(selector.select(self.engine, &scores, selection, masks)?);
-        }
-        Ok(())
+        let scores = self.layers.iter().map(|layer| layer.scores.as_slice());
+        self.cutter.select(self.engine, scores, &mut self.masks)
     }
 }
 
@@ -257,12 +224,11 @@ mod tests {
             augmentation: Augmentation::None,
         };
         let weights = Initialisation::KaimingNormal.network(&network, 1.0, 3);
-        let (scope, epochs, batch, seed) = (Scope::PerLayer, 2, 33, 1);
+        let (epochs, batch, seed) = (2, 33, 1);
         let (learning_rate, momentum, weight_decay) = (0.1, 0.9, 1e-4);
         for sparsity in [0.0, 0.1, 0.29, 0.5, 0.9, 0.999] {
             let settings = EdgePopupSettings {
-                sparsity,
-                scope,
+                cut: Cut { sparsity, ..Cut::default() },
                 epochs,
                 batch,
                 learning_rate,

@@ -38,8 +38,9 @@ pub(super) trait Method {
     /// As [`TrainingState::numbers`].
     fn numbers(&mut self) -> Vec<&mut [f32]>;
 
-    /// Called when they were replaced.
-    fn restored(&mut self) -> Result<(), Error> {
+    /// Called when they were replaced by those after so many `epochs`, at least 1.
+    fn restored(&mut self, epochs: usize) -> Result<(), Error> {
+        let _ = epochs;
         Ok(())
     }
 
@@ -77,7 +78,7 @@ impl Trainer<'_> {
         progress.begin(M::PHASE, epochs.saturating_mul(order.len()));
         let (done, mut seconds) = progress.resume(M::PHASE, &mut Watched(*self, method))?;
         if done > 0 {
-            method.restored()?;
+            method.restored(done)?;
             progress.advance(done.saturating_mul(order.len()));
         }
         for epoch in done..epochs {

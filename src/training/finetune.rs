@@ -69,8 +69,8 @@ impl Method for Finetuning<'_> {
         self.sgd.numbers()
     }
 
-    fn restored(&mut self) -> Result<(), Error> {
-        self.sgd.restored()
+    fn restored(&mut self, epochs: usize) -> Result<(), Error> {
+        self.sgd.restored(epochs)
     }
 
     fn evaluate(&mut self, trainer: &Trainer<'_>) -> Result<Evaluation, Error> {

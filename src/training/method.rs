@@ -4,15 +4,15 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::edge_popup::EdgePopupSettings;
+use super::imp::ImpSettings;
 use super::one_shot::one_shot;
-use super::pretrain::PretrainSettings;
 use super::pruning::Pruned;
 use super::trainer::Trainer;
 use crate::error::Error;
 use crate::progress::Progress;
 
-/// How the weights to remove are found: by [`Trainer::edge_popup`] or [`one_shot`](one_shot()), then perhaps
-/// [`Trainer::finetune`].
+/// How the weights to remove are found: by [`Trainer::edge_popup`], [`Trainer::imp`] or [`one_shot`](one_shot()), then
+/// perhaps [`Trainer::finetune`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum PruneMethod {
@@ -25,25 +25,29 @@ pub enum PruneMethod {
     Random,
     /// Removes the smallest weights, then trains the others as pretraining does, without a bound on their change
     MagnitudeThenFinetune,
+    /// Iterative magnitude pruning: trains as pretraining does, without a bound, removes the smallest weights, puts the others back
+    /// to where they were at --rewind-epoch, and so on in --rounds rounds; trains what is kept
+    Imp,
 }
 
 impl PruneMethod {
     /// Whether it does without this option of a run's configuration, which then changes nothing.
     pub fn ignores(self, option: &str) -> bool {
-        let ignored: &[&str] = match self {
-            Self::EdgePopup => &[],
-            Self::MagnitudeThenFinetune => &["prune_lr", "prune_schedule", "momentum", "weight_decay"],
-            Self::Magnitude | Self::Random => {
-                &["prune_epochs", "prune_lr", "prune_schedule", "momentum", "weight_decay"]
-            }
-        };
-        ignored.contains(&option)
+        const SCORES: [&str; 4] = ["prune_lr", "prune_schedule", "momentum", "weight_decay"];
+        const ROUNDS: [&str; 3] = ["rounds", "rewind_epoch", "halve_output_rate"];
+        let (scores, rounds) = (SCORES.contains(&option), ROUNDS.contains(&option));
+        match self {
+            Self::EdgePopup => rounds,
+            Self::MagnitudeThenFinetune => scores || rounds,
+            Self::Magnitude | Self::Random => scores || rounds || option == "prune_epochs",
+            Self::Imp => scores,
+        }
     }
 }
 
 impl Trainer<'_> {
-    /// Prunes a network of these `weights`, each layer's `[outputs, inputs]`, by `method`. Sparsity, scope and seed are those of
-    /// `settings`; `finetuning` is for methods that finetune.
+    /// Prunes a network of these `weights`, each layer's `[outputs, inputs]`, by `method`. Cut and seed are those of
+    /// `settings`; `retraining` is for methods that train weights.
     ///
     /// # Errors
     /// Those of the method.
@@ -52,16 +56,20 @@ impl Trainer<'_> {
         method: PruneMethod,
         weights: &[Vec<f32>],
         settings: &EdgePopupSettings,
-        finetuning: &PretrainSettings,
+        retraining: &ImpSettings,
         progress: &dyn Progress,
     ) -> Result<Pruned, Error> {
-        let EdgePopupSettings { sparsity, scope, seed, .. } = *settings;
-        let one_shot = |random| one_shot(self.engine, self.network, weights, sparsity, scope, random);
+        let EdgePopupSettings { cut, seed, .. } = *settings;
+        let one_shot = |random| one_shot(self.engine, self.network, weights, &cut, random);
         match method {
             PruneMethod::EdgePopup => self.edge_popup(weights, settings, progress),
             PruneMethod::Magnitude => one_shot(None),
             PruneMethod::Random => one_shot(Some(seed)),
-            PruneMethod::MagnitudeThenFinetune => self.finetune(one_shot(None)?, finetuning, progress),
+            PruneMethod::MagnitudeThenFinetune => {
+                self.finetune(one_shot(None)?, &retraining.training, progress)
+            }
+            PruneMethod::Imp if cut.sparsity == 0.0 => one_shot(None),
+            PruneMethod::Imp => self.imp(weights, retraining, progress),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Training and evaluation: a [`Trainer`] [pretrains](Trainer::pretrain) by projected SGD, prunes by
-//! [edge-popup](Trainer::edge_popup), [finetunes](Trainer::finetune) and evaluates; [`one_shot`] is what edge-popup is compared with.
+//! [edge-popup](Trainer::edge_popup) or [by and by](Trainer::imp), [finetunes](Trainer::finetune) and evaluates; [`one_shot`] is what edge-popup is compared with.
 //!
 //! Once the buffers are made, a step of any training on one thread allocates nothing; on several each parallel call allocates
 //! a few bytes.
@@ -10,7 +10,7 @@
 //! use slth::data::{Augmentation, Dataset, NormalisationRule, Subset};
 //! use slth::network::Initialisation;
 //! use slth::progress::NoProgress;
-//! use slth::training::{EdgePopupSettings, PretrainSettings, Schedule, Scope, Trainer};
+//! use slth::training::{Cut, EdgePopupSettings, PretrainSettings, Schedule, Trainer};
 //! use slth_kernels::Engine;
 //!
 //! let mnist = Dataset::mnist()?;
@@ -30,8 +30,8 @@
 //! assert!(trainer.on(&test).evaluate_dense(&dense.weights)?.accuracy() > 0.5);
 //!
 //! let settings = EdgePopupSettings {
-//!     sparsity: 0.3, epochs: 2, batch: 50, learning_rate: 0.1, schedule: Schedule::COSINE, momentum: 0.9, weight_decay: 1e-4,
-//!     scope: Scope::PerLayer, seed: 7,
+//!     cut: Cut { sparsity: 0.3, ..Cut::default() },
+//!     epochs: 2, batch: 50, learning_rate: 0.1, schedule: Schedule::COSINE, momentum: 0.9, weight_decay: 1e-4, seed: 7,
 //! };
 //! let pruned = trainer.edge_popup(&dense.weights, &settings, &NoProgress)?;
 //! assert_eq!(pruned.layers[0].mask.removed(), 2352);
@@ -43,6 +43,7 @@ mod edge_popup;
 mod epochs;
 mod evaluate;
 mod finetune;
+mod imp;
 mod method;
 mod n_of_m;
 mod one_shot;
@@ -54,10 +55,11 @@ mod trainer;
 pub use edge_popup::EdgePopupSettings;
 pub use epochs::Timing;
 pub use evaluate::Evaluation;
+pub use imp::ImpSettings;
 pub use method::PruneMethod;
-pub use n_of_m::{NOfMError, n_of_m};
+pub use n_of_m::{NOfMError, Pattern, n_of_m};
 pub use one_shot::one_shot;
 pub use pretrain::{PretrainSettings, Pretrained};
-pub use pruning::{Pruned, PrunedLayer, Scope};
+pub use pruning::{Cut, KeepDense, Pruned, PrunedLayer, Scope};
 pub use schedule::{Decay, Schedule};
 pub use trainer::Trainer;

@@ -1,7 +1,46 @@
 //! N:M sparsity: of every m consecutive scores the n of largest magnitude.
 
+use std::fmt;
+use std::str::FromStr;
+
 use slth_kernels::PackedMask;
 use thiserror::Error;
+
+/// How many of every so many consecutive weights are kept; as text `2:4`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Pattern {
+    /// N, at least 1.
+    pub keep: usize,
+    /// M, more than N.
+    pub group: usize,
+}
+
+impl Pattern {
+    /// The fraction removed.
+    pub fn sparsity(self) -> f64 {
+        (self.group - self.keep) as f64 / self.group as f64
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.keep, self.group)
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split_once(':').and_then(|(n, m)| Some((n.parse().ok()?, m.parse().ok()?)));
+        let pattern = numbers.map(|(keep, group)| Self { keep, group });
+        let fits = |pattern: &Self| 0 < pattern.keep && pattern.keep < pattern.group;
+        pattern.filter(fits).ok_or_else(|| format!("`{text}` is no pattern N:M with 0 < N < M, as 2:4 is"))
+    }
+}
+
+crate::flags::serde_by_text!(Pattern);
 
 /// Why an N:M mask cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -54,13 +93,23 @@ pub fn n_of_m(scores: &[f32], keep: usize, group: usize) -> Result<PackedMask, N
         return Err(NOfMError::NotANumber(index));
     }
     let mut mask = PackedMask::none_kept(scores.len());
-    let mut order = Vec::new();
+    fill(scores, keep, group, &mut mask, &mut Vec::new());
+    Ok(mask)
+}
+
+/// As [`n_of_m`], of scores that fit, into a `mask` of as many bits; `order` is room to work in.
+pub(super) fn fill(
+    scores: &[f32],
+    keep: usize,
+    group: usize,
+    mask: &mut PackedMask,
+    order: &mut Vec<(u32, usize)>,
+) {
     for (first, scores) in (0..).step_by(group).zip(scores.chunks_exact(group)) {
         // Bit patterns without the sign order as magnitudes do.
         order.clear();
         order.extend(scores.iter().zip(first..).map(|(score, index)| (score.abs().to_bits(), index)));
         order.sort_unstable();
-        order[group - keep..].iter().for_each(|&(_, index)| mask.set(index, true));
+        order.iter().enumerate().for_each(|(rank, &(_, index))| mask.set(index, rank >= group - keep));
     }
-    Ok(mask)
 }

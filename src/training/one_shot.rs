@@ -1,11 +1,10 @@
 //! Pruning without training, to compare edge-popup with: by magnitude (S. Han et al. 2015, "Learning both Weights and
 //! Connections for Efficient Neural Networks") or at random.
 
-use slth_kernels::top_k::{Order, Selection, Selector};
 use slth_kernels::{Engine, KernelError, PackedMask};
 
 use super::epochs::Timing;
-use super::pruning::{Pruned, PrunedLayer, Scope, check_sparsity, check_weights, rankings};
+use super::pruning::{Cut, Cutter, Pruned, PrunedLayer, check_weights};
 use crate::error::Error;
 use crate::network::Architecture;
 use crate::random::{Purpose, Stream};
@@ -14,16 +13,17 @@ use crate::random::{Purpose, Stream};
 /// first. The scores are |w|, or those drawn. O(n).
 ///
 /// # Errors
-/// When a weight is NaN, `weights` do not fit `network`, or `sparsity` is outside [0, 1).
+/// When a weight is NaN, `weights` do not fit `network`, or `cut` makes no sense.
 ///
 /// ```
 /// use slth::network::Architecture;
-/// use slth::training::{Scope, one_shot};
+/// use slth::training::{Cut, Scope, one_shot};
 /// use slth_kernels::{Engine, PackedMask};
 /// let network: Architecture = "2-2-1".parse()?;
 /// let weights = [vec![0.1, -0.9, 0.3, 0.2], vec![4.0, -5.0]];
 /// let kept = |scope| {
-///     let pruned = one_shot(Engine::detect().unwrap(), &network, &weights, 0.5, scope, None).unwrap();
+///     let cut = Cut { sparsity: 0.5, scope, ..Cut::default() };
+///     let pruned = one_shot(Engine::detect().unwrap(), &network, &weights, &cut, None).unwrap();
 ///     pruned.layers.iter().map(|layer| layer.mask.kept_indices().collect()).collect::<Vec<Vec<_>>>()
 /// };
 /// assert_eq!(kept(Scope::PerLayer), [vec![1, 2], vec![1]]);
@@ -34,12 +34,11 @@ pub fn one_shot(
     engine: Engine,
     network: &Architecture,
     weights: &[Vec<f32>],
-    sparsity: f64,
-    scope: Scope,
+    cut: &Cut,
     random: Option<u64>,
 ) -> Result<Pruned, Error> {
     check_weights(network, weights.iter().map(Vec::len))?;
-    check_sparsity(sparsity)?;
+    cut.check(network)?;
     let start = std::time::Instant::now();
     let score = |(index, weights): (usize, &Vec<f32>)| match random {
         None => weights.iter().map(|w| w.abs()).collect(),
@@ -51,11 +50,7 @@ pub fn one_shot(
     let scores: Vec<Vec<f32>> = weights.iter().enumerate().map(score).collect();
     let views: Vec<&[f32]> = scores.iter().map(Vec::as_slice).collect();
     let mut masks: Vec<_> = views.iter().map(|scores| PackedMask::all_kept(scores.len())).collect();
-    for (layers, keep) in rankings(network, scope, sparsity) {
-        let selection = Selection::largest(keep, Order::Magnitude);
-        let masks = &mut masks[layers.clone()];
-        Selector::default().select(engine, &views[layers], selection, masks).map_err(not_a_number)?;
-    }
+    Cutter::new(network, cut).select(engine, views.into_iter(), &mut masks).map_err(not_a_number)?;
     let layers = network.layers().zip(weights).zip(scores.into_iter().zip(masks));
     let layers = layers.map(|((shape, weights), (scores, mask))| {
         let weights = weights.clone();

@@ -5,7 +5,7 @@
 
 use slth_kernels::conv2d::PackedConv2d;
 use slth_kernels::optimizer::ProjectedStep;
-use slth_kernels::{Engine, KernelError, PrepareOptions};
+use slth_kernels::{Engine, KernelError, PackedMask, PrepareOptions};
 
 use super::epochs::{Method, Timing};
 use super::evaluate::Evaluation;
@@ -174,6 +174,28 @@ impl<'a> ProjectedSgd<'a> {
         Err(Error::Diverged { phase, epoch, what: "a weight" })
     }
 
+    /// Each layer's weights as they are.
+    pub(super) fn weights(&self) -> impl Iterator<Item = &[f32]> {
+        self.layers.iter().map(|layer| layer.weights.as_slice())
+    }
+
+    /// Begins again with those of `initial` that `masks` keep.
+    pub(super) fn start_again(
+        &mut self,
+        initial: &[Vec<f32>],
+        masks: &[PackedMask],
+    ) -> Result<(), KernelError> {
+        for (layer, (initial, mask)) in self.layers.iter_mut().zip(initial.iter().zip(masks)) {
+            layer.initial.copy_from_slice(initial);
+            mask.apply(&mut layer.initial)?;
+            layer.weights.copy_from_slice(&layer.initial);
+            layer.change.fill(0.0);
+            layer.velocity.fill(0.0);
+            layer.prepare(self.engine)?;
+        }
+        Ok(())
+    }
+
     /// Each layer's trained weights.
     pub(super) fn into_weights(self) -> impl Iterator<Item = Vec<f32>> {
         self.layers.into_iter().map(|layer| layer.weights)
@@ -196,10 +218,10 @@ impl Method for ProjectedSgd<'_> {
 
     fn numbers(&mut self) -> Vec<&mut [f32]> {
         let layers = self.layers.iter_mut();
-        layers.flat_map(|l| [&mut l.velocity[..], &mut l.change, &mut l.weights]).collect()
+        layers.flat_map(|l| [&mut l.initial[..], &mut l.velocity, &mut l.change, &mut l.weights]).collect()
     }
 
-    fn restored(&mut self) -> Result<(), Error> {
+    fn restored(&mut self, _epochs: usize) -> Result<(), Error> {
         Ok(self.layers.iter_mut().try_for_each(|layer| layer.prepare(self.engine))?)
     }
 

@@ -9,7 +9,7 @@ use slth::Error;
 use slth::data::{Augmentation, Dataset};
 use slth::progress::{Progress, Step};
 use slth::run::{Checkpoint, CheckpointProblem, Checkpoints, Outcome, RunConfig, RunDirectory};
-use slth::training::{PruneMethod, Scope};
+use slth::training::{KeepDense, PruneMethod, Scope};
 
 /// Stops the run after so many steps.
 struct Stop(AtomicUsize);
@@ -65,8 +65,11 @@ fn stopped_after_every_epoch_it_goes_on_to_the_same_bits() {
         ..config()
     };
     let finetuned = RunConfig { method: PruneMethod::MagnitudeThenFinetune, ..config() };
+    let imp = RunConfig { method: PruneMethod::Imp, rounds: 2, rewind_epoch: 1, ..config() };
+    let pattern =
+        RunConfig { pattern: Some("2:4".parse().unwrap()), keep_dense: KeepDense::Last, ..config() };
     let dense = RunConfig { sparsity: 0.0, validation: 0, ..config() };
-    for config in [config(), convolutions, finetuned, dense] {
+    for config in [config(), convolutions, finetuned, imp, pattern, dense] {
         let directory = tempfile::tempdir().unwrap();
         let whole = run(&config, &directory.path().join("whole"), usize::MAX).unwrap();
         let out = directory.path().join("stopped");

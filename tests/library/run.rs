@@ -9,7 +9,7 @@ use slth::data::{Normalisation, NormalisationRule};
 use slth::network::LayerShape;
 use slth::random::{Purpose, Stream};
 use slth::run::{BITS_REVISION, DenseOutcome, Outcome, PrunedOutcome, RunConfig, Ticket, TicketProblem};
-use slth::training::{Evaluation, PrunedLayer, Timing};
+use slth::training::{Evaluation, KeepDense, Pattern, PruneMethod, PrunedLayer, Scope, Timing};
 use slth_kernels::{Backend, PackedMask};
 
 #[test]
@@ -45,6 +45,17 @@ fn senseless_values_are_refused() {
     refused("sparsity", |c| c.sparsity = -0.1);
     refused("sparsity", |c| c.sparsity = f64::NAN);
     refused("prune_epochs", |c| c.prune_epochs = 0);
+    refused("rounds", |c| c.rounds = 0);
+    refused("rewind_epoch", |c| (c.method, c.rewind_epoch) = (PruneMethod::Imp, 5));
+    refused("halve_output_rate", |c| {
+        (c.method, c.halve_output_rate, c.scope) = (PruneMethod::Imp, true, Scope::Global);
+    });
+    refused("keep_dense", |c| {
+        (c.network, c.keep_dense) = ("784-10".parse().unwrap(), KeepDense::First);
+    });
+    refused("sparsity", |c| c.pattern = Some(Pattern { keep: 1, group: 4 }));
+    refused("scope", |c| (c.pattern, c.scope) = (Some(Pattern { keep: 2, group: 4 }), Scope::Global));
+    refused("pattern", |c| c.pattern = Some(Pattern { keep: 3, group: 6 }));
     refused("init_scale", |c| c.init_scale = 0.0);
     refused("init_scale", |c| c.init_scale = f64::INFINITY);
     refused("batch", |c| c.batch = 0);

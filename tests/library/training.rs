@@ -8,8 +8,8 @@ use slth::data::{Augmentation, Dataset, NormalisationRule, Subset};
 use slth::network::{Architecture, Initialisation};
 use slth::progress::NoProgress;
 use slth::training::{
-    EdgePopupSettings, NOfMError, PretrainSettings, PruneMethod, Pruned, Schedule, Scope, Trainer, n_of_m,
-    one_shot,
+    Cut, EdgePopupSettings, ImpSettings, KeepDense, NOfMError, Pattern, PretrainSettings, PruneMethod,
+    Pruned, Schedule, Scope, Trainer, n_of_m, one_shot,
 };
 use slth_kernels::{Backend, Engine, PackedMask};
 
@@ -26,6 +26,7 @@ fn names_are_the_same_everywhere() {
     check::<Initialisation>();
     check::<PruneMethod>();
     check::<Scope>();
+    check::<KeepDense>();
     check::<Draw>();
     check::<Criterion>();
 }
@@ -68,9 +69,17 @@ fn a_warm_up_rises_to_the_rate_and_then_the_schedule_begins() {
     assert_eq!([3, 4, 5, 6].map(|epoch| schedule.rate(1.0, epoch, 9)), [1.0, 0.1, 0.1, 0.01]);
 }
 
-const SETTINGS: EdgePopupSettings = EdgePopupSettings {
+/// Half of every layer.
+const CUT: Cut = Cut {
     sparsity: 0.5,
     scope: Scope::PerLayer,
+    pattern: None,
+    keep_dense: KeepDense::None,
+    output_sparsity: None,
+};
+
+const SETTINGS: EdgePopupSettings = EdgePopupSettings {
+    cut: CUT,
     epochs: 2,
     batch: 33,
     learning_rate: 0.1,
@@ -97,7 +106,8 @@ fn with_trainer(network: &str, test: impl FnOnce(Trainer<'_>, &[Vec<f32>])) {
 #[test]
 fn together_the_share_is_removed_of_all() {
     with_trainer("784-37-11-10", |trainer, weights| {
-        let settings = EdgePopupSettings { sparsity: 0.29, scope: Scope::Global, ..SETTINGS };
+        let settings =
+            EdgePopupSettings { cut: Cut { sparsity: 0.29, scope: Scope::Global, ..CUT }, ..SETTINGS };
         let pruned = trainer.edge_popup(weights, &settings, &NoProgress).unwrap();
         let removed = pruned.layers.iter().map(|layer| layer.mask.removed()).sum::<usize>();
         assert_eq!(removed, (0.29 * trainer.network.weights() as f64) as usize);
@@ -126,7 +136,7 @@ fn senseless_settings_are_errors() {
         let no_images = Subset::first(trainer.images.examples(), 0);
         for (trainer, weights, settings) in [
             (trainer, weights, EdgePopupSettings { batch: 0, ..SETTINGS }),
-            (trainer, weights, EdgePopupSettings { sparsity: 1.0, ..SETTINGS }),
+            (trainer, weights, EdgePopupSettings { cut: Cut { sparsity: 1.0, ..CUT }, ..SETTINGS }),
             (trainer, &[][..], SETTINGS),
             (trainer.on(&no_images), weights, SETTINGS),
         ] {
@@ -157,7 +167,8 @@ fn with_pruned(test: impl FnOnce(Trainer<'_>, Pruned)) {
         augmentation: Augmentation::None,
     };
     let weights = Initialisation::KaimingNormal.network(&network, 1.0, 3);
-    test(trainer, one_shot(trainer.engine, &network, &weights, 0.8, Scope::PerLayer, None).unwrap());
+    let cut = Cut { sparsity: 0.8, ..CUT };
+    test(trainer, one_shot(trainer.engine, &network, &weights, &cut, None).unwrap());
 }
 
 #[test]
@@ -197,6 +208,103 @@ fn finetuning_refuses_misfits() {
     });
 }
 
+const IMP: ImpSettings =
+    ImpSettings { cut: CUT, rounds: 2, rewind_epoch: 0, halve_output_rate: false, training: FINETUNING };
+
+#[test]
+fn rounds_remove_equal_shares_of_what_is_left_and_rewind_the_rest() {
+    with_trainer("784-37-11-10", |trainer, weights| {
+        let imp = |settings: &ImpSettings| trainer.imp(weights, settings, &NoProgress).unwrap();
+        let settings = ImpSettings { cut: Cut { sparsity: 0.75, ..CUT }, ..IMP };
+        let pruned = imp(&settings);
+        assert_eq!((pruned.timing.epochs, settings.epochs()), (6, 6));
+        for (layer, initial) in pruned.layers.iter().zip(weights) {
+            let n = initial.len();
+            // The scores are those of the second round, 0 for what the first removed: each halves.
+            let zeros = layer.scores.iter().filter(|&&score| score == 0.0).count();
+            assert_eq!((zeros, layer.mask.removed()), (n / 2, n * 3 / 4));
+            let least = layer.mask.kept_indices().map(|i| layer.scores[i]).fold(f32::INFINITY, f32::min);
+            for (i, kept) in layer.mask.iter().enumerate() {
+                assert!(if kept { layer.weights[i] != initial[i] } else { layer.weights[i] == initial[i] });
+                assert!(kept || layer.scores[i] <= least);
+            }
+        }
+        assert!(trainer.evaluate_pruned(&pruned.layers).unwrap().accuracy() > 0.5);
+
+        // Rewound to epoch 1, the removed weights are those that an epoch has moved.
+        let later = imp(&ImpSettings { rewind_epoch: 1, ..settings.clone() });
+        assert_eq!(later.timing.epochs, 4);
+        let moved = |(i, _): &(usize, bool)| later.layers[0].weights[*i] != weights[0][*i];
+        assert!(
+            later.layers[0].mask.iter().enumerate().filter(|(_, kept)| !kept).filter(moved).count() > 1000
+        );
+
+        let halved = imp(&ImpSettings { halve_output_rate: true, ..settings });
+        let removed: Vec<_> = halved.layers.iter().map(|layer| layer.mask.removed()).collect();
+        assert_eq!(removed, [784 * 37 * 3 / 4, 37 * 11 * 3 / 4, (0.4375 * 110.0) as usize]);
+    });
+}
+
+#[test]
+fn rounds_that_make_no_sense_are_errors() {
+    with_trainer("784-12-10", |trainer, weights| {
+        let pattern = Some(Pattern { keep: 2, group: 4 });
+        for settings in [
+            ImpSettings { rounds: 0, ..IMP },
+            ImpSettings { rewind_epoch: 2, ..IMP },
+            ImpSettings { cut: Cut { sparsity: 1.0, ..CUT }, ..IMP },
+            ImpSettings { cut: Cut { pattern, ..CUT }, ..IMP },
+            ImpSettings { cut: Cut { scope: Scope::Global, ..CUT }, halve_output_rate: true, ..IMP },
+        ] {
+            let found = trainer.imp(weights, &settings, &NoProgress);
+            assert!(matches!(found, Err(Error::Config { .. })), "{found:?}");
+        }
+        let once = ImpSettings { cut: Cut { pattern, ..CUT }, rounds: 1, ..IMP };
+        assert!(trainer.imp(weights, &once, &NoProgress).is_ok());
+    });
+}
+
+#[test]
+fn patterns_and_dense_layers_hold_for_every_method() {
+    with_trainer("784-36-12-10", |trainer, weights| {
+        let pattern: Pattern = "1:4".parse().unwrap();
+        for method in PruneMethod::value_variants() {
+            for keep_dense in [KeepDense::None, KeepDense::First, KeepDense::Last, KeepDense::Both] {
+                let pruned = |cut| {
+                    let (settings, imp) =
+                        (EdgePopupSettings { cut, ..SETTINGS }, ImpSettings { cut, rounds: 1, ..IMP });
+                    trainer.prune(*method, weights, &settings, &imp, &NoProgress).unwrap().layers
+                };
+                let is_dense = |index| match keep_dense {
+                    KeepDense::None => false,
+                    KeepDense::First => index == 0,
+                    KeepDense::Last => index == 2,
+                    KeepDense::Both => index != 1,
+                };
+                let cut = Cut { sparsity: pattern.sparsity(), pattern: Some(pattern), keep_dense, ..CUT };
+                for (index, layer) in pruned(cut).iter().enumerate() {
+                    if is_dense(index) {
+                        assert_eq!(layer.mask.removed(), 0, "{method} {keep_dense}");
+                        continue;
+                    }
+                    assert_eq!(layer.mask, n_of_m(&layer.scores, 1, 4).unwrap(), "{method} {keep_dense}");
+                }
+                for scope in [Scope::PerLayer, Scope::Global] {
+                    let layers = pruned(Cut { scope, keep_dense, ..CUT });
+                    let (dense, others): (Vec<_>, Vec<_>) =
+                        layers.iter().enumerate().partition(|(index, _)| is_dense(*index));
+                    assert!(dense.iter().all(|(_, layer)| layer.mask.removed() == 0));
+                    let count = |all: &[(usize, &slth::training::PrunedLayer)],
+                                 what: fn(&PackedMask) -> usize| {
+                        all.iter().map(|(_, layer)| what(&layer.mask)).sum::<usize>()
+                    };
+                    assert_eq!(count(&others, PackedMask::removed) * 2, count(&others, PackedMask::len));
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn one_shot_refuses_misfits() {
     let network: Architecture = "3-2-1".parse().unwrap();
@@ -204,7 +312,8 @@ fn one_shot_refuses_misfits() {
     let refused = |weights: &[usize], sparsity| {
         let weights: Vec<_> = weights.iter().map(|&n| vec![0.5; n]).collect();
         for scope in [Scope::PerLayer, Scope::Global] {
-            match one_shot(engine, &network, &weights, sparsity, scope, None) {
+            let cut = Cut { sparsity, scope, ..CUT };
+            match one_shot(engine, &network, &weights, &cut, None) {
                 Err(Error::Config { .. }) => {}
                 other => panic!("{weights:?}, {sparsity}: {other:?}"),
             }
@@ -216,7 +325,8 @@ fn one_shot_refuses_misfits() {
     for sparsity in [-0.5, 1.0, f64::NAN, f64::INFINITY] {
         refused(&[6, 2], sparsity);
     }
-    let nan = one_shot(engine, &network, &[vec![f32::NAN; 6], vec![0.0; 2]], 0.5, Scope::Global, None);
+    let cut = Cut { scope: Scope::Global, ..CUT };
+    let nan = one_shot(engine, &network, &[vec![f32::NAN; 6], vec![0.0; 2]], &cut, None);
     assert!(matches!(nan, Err(Error::Diverged { what: "a weight", .. })), "{nan:?}");
 }
 
@@ -225,7 +335,10 @@ fn random_removes_the_share_anywhere() {
     let network: Architecture = "30-20-10".parse().unwrap();
     let weights: Vec<Vec<f32>> = network.layers().map(|layer| vec![0.5; layer.weights()]).collect();
     let engine = Engine::detect().unwrap();
-    let prune = |seed, scope| one_shot(engine, &network, &weights, 0.3, scope, Some(seed)).unwrap().layers;
+    let prune = |seed, scope| {
+        let cut = Cut { sparsity: 0.3, scope, ..CUT };
+        one_shot(engine, &network, &weights, &cut, Some(seed)).unwrap().layers
+    };
     let removed = |seed, scope| prune(seed, scope).iter().map(|l| l.mask.removed()).collect::<Vec<_>>();
     assert_eq!(removed(1, Scope::PerLayer), [180, 60]);
     let global = removed(1, Scope::Global);

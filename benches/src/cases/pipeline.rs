@@ -13,7 +13,7 @@ use slth::network::{Architecture, Initialisation, LayerShape, Stage};
 use slth::progress::NoProgress;
 use slth::random::{Purpose, Stream};
 use slth::run::{Experiment, RunConfig};
-use slth::training::{EdgePopupSettings, PretrainSettings, PrunedLayer, Schedule, Scope, Trainer};
+use slth::training::{Cut, EdgePopupSettings, PretrainSettings, PrunedLayer, Schedule, Trainer};
 use slth_kernels::matmul::{Activation, Epilogue, Workspace, forward, input_gradient, weight_gradient};
 use slth_kernels::optimizer::ScoreStep;
 use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
@@ -115,10 +115,9 @@ impl Setup {
         };
         let (epochs, batch, learning_rate, seed) = (1, BATCH, 0.1, 1);
         let (trained, seconds) = if let Some(sparsity) = self.own.sparsity {
-            let (scope, momentum, weight_decay) = (Scope::PerLayer, 0.9, 1e-4);
+            let (momentum, weight_decay) = (0.9, 1e-4);
             let settings = EdgePopupSettings {
-                sparsity,
-                scope,
+                cut: Cut { sparsity, ..Cut::default() },
                 epochs,
                 batch,
                 learning_rate,

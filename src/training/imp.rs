@@ -1,0 +1,172 @@
+//! Iterative magnitude pruning with rewinding: J. Frankle, M. Carbin 2019, "The Lottery Ticket Hypothesis: Finding Sparse, Trainable
+//! Neural Networks", arXiv 1803.03635; to a later epoch than 0: J. Frankle et al. 2020, "Linear Mode Connectivity and the Lottery
+//! Ticket Hypothesis", arXiv 1912.05671.
+//!
+//! Train; remove some of the smallest weights; put the others back to where they were at epoch k, train from there on; and so
+//! on. All of that is one training of many epochs here, whose images have another order in each.
+
+use slth_kernels::PackedMask;
+
+use super::epochs::Method;
+use super::evaluate::Evaluation;
+use super::pretrain::{PretrainSettings, ProjectedSgd};
+use super::pruning::{Cut, Cutter, Pruned, PrunedLayer, Scope};
+use super::trainer::Trainer;
+use crate::data::Batch;
+use crate::error::Error;
+use crate::network::loss::LossSum;
+use crate::progress::Progress;
+use crate::random::Purpose;
+
+/// How to prune by and by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImpSettings {
+    /// What is removed after the last round. Round r of R leaves the r/R-th power of what this leaves.
+    pub cut: Cut,
+    /// R, at least 1.
+    pub rounds: usize,
+    /// k, the epoch whose weights each round begins with again; less than the epochs of a training.
+    pub rewind_epoch: usize,
+    /// Whether each round removes half the fraction of the last layer's weights, as published for fully connected networks.
+    pub halve_output_rate: bool,
+    /// Each training: from epoch 0 the first, from epoch k the others.
+    pub training: PretrainSettings,
+}
+
+impl ImpSettings {
+    /// Epochs of all trainings.
+    pub fn epochs(&self) -> usize {
+        let again = self.training.epochs.saturating_sub(self.rewind_epoch);
+        self.training.epochs.saturating_add(again.saturating_mul(self.rounds))
+    }
+
+    /// The round in which epoch `epoch` of all is, 0 before anything is removed, and which epoch of a training it is.
+    fn place(&self, epoch: usize) -> (usize, usize) {
+        let again = self.training.epochs - self.rewind_epoch;
+        match epoch.checked_sub(self.training.epochs) {
+            None => (0, epoch),
+            Some(since) => (1 + since / again, self.rewind_epoch + since % again),
+        }
+    }
+
+    /// What is removed after round `round`.
+    fn cut(&self, round: usize) -> Cut {
+        let Self { cut, rounds, .. } = *self;
+        let left = |rounds: f64| libm::pow(1.0 - cut.sparsity, rounds / self.rounds as f64);
+        let halved = || 1.0 - libm::pow(0.5 * (1.0 + left(1.0)), round as f64);
+        let sparsity = if round == rounds { cut.sparsity } else { 1.0 - left(round as f64) };
+        Cut { sparsity, output_sparsity: self.halve_output_rate.then(halved), ..cut }
+    }
+
+    /// Checks what the cut does not.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let Self { cut, rounds, rewind_epoch, halve_output_rate, training } = self;
+        Error::check("rounds", *rounds > 0, "be at least 1", rounds)?;
+        let single = *rounds == 1 || cut.pattern.is_none();
+        Error::check("rounds", single, "be 1 with a pattern", rounds)?;
+        let must = format_args!("be less than the {} epochs of a round", training.epochs).to_string();
+        Error::check("rewind_epoch", *rewind_epoch < training.epochs, must, rewind_epoch)?;
+        let per_layer = !halve_output_rate || (cut.scope == Scope::PerLayer && cut.pattern.is_none());
+        Error::check("halve_output_rate", per_layer, "be false with a pattern or a global scope", true)
+    }
+}
+
+impl Trainer<'_> {
+    /// Prunes a network that trains from these `weights`, each layer's `[outputs, inputs]`. In the result the kept weights are
+    /// trained, and the removed ones as they were at epoch k; the scores are the magnitudes that the last round ranked, 0 for what
+    /// earlier ones had removed.
+    ///
+    /// # Errors
+    /// When the loss or a weight becomes infinite or NaN, weights or images do not fit the network, or the settings make no sense.
+    pub fn imp(
+        &self,
+        weights: &[Vec<f32>],
+        settings: &ImpSettings,
+        progress: &dyn Progress,
+    ) -> Result<Pruned, Error> {
+        let training = &settings.training;
+        let batch = self.check(weights.iter().map(Vec::len), training.batch)?;
+        settings.cut.check(self.network)?;
+        settings.check()?;
+        let mut method = Imp {
+            trainer: *self,
+            settings,
+            sgd: ProjectedSgd::new(self, weights.to_vec(), training, batch)?,
+            rewound: weights.to_vec(),
+            scores: weights.iter().map(|weights| vec![0.0; weights.len()]).collect(),
+            masks: weights.iter().map(|weights| PackedMask::all_kept(weights.len())).collect(),
+        };
+        let timing = self.run_epochs(&mut method, settings.epochs(), batch, training.seed, progress)?;
+        method.sgd.check(Imp::PHASE, settings.epochs())?;
+        let (kept, parts) = (method.sgd.into_weights(), method.scores.into_iter().zip(method.masks));
+        let layers = self.network.layers().zip(method.rewound).zip(kept.zip(parts));
+        let layers = layers.map(|((shape, mut weights), (trained, (scores, mask)))| {
+            mask.kept_indices().for_each(|index| weights[index] = trained[index]);
+            PrunedLayer { shape, weights, scores, mask }
+        });
+        Ok(Pruned { layers: layers.collect(), timing })
+    }
+}
+
+struct Imp<'a> {
+    trainer: Trainer<'a>,
+    settings: &'a ImpSettings,
+    sgd: ProjectedSgd<'a>,
+    /// The weights at epoch k.
+    rewound: Vec<Vec<f32>>,
+    /// Of the last cut.
+    scores: Vec<Vec<f32>>,
+    masks: Vec<PackedMask>,
+}
+
+impl Imp<'_> {
+    /// Makes the masks of a round from the scores.
+    fn select(&mut self, round: usize, epoch: usize) -> Result<(), Error> {
+        let mut cutter = Cutter::new(self.trainer.network, &self.settings.cut(round));
+        let scores = self.scores.iter().map(Vec::as_slice);
+        let selected = cutter.select(self.trainer.engine, scores, &mut self.masks);
+        selected.map_err(|_| Error::Diverged { phase: Self::PHASE, epoch, what: "a weight" })
+    }
+}
+
+impl Method for Imp<'_> {
+    const PHASE: &'static str = "pruning";
+    const ORDER: Purpose = Purpose::PruneOrder;
+
+    fn begin_epoch(&mut self, epoch: usize) -> Result<f32, Error> {
+        let (round, own) = self.settings.place(epoch);
+        if own == self.settings.rewind_epoch && round == 0 {
+            self.sgd.weights().zip(&mut self.rewound).for_each(|(now, kept)| kept.copy_from_slice(now));
+        } else if own == self.settings.rewind_epoch {
+            for ((weights, mask), scores) in self.sgd.weights().zip(&self.masks).zip(&mut self.scores) {
+                scores.iter_mut().zip(weights).for_each(|(score, weight)| *score = weight.abs());
+                mask.apply(scores)?;
+            }
+            self.select(round, epoch)?;
+            self.sgd.start_again(&self.rewound, &self.masks)?;
+        }
+        self.sgd.begin_epoch(own)
+    }
+
+    fn step(&mut self, batch: Batch<'_>) -> Result<LossSum, Error> {
+        let masks = &self.masks;
+        self.sgd.learn(batch, |index, gradient| masks[index].apply(gradient))
+    }
+
+    fn numbers(&mut self) -> Vec<&mut [f32]> {
+        let own = self.rewound.iter_mut().chain(&mut self.scores).map(Vec::as_mut_slice);
+        self.sgd.numbers().into_iter().chain(own).collect()
+    }
+
+    fn restored(&mut self, epochs: usize) -> Result<(), Error> {
+        let (round, _) = self.settings.place(epochs - 1);
+        if round > 0 {
+            self.select(round, epochs)?;
+        }
+        self.sgd.restored(epochs)
+    }
+
+    fn evaluate(&mut self, trainer: &Trainer<'_>) -> Result<Evaluation, Error> {
+        self.sgd.evaluate(trainer)
+    }
+}
