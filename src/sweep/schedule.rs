@@ -68,13 +68,19 @@ impl Sweep {
     /// [`Error::Config`] for what makes no sense, by itself or for `dataset`.
     pub fn check(&self, dataset: &Dataset) -> Result<(), Error> {
         self.grid.validate()?;
+        let shared = self.shared();
         for &epsilon in &self.grid.epsilons {
-            RunConfig { epsilon, ..self.config.clone() }.validate()?;
+            RunConfig { epsilon, ..shared.clone() }.validate()?;
         }
         for &sparsity in &self.grid.sparsities {
             RunConfig { sparsity, ..self.config.clone() }.validate()?;
         }
-        self.config.check(dataset)
+        shared.check(dataset)
+    }
+
+    /// The configuration with a sparsity that no pattern is at odds with.
+    fn shared(&self) -> RunConfig {
+        RunConfig { sparsity: 0.0, ..self.config.clone() }
     }
 
     /// Computes the cells of the shard that the stores in `directory` lack, and appends them to the shard's store there.
@@ -100,8 +106,9 @@ impl Sweep {
 
         let mut summary = SweepSummary::default();
         let groups = self.missing(&plan, &known, &mut summary);
-        let split = self.config.split(dataset)?;
-        let work = groups.iter().map(|group| group.work(split.train.len())).fold(0, usize::saturating_add);
+        let shared = self.shared();
+        let images = shared.split(dataset)?.train.len();
+        let work = groups.iter().map(|group| group.work(images)).fold(0, usize::saturating_add);
         progress.begin("sweep", work);
 
         let tasks: usize = groups.iter().map(|group| group.cells.len()).sum();

@@ -49,6 +49,21 @@ fn cell(sparsity: f64, seed: u64, test_accuracy: f64) -> Cell {
     cell_at(f32::INFINITY, sparsity, seed, Some((test_accuracy, Some(0.5))))
 }
 
+#[test]
+fn a_pattern_goes_with_its_sparsity_and_none() {
+    let sweep = |sparsities| Sweep {
+        config: RunConfig { pattern: Some("1:4".parse().unwrap()), ..RunConfig::default() },
+        grid: Grid { epsilons: vec![0.0], sparsities, seeds: vec![1] },
+        shard: Shard::ALL,
+        retry_failed: false,
+    };
+    let mnist = slth::data::Dataset::mnist().unwrap();
+    assert!(sweep(vec![0.0, 0.75]).check(&mnist).is_ok());
+    assert!(
+        sweep(vec![0.5, 0.75]).check(&mnist).unwrap_err().to_string().contains("0.75, which 1:4 removes")
+    );
+}
+
 /// As in a store.
 fn line(cell: &Cell) -> String {
     serde_json::to_string(cell).unwrap() + "\n"
