@@ -67,7 +67,7 @@ pub struct Outcome {
 /// ```
 pub fn run(config: &RunConfig, dataset: &Dataset, progress: &dyn Progress) -> Result<Outcome, Error> {
     config.validate()?;
-    let engine = start(config.backend, config.threads)?;
+    let engine = engine(config.backend, config.threads)?;
     let experiment = Experiment::new(config, dataset, engine)?;
     let (pretrained, dense) = experiment.pretrain(progress)?;
     let (layers, pruned) = experiment.prune(&pretrained, config.sparsity, progress)?;
@@ -83,7 +83,10 @@ pub fn run(config: &RunConfig, dataset: &Dataset, progress: &dyn Progress) -> Re
 }
 
 /// The engine for work that is done on `threads` threads. `None` is what the machine offers.
-pub(crate) fn start(backend: Option<Backend>, threads: Option<usize>) -> Result<Engine<'static>, Error> {
+///
+/// # Errors
+/// When `threads` is 0 or more than [`RunConfig::MAX_THREADS`], or the backend is not to be had.
+pub fn engine(backend: Option<Backend>, threads: Option<usize>) -> Result<Engine<'static>, Error> {
     Ok(serial(backend, threads)?.with_threads(threads.unwrap_or(0)))
 }
 
@@ -155,15 +158,14 @@ impl<'a> Experiment<'a> {
         }
     }
 
-    /// Draws the weights and pretrains them. With `scale_by_keep` their scale is that of the configuration's sparsity.
+    /// Draws the weights, or reads those of a trained network, and pretrains them. With `scale_by_keep` their scale is that of the configuration's sparsity.
     ///
     /// # Errors
-    /// When training diverges.
+    /// When a file of weights cannot be read or does not fit, or training diverges.
     pub fn pretrain(&self, progress: &dyn Progress) -> Result<(Pretrained, DenseOutcome), Error> {
         let Self { config, split, .. } = self;
         let trainer = self.trainer();
-        let initial = config.init.network(&config.network, config.initial_scale(), config.seed);
-        let pretrained = trainer.pretrain(initial, &config.pretrain_settings(), progress)?;
+        let pretrained = trainer.pretrain(config.initial()?, &config.pretrain_settings(), progress)?;
         let evaluate = |images| trainer.on(images).evaluate_dense(&pretrained.weights);
         let outcome = DenseOutcome {
             max_change: pretrained.max_change,

@@ -33,13 +33,15 @@ pub(crate) mod experiment;
 pub(crate) mod hash;
 pub(crate) mod infinity;
 mod result;
+mod state_dict;
 mod ticket;
 
 pub use config::RunConfig;
 pub(crate) use config::check_network;
-pub use experiment::{DenseOutcome, Experiment, Outcome, PrunedOutcome, run};
-pub(crate) use experiment::{start, start_pool};
+pub(crate) use experiment::start_pool;
+pub use experiment::{DenseOutcome, Experiment, Outcome, PrunedOutcome, engine, run};
 pub use hash::{BITS_REVISION, dataset_hash, mask_hash, weights_hash};
 pub(crate) use infinity::{number_or_inf, numbers_or_inf};
 pub use result::RunResult;
+pub use state_dict::{StateDict, StateDictError, StateDictProblem};
 pub use ticket::{Ticket, TicketError, TicketProblem};

@@ -8,7 +8,7 @@ use crate::run::{PrunedOutcome, RunConfig, number_or_inf};
 use crate::training::{Evaluation, PrunedLayer, Scope};
 
 /// Defaults of options that older stores do not have; left out, cells keep their [`id`](CellConfig::id).
-const NEWER_DEFAULTS: [&str; 1] = [r#","augment":"none""#];
+const NEWER_DEFAULTS: [&str; 2] = [r#","augment":"none""#, r#","bias":false,"weights":null,"map":null"#];
 
 /// Everything that decides the result of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct CellConfig {
     pub slth_version: String,
     /// The [`BITS_REVISION`] of that version: another one may give other bits.
     pub bits_revision: u32,
-    /// The [`dataset_hash`](crate::run::dataset_hash) of the data.
+    /// The [`data_hash`](RunConfig::data_hash): of the data, and of the weights to start from.
     pub data: String,
     /// The configuration of the run this cell equals. Options that its method ignores have their defaults.
     #[serde(flatten)]
@@ -40,7 +40,7 @@ impl CellConfig {
 
     /// SHA-256, in hex, over the configuration as JSON, without the version.
     pub fn id(&self) -> String {
-        text_hash(&self.json())
+        text_hash(self.json())
     }
 
     fn json(&self) -> String {

@@ -46,7 +46,7 @@ pub struct EdgePopupSettings {
 }
 
 impl Trainer<'_> {
-    /// Prunes a network with the frozen `weights`, each layer's `[outputs, inputs]`. Where nothing is to be removed (s = 0) the
+    /// Prunes a network with the frozen `weights`, each layer's `[outputs, inputs]`, then its biases if it has some. Where nothing is to be removed (s = 0) the
     /// scores have no effect: they keep their initial values, and no epoch is counted.
     ///
     /// # Errors
@@ -69,12 +69,12 @@ impl Trainer<'_> {
         };
         method.select().map_err(|error| not_a_number(error, settings.epochs))?;
         let mut layers = Vec::with_capacity(method.layers.len());
-        for (ScoredLayer { shape, weights, scores, .. }, mask) in method.layers.into_iter().zip(method.masks)
-        {
+        for (layer, mask) in method.layers.into_iter().zip(method.masks) {
+            let ScoredLayer { shape, weights, bias, scores, .. } = layer;
             if !scores.iter().all(|score| score.is_finite()) {
                 return Err(diverged(settings.epochs));
             }
-            layers.push(PrunedLayer { shape, weights: weights.to_vec(), scores, mask });
+            layers.push(PrunedLayer { shape, weights: weights.to_vec(), scores, mask, bias: bias.to_vec() });
         }
         Ok(Pruned { layers, timing })
     }
@@ -94,6 +94,7 @@ fn not_a_number(error: KernelError, epoch: usize) -> Error {
 struct ScoredLayer<'a> {
     shape: LayerShape,
     weights: &'a [f32],
+    bias: &'a [f32],
     scores: Vec<f32>,
     velocity: Vec<f32>,
     masked: MaskedLayer,
@@ -133,6 +134,7 @@ impl<'a> EdgePopup<'a> {
         let Trainer { engine, network, .. } = *trainer;
         let options = PrepareOptions::default().max_batch(batch).reuse(MaskReuse::Once);
         let layer = |(index, ((shape, stage), weights)): (usize, ((LayerShape, Stage), &'a Vec<f32>))| {
+            let (weights, bias) = shape.split(weights);
             let n = weights.len();
             let bound = (1.0 / libm::sqrt(shape.inputs as f64)) as f32;
             let mut stream = Stream::new(settings.seed, Purpose::Scores, index, 0);
@@ -141,6 +143,7 @@ impl<'a> EdgePopup<'a> {
             Ok(ScoredLayer {
                 shape,
                 weights,
+                bias,
                 scores: (0..n).map(|_| stream.symmetric(bound)).collect(),
                 velocity: vec![0.0; n],
                 masked: MaskedLayer::prepare(engine, stage, weights, &PackedMask::all_kept(n), &options)?,
@@ -160,7 +163,7 @@ impl<'a> EdgePopup<'a> {
                 weight_decay: settings.weight_decay,
             },
             epoch: 0,
-            masks: weights.iter().map(|weights| PackedMask::all_kept(weights.len())).collect(),
+            masks: network.layers().map(|layer| PackedMask::all_kept(layer.weights())).collect(),
             rankings: rankings.into_iter().map(ranking).collect(),
             layers,
             propagation: Propagation::new(engine, network, trainer.normaliser(), batch, true),
@@ -206,7 +209,7 @@ impl Method for EdgePopup<'_> {
         self.select().map_err(|error| not_a_number(error, self.epoch))?;
         for (index, (layer, mask)) in self.layers.iter_mut().zip(&self.masks).enumerate() {
             layer.masked.rebuild(self.engine, mask)?;
-            self.propagation.forward(index, layer.masked.weights())?;
+            self.propagation.forward(index, layer.masked.weights(), layer.bias)?;
         }
         let loss = self.propagation.loss(batch);
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {

@@ -40,7 +40,8 @@ impl PruneMethod {
 }
 
 impl Trainer<'_> {
-    /// Prunes a network of these `weights`, each layer's `[outputs, inputs]`, by `method`. Sparsity, scope and seed are those of
+    /// Prunes a network of these `weights`, each layer's `[outputs, inputs]`, then its biases if it has some, by
+    /// `method`. Sparsity, scope and seed are those of
     /// `settings`; `finetuning` is for methods that finetune.
     ///
     /// # Errors

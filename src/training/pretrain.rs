@@ -40,16 +40,17 @@ pub struct PretrainSettings {
 /// A pretrained network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pretrained {
-    /// Each layer's weights `[outputs, inputs]`, first to last.
+    /// Each layer's weights `[outputs, inputs]`, then its biases if it has some, first to last.
     pub weights: Vec<Vec<f32>>,
-    /// The largest |ΔW| of any weight, as the step keeps it: at most ε.
+    /// The largest |ΔW| of any weight or bias, as the step keeps it: at most ε.
     pub max_change: f32,
     /// How long it took.
     pub timing: Timing,
 }
 
 impl Trainer<'_> {
-    /// Pretrains from the weights `initial`, each layer's `[outputs, inputs]`. With ε = 0 or no epochs there is nothing to do, and
+    /// Pretrains from the weights `initial`, each layer's `[outputs, inputs]`, then its biases if it has some; neither moves further
+    /// than ε. With ε = 0 or no epochs there is nothing to do, and
     /// no epoch is counted.
     ///
     /// # Errors
@@ -75,6 +76,7 @@ impl Trainer<'_> {
 
 struct ProjectedLayer {
     shape: LayerShape,
+    /// Weights and biases, as in `weights`.
     initial: Vec<f32>,
     velocity: Vec<f32>,
     change: Vec<f32>,
@@ -84,8 +86,10 @@ struct ProjectedLayer {
 }
 
 impl ProjectedLayer {
-    fn weights(&self) -> Weights<'_> {
-        Weights::all(&self.weights, self.filters.as_ref())
+    /// Its weights and its biases.
+    fn parameters(&self) -> (Weights<'_>, &[f32]) {
+        let (weights, bias) = self.shape.split(&self.weights);
+        (Weights::all(weights, self.filters.as_ref()), bias)
     }
 }
 
@@ -96,7 +100,7 @@ pub(super) struct ProjectedSgd<'a> {
     settings: PretrainSettings,
     layers: Vec<ProjectedLayer>,
     propagation: Propagation<'a>,
-    /// The weight gradient of one layer at a time.
+    /// The gradient of one layer's parameters at a time.
     gradient: Vec<f32>,
 }
 
@@ -116,7 +120,7 @@ impl<'a> ProjectedSgd<'a> {
                 velocity: vec![0.0; n],
                 change: vec![0.0; n],
                 weights: initial.clone(),
-                filters: prepare_filters(engine, stage, &initial, &options)?,
+                filters: prepare_filters(engine, stage, shape.split(&initial).0, &options)?,
                 initial,
             })
         };
@@ -129,9 +133,9 @@ impl<'a> ProjectedSgd<'a> {
                 momentum: settings.momentum,
                 epsilon: settings.epsilon,
             },
+            gradient: vec![0.0; initial.iter().map(Vec::len).max().unwrap_or(0)],
             layers: shapes.zip(initial).enumerate().map(layer).collect::<Result<_, _>>()?,
             propagation: Propagation::new(engine, network, trainer.normaliser(), batch, true),
-            gradient: vec![0.0; network.layers().map(LayerShape::weights).max().unwrap_or(0)],
         })
     }
 
@@ -143,17 +147,18 @@ impl<'a> ProjectedSgd<'a> {
     ) -> Result<LossSum, Error> {
         self.propagation.load(batch);
         for (index, layer) in self.layers.iter().enumerate() {
-            self.propagation.forward(index, layer.weights())?;
+            let (weights, bias) = layer.parameters();
+            self.propagation.forward(index, weights, bias)?;
         }
         let loss = self.propagation.loss(batch);
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
             let gradient = &mut self.gradient[..layer.weights.len()];
-            self.propagation.backward(index, layer.weights(), gradient)?;
+            self.propagation.backward(index, layer.parameters().0, gradient)?;
             edit(index, gradient)?;
             let ProjectedLayer { shape, initial, velocity, change, weights, filters } = layer;
             self.step.apply(self.engine, gradient, initial, velocity, change, weights)?;
             if let Some(filters) = filters {
-                filters.set_weights(self.engine, rows(weights, shape.outputs)?)?;
+                filters.set_weights(self.engine, rows(shape.split(weights).0, shape.outputs)?)?;
             }
         }
         Ok(loss)
@@ -169,7 +174,7 @@ impl<'a> ProjectedSgd<'a> {
         Err(Error::Diverged { phase, epoch, what: "a weight" })
     }
 
-    /// Each layer's trained weights.
+    /// Each layer's trained weights, then its biases.
     pub(super) fn into_weights(self) -> impl Iterator<Item = Vec<f32>> {
         self.layers.into_iter().map(|layer| layer.weights)
     }

@@ -16,6 +16,7 @@ use crate::network::{Architecture, LayerShape};
 pub enum Scope {
     /// Of each layer's weights
     #[default]
+    #[value(alias = "layer")]
     PerLayer,
     /// Of all weights, ranked together: a layer may lose everything
     Global,
@@ -34,6 +35,8 @@ pub struct PrunedLayer {
     pub scores: Vec<f32>,
     /// Which weights are kept.
     pub mask: PackedMask,
+    /// Its biases `[outputs]`; empty where it has none.
+    pub bias: Vec<f32>,
 }
 
 /// A pruned network.
@@ -60,7 +63,7 @@ pub(super) fn rankings(network: &Architecture, scope: Scope, sparsity: f64) -> V
     }
 }
 
-/// Checks that layers of so many `weights` are those of `network`.
+/// Checks that layers of so many `weights`, biases counted where a layer has them, are those of `network`.
 pub(super) fn check_weights(
     network: &Architecture,
     weights: impl ExactSizeIterator<Item = usize>,
@@ -73,7 +76,7 @@ pub(super) fn check_weights(
         ));
     }
     for ((layer, index), found) in network.layers().zip(1..).zip(weights) {
-        if layer.weights() != found {
+        if found != layer.weights() && found != layer.weights() + layer.outputs {
             let expected = layer.weights();
             let problem = format!("layer {index} of {network} has {expected} weights, but {found} are given");
             return Err(Error::config("network", problem));
@@ -83,6 +86,6 @@ pub(super) fn check_weights(
 }
 
 /// Checks that `sparsity` lies in [0, 1).
-pub(super) fn check_sparsity(sparsity: f64) -> Result<(), Error> {
+pub(crate) fn check_sparsity(sparsity: f64) -> Result<(), Error> {
     Error::check("sparsity", (0.0..1.0).contains(&sparsity), "lie in [0, 1)", sparsity)
 }

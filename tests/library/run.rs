@@ -66,6 +66,7 @@ fn ticket() -> Ticket {
         weights: (0..shape.weights()).map(|i| i as f32 - 1.5).collect(),
         scores: (0..shape.weights()).map(|i| i as f32 * 0.1).collect(),
         mask: PackedMask::from_fn(shape.weights(), |i| i % 2 == 0),
+        bias: Vec::new(),
     };
     let layers = config.network.layers().map(layer).collect();
     Ticket { config, layers }
