@@ -142,14 +142,6 @@ impl Ticket {
         config.validate().map_err(|error| TicketProblem::Configuration(error.to_string()))?;
 
         let mut left: BTreeMap<_, _> = file.tensors().iter().map(|entry| (&*entry.name, entry)).collect();
-        let take = |left: &mut BTreeMap<_, _>, name: String, kind, size| match left.remove(&*name) {
-            None => Err(TicketProblem::Missing(name)),
-            Some(TensorEntry { info, .. }) if info.dtype != kind || info.shape != size => {
-                let found = format!("{} {:?}", info.dtype, info.shape);
-                Err(TicketProblem::Tensor { name, expected: format!("{kind} {size:?}"), found })
-            }
-            Some(entry) => Ok(entry),
-        };
         let floats = |entry: &TensorEntry| {
             file.floats(entry, 0..entry.elements()).map_err(|error| TicketProblem::from(error.problem))
         };
@@ -176,6 +168,23 @@ impl Ticket {
 /// The names of a layer's tensors, `index` from 0.
 fn names(index: usize) -> [String; 4] {
     ["weight", "scores", "mask", "bias"].map(|what| format!("layer{}.{what}", index + 1))
+}
+
+/// The tensor of this name, which must be of this kind and size; it is no longer among those left.
+fn take<'a>(
+    left: &mut BTreeMap<&str, &'a TensorEntry>,
+    name: String,
+    kind: Dtype,
+    size: Vec<usize>,
+) -> Result<&'a TensorEntry, TicketProblem> {
+    match left.remove(&*name) {
+        None => Err(TicketProblem::Missing(name)),
+        Some(TensorEntry { info, .. }) if info.dtype != kind || info.shape != size => {
+            let found = format!("{} {:?}", info.dtype, info.shape);
+            Err(TicketProblem::Tensor { name, expected: format!("{kind} {size:?}"), found })
+        }
+        Some(entry) => Ok(entry),
+    }
 }
 
 fn packed(file: &TensorFile, entry: &TensorEntry) -> Result<PackedMask, TicketProblem> {
