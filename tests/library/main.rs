@@ -11,3 +11,4 @@ mod run;
 mod sweep;
 mod tensors;
 mod training;
+mod weights;
