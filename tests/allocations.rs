@@ -66,7 +66,7 @@ fn steps_do_not_allocate() {
     ] {
         let config = RunConfig {
             scope,
-            bias: network == "lenet5",
+            bias: scope == global,
             network: network.parse().unwrap(),
             train_images: Some(1000),
             validation: 100,

@@ -117,7 +117,7 @@ const GOLDEN: [&str; 6] = [
     "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup per-layer none: weights 1368ca3591d59538, masks 6e55b42e8481462c, correct 25",
     "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup global none: weights 1368ca3591d59538, masks 2b8f78d4301ade3a, correct 28",
     "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup per-layer flip-crop: weights 82dcebd2f5a3b4a7, masks f4fd137cafd515d0, correct 18",
-    "TO BE FOUND",
+    "12x12-4@3x3p1-pool2-6@3x3s2-10-3 with biases magnitude-then-finetune per-layer none: weights 79372820d5167451, masks f5ffce809a8e138f, correct 18",
 ];
 
 #[test]

@@ -33,7 +33,9 @@ pub enum TicketProblem {
     #[error(transparent)]
     File(#[from] TensorProblem),
     /// Another program wrote it.
-    #[error("not a ticket of slth: its metadata has no `{CONFIGURATION}`")]
+    #[error(
+        "not a ticket of slth: its metadata has no `{CONFIGURATION}`; evaluate other networks by --weights"
+    )]
     Foreign,
     /// The configuration in its metadata cannot be understood.
     #[error("its configuration cannot be read: {0}")]
