@@ -17,6 +17,13 @@ pub struct FileError<P: StdError> {
     pub problem: P,
 }
 
+impl<P: StdError> FileError<P> {
+    /// The same as another room's error.
+    pub(crate) fn convert<Q: StdError + From<P>>(self) -> FileError<Q> {
+        FileError { file: self.file, problem: self.problem.into() }
+    }
+}
+
 impl<P: StdError + Send + Sync + 'static> From<FileError<P>> for crate::Error {
     fn from(error: FileError<P>) -> Self {
         Self::input(error)
@@ -50,13 +57,4 @@ pub(crate) fn table(csv: &str) -> Vec<[f64; 3]> {
     let columns = reader.headers().map(numbers).unwrap_or_default();
     let rows = reader.records().map_while(Result::ok).map(|record| numbers(&record));
     rows.flat_map(|row| (1..row.len()).map(|i| [row[0], columns[i], row[i]]).collect::<Vec<_>>()).collect()
-}
-
-/// What `parse` makes of such a file.
-pub(crate) fn parse<T, P: StdError + From<io::Error>>(
-    path: &Path,
-    parse: impl FnOnce(&[u8]) -> Result<T, P>,
-) -> Result<T, FileError<P>> {
-    let parsed = read(path).map_err(P::from).and_then(|bytes| parse(&bytes));
-    parsed.map_err(|problem| FileError { file: path.display().to_string(), problem })
 }

@@ -25,6 +25,7 @@
 //! * [`flags`]: numbers and lists as the command line takes them
 //! * [`plot`]: charts as SVG and PNG
 //! * [`progress`]: what long work tells whoever watches it
+//! * [`prune`]: safetensors files pruned as they are, without data
 //! * [`random`]: the keyed random streams everything draws from
 //! * [`tensors`]: safetensors files of any size, read in pieces
 //!
@@ -42,6 +43,7 @@ pub mod network;
 pub mod output;
 pub mod plot;
 pub mod progress;
+pub mod prune;
 pub mod random;
 pub mod run;
 pub mod sweep;

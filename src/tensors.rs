@@ -72,6 +72,24 @@ pub struct TensorEntry {
     pub rank: usize,
 }
 
+/// Numbers of a network, in one tensor or, pruned by PyTorch, in two.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameter<'a> {
+    /// What the network calls it.
+    pub name: &'a str,
+    /// The numbers.
+    pub tensor: &'a TensorEntry,
+    /// What they are multiplied by, where it was pruned: as many numbers, of floating point, U8 or BOOL.
+    pub mask: Option<&'a TensorEntry>,
+}
+
+impl std::fmt::Display for Parameter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let TensorInfo { dtype, shape, .. } = &self.tensor.info;
+        write!(f, "tensor `{}` ({dtype} {shape:?})", self.name)
+    }
+}
+
 #[derive(Debug)]
 enum Bytes {
     File(File),
@@ -216,6 +234,57 @@ impl TensorFile {
         })
     }
 
+    /// All bytes of a tensor.
+    pub(crate) fn bytes(&self, tensor: &TensorEntry) -> Result<Vec<u8>, TensorError> {
+        let (begin, end) = tensor.info.data_offsets;
+        self.read(begin as u64, end - begin)
+    }
+
+    /// Its tensors in the natural order of their names, those that PyTorch's `torch.nn.utils.prune` left as `NAME_orig` and
+    /// `NAME_mask` together, as NAME.
+    pub fn parameters(&self) -> Vec<Parameter<'_>> {
+        let named: HashMap<_, _> = self.tensors.iter().map(|tensor| (&*tensor.name, tensor)).collect();
+        let is_mask =
+            |mask: &TensorEntry| mask.is_float() || matches!(mask.info.dtype, Dtype::U8 | Dtype::BOOL);
+        let fits = |tensor: &TensorEntry, mask: &TensorEntry| {
+            tensor.is_float() && is_mask(mask) && tensor.info.shape == mask.info.shape
+        };
+        let other = |stem: &str, end| named.get(&*format!("{stem}{end}")).copied();
+        let mut parameters = Vec::new();
+        for tensor in &self.tensors {
+            let orig = tensor.name.strip_suffix("_mask").and_then(|stem| other(stem, "_orig"));
+            if orig.is_some_and(|orig| fits(orig, tensor)) {
+                continue;
+            }
+            let masked = tensor.name.strip_suffix("_orig");
+            let masked = masked.and_then(|name| Some((name, other(name, "_mask")?)));
+            let masked = masked.filter(|(_, mask)| fits(tensor, mask));
+            let name = masked.map_or(&*tensor.name, |(name, _)| name);
+            parameters.push(Parameter { name, tensor, mask: masked.map(|(_, mask)| mask) });
+        }
+        parameters.sort_by_key(|parameter| parameter.tensor.rank);
+        parameters
+    }
+
+    /// The numbers of a parameter of floating-point numbers, multiplied by its mask.
+    ///
+    /// # Errors
+    /// As [`floats`](Self::floats).
+    ///
+    /// # Panics
+    /// As [`floats`](Self::floats).
+    pub fn values(&self, parameter: &Parameter<'_>) -> Result<Vec<f32>, TensorError> {
+        let mut values = self.floats(parameter.tensor, 0..parameter.tensor.elements())?;
+        if let Some(mask) = parameter.mask {
+            let mask = match mask.is_float() {
+                true => self.floats(mask, 0..mask.elements())?,
+                false => self.bytes(mask)?.into_iter().map(f32::from).collect(),
+            };
+            values.iter_mut().zip(mask).for_each(|(value, mask)| *value *= mask);
+        }
+        Ok(values)
+    }
+
     /// So many bytes after the header, from the `place`-th on.
     pub(crate) fn read(&self, place: u64, length: usize) -> Result<Vec<u8>, TensorError> {
         let mut bytes = vec![0; length];
@@ -277,10 +346,9 @@ pub(crate) struct Tensor {
 }
 
 impl Tensor {
-    /// Numbers of a layer, as f32.
-    pub(crate) fn floats(name: impl Into<String>, shape: LayerShape, numbers: &[f32]) -> Self {
-        let (name, shape) = (name.into(), shape.dimensions());
-        Self { name, kind: Dtype::F32, shape, bytes: little_endian(numbers) }
+    /// Numbers, as f32.
+    pub(crate) fn floats(name: impl Into<String>, shape: Vec<usize>, numbers: &[f32]) -> Self {
+        Self { name: name.into(), kind: Dtype::F32, shape, bytes: little_endian(numbers) }
     }
 
     /// The mask of a layer, as u8: 0 removed, 1 kept.

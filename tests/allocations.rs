@@ -67,6 +67,7 @@ fn steps_do_not_allocate() {
     ] {
         let config = RunConfig {
             scope,
+            bias: scope == global,
             network: network.parse().unwrap(),
             train_images: Some(1000),
             validation: 100,

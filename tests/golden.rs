@@ -58,8 +58,11 @@ fn outcome(
     backend: Backend,
     threads: usize,
 ) -> String {
+    let (layers, bias) =
+        network.strip_suffix(" with biases").map_or((network, false), |layers| (layers, true));
     let config = RunConfig {
-        network: network.parse().unwrap(),
+        network: layers.parse().unwrap(),
+        bias,
         epsilon: 0.03,
         sparsity: 0.7,
         method,
@@ -108,12 +111,13 @@ fn outcome(
     text
 }
 
-const GOLDEN: [&str; 5] = [
+const GOLDEN: [&str; 6] = [
     "144-20-3 edge-popup per-layer none: weights 11a4c972ad9de5b0, masks a479011924a39b84, correct 30, per-row 24e7bd4cebcf3d20, per-weight 4f8246306078a966",
     "144-9-3 magnitude-then-finetune global none: weights acb6883d0eb3c1b7, masks 186b8cd5857beb79, correct 30, per-row d412303d217fbc2c, per-weight 7c8bcbb93039b9fd",
     "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup per-layer none: weights 1368ca3591d59538, masks 6e55b42e8481462c, correct 25",
     "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup global none: weights 1368ca3591d59538, masks 2b8f78d4301ade3a, correct 28",
     "12x12-4@3x3p1-pool2-6@3x3s2-10-3 edge-popup per-layer flip-crop: weights 82dcebd2f5a3b4a7, masks f4fd137cafd515d0, correct 18",
+    "12x12-4@3x3p1-pool2-6@3x3s2-10-3 with biases magnitude-then-finetune per-layer none: weights 79372820d5167451, masks f5ffce809a8e138f, correct 18",
 ];
 
 #[test]
@@ -128,6 +132,7 @@ fn a_tiny_run_gives_the_same_bits_everywhere() {
     }
     let (none, flip) = (Augmentation::None, Augmentation::FlipCrop);
     let convolutions = "12x12-4@3x3p1-pool2-6@3x3s2-10-3";
+    let biased = format!("{convolutions} with biases");
     for (&backend, threads) in backends.iter().zip([1, 2, 3, 1]) {
         let found = [
             outcome("144-20-3", PruneMethod::EdgePopup, Scope::PerLayer, none, backend, threads),
@@ -135,6 +140,7 @@ fn a_tiny_run_gives_the_same_bits_everywhere() {
             outcome(convolutions, PruneMethod::EdgePopup, Scope::PerLayer, none, backend, threads),
             outcome(convolutions, PruneMethod::EdgePopup, Scope::Global, none, backend, threads),
             outcome(convolutions, PruneMethod::EdgePopup, Scope::PerLayer, flip, backend, threads),
+            outcome(&biased, PruneMethod::MagnitudeThenFinetune, Scope::PerLayer, none, backend, threads),
         ];
         assert_eq!(found, GOLDEN, "{} on {threads} threads", backend.name());
     }

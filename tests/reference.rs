@@ -1,14 +1,14 @@
 //! Both trainings against plain loops in f64, written from the definitions.
 
 use slth::data::{Dataset, Subset};
-use slth::network::{LayerShape, Pool, Stage};
+use slth::network::{Initialisation, LayerShape, Pool, Stage};
 use slth::progress::NoProgress;
 use slth::random::{Purpose, Stream};
 use slth::run::{Experiment, RunConfig};
 use slth_kernels::Engine;
 use slth_kernels::conv2d::Shape;
 
-/// A network as the reference sees it: effective weights per layer.
+/// A network as the reference sees it: effective weights per layer, then its biases, where it has some.
 type Weights = Vec<Vec<f64>>;
 
 /// Calls `term(output, input, weight)` for the indices of every product of a layer.
@@ -66,6 +66,9 @@ fn gradients(stages: &[Stage], weights: &Weights, images: &[(Vec<f64>, usize)]) 
             } else {
                 let weights = layers.next().unwrap();
                 for_each_term(stage, |o, i, w| y[o] += weights[w] * x[i]);
+                let (shape, outputs) = (stage.weights().unwrap(), y.len());
+                let bias = |o: usize| weights.get(shape.weights() + o * shape.outputs / outputs);
+                y.iter_mut().enumerate().for_each(|(o, y)| *y += bias(o).unwrap_or(&0.0));
                 if l + 1 < stages.len() {
                     y.iter_mut().for_each(|y| *y = y.max(0.0));
                 }
@@ -92,6 +95,12 @@ fn gradients(stages: &[Stage], weights: &Weights, images: &[(Vec<f64>, usize)]) 
                     sum[w] += dy[o] * x[i];
                     dx[i] += dy[o] * weights[w];
                 });
+                let shape = stage.weights().unwrap();
+                for (o, d) in dy.iter().enumerate() {
+                    if let Some(sum) = sum.get_mut(shape.weights() + o * shape.outputs / dy.len()) {
+                        *sum += d;
+                    }
+                }
             }
             // Only a layer ends with a ReLU; after pooling it changes nothing.
             dy = dx.into_iter().zip(x).map(|(d, &x)| if x > 0.0 { d } else { 0.0 }).collect();
@@ -110,8 +119,10 @@ struct Setting {
 }
 
 impl Setting {
-    fn new(network: &str) -> Self {
+    fn new(network: &str, bias: bool) -> Self {
         let config = RunConfig {
+            bias,
+            init: Initialisation::PytorchDefault,
             network: network.parse().unwrap(),
             epsilon: 0.004,
             sparsity: 0.4,
@@ -134,7 +145,15 @@ impl Setting {
     }
 
     fn initial(&self) -> Weights {
-        let drawn = self.config.init.network(&self.config.network, 1.0, self.config.seed);
+        let config = RunConfig { pretrain_epochs: 0, ..self.config.clone() };
+        let experiment = Experiment::new(&config, &self.mnist, Engine::detect().unwrap()).unwrap();
+        let drawn = experiment.pretrain(&NoProgress).unwrap().0.weights;
+        for (shape, layer) in self.shapes.iter().zip(&drawn) {
+            let bound = (1.0 / (shape.inputs as f64).sqrt()) as f32;
+            assert!(layer.iter().all(|x| x.abs() <= bound));
+            let biases = if config.bias { shape.outputs } else { 0 };
+            assert_eq!(layer.len(), shape.weights() + biases);
+        }
         drawn.into_iter().map(|layer| layer.into_iter().map(f64::from).collect()).collect()
     }
 
@@ -194,11 +213,14 @@ impl Setting {
             for batch in self.batches(Purpose::PruneOrder, epoch) {
                 let masks = masks(&scores, config.sparsity);
                 let effective: Weights = (weights.iter().zip(&masks))
-                    .map(|(w, m)| w.iter().zip(m).map(|(&w, &kept)| if kept { w } else { 0.0 }).collect())
+                    .map(|(w, m)| {
+                        let kept = w.iter().zip(m).map(|(&w, &kept)| if kept { w } else { 0.0 });
+                        kept.chain(w[m.len()..].iter().copied()).collect()
+                    })
                     .collect();
                 let gradient = gradients(&self.stages, &effective, &batch);
                 for l in 0..weights.len() {
-                    for i in 0..weights[l].len() {
+                    for i in 0..scores[l].len() {
                         let score = scores[l][i];
                         let g = score.signum() * weights[l][i] * gradient[l][i] + decay * score;
                         velocity[l][i] = momentum * velocity[l][i] + g;
@@ -231,16 +253,18 @@ fn largest_difference(found: &[f32], expected: &[f64]) -> f64 {
 
 #[test]
 fn pretraining_and_pruning_are_as_defined() {
-    check("784-14-12-10");
+    check("784-14-12-10", false);
+    check("784-14-12-10", true);
 }
 
 #[test]
 fn pretraining_and_pruning_of_convolutions_are_as_defined() {
-    check("28x28-3@5x5s2p2-pool2-5@3x2p1-pool3-12-10");
+    check("28x28-3@5x5s2p2-pool2-5@3x2p1-pool3-12-10", false);
+    check("28x28-3@5x5s2p2-pool2-5@3x2p1-pool3-12-10", true);
 }
 
-fn check(network: &str) {
-    let setting = Setting::new(network);
+fn check(network: &str, bias: bool) {
+    let setting = Setting::new(network, bias);
     let experiment = Experiment::new(&setting.config, &setting.mnist, Engine::detect().unwrap()).unwrap();
     let (pretrained, dense) = experiment.pretrain(&NoProgress).unwrap();
     let expected = setting.pretrain();
@@ -262,5 +286,6 @@ fn check(network: &str) {
         );
         assert_eq!(layer.mask.iter().collect::<Vec<_>>(), *mask);
         assert_eq!(layer.weights.len(), layer.mask.len());
+        assert_eq!(layer.bias.len(), if bias { layer.shape.outputs } else { 0 });
     }
 }

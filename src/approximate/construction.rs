@@ -125,8 +125,9 @@ impl Construction {
                 unit / (2 * n * shape.inputs) == output
             });
             widths.extend([hidden(shape), shape.outputs]);
-            layers.push(PrunedLayer { shape: u_shape, weights: u, scores: Vec::new(), mask: u_mask });
-            layers.push(PrunedLayer { shape: v_shape, weights: v, scores: Vec::new(), mask: v_mask });
+            for (shape, weights, mask) in [(u_shape, u, u_mask), (v_shape, v, v_mask)] {
+                layers.push(PrunedLayer { shape, weights, scores: Vec::new(), mask, bias: Vec::new() });
+            }
             subsets.extend(found);
         }
         let network = Architecture::new(widths).map_err(|problem| Error::config("construction", problem))?;
@@ -139,7 +140,8 @@ impl Construction {
             shape,
             weights: weights.clone(),
             scores: Vec::new(),
-            mask: PackedMask::from_fn(shape.weights(), |_| true),
+            mask: PackedMask::all_kept(shape.weights()),
+            bias: Vec::new(),
         };
         let whole: Vec<_> = target.network.layers().zip(&target.weights).map(dense).collect();
         let expected = run(engine, &whole, &x, Self::PROBES)?;

@@ -31,4 +31,4 @@ pub use construction::Construction;
 pub use experiment::ApproximateOutcome;
 pub use network::{Approximator, Rebuilt};
 pub use result::{ApproximationResult, ApproximationRow, ConstructionRow, SmallestRow};
-pub use target::{Target, TargetError, TargetProblem};
+pub use target::Target;

@@ -208,7 +208,7 @@ impl Construction {
     pub fn to_safetensors(&self, config: &ApproximateConfig) -> Vec<u8> {
         let tensors = |(index, layer): (usize, &PrunedLayer)| {
             let name = |what| format!("layer{}.{what}", index + 1);
-            let weights = Tensor::floats(name("weight"), layer.shape, &layer.weights);
+            let weights = Tensor::floats(name("weight"), layer.shape.dimensions(), &layer.weights);
             [weights, Tensor::mask(name("mask"), layer.shape, &layer.mask)]
         };
         let tensors: Vec<_> = self.layers.iter().enumerate().flat_map(tensors).collect();

@@ -8,11 +8,10 @@ use safetensors::Dtype;
 use super::config::ApproximateConfig;
 use crate::data::Dataset;
 use crate::error::Error;
-use crate::input::FileError;
 use crate::network::{Architecture, Initialisation};
 use crate::progress::Progress;
-use crate::run::{Experiment, RunConfig, start};
-use crate::tensors::{TensorEntry, TensorFile, TensorProblem, header, little_endian};
+use crate::run::{Experiment, RunConfig, StateDict, StateDictError, StateDictProblem, engine};
+use crate::tensors::{TensorEntry, TensorFile, header, little_endian};
 
 /// A fully connected network without biases, ReLU between its layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,50 +22,6 @@ pub struct Target {
     pub names: Vec<String>,
     /// Each layer's weights `[outputs, inputs]`, first to last.
     pub weights: Vec<Vec<f32>>,
-}
-
-/// Why a file holds no such network.
-pub type TargetError = FileError<TargetProblem>;
-
-/// What is wrong with a target.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TargetProblem {
-    /// It is no safetensors file, or has numbers that are not finite.
-    #[error(transparent)]
-    File(#[from] TensorProblem),
-    /// There is nothing in it.
-    #[error("no tensors")]
-    Empty,
-    /// A tensor is no matrix of weights.
-    #[error(
-        "tensor `{name}` is {found}; accuracy is measured of fully connected layers without biases alone, matrices \
-         [outputs, inputs] of floating-point numbers"
-    )]
-    Tensor {
-        /// Its name.
-        name: String,
-        /// What it is.
-        found: String,
-    },
-    /// Two layers do not follow each other.
-    #[error(
-        "tensor `{name}` takes {inputs} inputs, but `{before}` before it (in natural order of the names) has {outputs} \
-         outputs"
-    )]
-    Chain {
-        /// The later layer.
-        name: String,
-        /// Its inputs.
-        inputs: usize,
-        /// The layer before it.
-        before: String,
-        /// The outputs of that.
-        outputs: usize,
-    },
-    /// A network of a size that is not handled.
-    #[error("{0}")]
-    Size(String),
 }
 
 impl Target {
@@ -88,7 +43,7 @@ impl Target {
         dataset: &Dataset,
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
-        let engine = start(config.backend, config.threads)?;
+        let engine = engine(config.backend, config.threads)?;
         let network = Architecture::new(vec![dataset.features(), 500, dataset.classes()])
             .map_err(|problem| Error::config("data", problem))?;
         let training = RunConfig {
@@ -118,42 +73,18 @@ impl Target {
         Self { network, names, weights }
     }
 
-    /// Takes every tensor as one layer's weights `[outputs, inputs]`, in the natural order of their names (`fc2` before
-    /// `fc10`). Reads no numbers unless all types and sizes are those of a network.
+    /// Takes every tensor as one layer's weights, see [`StateDict::of`].
     ///
     /// # Errors
-    /// When there is another tensor than a matrix of F16, BF16, F32 or F64, layers do not follow each other, or weights are not
-    /// finite.
-    pub fn of(file: &TensorFile) -> Result<Self, TargetError> {
-        let mut tensors: Vec<_> = file.tensors().iter().collect();
-        tensors.sort_by_key(|tensor| tensor.rank);
-        let mut widths: Vec<usize> = Vec::new();
-        for (index, tensor) in tensors.iter().enumerate() {
-            let (&[outputs, inputs], true) = (&*tensor.info.shape, tensor.is_float()) else {
-                let found = format!("{} {:?}", tensor.info.dtype, tensor.info.shape);
-                return Err(file.error(TargetProblem::Tensor { name: tensor.name.clone(), found }));
-            };
-            if let Some(&before) = widths.last().filter(|&&before| before != inputs) {
-                let (name, earlier) = (tensor.name.clone(), tensors[index - 1].name.clone());
-                return Err(file.error(TargetProblem::Chain {
-                    name,
-                    inputs,
-                    before: earlier,
-                    outputs: before,
-                }));
-            }
-            widths.extend(if index == 0 { vec![inputs, outputs] } else { vec![outputs] });
+    /// As `StateDict::of`, and when there is anything but fully connected layers without biases.
+    pub fn of(file: &TensorFile) -> Result<Self, StateDictError> {
+        let StateDict { network, names, parameters: weights } = StateDict::of(file, None, None)?;
+        match file.tensors().iter().find(|tensor| !names.contains(&tensor.name)) {
+            None => Ok(Self { network, names, weights }),
+            Some(TensorEntry { name, .. }) => Err(file.error(StateDictProblem::Misfit(vec![format!(
+                "tensor `{name}`: accuracy is measured of fully connected layers without biases alone"
+            )]))),
         }
-        if widths.is_empty() {
-            return Err(file.error(TargetProblem::Empty));
-        }
-        let network =
-            Architecture::new(widths).map_err(|problem| file.error(TargetProblem::Size(problem)))?;
-        let layer = |tensor: &&TensorEntry| file.floats(tensor, 0..tensor.elements());
-        let weights = tensors.iter().map(layer).collect::<Result<_, _>>();
-        let weights =
-            weights.map_err(|FileError { file, problem }| FileError { file, problem: problem.into() })?;
-        Ok(Self { network, names: tensors.iter().map(|tensor| tensor.name.clone()).collect(), weights })
     }
 
     /// Checks that it takes the images of `dataset` and tells its classes apart.

@@ -8,7 +8,7 @@ use slth::flags::{List, list};
 use slth::run::{RunConfig, dataset_hash};
 use slth::sweep::{Grid, Prunings, Trial, TrialLog};
 
-use super::shared::{DataArguments, MachineArguments};
+use super::shared::{DataArguments, MachineArguments, SettingArguments};
 
 /// How near many ways of pruning come to the published table, all on the same pretrained networks.
 ///
@@ -52,7 +52,7 @@ pub(super) struct CalibrateArguments {
     data: DataArguments,
 
     #[command(flatten)]
-    setting: RunConfig,
+    setting: SettingArguments,
 
     #[command(flatten)]
     machine: MachineArguments,
@@ -62,7 +62,7 @@ pub(super) struct CalibrateArguments {
 pub(super) fn calibrate(arguments: &CalibrateArguments) -> Result<String, Error> {
     let CalibrateArguments { log, epsilon, sparsity, seeds, data, setting, machine, .. } = arguments;
     let (threads, backend) = machine.chosen()?;
-    let config = RunConfig { threads, backend, ..setting.clone() };
+    let config = RunConfig { threads, backend, ..setting.config()? };
     let grid = Grid { epsilons: epsilon.clone(), sparsities: sparsity.clone(), seeds: seeds.clone() };
     grid.validate()?;
     let list = |list: &Option<List<f32>>, one| list.as_ref().map_or(vec![one], |list| list.clone());

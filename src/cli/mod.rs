@@ -14,6 +14,7 @@ mod info;
 mod merge;
 mod preset;
 mod progress;
+mod prune;
 mod report;
 mod run;
 mod shared;
@@ -52,6 +53,7 @@ enum Command {
     Report(report::ReportArguments),
     #[command(hide = true)]
     Calibrate(calibrate::CalibrateArguments),
+    Prune(prune::PruneArguments),
     Evaluate(evaluate::EvaluateArguments),
     Approximate(approximate::ApproximateArguments),
     Candidates(candidates::CandidatesArguments),
@@ -76,6 +78,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Merge(arguments) => merge::merge(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Calibrate(arguments) => calibrate::calibrate(&arguments),
+        Command::Prune(arguments) => prune::prune(&arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
         Command::Approximate(arguments) => approximate::approximate(arguments),
         Command::Candidates(arguments) => candidates::candidates(arguments),

@@ -12,10 +12,10 @@ use slth::training::{Evaluation, Pattern, PruneMethod, PrunedLayer, Timing};
 
 use super::note_without_effect;
 use super::progress::progress;
-use super::shared::{DataArguments, MachineArguments, OutputArguments};
-use super::table::numbers;
+use super::shared::{DataArguments, MachineArguments, OutputArguments, SettingArguments};
+use super::table::{kept, numbers};
 
-/// Pretrain a random network, prune it, report the accuracy before and after.
+/// Pretrain a random network, or a trained one of --weights, prune it, report the accuracy before and after.
 ///
 /// Everything is checked before the work starts. A table goes to standard output, progress to standard error, with --out also
 /// result.json, ticket.safetensors, history.csv (every epoch) and history.svg (its curves) into that directory. Exit code 2:
@@ -44,7 +44,7 @@ pub(super) struct RunArguments {
     data: DataArguments,
 
     #[command(flatten)]
-    setting: RunConfig,
+    setting: SettingArguments,
 
     #[command(flatten)]
     machine: MachineArguments,
@@ -66,6 +66,7 @@ pub(super) fn run(arguments: RunArguments) -> Result<String, Error> {
     let RunArguments { epsilon, sparsity, seed, data, setting, machine, output, checkpoint, resume, .. } =
         arguments;
     let (threads, backend) = machine.chosen()?;
+    let setting = setting.config()?;
     let removed = || setting.pattern.map_or(RunConfig::default().sparsity, Pattern::sparsity);
     let sparsity = sparsity.unwrap_or_else(removed);
     let config = RunConfig { epsilon, sparsity, seed, threads, backend, ..setting };
@@ -104,22 +105,8 @@ fn table(outcome: &Outcome) -> String {
 }
 
 fn layers(outcome: &Outcome) -> Table {
-    let mut table = numbers(["layer", "shape", "weights", "kept", "removed"]);
-    let mut all = [0; 3];
-    for (index, PrunedLayer { shape, mask, .. }) in outcome.layers.iter().enumerate() {
-        let counts = [mask.len(), mask.kept(), mask.removed()];
-        all = std::array::from_fn(|i| all[i] + counts[i]);
-        let names = [(index + 1).to_string(), dimensions(*shape)];
-        table.add_row(names.into_iter().chain(counts.map(|count| count.to_string())));
-    }
-    let names = ["all".to_owned(), String::new()];
-    table.add_row(names.into_iter().chain(all.map(|count| count.to_string())));
-    table
-}
-
-/// As 500 × 784.
-fn dimensions(shape: LayerShape) -> String {
-    shape.dimensions().iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
+    let layers = (1..).zip(&outcome.layers);
+    kept("layer", layers.map(|(index, l)| (usize::to_string(&index), l.shape.dimensions(), &l.mask)))
 }
 
 fn accuracies(outcome: &Outcome) -> Table {

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use slth::Error;
 use slth::data::Dataset;
+use slth::flags::{List, names};
+use slth::network::Architecture;
 use slth::output::OutputDirectory;
-use slth_kernels::Backend;
+use slth::run::RunConfig;
+use slth_kernels::{Backend, Engine};
 
 /// Where the images come from.
 #[derive(Args)]
@@ -35,6 +38,55 @@ impl DataArguments {
     }
 }
 
+/// The network, and where its weights come from.
+#[derive(Clone, Args)]
+pub(super) struct NetworkArguments {
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        help_heading = "Network",
+        help = Architecture::help(),
+        allow_negative_numbers = true
+    )]
+    network: Option<Architecture>,
+
+    /// A trained network, as a safetensors file: a matrix or filter per layer, and biases (layer.bias) where it has some, in the
+    /// natural order of their names; F16, BF16, F32 or F64; weight_orig and weight_mask are multiplied. With run it is what
+    /// pretraining starts from, and --pretrain-epochs 0 prunes it as it is [default: random weights]
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    weights: Option<String>,
+
+    /// The layers' tensors in --weights, first to last, by the names of their weights, with or without .weight; WEIGHT+BIAS where
+    /// the biases are called otherwise than layer.bias. Other tensors are ignored [default: all tensors in natural order]
+    #[arg(long, value_name = "NAME,..", help_heading = "Network", value_parser = names, requires = "weights")]
+    map: Option<List<String>>,
+}
+
+impl NetworkArguments {
+    /// The configuration with this network.
+    pub(super) fn of(&self, setting: RunConfig) -> Result<RunConfig, Error> {
+        let Self { network, weights, map } = self.clone();
+        RunConfig { weights, map, ..setting }.with_network(network)
+    }
+}
+
+/// What a run is made of, but for its place in a grid.
+#[derive(Args)]
+pub(super) struct SettingArguments {
+    #[command(flatten)]
+    network: NetworkArguments,
+
+    #[command(flatten)]
+    setting: RunConfig,
+}
+
+impl SettingArguments {
+    /// The configuration that the flags make.
+    pub(super) fn config(&self) -> Result<RunConfig, Error> {
+        self.network.of(self.setting.clone())
+    }
+}
+
 /// Where the work is done; none of it changes a result.
 #[derive(Args)]
 pub(super) struct MachineArguments {
@@ -52,6 +104,12 @@ impl MachineArguments {
     pub(super) fn chosen(&self) -> Result<(Option<usize>, Option<Backend>), Error> {
         let backend = self.backend.as_deref().map_or_else(Backend::detect, Backend::named)?;
         Ok((self.threads, Some(backend)))
+    }
+
+    /// An engine of these.
+    pub(super) fn engine(&self) -> Result<Engine<'static>, Error> {
+        let (threads, backend) = self.chosen()?;
+        slth::run::engine(backend, threads)
     }
 }
 

@@ -12,7 +12,7 @@ use slth::sweep::{Grid, Shard, Sweep, read_cells};
 
 use super::preset::Preset;
 use super::progress::progress_by_cell;
-use super::shared::{DataArguments, MachineArguments};
+use super::shared::{DataArguments, MachineArguments, SettingArguments};
 use super::{grid, note, note_without_effect};
 
 /// Run a grid of ε by sparsity by seeds: pretrain once per ε and seed, prune at every sparsity.
@@ -60,7 +60,7 @@ pub(super) struct SweepArguments {
     data: DataArguments,
 
     #[command(flatten)]
-    setting: RunConfig,
+    setting: SettingArguments,
 
     #[command(flatten)]
     machine: MachineArguments,
@@ -92,7 +92,7 @@ pub(super) fn sweep(arguments: &SweepArguments) -> Result<String, Error> {
     let SweepArguments { epsilon, sparsity, seeds, data, setting, machine, out, quiet, .. } = arguments;
     let (threads, backend) = machine.chosen()?;
     let sweep = Sweep {
-        config: RunConfig { threads, backend, ..setting.clone() },
+        config: RunConfig { threads, backend, ..setting.config()? },
         grid: Grid { epsilons: epsilon.clone(), sparsities: sparsity.clone(), seeds: seeds.clone() },
         shard: shard(arguments)?,
         retry_failed: arguments.retry_failed,

@@ -1,6 +1,7 @@
 //! The look of tables.
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
+use slth_kernels::PackedMask;
 
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 const STYLE: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
@@ -12,5 +13,25 @@ pub(super) fn numbers<T: Into<Cell>>(header: impl IntoIterator<Item = T>) -> Tab
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    table
+}
+
+/// How many weights are kept: of each tensor, by its name and sizes, and of all.
+pub(super) fn kept<'a>(
+    what: &str,
+    tensors: impl Iterator<Item = (String, Vec<usize>, &'a PackedMask)>,
+) -> Table {
+    let mut table = numbers([what, "shape", "weights", "kept", "removed"]);
+    let mut all = [0; 3];
+    let mut add = |name: String, shape: String, counts: [usize; 3]| {
+        table.add_row([name, shape].into_iter().chain(counts.map(|count| count.to_string())));
+    };
+    for (name, shape, mask) in tensors {
+        let counts = [mask.len(), mask.kept(), mask.removed()];
+        all = std::array::from_fn(|i| all[i] + counts[i]);
+        let shape: Vec<_> = shape.iter().map(usize::to_string).collect();
+        add(name, shape.join(" × "), counts); // as 500 × 784
+    }
+    add("all".to_owned(), String::new(), all);
     table
 }

@@ -32,7 +32,7 @@ fn names() -> String {
     NAMED.map(|(name, _)| name).join(", ")
 }
 
-/// A network without biases, ReLU between its layers, written as its input and its stages:
+/// A network, ReLU between its layers, written as its input and its stages:
 ///
 /// * `784` or, where it begins with convolutions or pooling, `28x28` rows × columns or `3x32x32` channels × rows × columns: the
 ///   input
@@ -87,12 +87,14 @@ impl Architecture {
     pub const MAX_ACTIVATIONS: usize = 1 << 30;
 
     /// How a network is written, for help.
-    pub(crate) fn help() -> String {
+    pub fn help() -> String {
         format!(
-            "The network, without biases: widths, input first; or convolutions and pooling between an image and widths, as in \
-             {} (rows x columns or channels x rows x columns, filters @ kernel, s stride, p padding); or a name: {}",
+            "The network: widths, input first; or convolutions and pooling between an image and widths, as in \
+             {} (rows x columns or channels x rows x columns, filters @ kernel, s stride, p padding); or a name: {} \
+             [default: the chain of matrices of --weights, else {}]",
             NAMED[1].1,
-            names()
+            names(),
+            Self::default()
         )
     }
 

@@ -44,6 +44,14 @@ impl Initialisation {
         }
     }
 
+    /// The biases of a layer, from the stream that its weights were drawn from: those that PyTorch gives Linear and Conv2d with
+    /// [`PytorchDefault`](Self::PytorchDefault), else 0.
+    fn biases(self, shape: LayerShape, stream: &mut Stream) -> Vec<f32> {
+        let bound = (1.0 / libm::sqrt(shape.inputs as f64)) as f32;
+        let drawn = self == Self::PytorchDefault;
+        (0..shape.outputs).map(|_| if drawn { stream.symmetric(bound) } else { 0.0 }).collect()
+    }
+
     /// The weights of all layers of `network`, first to last, each layer from its own stream of `seed`.
     ///
     /// ```
@@ -55,8 +63,23 @@ impl Initialisation {
     /// # Ok::<(), String>(())
     /// ```
     pub fn network(self, network: &Architecture, scale: f64, seed: u64) -> Vec<Vec<f32>> {
-        let layer =
-            |(index, shape)| self.weights(shape, scale, &mut Stream::new(seed, Purpose::Weights, index, 0));
+        self.parameters(network, false, scale, seed)
+    }
+
+    /// The same, with `bias` each layer's weights followed by its biases.
+    pub(crate) fn parameters(
+        self,
+        network: &Architecture,
+        bias: bool,
+        scale: f64,
+        seed: u64,
+    ) -> Vec<Vec<f32>> {
+        let layer = |(index, shape)| {
+            let mut stream = Stream::new(seed, Purpose::Weights, index, 0);
+            let mut layer = self.weights(shape, scale, &mut stream);
+            layer.extend(bias.then(|| self.biases(shape, &mut stream)).into_iter().flatten());
+            layer
+        };
         network.layers().enumerate().map(layer).collect()
     }
 }

@@ -1,5 +1,6 @@
-//! Networks without biases, fully connected or with convolutions and max-pooling: ReLU between the layers, softmax
-//! cross-entropy at the end.
+//! Networks, fully connected or with convolutions and max-pooling: ReLU between the layers, softmax cross-entropy at the end.
+//!
+//! A layer's parameters are one slice: its weights `[outputs, inputs]`, then its biases `[outputs]`, where it has some.
 
 mod architecture;
 mod initialisation;

@@ -171,8 +171,13 @@ impl<'a> Propagation<'a> {
         (first..self.layers[index], self.layers[index])
     }
 
-    /// Computes the output of layer `index` from that of the layer before.
-    pub(crate) fn forward(&mut self, index: usize, weights: Weights<'_>) -> Result<(), KernelError> {
+    /// Computes the output of layer `index` from that of the layer before; `bias` is empty where it has none.
+    pub(crate) fn forward(
+        &mut self,
+        index: usize,
+        weights: Weights<'_>,
+        bias: &[f32],
+    ) -> Result<(), KernelError> {
         let (engine, batch) = (self.engine, self.batch);
         let (pooling, own) = self.stages_of(index);
         for at in pooling {
@@ -188,7 +193,8 @@ impl<'a> Propagation<'a> {
         let (x, y) = (&before[own][..inputs * batch], &mut after[0][..outputs * batch]);
         let last = own + 1 == self.stages.len();
         let activation = if last { Activation::Identity } else { Activation::Relu };
-        let epilogue = Epilogue { activation, ..Epilogue::default() };
+        let bias = Some(bias).filter(|bias| !bias.is_empty());
+        let epilogue = Epilogue { bias, activation, ..Epilogue::default() };
         match weights {
             Weights::Plain(weights) => {
                 let (x, y) = (MatRef::row_major(x, inputs, batch)?, MatMut::row_major(y, outputs, batch)?);
@@ -215,8 +221,9 @@ impl<'a> Propagation<'a> {
         cross_entropy(logits, labels, self.gradients.last_mut().map(|gradient| &mut gradient[..width]))
     }
 
-    /// The gradient `dw` `[outputs, inputs]` of layer `index`'s weights, removed ones too; then, except in the first
-    /// layer, the gradient at the output of the layer before. Layers are walked last to first.
+    /// The gradient `dw` `[outputs, inputs]` of layer `index`'s weights, removed ones too, and behind it that of its biases, where
+    /// `dw` has room for them; then, except in the first layer, the gradient at the output of the layer before. Layers are walked
+    /// last to first.
     pub(crate) fn backward(
         &mut self,
         index: usize,
@@ -230,6 +237,16 @@ impl<'a> Propagation<'a> {
         let (x, dy) = (&self.activations[own][..inputs * batch], &after[0][..outputs * batch]);
         // Max-pooling passes on what a ReLU lets through: x is positive where the element it came from is.
         let dx = before.last_mut().filter(|_| index > 0).map(|dx| &mut dx[..inputs * batch]);
+        let shape = self.stages[own].weights().expect("a layer");
+        let (dw, db) = dw.split_at_mut(shape.weights());
+        if !db.is_empty() {
+            // A bias is a weight whose input is 1, in every image and at every place of a plane. Lanes run over the outputs.
+            let places = dy.len() / shape.outputs;
+            let (ones, dy) =
+                (MatRef::new(&[1.0], 1, places, 0, 0)?, MatRef::row_major(dy, shape.outputs, places)?);
+            let db = MatMut::row_major(db, 1, shape.outputs)?;
+            matmul::weight_gradient(engine, ones, dy, None, db, &mut self.products)?;
+        }
         if let Weights::Filters(filters) = weights {
             let (shape, workspace) = (filters.shape(), &mut self.convolutions);
             let from = input_planes(&shape);

@@ -32,6 +32,11 @@ impl LayerShape {
         self.outputs * self.inputs
     }
 
+    /// A layer's weights, and its biases where these follow them.
+    pub(crate) fn split(self, parameters: &[f32]) -> (&[f32], &[f32]) {
+        parameters.split_at(self.weights())
+    }
+
     /// How many of them are kept at `sparsity`: all but int(s·n), truncated in f64.
     ///
     /// ```

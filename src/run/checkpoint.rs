@@ -46,7 +46,7 @@ pub enum CheckpointProblem {
 pub struct Checkpoint {
     /// The [`BITS_REVISION`] of the version that wrote it.
     bits_revision: u32,
-    /// The [`dataset_hash`](super::dataset_hash) of the data.
+    /// The [`data_hash`](RunConfig::data_hash): of the data, and of the weights to start from.
     data: String,
     configuration: RunConfig,
     /// Its epochs so far.

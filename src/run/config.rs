@@ -8,7 +8,9 @@ use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 use slth_kernels::Backend;
 
+use super::hash::{dataset_hash, text_hash};
 use super::infinity::number_or_inf;
+use super::state_dict::StateDict;
 use crate::data::{Augmentation, Dataset, NormalisationRule, Subset, image_size};
 use crate::error::Error;
 use crate::flags::number;
@@ -19,20 +21,14 @@ use crate::training::{
 };
 
 /// Everything that decides a run, and where it is computed. The fields are the command line's flags and their help, but for
-/// those that a sweep takes lists of (ε, sparsity, seed) and those of the machine.
+/// those that a sweep takes lists of (ε, sparsity, seed), those of the machine, and the network with its weights, which other
+/// commands take too.
 ///
 /// Serialised it lacks `threads` and `backend`, which change no bit of any result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Args)]
 pub struct RunConfig {
-    /// The network.
-    #[arg(
-        long,
-        value_name = "NETWORK",
-        help_heading = "Network",
-        help = Architecture::help(),
-        allow_negative_numbers = true,
-        default_value_t
-    )]
+    /// The network; default 784-500-500-10.
+    #[arg(skip)]
     pub network: Architecture,
     /// Distribution of the initial weights
     #[arg(long, value_name = "KIND", help_heading = "Network", default_value_t)]
@@ -45,6 +41,19 @@ pub struct RunConfig {
     /// sparsity 0.5 only
     #[arg(long, help_heading = "Network", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub scale_by_keep: bool,
+    /// Give each layer biases, trained in pretraining and finetuning and never pruned; they begin at 0, with --init pytorch-default
+    /// where PyTorch begins
+    #[serde(default)]
+    #[arg(long, help_heading = "Network")]
+    pub bias: bool,
+    /// The safetensors file of a trained network to start from, as [`StateDict`] reads it; else the weights are drawn.
+    #[serde(default)]
+    #[arg(skip)]
+    pub weights: Option<String>,
+    /// The names of its layers' weights, first to last; default all, in natural order.
+    #[serde(default)]
+    #[arg(skip)]
+    pub map: Option<Vec<String>>,
     /// How a pixel x becomes an input: mean-std gives each channel of the data set's training images mean 0 and standard
     /// deviation 1, unit is x/255, and numbers as in 0.1307,0.3081 are (x/255 - MEAN)/STD; of colours three means, then three
     /// deviations
@@ -162,6 +171,9 @@ impl Default for RunConfig {
             init: Initialisation::default(),
             init_scale: 1.0,
             scale_by_keep: false,
+            bias: false,
+            weights: None,
+            map: None,
             normalize: NormalisationRule::default(),
             augment: Augmentation::default(),
             epsilon: 0.02,
@@ -269,6 +281,15 @@ impl RunConfig {
         }
         let scale = (1e-30..1e30).contains(&self.init_scale);
         check("init_scale", scale, "lie in [1e-30, 1e30)", &self.init_scale)?;
+        let drawn = !self.bias || self.weights.is_none();
+        check(
+            "bias",
+            drawn,
+            "be left out where the weights of a file say which layers have biases",
+            &self.bias,
+        )?;
+        let mapped = self.map.is_none() || self.weights.is_some();
+        check("map", mapped, "be left out where no weights are given", &"given")?;
         check("batch", self.batch > 0, "be at least 1", &self.batch)?;
         for (field, rate) in [
             ("pretrain_lr", self.pretrain_lr),
@@ -292,7 +313,33 @@ impl RunConfig {
     /// # Errors
     /// [`Error::Config`] for the first field that makes no sense, by itself or for `dataset`.
     pub fn check(&self, dataset: &Dataset) -> Result<(), Error> {
-        self.sizes(dataset).map(drop)
+        self.sizes(dataset)?;
+        if self.weights.is_some() { self.initial().map(drop) } else { Ok(()) }
+    }
+
+    /// The same for the network that is `given`, else for that of the file of weights, else for the default.
+    ///
+    /// # Errors
+    /// When the file does not tell which network it holds.
+    pub fn with_network(self, given: Option<Architecture>) -> Result<Self, Error> {
+        let network = match (given, &self.weights) {
+            (Some(network), _) => network,
+            (None, Some(file)) => StateDict::read(file, None, self.map.as_deref())?.network,
+            (None, None) => Architecture::default(),
+        };
+        Ok(Self { network, ..self })
+    }
+
+    /// The hash of all that decides a result beside the configuration: the data, and the file of weights, where there is one.
+    ///
+    /// # Errors
+    /// When that file cannot be read.
+    pub fn data_hash(&self, dataset: &Dataset) -> Result<String, Error> {
+        let data = dataset_hash(dataset);
+        let Some(file) = &self.weights else { return Ok(data) };
+        let bytes =
+            crate::input::read(file.as_ref()).map_err(|problem| FileError { file: file.clone(), problem })?;
+        Ok(text_hash([data.as_bytes(), &bytes].concat()))
     }
 
     /// Checks the configuration against the data and splits it.
@@ -357,9 +404,17 @@ impl RunConfig {
     }
 
     /// What the initial weights are multiplied by.
-    pub(crate) fn initial_scale(&self) -> f64 {
+    fn initial_scale(&self) -> f64 {
         let by_keep = if self.scale_by_keep { libm::sqrt(1.0 - self.sparsity) } else { 1.0 };
         self.init_scale / by_keep
+    }
+
+    /// Each layer's initial weights, then its biases: those of the file, or drawn.
+    pub(crate) fn initial(&self) -> Result<Vec<Vec<f32>>, Error> {
+        match &self.weights {
+            Some(file) => Ok(StateDict::read(file, Some(&self.network), self.map.as_deref())?.parameters),
+            None => Ok(self.init.parameters(&self.network, self.bias, self.initial_scale(), self.seed)),
+        }
     }
 
     /// The same for all runs that start from the same pretrained network.

@@ -7,7 +7,6 @@ use slth_kernels::{Backend, Engine};
 
 use super::checkpoint::{Checkpoint, Recorder};
 use super::config::{RunConfig, Split, check_threads};
-use super::hash::dataset_hash;
 use super::history::EpochRecord;
 use crate::data::{Dataset, Normalisation, Subset};
 use crate::error::Error;
@@ -84,9 +83,9 @@ pub(super) fn recorded(
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
     config.validate()?;
-    let engine = start(config.backend, config.threads)?;
+    let engine = engine(config.backend, config.threads)?;
     let experiment = Experiment::new(config, dataset, engine)?;
-    let data = file.map(|_| dataset_hash(dataset)).unwrap_or_default();
+    let data = file.map(|_| config.data_hash(dataset)).transpose()?.unwrap_or_default();
     let recorder =
         Recorder::new(progress, &experiment.split.validation, file, Checkpoint::new(config, data))?;
     let (pretrained, dense) = experiment.pretrain(&recorder)?;
@@ -104,7 +103,10 @@ pub(super) fn recorded(
 }
 
 /// The engine for work that is done on `threads` threads. `None` is what the machine offers.
-pub(crate) fn start(backend: Option<Backend>, threads: Option<usize>) -> Result<Engine<'static>, Error> {
+///
+/// # Errors
+/// When `threads` is 0 or more than [`RunConfig::MAX_THREADS`], or the backend is not to be had.
+pub fn engine(backend: Option<Backend>, threads: Option<usize>) -> Result<Engine<'static>, Error> {
     Ok(serial(backend, threads)?.with_threads(threads.unwrap_or(0)))
 }
 
@@ -176,15 +178,14 @@ impl<'a> Experiment<'a> {
         }
     }
 
-    /// Draws the weights and pretrains them. With `scale_by_keep` their scale is that of the configuration's sparsity.
+    /// Draws the weights, or reads those of a trained network, and pretrains them. With `scale_by_keep` their scale is that of the configuration's sparsity.
     ///
     /// # Errors
-    /// When training diverges.
+    /// When a file of weights cannot be read or does not fit, or training diverges.
     pub fn pretrain(&self, progress: &dyn Progress) -> Result<(Pretrained, DenseOutcome), Error> {
         let Self { config, split, .. } = self;
         let trainer = self.trainer();
-        let initial = config.init.network(&config.network, config.initial_scale(), config.seed);
-        let pretrained = trainer.pretrain(initial, &config.pretrain_settings(), progress)?;
+        let pretrained = trainer.pretrain(config.initial()?, &config.pretrain_settings(), progress)?;
         let evaluate = |images| trainer.on(images).evaluate_dense(&pretrained.weights);
         let outcome = DenseOutcome {
             max_change: pretrained.max_change,

@@ -10,12 +10,13 @@ use crate::training::PrunedLayer;
 /// Results of another revision may differ, so that a sweep neither continues nor merges them.
 pub const BITS_REVISION: u32 = 5;
 
-/// SHA-256, in hex, over all weights, removed ones too, as little-endian f32, layer by layer: the bytes of the
-/// `layerI.weight` tensors of `ticket.safetensors` one after another.
+/// SHA-256, in hex, over all weights, removed ones too, as little-endian f32, layer by layer: the bytes of the `layerI.weight`
+/// tensors of `ticket.safetensors` one after another, each with its `layerI.bias` behind it, where there is one.
 pub fn weights_hash(layers: &[PrunedLayer]) -> String {
     let mut hash = Sha256::new();
     for layer in layers {
         hash.update(little_endian(&layer.weights));
+        hash.update(little_endian(&layer.bias));
     }
     hex(hash)
 }
@@ -46,7 +47,7 @@ pub fn dataset_hash(dataset: &Dataset) -> String {
 }
 
 /// SHA-256, in hex, of `text`.
-pub(crate) fn text_hash(text: &str) -> String {
+pub(crate) fn text_hash(text: impl AsRef<[u8]>) -> String {
     hex(Sha256::new().chain_update(text))
 }
 

@@ -1,23 +1,23 @@
 //! `ticket.safetensors`: a pruned network with its scores.
 //!
 //! For each layer, I from 1: `layerI.weight` (f32), `layerI.scores` (f32) and `layerI.mask` (u8, 0 removed, 1 kept), each
-//! `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]` in a convolution. The metadata's one entry,
+//! `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]` in a convolution; where the layer has biases,
+//! `layerI.bias` (f32) `[outputs]`. The metadata's one entry,
 //! `configuration`, is the run's configuration as JSON. Its `normalize` has the constants found in the training data, which
 //! are applied to any data that the ticket is evaluated on. The same run gives the same bytes.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use slth_kernels::{Backend, PackedMask};
 
 use super::config::{RunConfig, check_network};
-use super::experiment::start;
+use super::experiment::engine;
 use crate::data::{Augmentation, Dataset, Normalisation, NormalisationRule, Subset};
 use crate::error::Error;
 use crate::input::FileError;
-use crate::network::LayerShape;
-use crate::tensors::{Tensor, finite, serialize};
+use crate::tensors::{Tensor, TensorEntry, TensorFile, TensorProblem, serialize};
 use crate::training::{Evaluation, PrunedLayer, Trainer};
 
 const CONFIGURATION: &str = "configuration";
@@ -29,14 +29,13 @@ pub type TicketError = FileError<TicketProblem>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TicketProblem {
-    /// The system refused to read, or it is a directory, a device or a pipe.
+    /// It is no safetensors file, or a weight or score is infinite or NaN.
     #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// It is damaged, or of another format.
-    #[error("not a valid safetensors file: {0}")]
-    Format(#[from] safetensors::SafeTensorError),
+    File(#[from] TensorProblem),
     /// Another program wrote it.
-    #[error("not a ticket of slth: its metadata has no `{CONFIGURATION}`")]
+    #[error(
+        "not a ticket of slth: its metadata has no `{CONFIGURATION}`; evaluate other networks by --weights"
+    )]
     Foreign,
     /// The configuration in its metadata cannot be understood.
     #[error("its configuration cannot be read: {0}")]
@@ -56,16 +55,6 @@ pub enum TicketProblem {
         expected: String,
         /// What it is.
         found: String,
-    },
-    /// A weight or score is infinite or NaN.
-    #[error("tensor `{name}`: element {index} is {value}")]
-    NotFinite {
-        /// The tensor.
-        name: String,
-        /// Which element.
-        index: usize,
-        /// Its value.
-        value: f32,
     },
     /// A mask has another value than 0 and 1.
     #[error("tensor `{name}`: element {index} is {value}, neither 0 nor 1")]
@@ -96,7 +85,8 @@ impl Ticket {
     /// the network in its configuration: missing, unexpected, of wrong kind or shape, weights or scores not finite, masks
     /// neither 0 nor 1.
     pub fn read(file: impl AsRef<Path>) -> Result<Self, TicketError> {
-        crate::input::parse(file.as_ref(), Self::parse)
+        let file = TensorFile::open(file).map_err(FileError::convert)?;
+        Self::of(&file).map_err(|problem| file.error(problem))
     }
 
     /// Evaluates the ticket on the test images of `dataset`, walking its kept weights only. `backend` and `threads` as
@@ -112,7 +102,7 @@ impl Ticket {
     ) -> Result<Evaluation, Error> {
         let Self { config, layers } = self;
         check_network("ticket", &config.network, dataset)?;
-        let engine = start(backend, threads)?;
+        let engine = engine(backend, threads)?;
         let images = Subset::all(dataset.test());
         let (network, normalisation) = (&config.network, dataset.normalisation(config.normalize));
         let augmentation = Augmentation::None;
@@ -123,12 +113,17 @@ impl Ticket {
     pub(crate) fn bytes(config: &RunConfig, normalisation: Normalisation, layers: &[PrunedLayer]) -> Vec<u8> {
         let config = RunConfig { normalize: NormalisationRule::Given(normalisation), ..config.clone() };
         let tensors = |(index, layer): (usize, &PrunedLayer)| {
-            let [weight, scores, mask] = names(index);
+            let [weight, scores, mask, bias] = names(index);
+            let floats = |name, values: &[f32]| Tensor::floats(name, layer.shape.dimensions(), values);
             [
-                Tensor::floats(weight, layer.shape, &layer.weights),
-                Tensor::floats(scores, layer.shape, &layer.scores),
+                floats(weight, &layer.weights),
+                floats(scores, &layer.scores),
                 Tensor::mask(mask, layer.shape, &layer.mask),
             ]
+            .into_iter()
+            .chain(
+                (!layer.bias.is_empty()).then(|| Tensor::floats(bias, vec![layer.bias.len()], &layer.bias)),
+            )
         };
         let tensors: Vec<_> = layers.iter().enumerate().flat_map(tensors).collect();
         serialize(&tensors, CONFIGURATION, &config)
@@ -139,67 +134,65 @@ impl Ticket {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn parse(bytes: &[u8]) -> Result<Self, TicketProblem> {
-        let tensors = SafeTensors::deserialize(bytes)?;
-        let (_, header) = SafeTensors::read_metadata(bytes)?;
-        let json = header.metadata().as_ref().and_then(|entries| entries.get(CONFIGURATION));
-        let json = json.ok_or(TicketProblem::Foreign)?;
+        Self::of(&TensorFile::parse(bytes.to_vec())?)
+    }
+
+    fn of(file: &TensorFile) -> Result<Self, TicketProblem> {
+        let json = file.metadata.get(CONFIGURATION).ok_or(TicketProblem::Foreign)?;
         let config: RunConfig =
             serde_json::from_str(json).map_err(|error| TicketProblem::Configuration(error.to_string()))?;
         config.validate().map_err(|error| TicketProblem::Configuration(error.to_string()))?;
 
-        let layers: Vec<_> = config.network.layers().collect();
-        let expected: HashSet<_> = (0..layers.len()).flat_map(names).collect();
-        let mut found = tensors.names();
-        found.sort_unstable();
-        if let Some(name) = found.iter().find(|&&name| !expected.contains(name)) {
-            return Err(TicketProblem::Unexpected((*name).to_owned()));
-        }
-        let read = |(index, shape)| {
-            let [weight, scores, mask] = names(index);
-            Ok(PrunedLayer {
-                shape,
-                weights: floats(&tensors, weight, shape)?,
-                scores: floats(&tensors, scores, shape)?,
-                mask: packed(&tensors, mask, shape)?,
-            })
+        let mut left: BTreeMap<_, _> = file.tensors().iter().map(|entry| (&*entry.name, entry)).collect();
+        let floats = |entry: &TensorEntry| {
+            file.floats(entry, 0..entry.elements()).map_err(|error| TicketProblem::from(error.problem))
         };
-        let layers = layers.into_iter().enumerate().map(read).collect::<Result<_, TicketProblem>>()?;
-        Ok(Self { config, layers })
+        let mut layers = Vec::new();
+        for (index, shape) in config.network.layers().enumerate() {
+            let ([weight, scores, mask, bias], size) = (names(index), shape.dimensions());
+            let biased = config.bias || left.contains_key(&*bias);
+            let mut take = |name, kind, size| take(&mut left, name, kind, size);
+            layers.push(PrunedLayer {
+                shape,
+                weights: floats(take(weight, Dtype::F32, size.clone())?)?,
+                scores: floats(take(scores, Dtype::F32, size.clone())?)?,
+                mask: packed(file, take(mask, Dtype::U8, size)?)?,
+                bias: if biased { floats(take(bias, Dtype::F32, vec![shape.outputs])?)? } else { Vec::new() },
+            });
+        }
+        match left.first_key_value() {
+            Some((name, _)) => Err(TicketProblem::Unexpected((*name).to_owned())),
+            None => Ok(Self { config, layers }),
+        }
     }
 }
 
 /// The names of a layer's tensors, `index` from 0.
-fn names(index: usize) -> [String; 3] {
-    ["weight", "scores", "mask"].map(|what| format!("layer{}.{what}", index + 1))
+fn names(index: usize) -> [String; 4] {
+    ["weight", "scores", "mask", "bias"].map(|what| format!("layer{}.{what}", index + 1))
 }
 
-fn tensor<'a>(
-    tensors: &SafeTensors<'a>,
-    name: &str,
+/// The tensor of this name, which must be of this kind and size; it is no longer among those left.
+fn take<'a>(
+    left: &mut BTreeMap<&str, &'a TensorEntry>,
+    name: String,
     kind: Dtype,
-    shape: LayerShape,
-) -> Result<&'a [u8], TicketProblem> {
-    let view = tensors.tensor(name).map_err(|_| TicketProblem::Missing(name.to_owned()))?;
-    let size = shape.dimensions();
-    if view.dtype() != kind || view.shape() != size {
-        return Err(TicketProblem::Tensor {
-            name: name.to_owned(),
-            expected: format!("{kind} {size:?}"),
-            found: format!("{} {:?}", view.dtype(), view.shape()),
-        });
+    size: Vec<usize>,
+) -> Result<&'a TensorEntry, TicketProblem> {
+    match left.remove(&*name) {
+        None => Err(TicketProblem::Missing(name)),
+        Some(TensorEntry { info, .. }) if info.dtype != kind || info.shape != size => {
+            let found = format!("{} {:?}", info.dtype, info.shape);
+            Err(TicketProblem::Tensor { name, expected: format!("{kind} {size:?}"), found })
+        }
+        Some(entry) => Ok(entry),
     }
-    Ok(view.data())
 }
 
-fn floats(tensors: &SafeTensors<'_>, name: String, shape: LayerShape) -> Result<Vec<f32>, TicketProblem> {
-    let bytes = tensor(tensors, &name, Dtype::F32, shape)?;
-    finite(Dtype::F32, bytes).map_err(|(index, value)| TicketProblem::NotFinite { name, index, value })
-}
-
-fn packed(tensors: &SafeTensors<'_>, name: String, shape: LayerShape) -> Result<PackedMask, TicketProblem> {
-    let bytes = tensor(tensors, &name, Dtype::U8, shape)?;
+fn packed(file: &TensorFile, entry: &TensorEntry) -> Result<PackedMask, TicketProblem> {
+    let bytes = file.bytes(entry).map_err(|error| error.problem)?;
     match bytes.iter().position(|&bit| bit > 1) {
-        Some(index) => Err(TicketProblem::NotAMask { name, index, value: bytes[index] }),
+        Some(index) => Err(TicketProblem::NotAMask { name: entry.name.clone(), index, value: bytes[index] }),
         None => Ok(PackedMask::from_fn(bytes.len(), |i| bytes[i] == 1)),
     }
 }

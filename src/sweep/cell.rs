@@ -8,7 +8,8 @@ use crate::run::{PrunedOutcome, RunConfig, Setting, number_or_inf};
 use crate::training::{Evaluation, PrunedLayer, Scope};
 
 /// Defaults of options that older stores do not have; left out, cells keep their [`id`](CellConfig::id).
-const NEWER_DEFAULTS: [&str; 5] = [
+const NEWER_DEFAULTS: [&str; 6] = [
+    r#","bias":false,"weights":null,"map":null"#,
     r#","augment":"none""#,
     r#","pattern":null"#,
     r#","keep_dense":"none""#,
@@ -23,7 +24,7 @@ pub struct CellConfig {
     pub slth_version: String,
     /// The [`BITS_REVISION`] of that version: another one may give other bits.
     pub bits_revision: u32,
-    /// The [`dataset_hash`](crate::run::dataset_hash) of the data.
+    /// The [`data_hash`](RunConfig::data_hash): of the data, and of the weights to start from.
     pub data: String,
     /// The configuration of the run this cell equals. Options that its method ignores have their defaults.
     #[serde(flatten)]

@@ -18,7 +18,7 @@ use crate::data::Dataset;
 use crate::error::Error;
 use crate::machine::Machine;
 use crate::progress::Progress;
-use crate::run::{RunConfig, dataset_hash, start_pool};
+use crate::run::{RunConfig, start_pool};
 
 /// A grid and what its runs share.
 ///
@@ -98,8 +98,10 @@ impl Sweep {
     ) -> Result<SweepSummary, Error> {
         self.check(dataset)?;
         let backend = self.config.backend.map_or_else(Backend::detect, Ok)?;
-        let plan =
-            Plan { grid: self.grid.clone(), config: CellConfig::new(&self.config, &dataset_hash(dataset)) };
+        let plan = Plan {
+            grid: self.grid.clone(),
+            config: CellConfig::new(&self.config, &self.config.data_hash(dataset)?),
+        };
         let store = Store::open(directory, self.shard)?;
         let known = known_cells(directory, &plan.config)?;
         plan.write(directory)?;

@@ -43,7 +43,7 @@ pub struct EdgePopupSettings {
 }
 
 impl Trainer<'_> {
-    /// Prunes a network with the frozen `weights`, each layer's `[outputs, inputs]`. Where nothing is to be removed (s = 0) the
+    /// Prunes a network with the frozen `weights`, each layer's `[outputs, inputs]`, then its biases if it has some. Where nothing is to be removed (s = 0) the
     /// scores have no effect: they keep their initial values, and no epoch is counted.
     ///
     /// # Errors
@@ -87,6 +87,7 @@ fn not_a_number(error: KernelError, epoch: usize) -> Error {
 struct ScoredLayer<'a> {
     shape: LayerShape,
     weights: &'a [f32],
+    bias: &'a [f32],
     scores: Vec<f32>,
     velocity: Vec<f32>,
     masked: MaskedLayer,
@@ -116,6 +117,7 @@ impl<'a> EdgePopup<'a> {
         let Trainer { engine, network, .. } = *trainer;
         let options = PrepareOptions::default().max_batch(batch).reuse(MaskReuse::Once);
         let layer = |(index, ((shape, stage), weights)): (usize, ((LayerShape, Stage), &'a Vec<f32>))| {
+            let (weights, bias) = shape.split(weights);
             let n = weights.len();
             let bound = (1.0 / libm::sqrt(shape.inputs as f64)) as f32;
             let mut stream = Stream::new(settings.seed, Purpose::Scores, index, 0);
@@ -124,6 +126,7 @@ impl<'a> EdgePopup<'a> {
             Ok(ScoredLayer {
                 shape,
                 weights,
+                bias,
                 scores: (0..n).map(|_| stream.symmetric(bound)).collect(),
                 velocity: vec![0.0; n],
                 masked: MaskedLayer::prepare(engine, stage, weights, &PackedMask::all_kept(n), &options)?,
@@ -140,7 +143,7 @@ impl<'a> EdgePopup<'a> {
                 weight_decay: settings.weight_decay,
             },
             epoch: 0,
-            masks: weights.iter().map(|weights| PackedMask::all_kept(weights.len())).collect(),
+            masks: network.layers().map(|layer| PackedMask::all_kept(layer.weights())).collect(),
             cutter: Cutter::new(network, &settings.cut),
             layers,
             propagation: Propagation::new(engine, network, trainer.normaliser(), batch, true),
@@ -157,6 +160,7 @@ impl EdgePopup<'_> {
             weights: layer.weights.to_vec(),
             scores: layer.scores.clone(),
             mask: mask.clone(),
+            bias: layer.bias.to_vec(),
         };
         self.layers.iter().zip(&self.masks).map(layer).collect()
     }
@@ -184,7 +188,7 @@ impl Method for EdgePopup<'_> {
         self.select().map_err(|error| not_a_number(error, self.epoch))?;
         for (index, (layer, mask)) in self.layers.iter_mut().zip(&self.masks).enumerate() {
             layer.masked.rebuild(self.engine, mask)?;
-            self.propagation.forward(index, layer.masked.weights())?;
+            self.propagation.forward(index, layer.masked.weights(), layer.bias)?;
         }
         let loss = self.propagation.loss(batch);
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {

@@ -31,16 +31,19 @@ impl Evaluation {
 const BATCH: usize = 256;
 
 impl Trainer<'_> {
-    /// Evaluates a network with each layer's `weights` `[outputs, inputs]` on the images.
+    /// Evaluates a network with each layer's `weights` `[outputs, inputs]`, then biases if it has some, on the images.
     ///
     /// # Errors
     /// When weights or images do not fit the network, there are no images, or the network's outputs are infinite or NaN.
     pub fn evaluate_dense(&self, weights: &[Vec<f32>]) -> Result<Evaluation, Error> {
         let options = self.options(weights.iter().map(Vec::len))?;
+        let layers = self.network.layers().zip(weights).map(|(shape, weights)| shape.split(weights));
+        let layers: Vec<_> = layers.collect();
         let prepare =
-            |(stage, weights): (_, &Vec<f32>)| prepare_filters(self.engine, stage, weights, &options);
-        let filters = self.network.layer_stages().zip(weights).map(prepare).collect::<Result<Vec<_>, _>>()?;
-        let layers = weights.iter().zip(&filters).map(|(weights, own)| Weights::all(weights, own.as_ref()));
+            |(stage, (weights, _)): (_, &(&[f32], _))| prepare_filters(self.engine, stage, weights, &options);
+        let filters = self.network.layer_stages().zip(&layers).map(prepare).collect::<Result<Vec<_>, _>>()?;
+        let layers = layers.into_iter().zip(&filters);
+        let layers = layers.map(|((weights, bias), own)| (Weights::all(weights, own.as_ref()), bias));
         self.evaluate(&layers.collect::<Vec<_>>())
     }
 
@@ -54,8 +57,9 @@ impl Trainer<'_> {
         let prepare = |(stage, PrunedLayer { weights, mask, .. }): (_, &PrunedLayer)| {
             MaskedLayer::prepare(self.engine, stage, weights, mask, &options)
         };
-        let layers = self.network.layer_stages().zip(layers).map(prepare).collect::<Result<Vec<_>, _>>()?;
-        self.evaluate(&layers.iter().map(MaskedLayer::weights).collect::<Vec<_>>())
+        let masked = self.network.layer_stages().zip(layers).map(prepare).collect::<Result<Vec<_>, _>>()?;
+        let layers = masked.iter().zip(layers).map(|(masked, layer)| (masked.weights(), &*layer.bias));
+        self.evaluate(&layers.collect::<Vec<_>>())
     }
 
     /// How layers of so many `weights` are prepared, after the checks.
@@ -73,7 +77,8 @@ impl Trainer<'_> {
         }
     }
 
-    fn evaluate(&self, layers: &[Weights<'_>]) -> Result<Evaluation, Error> {
+    /// Evaluates layers of these weights and biases.
+    fn evaluate(&self, layers: &[(Weights<'_>, &[f32])]) -> Result<Evaluation, Error> {
         let Self { engine, network, images, .. } = *self;
         let batch = self.evaluation_batch()?;
         let mut propagation = Propagation::new(engine, network, self.normaliser(), batch, false);
@@ -81,8 +86,8 @@ impl Trainer<'_> {
         for indices in images.indices().chunks(batch) {
             let batch = Batch { examples: images.examples(), indices, changes: &[] };
             propagation.load(batch);
-            for (index, &layer) in layers.iter().enumerate() {
-                propagation.forward(index, layer)?;
+            for (index, &(weights, bias)) in layers.iter().enumerate() {
+                propagation.forward(index, weights, bias)?;
             }
             let sum = propagation.loss(batch);
             loss += sum.loss;

@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::random::Purpose;
 
 impl Trainer<'_> {
-    /// Trains the kept weights of a pruned network by SGD; `settings.epsilon` bounds their change. The removed weights stay
+    /// Trains the kept weights of a pruned network, and its biases, by SGD; `settings.epsilon` bounds their change. The removed weights stay
     /// as they are in the result. Where nothing is removed, or with no epochs, there is nothing to do, and no epoch is counted.
     ///
     /// # Errors
@@ -28,7 +28,7 @@ impl Trainer<'_> {
         let batch = self.check(pruned.layers.iter().map(|layer| layer.weights.len()), settings.batch)?;
         let kept = |layer: &PrunedLayer| {
             let mut weights = layer.weights.clone();
-            layer.mask.apply(&mut weights).map(|()| weights)
+            layer.mask.apply(&mut weights).map(|()| [weights, layer.bias.clone()].concat())
         };
         let initial = pruned.layers.iter().map(kept).collect::<Result<_, _>>()?;
         if settings.epochs == 0 || pruned.layers.iter().all(|layer| layer.mask.removed() == 0) {
@@ -40,7 +40,9 @@ impl Trainer<'_> {
         pruned.timing = self.run_epochs(&mut method, settings.epochs, batch, settings.seed, progress)?;
         method.sgd.check(Finetuning::PHASE, settings.epochs)?;
         for (layer, trained) in pruned.layers.iter_mut().zip(method.sgd.into_weights()) {
+            let (trained, bias) = layer.shape.split(&trained);
             layer.mask.kept_indices().for_each(|index| layer.weights[index] = trained[index]);
+            layer.bias.copy_from_slice(bias);
         }
         Ok(pruned)
     }
@@ -62,7 +64,7 @@ impl Method for Finetuning<'_> {
 
     fn step(&mut self, batch: Batch<'_>) -> Result<LossSum, Error> {
         let masks = &self.masks;
-        self.sgd.learn(batch, |index, gradient| masks[index].apply(gradient))
+        self.sgd.learn(batch, |index, gradient| masks[index].apply(&mut gradient[..masks[index].len()]))
     }
 
     fn numbers(&mut self) -> Vec<&mut [f32]> {

@@ -93,16 +93,18 @@ impl Trainer<'_> {
             settings,
             sgd: ProjectedSgd::new(self, weights.to_vec(), training, batch)?,
             rewound: weights.to_vec(),
-            scores: weights.iter().map(|weights| vec![0.0; weights.len()]).collect(),
-            masks: weights.iter().map(|weights| PackedMask::all_kept(weights.len())).collect(),
+            scores: self.network.layers().map(|layer| vec![0.0; layer.weights()]).collect(),
+            masks: self.network.layers().map(|layer| PackedMask::all_kept(layer.weights())).collect(),
         };
         let timing = self.run_epochs(&mut method, settings.epochs(), batch, training.seed, progress)?;
         method.sgd.check(Imp::PHASE, settings.epochs())?;
         let (kept, parts) = (method.sgd.into_weights(), method.scores.into_iter().zip(method.masks));
         let layers = self.network.layers().zip(method.rewound).zip(kept.zip(parts));
         let layers = layers.map(|((shape, mut weights), (trained, (scores, mask)))| {
+            let (trained, bias) = shape.split(&trained);
+            weights.truncate(trained.len());
             mask.kept_indices().for_each(|index| weights[index] = trained[index]);
-            PrunedLayer { shape, weights, scores, mask }
+            PrunedLayer { shape, weights, scores, mask, bias: bias.to_vec() }
         });
         Ok(Pruned { layers: layers.collect(), timing })
     }
@@ -150,7 +152,7 @@ impl Method for Imp<'_> {
 
     fn step(&mut self, batch: Batch<'_>) -> Result<LossSum, Error> {
         let masks = &self.masks;
-        self.sgd.learn(batch, |index, gradient| masks[index].apply(gradient))
+        self.sgd.learn(batch, |index, gradient| masks[index].apply(&mut gradient[..masks[index].len()]))
     }
 
     fn numbers(&mut self) -> Vec<&mut [f32]> {

@@ -46,8 +46,8 @@ impl PruneMethod {
 }
 
 impl Trainer<'_> {
-    /// Prunes a network of these `weights`, each layer's `[outputs, inputs]`, by `method`. Cut and seed are those of
-    /// `settings`; `retraining` is for methods that train weights.
+    /// Prunes a network of these `weights`, each layer's `[outputs, inputs]`, then its biases if it has some, by `method`. Cut and
+    /// seed are those of `settings`; `retraining` is for methods that train weights.
     ///
     /// # Errors
     /// Those of the method.

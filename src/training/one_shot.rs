@@ -1,6 +1,7 @@
 //! Pruning without training, to compare edge-popup with: by magnitude (S. Han et al. 2015, "Learning both Weights and
 //! Connections for Efficient Neural Networks") or at random.
 
+use slth_kernels::top_k::{Order, Selection, Selector};
 use slth_kernels::{Engine, KernelError, PackedMask};
 
 use super::epochs::Timing;
@@ -40,25 +41,40 @@ pub fn one_shot(
     check_weights(network, weights.iter().map(Vec::len))?;
     cut.check(network)?;
     let start = std::time::Instant::now();
-    let score = |(index, weights): (usize, &Vec<f32>)| match random {
+    let parts: Vec<_> = network.layers().zip(weights).map(|(shape, weights)| shape.split(weights)).collect();
+    let score = |(index, &(weights, _)): (usize, &(&[f32], _))| scores(weights, index, random);
+    let scores: Vec<_> = parts.iter().enumerate().map(score).collect();
+    let mut masks: Vec<_> = scores.iter().map(|scores| PackedMask::all_kept(scores.len())).collect();
+    let views = scores.iter().map(Vec::as_slice);
+    Cutter::new(network, cut).select(engine, views, &mut masks).map_err(not_a_number)?;
+    let layers = network.layers().zip(parts).zip(scores.into_iter().zip(masks));
+    let layers = layers.map(|((shape, (weights, bias)), (scores, mask))| {
+        let (weights, bias) = (weights.to_vec(), bias.to_vec());
+        PrunedLayer { shape, weights, scores, mask, bias }
+    });
+    let layers = layers.collect();
+    let timing = Timing { seconds: start.elapsed().as_secs_f64(), ..Timing::default() };
+    Ok(Pruned { layers, timing })
+}
+
+/// What the `index`-th weights are ranked by: their magnitudes or, with a seed, numbers drawn uniformly.
+pub(crate) fn scores(weights: &[f32], index: usize, random: Option<u64>) -> Vec<f32> {
+    match random {
         None => weights.iter().map(|w| w.abs()).collect(),
         Some(seed) => {
             let mut stream = Stream::new(seed, Purpose::Scores, index, 0);
             weights.iter().map(|_| stream.unit()).collect()
         }
-    };
-    let scores: Vec<Vec<f32>> = weights.iter().enumerate().map(score).collect();
+    }
+}
+
+/// The masks that keep the `keep` largest scores of all.
+pub(crate) fn largest(engine: Engine, scores: &[Vec<f32>], keep: usize) -> Result<Vec<PackedMask>, Error> {
     let views: Vec<&[f32]> = scores.iter().map(Vec::as_slice).collect();
     let mut masks: Vec<_> = views.iter().map(|scores| PackedMask::all_kept(scores.len())).collect();
-    Cutter::new(network, cut).select(engine, views.into_iter(), &mut masks).map_err(not_a_number)?;
-    let layers = network.layers().zip(weights).zip(scores.into_iter().zip(masks));
-    let layers = layers.map(|((shape, weights), (scores, mask))| {
-        let weights = weights.clone();
-        PrunedLayer { shape, weights, scores, mask }
-    });
-    let layers = layers.collect();
-    let timing = Timing { seconds: start.elapsed().as_secs_f64(), ..Timing::default() };
-    Ok(Pruned { layers, timing })
+    let selection = Selection::largest(keep, Order::Magnitude);
+    Selector::default().select(engine, &views, selection, &mut masks).map_err(not_a_number)?;
+    Ok(masks)
 }
 
 fn not_a_number(error: KernelError) -> Error {

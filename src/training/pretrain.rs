@@ -41,16 +41,17 @@ pub struct PretrainSettings {
 /// A pretrained network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pretrained {
-    /// Each layer's weights `[outputs, inputs]`, first to last.
+    /// Each layer's weights `[outputs, inputs]`, then its biases if it has some, first to last.
     pub weights: Vec<Vec<f32>>,
-    /// The largest |ΔW| of any weight, as the step keeps it: at most ε.
+    /// The largest |ΔW| of any weight or bias, as the step keeps it: at most ε.
     pub max_change: f32,
     /// How long it took.
     pub timing: Timing,
 }
 
 impl Trainer<'_> {
-    /// Pretrains from the weights `initial`, each layer's `[outputs, inputs]`. With ε = 0 or no epochs there is nothing to do, and
+    /// Pretrains from the weights `initial`, each layer's `[outputs, inputs]`, then its biases if it has some; neither moves further
+    /// than ε. With ε = 0 or no epochs there is nothing to do, and
     /// no epoch is counted.
     ///
     /// # Errors
@@ -76,6 +77,7 @@ impl Trainer<'_> {
 
 struct ProjectedLayer {
     shape: LayerShape,
+    /// Weights and biases, as in `weights`.
     initial: Vec<f32>,
     velocity: Vec<f32>,
     change: Vec<f32>,
@@ -85,14 +87,16 @@ struct ProjectedLayer {
 }
 
 impl ProjectedLayer {
-    fn weights(&self) -> Weights<'_> {
-        Weights::all(&self.weights, self.filters.as_ref())
+    /// Its weights and its biases.
+    fn parameters(&self) -> (Weights<'_>, &[f32]) {
+        let (weights, bias) = self.shape.split(&self.weights);
+        (Weights::all(weights, self.filters.as_ref()), bias)
     }
 
     /// To be called when the weights have changed.
     fn prepare(&mut self, engine: Engine) -> Result<(), KernelError> {
         let Some(filters) = &mut self.filters else { return Ok(()) };
-        filters.set_weights(engine, rows(&self.weights, self.shape.outputs)?)
+        filters.set_weights(engine, rows(self.shape.split(&self.weights).0, self.shape.outputs)?)
     }
 }
 
@@ -103,7 +107,7 @@ pub(super) struct ProjectedSgd<'a> {
     settings: PretrainSettings,
     layers: Vec<ProjectedLayer>,
     propagation: Propagation<'a>,
-    /// The weight gradient of one layer at a time.
+    /// The gradient of one layer's parameters at a time.
     gradient: Vec<f32>,
 }
 
@@ -123,7 +127,7 @@ impl<'a> ProjectedSgd<'a> {
                 velocity: vec![0.0; n],
                 change: vec![0.0; n],
                 weights: initial.clone(),
-                filters: prepare_filters(engine, stage, &initial, &options)?,
+                filters: prepare_filters(engine, stage, shape.split(&initial).0, &options)?,
                 initial,
             })
         };
@@ -136,9 +140,9 @@ impl<'a> ProjectedSgd<'a> {
                 momentum: settings.momentum,
                 epsilon: settings.epsilon,
             },
+            gradient: vec![0.0; initial.iter().map(Vec::len).max().unwrap_or(0)],
             layers: shapes.zip(initial).enumerate().map(layer).collect::<Result<_, _>>()?,
             propagation: Propagation::new(engine, network, trainer.normaliser(), batch, true),
-            gradient: vec![0.0; network.layers().map(LayerShape::weights).max().unwrap_or(0)],
         })
     }
 
@@ -150,12 +154,13 @@ impl<'a> ProjectedSgd<'a> {
     ) -> Result<LossSum, Error> {
         self.propagation.load(batch);
         for (index, layer) in self.layers.iter().enumerate() {
-            self.propagation.forward(index, layer.weights())?;
+            let (weights, bias) = layer.parameters();
+            self.propagation.forward(index, weights, bias)?;
         }
         let loss = self.propagation.loss(batch);
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
             let gradient = &mut self.gradient[..layer.weights.len()];
-            self.propagation.backward(index, layer.weights(), gradient)?;
+            self.propagation.backward(index, layer.parameters().0, gradient)?;
             edit(index, gradient)?;
             let ProjectedLayer { initial, velocity, change, weights, .. } = layer;
             self.step.apply(self.engine, gradient, initial, velocity, change, weights)?;
@@ -174,12 +179,12 @@ impl<'a> ProjectedSgd<'a> {
         Err(Error::Diverged { phase, epoch, what: "a weight" })
     }
 
-    /// Each layer's weights as they are.
+    /// Each layer's weights as they are, then its biases.
     pub(super) fn weights(&self) -> impl Iterator<Item = &[f32]> {
         self.layers.iter().map(|layer| layer.weights.as_slice())
     }
 
-    /// Begins again with those of `initial` that `masks` keep.
+    /// Begins again with those weights of `initial` that `masks` keep, and its biases.
     pub(super) fn start_again(
         &mut self,
         initial: &[Vec<f32>],
@@ -187,7 +192,7 @@ impl<'a> ProjectedSgd<'a> {
     ) -> Result<(), KernelError> {
         for (layer, (initial, mask)) in self.layers.iter_mut().zip(initial.iter().zip(masks)) {
             layer.initial.copy_from_slice(initial);
-            mask.apply(&mut layer.initial)?;
+            mask.apply(&mut layer.initial[..mask.len()])?;
             layer.weights.copy_from_slice(&layer.initial);
             layer.change.fill(0.0);
             layer.velocity.fill(0.0);
@@ -196,7 +201,7 @@ impl<'a> ProjectedSgd<'a> {
         Ok(())
     }
 
-    /// Each layer's trained weights.
+    /// Each layer's trained weights, then its biases.
     pub(super) fn into_weights(self) -> impl Iterator<Item = Vec<f32>> {
         self.layers.into_iter().map(|layer| layer.weights)
     }

@@ -19,6 +19,7 @@ use crate::network::{Architecture, LayerShape};
 pub enum Scope {
     /// Of each layer's weights
     #[default]
+    #[value(alias = "layer")]
     PerLayer,
     /// Of all weights, ranked together: a layer may lose everything
     Global,
@@ -76,6 +77,8 @@ pub struct PrunedLayer {
     pub scores: Vec<f32>,
     /// Which weights are kept.
     pub mask: PackedMask,
+    /// Its biases `[outputs]`; empty where it has none.
+    pub bias: Vec<f32>,
 }
 
 /// A pruned network.
@@ -161,7 +164,7 @@ impl Cutter {
     }
 }
 
-/// Checks that layers of so many `weights` are those of `network`.
+/// Checks that layers of so many `weights`, biases counted where a layer has them, are those of `network`.
 pub(super) fn check_weights(
     network: &Architecture,
     weights: impl ExactSizeIterator<Item = usize>,
@@ -174,7 +177,7 @@ pub(super) fn check_weights(
         ));
     }
     for ((layer, index), found) in network.layers().zip(1..).zip(weights) {
-        if layer.weights() != found {
+        if found != layer.weights() && found != layer.weights() + layer.outputs {
             let expected = layer.weights();
             let problem = format!("layer {index} of {network} has {expected} weights, but {found} are given");
             return Err(Error::config("network", problem));
@@ -183,11 +186,16 @@ pub(super) fn check_weights(
     Ok(())
 }
 
+/// Checks that `sparsity` lies in [0, 1).
+pub(crate) fn check_sparsity(sparsity: f64) -> Result<(), Error> {
+    Error::check("sparsity", (0.0..1.0).contains(&sparsity), "lie in [0, 1)", sparsity)
+}
+
 impl Cut {
     /// Checks that it makes sense, for `network` too.
     pub(crate) fn check(&self, network: &Architecture) -> Result<(), Error> {
         let Self { sparsity, scope, pattern, keep_dense, .. } = *self;
-        Error::check("sparsity", (0.0..1.0).contains(&sparsity), "lie in [0, 1)", sparsity)?;
+        check_sparsity(sparsity)?;
         let pruned = keep_dense.pruned(network.layers().len());
         let any = sparsity == 0.0 || !pruned.is_empty();
         Error::check("keep_dense", any, format_args!("leave a layer of {network} to prune"), keep_dense)?;

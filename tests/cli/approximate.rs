@@ -315,8 +315,8 @@ fn bad_targets() {
         &["fc1.bias", "without biases"],
     );
     tensors(&[("conv", &[3, 1, 5, 5], Dtype::F32)], &["conv", "[3, 1, 5, 5]"]);
-    tensors(&[("w", &[3, 30], Dtype::U8)], &["`w` is U8"]);
-    tensors(&[("a", &[9, 30], Dtype::F32), ("b", &[3, 8], Dtype::F32)], &["`b`", "8 inputs", "`a`", "9"]);
+    tensors(&[("w", &[3, 30], Dtype::U8)], &["`w` (U8"]);
+    tensors(&[("a", &[9, 30], Dtype::F32), ("b", &[3, 8], Dtype::F32)], &["`b`", "[3, 8]", "9 outputs"]);
     tensors(&[("a", &[0, 30], Dtype::F32)], &["width is 0"]);
     let bytes = fs::read(&good).unwrap();
     for bad in [&bytes[..bytes.len() - 1], &bytes[..20], b"", &[0xff; 64], b"\x02\0\0\0\0\0\0\0{}"] {

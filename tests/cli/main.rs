@@ -12,3 +12,4 @@ mod help;
 mod output;
 mod report;
 mod sweep;
+mod weights;

@@ -12,3 +12,4 @@ mod run;
 mod sweep;
 mod tensors;
 mod training;
+mod weights;

@@ -9,6 +9,7 @@ use slth::data::{Normalisation, NormalisationRule};
 use slth::network::LayerShape;
 use slth::random::{Purpose, Stream};
 use slth::run::{BITS_REVISION, DenseOutcome, Outcome, PrunedOutcome, RunConfig, Ticket, TicketProblem};
+use slth::tensors::TensorProblem;
 use slth::training::{Evaluation, KeepDense, Pattern, PruneMethod, PrunedLayer, Scope, Timing};
 use slth_kernels::{Backend, PackedMask};
 
@@ -77,6 +78,7 @@ fn ticket() -> Ticket {
         weights: (0..shape.weights()).map(|i| i as f32 - 1.5).collect(),
         scores: (0..shape.weights()).map(|i| i as f32 * 0.1).collect(),
         mask: PackedMask::from_fn(shape.weights(), |i| i % 2 == 0),
+        bias: Vec::new(),
     };
     let layers = config.network.layers().map(layer).collect();
     Ticket { config, layers }
@@ -138,8 +140,14 @@ fn foreign_tensors_are_refused() {
         parse(|t| t.config.network = "3-4-2".parse().unwrap()),
         Err(P::Tensor { name, .. }) if name == "layer1.weight"
     ));
-    assert!(matches!(parse(|t| t.layers[1].weights[3] = f32::NAN), Err(P::NotFinite { index: 3, .. })));
-    assert!(matches!(parse(|t| t.layers[0].scores[2] = f32::INFINITY), Err(P::NotFinite { index: 2, .. })));
+    assert!(matches!(
+        parse(|t| t.layers[1].weights[3] = f32::NAN),
+        Err(P::File(TensorProblem::NotFinite { index: 3, .. }))
+    ));
+    assert!(matches!(
+        parse(|t| t.layers[0].scores[2] = f32::INFINITY),
+        Err(P::File(TensorProblem::NotFinite { index: 2, .. }))
+    ));
     assert!(matches!(parse(|t| t.config.sparsity = 2.0), Err(P::Configuration(_))));
 }
 
@@ -149,8 +157,11 @@ fn other_files_are_refused() {
     let view = TensorView::new(Dtype::F32, shape(), &[0; 8]).unwrap();
     let bytes = safetensors::serialize([("fc1.weight", view)], None).unwrap();
     assert!(matches!(Ticket::parse(&bytes), Err(TicketProblem::Foreign)));
-    assert!(matches!(Ticket::parse(b"PK\x03\x04 something else"), Err(TicketProblem::Format(_))));
-    assert!(matches!(Ticket::parse(&[0xff; 100]), Err(TicketProblem::Format(_))));
+    assert!(matches!(
+        Ticket::parse(b"PK\x03\x04 something else"),
+        Err(TicketProblem::File(TensorProblem::Format(_)))
+    ));
+    assert!(matches!(Ticket::parse(&[0xff; 100]), Err(TicketProblem::File(TensorProblem::Format(_)))));
 
     let json = serde_json::to_string(&RunConfig { network: "2-1".parse().unwrap(), ..RunConfig::default() });
     let metadata = || Some(HashMap::from([("configuration".to_owned(), json.as_ref().unwrap().clone())]));

@@ -23,7 +23,7 @@ use slth::Error;
 use slth::candidates::{CandidatesConfig, CandidatesResult};
 use slth::data::Dataset;
 use slth::progress::{Progress, Step};
-use slth::run::{Checkpoints, RunConfig, RunDirectory, RunResult, dataset_hash};
+use slth::run::{Checkpoints, RunConfig, RunDirectory, RunResult};
 use slth::sweep::{CellConfig, Grid, Plan, Shard, Sweep, read_cells};
 use slth_kernels::{Backend, KernelError};
 
@@ -204,6 +204,14 @@ fn config<T: Default + Serialize + DeserializeOwned>(settings: &str) -> PyResult
     Ok(config)
 }
 
+/// The configuration of a run; a network that the settings do not name is that of their weights.
+fn run_config(settings: &str) -> PyResult<RunConfig> {
+    let config: RunConfig = config(settings)?;
+    let given = serde_json::from_str::<Map<String, Value>>(settings).is_ok_and(|s| s.contains_key("network"));
+    let network = given.then(|| config.network.clone());
+    config.with_network(network).map_err(failed)
+}
+
 fn backend(name: Option<&str>) -> PyResult<Option<Backend>> {
     name.map(Backend::named)
         .transpose()
@@ -238,7 +246,7 @@ pub(crate) fn _run<'py>(
     callback: Option<Py<PyAny>>,
 ) -> PyResult<(String, Vec<Layer<'py>>)> {
     let threads = self::threads(threads)?;
-    let config = RunConfig { threads, backend: self::backend(backend)?, ..config(settings)? };
+    let config = RunConfig { threads, backend: self::backend(backend)?, ..run_config(settings)? };
     if out.is_none() && (checkpoint || resume) {
         return Err(PyValueError::new_err("checkpoints need a directory; give out"));
     }
@@ -282,7 +290,7 @@ pub(crate) fn _sweep(
     callback: Option<Py<PyAny>>,
 ) -> PyResult<(String, usize, usize)> {
     let threads = self::threads(threads)?;
-    let config = RunConfig { threads, backend: self::backend(backend)?, ..config(settings)? };
+    let config = RunConfig { threads, backend: self::backend(backend)?, ..run_config(settings)? };
     let grid: Grid =
         serde_json::from_str(grid).map_err(|error| PyValueError::new_err(format!("grid: {error}")))?;
     let shard = match shard {
@@ -302,7 +310,7 @@ pub(crate) fn _sweep(
             read_cells(&out)?.into_iter().map(|cell| (cell.id.clone(), cell)).collect();
         let plan = Plan {
             grid: sweep.grid.clone(),
-            config: CellConfig::new(&sweep.config, &dataset_hash(&dataset)),
+            config: CellConfig::new(&sweep.config, &sweep.config.data_hash(&dataset)?),
         };
         let cells: Vec<_> = plan.cells().map(|config| known.get(&config.id())).collect();
         let json = serde_json::to_string(&cells).map_err(Error::failed)?;
