@@ -4,7 +4,7 @@ use clap::Args;
 use comfy_table::Table;
 use slth::Error;
 use slth::flags::number;
-use slth::run::{Outcome, RunConfig};
+use slth::run::{Outcome, RunConfig, TicketKind};
 use slth::training::{Evaluation, PruneMethod, Timing};
 
 use super::note_without_effect;
@@ -42,13 +42,17 @@ pub(super) struct RunArguments {
     #[command(flatten)]
     machine: MachineArguments,
 
+    /// What ticket.safetensors has: a compact one is as small as a seed and a mask can be; `slth evaluate` reads both
+    #[arg(long, value_name = "KIND", help_heading = "Output", default_value = "full")]
+    ticket: TicketKind,
+
     #[command(flatten)]
     output: OutputArguments,
 }
 
 /// Runs; the text is the table for standard output.
 pub(super) fn run(arguments: RunArguments) -> Result<String, Error> {
-    let RunArguments { epsilon, sparsity, seed, data, setting, machine, output } = arguments;
+    let RunArguments { epsilon, sparsity, seed, data, setting, machine, ticket, output } = arguments;
     let (threads, backend) = machine.chosen()?;
     let config = RunConfig { epsilon, sparsity, seed, threads, backend, ..setting.config()? };
     config.validate()?;
@@ -58,7 +62,7 @@ pub(super) fn run(arguments: RunArguments) -> Result<String, Error> {
     let out = output.prepare(&Outcome::FILES)?;
     let outcome = slth::run::run(&config, &dataset, progress(output.quiet).as_ref())?;
     if let Some(out) = out {
-        out.write(&outcome.files())?;
+        out.write(&outcome.files(ticket))?;
     }
     Ok(table(&outcome))
 }

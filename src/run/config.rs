@@ -322,8 +322,13 @@ impl RunConfig {
     pub(crate) fn initial(&self) -> Result<Vec<Vec<f32>>, Error> {
         match &self.weights {
             Some(file) => Ok(StateDict::read(file, Some(&self.network), self.map.as_deref())?.parameters),
-            None => Ok(self.init.parameters(&self.network, self.bias, self.initial_scale(), self.seed)),
+            None => Ok(self.drawn()),
         }
+    }
+
+    /// Each layer's weights as the seed draws them, then its biases.
+    pub(crate) fn drawn(&self) -> Vec<Vec<f32>> {
+        self.init.parameters(&self.network, self.bias, self.initial_scale(), self.seed)
     }
 
     /// The same for all runs that start from the same pretrained network.

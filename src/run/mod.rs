@@ -7,7 +7,7 @@
 //! ```
 //! use slth::data::Dataset;
 //! use slth::output::OutputDirectory;
-//! use slth::run::{Outcome, RunConfig, RunResult, Ticket, mask_hash, run};
+//! use slth::run::{Outcome, RunConfig, RunResult, Ticket, TicketKind, mask_hash, run};
 //! use slth::progress::NoProgress;
 //!
 //! let config = RunConfig {
@@ -19,7 +19,7 @@
 //! # let directory = directory.path();
 //! let out = OutputDirectory::prepare(directory, &Outcome::FILES, false)?; // before the work
 //! let outcome = run(&config, &mnist, &NoProgress)?;
-//! out.write(&outcome.files())?;
+//! out.write(&outcome.files(TicketKind::Full))?;
 //! assert!(RunResult::new(&outcome).to_json().contains(&mask_hash(&outcome.layers)));
 //!
 //! let ticket = Ticket::read(directory.join("ticket.safetensors"))?;
@@ -28,6 +28,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod compact;
 pub(crate) mod config;
 pub(crate) mod experiment;
 pub(crate) mod hash;
@@ -44,4 +45,4 @@ pub use hash::{BITS_REVISION, dataset_hash, mask_hash, weights_hash};
 pub(crate) use infinity::{number_or_inf, numbers_or_inf};
 pub use result::RunResult;
 pub use state_dict::{StateDict, StateDictError, StateDictProblem};
-pub use ticket::{Ticket, TicketError, TicketProblem};
+pub use ticket::{Ticket, TicketError, TicketKind, TicketProblem};

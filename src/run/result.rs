@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::config::RunConfig;
 use super::experiment::Outcome;
 use super::hash::{BITS_REVISION, mask_hash, weights_hash};
-use super::ticket::Ticket;
+use super::ticket::{Ticket, TicketKind};
 use crate::data::Normalisation;
 use crate::machine::Machine;
 use crate::network::{Architecture, Initialisation};
@@ -17,10 +17,10 @@ impl Outcome {
     pub const FILES: [&'static str; 2] = ["ticket.safetensors", "result.json"];
 
     /// The files, as (name, content). `result.json` is the last, and so the sign of a complete result.
-    pub fn files(&self) -> [(&'static str, Vec<u8>); 2] {
+    pub fn files(&self, kind: TicketKind) -> [(&'static str, Vec<u8>); 2] {
         let [ticket, result] = Self::FILES;
         [
-            (ticket, Ticket::bytes(&self.config, self.normalisation, &self.layers)),
+            (ticket, Ticket::bytes(kind, &self.config, self.normalisation, &self.layers)),
             (result, RunResult::new(self).to_json().into_bytes()),
         ]
     }

@@ -24,7 +24,7 @@ use slth::candidates::{CandidatesConfig, CandidatesResult};
 use slth::data::Dataset;
 use slth::output::OutputDirectory;
 use slth::progress::{Progress, Step};
-use slth::run::{Outcome, RunConfig, RunResult};
+use slth::run::{Outcome, RunConfig, RunResult, TicketKind};
 use slth::sweep::{CellConfig, Grid, Plan, Shard, Sweep, read_cells};
 use slth_kernels::{Backend, KernelError};
 
@@ -254,7 +254,7 @@ pub(crate) fn _run<'py>(
         let out = out.map(prepare).transpose()?;
         let outcome = slth::run::run(&config, &dataset, progress)?;
         if let Some(out) = out {
-            out.write(&outcome.files())?;
+            out.write(&outcome.files(TicketKind::Full))?;
         }
         Ok((RunResult::new(&outcome).to_json(), outcome.layers))
     })?;
