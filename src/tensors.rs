@@ -356,6 +356,13 @@ impl Tensor {
         let (name, shape) = (name.into(), shape.dimensions());
         Self { name, kind: Dtype::U8, shape, bytes: mask_bytes(mask) }
     }
+
+    /// A mask as bits: bit j of byte i for weight 8 i + j.
+    pub(crate) fn bits(name: impl Into<String>, mask: &PackedMask) -> Self {
+        let mut bytes: Vec<u8> = mask.words().iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.truncate(mask.len().div_ceil(8));
+        Self { name: name.into(), kind: Dtype::U8, shape: vec![bytes.len()], bytes }
+    }
 }
 
 /// The bytes of a file with one entry of metadata, JSON. It has no second entry: the format's metadata has no order, and the

@@ -21,6 +21,7 @@ mod shared;
 mod status;
 mod sweep;
 mod table;
+mod ticket;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -55,6 +56,7 @@ enum Command {
     Calibrate(calibrate::CalibrateArguments),
     Prune(prune::PruneArguments),
     Evaluate(evaluate::EvaluateArguments),
+    Ticket(ticket::TicketArguments),
     Approximate(approximate::ApproximateArguments),
     Candidates(candidates::CandidatesArguments),
     Info(info::InfoArguments),
@@ -80,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Calibrate(arguments) => calibrate::calibrate(&arguments),
         Command::Prune(arguments) => prune::prune(&arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
+        Command::Ticket(arguments) => ticket::ticket(&arguments),
         Command::Approximate(arguments) => approximate::approximate(arguments),
         Command::Candidates(arguments) => candidates::candidates(arguments),
         Command::Info(arguments) => info::info(&arguments),

@@ -1,14 +1,13 @@
 //! `slth prune`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use slth::Error;
-use slth::output::OutputDirectory;
 use slth::prune::{PruneConfig, PrunedFile};
 use slth::tensors::TensorFile;
 
-use super::shared::MachineArguments;
+use super::shared::{MachineArguments, OutputFileArguments};
 use super::table::kept;
 
 /// Prune the weights of any safetensors file, without data.
@@ -26,13 +25,8 @@ pub(super) struct PruneArguments {
     #[command(flatten)]
     config: PruneConfig,
 
-    /// Write the pruned file
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    out: Option<PathBuf>,
-
-    /// Replace the file of --out
-    #[arg(long, help_heading = "Output")]
-    force: bool,
+    #[command(flatten)]
+    output: OutputFileArguments,
 
     #[command(flatten)]
     machine: MachineArguments,
@@ -40,16 +34,10 @@ pub(super) struct PruneArguments {
 
 /// Prunes; the text is the table for standard output.
 pub(super) fn prune(arguments: &PruneArguments) -> Result<String, Error> {
-    let PruneArguments { file, config, out, force, machine } = arguments;
+    let PruneArguments { file, config, output, machine } = arguments;
     let engine = machine.engine()?;
     let source = TensorFile::open(file)?;
-    let out =
-        out.as_ref().map(|out| (out.parent().unwrap_or(Path::new("")), out.file_name().unwrap_or_default()));
-    let prepare = |(directory, name): (&Path, _)| {
-        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-        Ok::<_, Error>((OutputDirectory::prepare(directory, &[name], *force)?, name))
-    };
-    let out = out.map(prepare).transpose()?;
+    let out = output.prepare()?;
     let pruned = PrunedFile::new(&source, config, engine)?;
     let rows = pruned
         .weights

@@ -7,7 +7,7 @@ use comfy_table::Table;
 use slth::Error;
 use slth::flags::number;
 use slth::network::LayerShape;
-use slth::run::{Checkpoints, Outcome, RunConfig, RunDirectory};
+use slth::run::{Checkpoints, Outcome, RunConfig, RunDirectory, TicketKind};
 use slth::training::{Evaluation, Pattern, PruneMethod, PrunedLayer, Timing};
 
 use super::note_without_effect;
@@ -49,6 +49,10 @@ pub(super) struct RunArguments {
     #[command(flatten)]
     machine: MachineArguments,
 
+    /// What ticket.safetensors has: a compact one is as small as a seed and a mask can be; `slth evaluate` reads both
+    #[arg(long, value_name = "KIND", help_heading = "Output", default_value = "full")]
+    ticket: TicketKind,
+
     #[command(flatten)]
     output: OutputArguments,
 
@@ -63,8 +67,8 @@ pub(super) struct RunArguments {
 
 /// Runs; the text is the table for standard output.
 pub(super) fn run(arguments: RunArguments) -> Result<String, Error> {
-    let RunArguments { epsilon, sparsity, seed, data, setting, machine, output, checkpoint, resume, .. } =
-        arguments;
+    let RunArguments { epsilon, sparsity, seed, data, setting, machine, ticket, output, .. } = arguments;
+    let (checkpoint, resume) = (arguments.checkpoint, arguments.resume);
     let (threads, backend) = machine.chosen()?;
     let setting = setting.config()?;
     let removed = || setting.pattern.map_or(RunConfig::default().sparsity, Pattern::sparsity);
@@ -79,11 +83,10 @@ pub(super) fn run(arguments: RunArguments) -> Result<String, Error> {
     let progress = progress(output.quiet);
     let outcome = match &output.out {
         None => slth::run::run(&config, &dataset, progress.as_ref())?,
-        Some(path) => RunDirectory::prepare(path, output.force, checkpoints)?.run(
-            &config,
-            &dataset,
-            progress.as_ref(),
-        )?,
+        Some(path) => {
+            let directory = RunDirectory::prepare(path, output.force, checkpoints)?.with_ticket(ticket);
+            directory.run(&config, &dataset, progress.as_ref())?
+        }
     };
     Ok(table(&outcome))
 }

@@ -1,5 +1,6 @@
 //! Groups of flags that commands share.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -135,5 +136,27 @@ impl OutputArguments {
     pub(super) fn prepare(&self, names: &[impl AsRef<Path>]) -> Result<Option<OutputDirectory>, Error> {
         let prepare = |path| OutputDirectory::prepare(path, names, self.force);
         Ok(self.out.as_ref().map(prepare).transpose()?)
+    }
+}
+
+/// Where one file goes.
+#[derive(Args)]
+pub(super) struct OutputFileArguments {
+    /// Write the new file
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    out: Option<PathBuf>,
+
+    /// Replace the file of --out
+    #[arg(long, help_heading = "Output")]
+    force: bool,
+}
+
+impl OutputFileArguments {
+    /// The directory and the name of `--out`, where it was given, as [`OutputArguments::prepare`].
+    pub(super) fn prepare(&self) -> Result<Option<(OutputDirectory, &OsStr)>, Error> {
+        let Some(out) = &self.out else { return Ok(None) };
+        let name = out.file_name().unwrap_or_default();
+        let directory = out.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(Some((OutputDirectory::prepare(directory, &[name], self.force)?, name)))
     }
 }

@@ -249,7 +249,10 @@ impl RunConfig {
     /// The flags of `slth run` that give it.
     pub fn flags(&self) -> impl Iterator<Item = String> {
         self.setting().into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let word =
+                |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let words = |list: &Vec<_>| list.iter().map(word).collect::<Vec<_>>().join(",");
+            let text = value.as_array().map_or_else(|| word(&value), words);
             format!("--{}={text}", name.replace('_', "-"))
         })
     }
@@ -413,8 +416,13 @@ impl RunConfig {
     pub(crate) fn initial(&self) -> Result<Vec<Vec<f32>>, Error> {
         match &self.weights {
             Some(file) => Ok(StateDict::read(file, Some(&self.network), self.map.as_deref())?.parameters),
-            None => Ok(self.init.parameters(&self.network, self.bias, self.initial_scale(), self.seed)),
+            None => Ok(self.drawn()),
         }
+    }
+
+    /// Each layer's weights as the seed draws them, then its biases.
+    pub(crate) fn drawn(&self) -> Vec<Vec<f32>> {
+        self.init.parameters(&self.network, self.bias, self.initial_scale(), self.seed)
     }
 
     /// The same for all runs that start from the same pretrained network.

@@ -28,6 +28,7 @@
 //! ```
 
 mod checkpoint;
+mod compact;
 pub(crate) mod config;
 pub(crate) mod experiment;
 pub(crate) mod hash;
@@ -47,4 +48,4 @@ pub use history::EpochRecord;
 pub(crate) use infinity::{number_or_inf, numbers_or_inf};
 pub use result::{Checkpoints, RunDirectory, RunResult};
 pub use state_dict::{StateDict, StateDictError, StateDictProblem};
-pub use ticket::{Ticket, TicketError, TicketProblem};
+pub use ticket::{Ticket, TicketError, TicketKind, TicketProblem};

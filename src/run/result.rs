@@ -8,7 +8,7 @@ use super::config::RunConfig;
 use super::experiment::{Outcome, recorded};
 use super::hash::{BITS_REVISION, mask_hash, weights_hash};
 use super::history;
-use super::ticket::Ticket;
+use super::ticket::{Ticket, TicketKind};
 use crate::data::{Dataset, Normalisation};
 use crate::error::Error;
 use crate::machine::Machine;
@@ -25,10 +25,10 @@ impl Outcome {
     ///
     /// # Errors
     /// When the curves cannot be drawn, for which no reason is known.
-    pub fn files(&self) -> Result<[(&'static str, Vec<u8>); 4], Error> {
+    pub fn files(&self, kind: TicketKind) -> Result<[(&'static str, Vec<u8>); 4], Error> {
         let [ticket, table, curves, result] = Self::FILES;
         Ok([
-            (ticket, Ticket::bytes(&self.config, self.normalisation, &self.layers)),
+            (ticket, Ticket::bytes(kind, &self.config, self.normalisation, &self.layers)),
             (table, history::csv(&self.history)?),
             (curves, history::svg(&self.history)?.into_bytes()),
             (result, RunResult::new(self).to_json().into_bytes()),
@@ -50,6 +50,7 @@ pub enum Checkpoints {
 pub struct RunDirectory {
     out: OutputDirectory,
     checkpoint: Option<PathBuf>,
+    ticket: TicketKind,
 }
 
 impl RunDirectory {
@@ -73,7 +74,13 @@ impl RunDirectory {
         if anew {
             let _ = std::fs::remove_file(path.join(Self::CHECKPOINT));
         }
-        Ok(Self { out, checkpoint })
+        Ok(Self { out, checkpoint, ticket: TicketKind::default() })
+    }
+
+    /// The same for tickets of this kind.
+    #[must_use]
+    pub fn with_ticket(self, ticket: TicketKind) -> Self {
+        Self { ticket, ..self }
     }
 
     /// As [`run`](super::run()); then writes its files, and removes the checkpoint.
@@ -87,7 +94,7 @@ impl RunDirectory {
         progress: &dyn Progress,
     ) -> Result<Outcome, Error> {
         let outcome = recorded(config, dataset, self.checkpoint.as_deref(), progress)?;
-        self.out.write(&outcome.files()?)?;
+        self.out.write(&outcome.files(self.ticket)?)?;
         if let Some(checkpoint) = &self.checkpoint {
             let _ = std::fs::remove_file(checkpoint);
         }

@@ -4,14 +4,17 @@
 //! `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]` in a convolution; where the layer has biases,
 //! `layerI.bias` (f32) `[outputs]`. The metadata's one entry,
 //! `configuration`, is the run's configuration as JSON. Its `normalize` has the constants found in the training data, which
-//! are applied to any data that the ticket is evaluated on. The same run gives the same bytes.
+//! are applied to any data that the ticket is evaluated on. The same run gives the same bytes. Scores may be missing, from all layers.
+//! Compact tickets have other tensors: [`compact`].
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use clap::ValueEnum;
 use safetensors::Dtype;
 use slth_kernels::{Backend, PackedMask};
 
+use super::compact;
 use super::config::{RunConfig, check_network};
 use super::experiment::engine;
 use crate::data::{Augmentation, Dataset, Normalisation, NormalisationRule, Subset};
@@ -66,6 +69,20 @@ pub enum TicketProblem {
         /// Its value.
         value: u8,
     },
+    /// A mask of bits has a bit for a weight that is not there.
+    #[error("tensor `{0}` has bits beyond the last weight")]
+    MaskTooLong(String),
+}
+
+/// What the file of a ticket has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[non_exhaustive]
+pub enum TicketKind {
+    /// Weights, scores and masks
+    #[default]
+    Full,
+    /// Masks as bits, and of the weights those kept ones that are not as the seed draws them
+    Compact,
 }
 
 /// A saved pruned network.
@@ -73,7 +90,7 @@ pub enum TicketProblem {
 pub struct Ticket {
     /// The configuration of its run, without threads and backend, with the constants of its normalisation.
     pub config: RunConfig,
-    /// Its layers, first to last.
+    /// Its layers, first to last. Those of a compact ticket have no scores; where training changed a layer, the removed weights are 0.
     pub layers: Vec<PrunedLayer>,
 }
 
@@ -110,23 +127,29 @@ impl Ticket {
     }
 
     /// The bytes of the file.
-    pub(crate) fn bytes(config: &RunConfig, normalisation: Normalisation, layers: &[PrunedLayer]) -> Vec<u8> {
-        let config = RunConfig { normalize: NormalisationRule::Given(normalisation), ..config.clone() };
-        let tensors = |(index, layer): (usize, &PrunedLayer)| {
-            let [weight, scores, mask, bias] = names(index);
-            let floats = |name, values: &[f32]| Tensor::floats(name, layer.shape.dimensions(), values);
-            [
-                floats(weight, &layer.weights),
-                floats(scores, &layer.scores),
-                Tensor::mask(mask, layer.shape, &layer.mask),
-            ]
-            .into_iter()
-            .chain(
-                (!layer.bias.is_empty()).then(|| Tensor::floats(bias, vec![layer.bias.len()], &layer.bias)),
-            )
+    pub(crate) fn bytes(
+        kind: TicketKind,
+        config: &RunConfig,
+        normalisation: Normalisation,
+        layers: &[PrunedLayer],
+    ) -> Vec<u8> {
+        let tensors = match kind {
+            TicketKind::Full => tensors(layers),
+            TicketKind::Compact => compact::tensors(config, layers),
         };
-        let tensors: Vec<_> = layers.iter().enumerate().flat_map(tensors).collect();
+        let config = RunConfig { normalize: NormalisationRule::Given(normalisation), ..config.clone() };
         serialize(&tensors, CONFIGURATION, &config)
+    }
+
+    /// The bytes of a full ticket without scores, zeros for the removed weights: what other programs read.
+    pub fn expanded(&self) -> Vec<u8> {
+        let layer = |layer: &PrunedLayer| {
+            let weights = layer.weights.iter().zip(layer.mask.iter());
+            let weights = weights.map(|(&weight, keep)| if keep { weight } else { 0.0 }).collect();
+            PrunedLayer { weights, scores: Vec::new(), ..layer.clone() }
+        };
+        let layers: Vec<_> = self.layers.iter().map(layer).collect();
+        serialize(&tensors(&layers), CONFIGURATION, &self.config)
     }
 
     /// A ticket from the bytes of its file.
@@ -144,27 +167,53 @@ impl Ticket {
         config.validate().map_err(|error| TicketProblem::Configuration(error.to_string()))?;
 
         let mut left: BTreeMap<_, _> = file.tensors().iter().map(|entry| (&*entry.name, entry)).collect();
-        let floats = |entry: &TensorEntry| {
-            file.floats(entry, 0..entry.elements()).map_err(|error| TicketProblem::from(error.problem))
+        let layers = if compact::is_compact(&left) {
+            compact::layers(file, &mut left, &config)?
+        } else {
+            layers(file, &mut left, &config)?
         };
-        let mut layers = Vec::new();
-        for (index, shape) in config.network.layers().enumerate() {
-            let ([weight, scores, mask, bias], size) = (names(index), shape.dimensions());
-            let biased = config.bias || left.contains_key(&*bias);
-            let mut take = |name, kind, size| take(&mut left, name, kind, size);
-            layers.push(PrunedLayer {
-                shape,
-                weights: floats(take(weight, Dtype::F32, size.clone())?)?,
-                scores: floats(take(scores, Dtype::F32, size.clone())?)?,
-                mask: packed(file, take(mask, Dtype::U8, size)?)?,
-                bias: if biased { floats(take(bias, Dtype::F32, vec![shape.outputs])?)? } else { Vec::new() },
-            });
-        }
         match left.first_key_value() {
             Some((name, _)) => Err(TicketProblem::Unexpected((*name).to_owned())),
             None => Ok(Self { config, layers }),
         }
     }
+}
+
+/// The tensors of a full ticket; those without elements are left out.
+fn tensors(layers: &[PrunedLayer]) -> Vec<Tensor> {
+    let mut tensors = Vec::new();
+    for (index, layer) in layers.iter().enumerate() {
+        let ([weight, scores, mask, bias], size) = (names(index), layer.shape.dimensions());
+        let floats = |name, size, values: &[f32]| {
+            Some(Tensor::floats(name, size, values)).filter(|_| !values.is_empty())
+        };
+        tensors.extend(floats(weight, size.clone(), &layer.weights));
+        tensors.extend(floats(scores, size, &layer.scores));
+        tensors.push(Tensor::mask(mask, layer.shape, &layer.mask));
+        tensors.extend(floats(bias, vec![layer.bias.len()], &layer.bias));
+    }
+    tensors
+}
+
+/// The layers of a full ticket. The tensors that it has are no longer among those left.
+fn layers(
+    file: &TensorFile,
+    left: &mut BTreeMap<&str, &TensorEntry>,
+    config: &RunConfig,
+) -> Result<Vec<PrunedLayer>, TicketProblem> {
+    let scored = left.contains_key(&*names(0)[1]);
+    let mut layers = Vec::new();
+    for (index, shape) in config.network.layers().enumerate() {
+        let ([weight, scores, mask, bias], size) = (names(index), shape.dimensions());
+        let biased = config.bias || left.contains_key(&*bias);
+        let mut numbers = |name, size| floats(file, take(left, name, Dtype::F32, size)?);
+        let weights = numbers(weight, size.clone())?;
+        let scores = if scored { numbers(scores, size.clone())? } else { Vec::new() };
+        let bias = if biased { numbers(bias, vec![shape.outputs])? } else { Vec::new() };
+        let mask = packed(file, take(left, mask, Dtype::U8, size)?)?;
+        layers.push(PrunedLayer { shape, weights, scores, mask, bias });
+    }
+    Ok(layers)
 }
 
 /// The names of a layer's tensors, `index` from 0.
@@ -173,7 +222,7 @@ fn names(index: usize) -> [String; 4] {
 }
 
 /// The tensor of this name, which must be of this kind and size; it is no longer among those left.
-fn take<'a>(
+pub(super) fn take<'a>(
     left: &mut BTreeMap<&str, &'a TensorEntry>,
     name: String,
     kind: Dtype,
@@ -187,6 +236,11 @@ fn take<'a>(
         }
         Some(entry) => Ok(entry),
     }
+}
+
+/// All numbers of a tensor.
+pub(super) fn floats(file: &TensorFile, entry: &TensorEntry) -> Result<Vec<f32>, TicketProblem> {
+    Ok(file.floats(entry, 0..entry.elements()).map_err(|error| error.problem)?)
 }
 
 fn packed(file: &TensorFile, entry: &TensorEntry) -> Result<PackedMask, TicketProblem> {

@@ -7,6 +7,7 @@ use predicates::prelude::*;
 use serde_json::Value;
 use slth::data::NormalisationRule;
 use slth::run::{RunConfig, Ticket};
+use slth::tensors::TensorFile;
 
 use crate::fixture::{self, slth, small_run};
 
@@ -127,6 +128,54 @@ fn convolutions_keep_their_shape_in_files() {
         .assert()
         .success()
         .stdout(predicate::str::starts_with(format!("test accuracy {} (", result["prune"]["test_accuracy"])));
+}
+
+#[test]
+fn a_compact_ticket_is_a_seed_and_a_mask() {
+    let (data, directory) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let data = data.path();
+    for (case, arguments) in [
+        &["--epsilon", "0", "--bias", "--init", "pytorch-default"][..],
+        &["--epsilon", "0.05", "--bias"],
+        &["--method", "magnitude-then-finetune", "--scale-by-keep"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let out = directory.path().join(case.to_string());
+        small_run(data)
+            .args(["--ticket", "compact"])
+            .args(arguments)
+            .arg("--out")
+            .arg(&out)
+            .assert()
+            .success();
+        let (ticket, expanded) = (out.join("ticket.safetensors"), out.join("expanded.safetensors"));
+        let kept = predicate::str::contains("weights kept");
+        slth()
+            .args(["ticket", "expand"])
+            .arg(&ticket)
+            .arg("--out")
+            .arg(&expanded)
+            .assert()
+            .success()
+            .stdout(kept);
+        let accuracy = format!("test accuracy {} (", result(&out)["prune"]["test_accuracy"]);
+        for file in [&ticket, &expanded] {
+            for backend in slth_kernels::Backend::available() {
+                let mut evaluate = slth();
+                evaluate
+                    .args(["evaluate", "--backend", backend.name(), "--ticket"])
+                    .arg(file)
+                    .arg("--data")
+                    .arg(data);
+                evaluate.assert().success().stdout(predicate::str::starts_with(&accuracy));
+            }
+        }
+        let names = TensorFile::open(&ticket).unwrap();
+        let stored = names.tensors().iter().any(|tensor| tensor.name.ends_with(".kept"));
+        assert_eq!(stored, case > 0, "{arguments:?}");
+    }
 }
 
 #[test]

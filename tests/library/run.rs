@@ -8,7 +8,9 @@ use slth::Error;
 use slth::data::{Normalisation, NormalisationRule};
 use slth::network::LayerShape;
 use slth::random::{Purpose, Stream};
-use slth::run::{BITS_REVISION, DenseOutcome, Outcome, PrunedOutcome, RunConfig, Ticket, TicketProblem};
+use slth::run::{
+    BITS_REVISION, DenseOutcome, Outcome, PrunedOutcome, RunConfig, Ticket, TicketKind, TicketProblem,
+};
 use slth::tensors::TensorProblem;
 use slth::training::{Evaluation, KeepDense, Pattern, PruneMethod, PrunedLayer, Scope, Timing};
 use slth_kernels::{Backend, PackedMask};
@@ -85,6 +87,10 @@ fn ticket() -> Ticket {
 }
 
 fn bytes(ticket: &Ticket) -> Vec<u8> {
+    bytes_of(ticket, TicketKind::Full)
+}
+
+fn bytes_of(ticket: &Ticket, kind: TicketKind) -> Vec<u8> {
     let NormalisationRule::Given(normalisation) = ticket.config.normalize else { unreachable!() };
     let (timing, test) = (Timing::default(), Evaluation { images: 1, correct: 1, loss: 0.0 });
     let outcome = Outcome {
@@ -97,7 +103,7 @@ fn bytes(ticket: &Ticket) -> Vec<u8> {
         layers: ticket.layers.clone(),
         history: vec![],
     };
-    let [(_, bytes), ..] = outcome.files().unwrap();
+    let [(_, bytes), ..] = outcome.files(kind).unwrap();
     bytes
 }
 
@@ -114,14 +120,56 @@ fn bytes_lead_back() {
 }
 
 #[test]
+fn compact_tickets_lead_back_to_what_is_kept() {
+    let drawn = |ticket: &Ticket| -> Vec<Vec<f32>> {
+        let Ticket { config, .. } = ticket;
+        config.init.network(&config.network, config.init_scale, config.seed)
+    };
+    // As trained, and as drawn: then the weights are not in the file.
+    let trained = ticket();
+    let mut frozen = ticket();
+    frozen.config.epsilon = 0.0;
+    for (layer, weights) in frozen.layers.iter_mut().zip(drawn(&ticket())) {
+        layer.weights = weights;
+    }
+    let mut bytes = [&trained, &frozen].map(|ticket| bytes_of(ticket, TicketKind::Compact));
+    assert!(bytes[1].len() < bytes[0].len());
+    for (ticket, bytes) in [&trained, &frozen].into_iter().zip(&bytes) {
+        let found = Ticket::parse(bytes).unwrap();
+        assert_eq!(found.config, ticket.config);
+        for (found, layer) in found.layers.iter().zip(&ticket.layers) {
+            assert_eq!((&found.mask, &found.bias), (&layer.mask, &layer.bias));
+            assert!(layer.mask.kept_indices().all(|i| found.weights[i] == layer.weights[i]));
+        }
+        let full = Ticket::parse(&found.expanded()).unwrap();
+        for (full, found) in full.layers.iter().zip(&found.layers) {
+            assert!(
+                (0..found.mask.len())
+                    .all(|i| full.weights[i] == if found.mask.get(i) { found.weights[i] } else { 0.0 })
+            );
+        }
+    }
+    assert_eq!(Ticket::parse(&bytes[1]).unwrap().layers[0].weights, frozen.layers[0].weights);
+    // The last byte is that of the last mask, of four weights.
+    *bytes[1].last_mut().unwrap() |= 0x10;
+    assert!(
+        matches!(Ticket::parse(&bytes[1]), Err(TicketProblem::MaskTooLong(name)) if name == "layer2.mask_bits")
+    );
+}
+
+#[test]
 fn every_cut_and_flip_is_an_error_or_harmless() {
-    let bytes = bytes(&ticket());
+    let kinds = [TicketKind::Full, TicketKind::Compact];
+    kinds.map(|kind| bytes_of(&ticket(), kind)).iter().for_each(|bytes| cut_and_flip(bytes));
+}
+
+fn cut_and_flip(bytes: &[u8]) {
     for cut in 0..bytes.len() {
         assert!(Ticket::parse(&bytes[..cut]).is_err(), "{cut}");
     }
     for at in 0..bytes.len() {
         for bit in 0..8 {
-            let mut damaged = bytes.clone();
+            let mut damaged = bytes.to_vec();
             damaged[at] ^= 1 << bit;
             let _ = Ticket::parse(&damaged); // must not panic
         }
