@@ -44,7 +44,7 @@ pub struct RunConfig {
     /// Give each layer biases, trained in pretraining and finetuning and never pruned; they begin at 0, with --init pytorch-default
     /// where PyTorch begins
     #[serde(default)]
-    #[arg(long, help_heading = "Network")]
+    #[arg(long, help_heading = "Network", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub bias: bool,
     /// The safetensors file of a trained network to start from, as [`StateDict`] reads it; else the weights are drawn.
     #[serde(default)]
