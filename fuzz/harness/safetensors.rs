@@ -1,9 +1,15 @@
-//! Tickets, and networks to approximate; what is read is evaluated and approximated where it is small.
+//! Tickets, trained networks, and networks to approximate; what is read is evaluated, pruned and approximated where it is small.
+
+use std::io::{Read, Seek};
 
 use slth::approximate::{ApproximateConfig, Approximator, Draw, Target};
+use slth::output::Content;
 use slth::progress::NoProgress;
-use slth::run::Ticket;
+use slth::prune::{PruneConfig, PrunedFile};
+use slth::run::{StateDict, Ticket};
 use slth::tensors::TensorFile;
+use slth::training::{PruneMethod, Scope};
+use slth_kernels::Engine;
 
 pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };
@@ -30,7 +36,8 @@ fn ticket(file: &[u8]) {
     assert_eq!(layers.len(), config.network.layers().len());
     for (layer, shape) in layers.iter().zip(config.network.layers()) {
         assert_eq!([layer.weights.len(), layer.scores.len(), layer.mask.len()], [shape.weights(); 3]);
-        assert!(layer.weights.iter().chain(&layer.scores).all(|x| x.is_finite()));
+        assert!(layer.bias.is_empty() || layer.bias.len() == shape.outputs);
+        assert!(layer.weights.iter().chain(&layer.scores).chain(&layer.bias).all(|x| x.is_finite()));
     }
     let network = &config.network;
     if network.activations() < 1000 {
@@ -42,8 +49,42 @@ fn ticket(file: &[u8]) {
     }
 }
 
+/// A pruned file has the same tensors; of each at least the share is removed.
+fn prune(tensors: &TensorFile) {
+    for (method, scope) in [(PruneMethod::Magnitude, Scope::Global), (PruneMethod::Random, Scope::PerLayer)] {
+        let config = PruneConfig { sparsity: 0.7, method, scope, seed: 1, only: None, skip: None };
+        let Ok(pruned) = PrunedFile::new(tensors, &config, Engine::serial()) else { return };
+        let mut file = tempfile::tempfile().expect("a file");
+        pruned.write(&mut file).expect("written");
+        let mut bytes = Vec::new();
+        file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("read");
+        let written = TensorFile::parse(bytes).expect("what is written can be read");
+        for (a, b) in tensors.tensors().iter().zip(written.tensors()) {
+            assert_eq!((&a.name, a.info.dtype, &a.info.shape), (&b.name, b.info.dtype, &b.info.shape));
+        }
+        if scope == Scope::PerLayer {
+            for (_, mask) in &pruned.weights {
+                assert!(mask.removed() >= (0.7 * mask.len() as f64) as usize);
+            }
+        }
+    }
+}
+
 fn target(file: &[u8], draw: Draw) {
     let Ok(tensors) = TensorFile::parse(file.to_vec()) else { return };
+    let names: Vec<_> = tensors.parameters().iter().map(|parameter| parameter.name.to_owned()).collect();
+    for map in [None, Some(&*names)] {
+        let Ok(StateDict { network, parameters, .. }) = StateDict::of(&tensors, None, map) else { continue };
+        assert_eq!(parameters.len(), network.layers().len());
+        for (layer, shape) in parameters.iter().zip(network.layers()) {
+            assert!([shape.weights(), shape.weights() + shape.outputs].contains(&layer.len()));
+        }
+        let again = StateDict::of(&tensors, Some(&network), map).expect("it fits the network that it is");
+        assert_eq!(again.names.len(), parameters.len());
+    }
+    let convolutions = "2x2-2@1x1-pool2-2".parse().expect("a network");
+    let _ = StateDict::of(&tensors, Some(&convolutions), None);
+    prune(&tensors);
     if let Ok(target) = Target::of(&tensors) {
         let shapes: Vec<_> = target.network.layers().map(|shape| shape.weights()).collect();
         assert_eq!(target.weights.iter().map(Vec::len).collect::<Vec<_>>(), shapes);

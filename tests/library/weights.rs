@@ -14,7 +14,7 @@ use slth_kernels::Engine;
 
 /// Made-up numbers, no two of the same magnitude.
 fn number(i: usize) -> f64 {
-    (1.0 + (i * 37 % 101) as f64) / 64.0 * if i % 3 == 0 { -1.0 } else { 1.0 }
+    (1.0 + (i * 37 % 101) as f64) / 64.0 * if i.is_multiple_of(3) { -1.0 } else { 1.0 }
 }
 
 type Tensor<'a> = (&'a str, &'a [usize], Dtype);

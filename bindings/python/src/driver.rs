@@ -226,8 +226,9 @@ fn dataset(data: Option<PathBuf>) -> Result<Dataset, Error> {
     Ok(data.map_or_else(Dataset::mnist, Dataset::load)?)
 }
 
-/// Weights and scores as they are in memory, and the mask, each in the layer's shape.
-type Layer<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>);
+/// Weights and scores as they are in memory, and the mask, each in the layer's shape; the biases, where it has some.
+type Layer<'py> =
+    (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>, Option<Bound<'py, PyArray1<f32>>>);
 
 /// One run: result.json's content, and the layers.
 #[pyfunction]
@@ -268,7 +269,8 @@ pub(crate) fn _run<'py>(
         let shape = layer.shape.dimensions();
         let array = |values| PyArray1::from_vec(py, values).call_method1("reshape", (shape.clone(),));
         let mask = to_bools(py, &layer.mask, &shape)?.into_any();
-        Ok((array(layer.weights)?, array(layer.scores)?, mask))
+        let bias = (!layer.bias.is_empty()).then(|| PyArray1::from_vec(py, layer.bias));
+        Ok((array(layer.weights)?, array(layer.scores)?, mask, bias))
     });
     Ok((json, layers.collect::<PyResult<_>>()?))
 }

@@ -46,12 +46,13 @@ Callback = Callable[[Progress], object]
 class Layer:
     """A pruned layer: float32 weights, all of them, float32 scores, and the bool mask of what is kept.
 
-    Each `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]`.
+    Each `[outputs, inputs]`, or `[filters, channels, kernel rows, kernel columns]`. `bias` is float32 `[outputs]`, None where it has none.
     """
 
     weights: NDArray[np.float32] = field(repr=False)
     scores: NDArray[np.float32] = field(repr=False)
     mask: NDArray[np.bool_] = field(repr=False)
+    bias: NDArray[np.float32] | None = field(repr=False, default=None)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -151,7 +152,7 @@ def run(
     progress: Callback | None = None,
     **settings: Any,
 ) -> Run:
-    """Pretrains a random network and prunes it: `slth run`.
+    """Pretrains a random network, or the trained one of `weights`, and prunes it: `slth run`.
 
     `settings` are called like the command's flags, with underscores: `epsilon=0.02, sparsity=0.5, network="784-500-500-10", seed=1, …`;
     `slth run --help` says what each does, and the same ones give the same hashes. `data` is the directory of a data set, or a
@@ -277,6 +278,8 @@ def _json(settings: dict[str, Any]) -> str:
     def plain(value: Any) -> Any:
         if isinstance(value, np.generic):
             value = value.item()
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
         return "inf" if value == math.inf else value
 
     return json.dumps({name: plain(value) for name, value in settings.items()})

@@ -288,7 +288,7 @@ def _run(
     backend: str | None,
     callback: Callable[..., None] | None,
     /,
-) -> tuple[str, list[tuple[_Floats, _Floats, NDArray[np.bool_]]]]: ...
+) -> tuple[str, list[tuple[_Floats, _Floats, NDArray[np.bool_], _Floats | None]]]: ...
 def _sweep(
     settings: str,
     grid: str,
