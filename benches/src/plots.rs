@@ -156,7 +156,9 @@ fn per_score(rows: &[Row]) -> Chart {
 
 fn per_target(rows: &[Row]) -> Chart {
     let candidates = |row: &Row| match &row.task {
-        Task::SubsetSum(task) if task.operation == Search::Fresh && task.epsilon == 0.0 => {
+        Task::SubsetSum(task)
+            if task.operation == Search::Fresh && task.epsilon == 0.0 && task.size.is_none() =>
+        {
             Some(task.candidates as f64)
         }
         _ => None,

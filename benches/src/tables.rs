@@ -40,8 +40,9 @@ fn chosen() -> Vec<(Task, &'static str)> {
         Task::Pipeline(Training { operation, network: network.to_owned(), images, sparsity: Some(sparsity) })
     };
     let selection = Task::TopK(Selection { scores: Scores::Normal, count: 392_000, sparsity: 0.5 });
-    let subset =
-        |operation, candidates| Task::SubsetSum(SubsetSum { operation, candidates, epsilon: 0.0, eta: None });
+    let subset = |operation, candidates| {
+        Task::SubsetSum(SubsetSum { operation, candidates, epsilon: 0.0, eta: None, size: None })
+    };
     vec![
         (matmul(Forward, [128, 784, 500], Some(0.0)), ""),
         (matmul(Forward, [128, 784, 500], Some(0.5)), ""),

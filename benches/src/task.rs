@@ -169,6 +169,9 @@ pub struct SubsetSum {
     /// How near a subset has to be, of coverage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<f64>,
+    /// How many candidates a subset has, where that is fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
 }
 
 named! {
@@ -256,9 +259,10 @@ impl Task {
             Self::TopK(Selection { scores, count, sparsity }) => {
                 format!("selection from {scores} {count} s={sparsity}")
             }
-            Self::SubsetSum(SubsetSum { operation, candidates, epsilon, eta }) => {
+            Self::SubsetSum(SubsetSum { operation, candidates, epsilon, eta, size }) => {
                 let eta = eta.map_or_else(String::new, |eta| format!(" η={eta:e}"));
-                format!("{operation} {candidates} ε={epsilon}{eta}")
+                let size = size.map_or_else(String::new, |size| format!(" k={size}"));
+                format!("{operation} {candidates} ε={epsilon}{eta}{size}")
             }
             Self::Pipeline(Training { operation, network, sparsity, .. }) => {
                 format!("{operation} {network}{}", with(*sparsity))

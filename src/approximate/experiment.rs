@@ -108,16 +108,14 @@ impl Approximator<'_> {
 }
 
 impl ApproximateOutcome {
-    /// The names of all files, the sign of a complete result last. `subsets`: with those of the subsets. `construction`: those
-    /// of the theorem's network.
-    pub fn file_names(config: &ApproximateConfig, subsets: bool, construction: bool) -> Vec<String> {
+    /// The names of all files, the sign of a complete result last. `subsets`: with those of the subsets.
+    pub fn file_names(config: &ApproximateConfig, subsets: bool) -> Vec<String> {
         let whats = if subsets { &["approximated", "subsets"][..] } else { &["approximated"] };
         let of = |&epsilon| whats.iter().map(move |what| ApproximationResult::file_of(config, what, epsilon));
-        let figure = ApproximationResult::PLOT.map(str::to_owned);
-        let drawn = config.epsilon.len() > 1 && !construction;
-        let result = ApproximationResult::FILE.to_owned();
+        let figure = if config.epsilon.len() > 1 { &ApproximationResult::PLOT[..] } else { &[] };
         let networks = config.epsilon.iter().flat_map(of);
-        networks.chain(figure.into_iter().filter(|_| drawn)).chain([result]).collect()
+        let rest = figure.iter().chain([&ApproximationResult::FILE]).map(|name| (*name).to_owned());
+        networks.chain(rest).collect()
     }
 
     /// Name and content of the same files.
@@ -127,12 +125,12 @@ impl ApproximateOutcome {
     pub fn files(self) -> Result<Vec<NamedContent>, PlotError> {
         let Self { result, files: mut contents, .. } = self;
         let subsets = contents.len() > result.results.len();
-        if !result.smallest.is_empty() {
+        if result.results.len() > 1 {
             let figure = figure(&result);
             contents.extend([Box::new(figure.svg()?.into_bytes()) as _, Box::new(figure.png(2.0)?) as _]);
         }
         contents.push(Box::new(result.to_json().into_bytes()));
-        let names = Self::file_names(&result.configuration, subsets, !result.construction.is_empty());
+        let names = Self::file_names(&result.configuration, subsets);
         Ok(names.into_iter().zip(contents).collect())
     }
 }

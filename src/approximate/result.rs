@@ -96,6 +96,12 @@ pub struct ConstructionRow {
     pub epsilon: f32,
     /// Its widths.
     pub network: String,
+    /// The smallest n, of both halves together, at which no weight fails; null where it is beyond 60.
+    pub candidates_needed: Option<usize>,
+    /// The hidden units that takes, of all layers.
+    pub units_needed: Option<usize>,
+    /// The hidden units of the theorem, its open constant taken as 1.
+    pub units_of_theorem: f64,
     /// Its weights, removed ones too.
     pub weights: usize,
     /// Of those, kept.
@@ -136,6 +142,9 @@ impl ConstructionRow {
         Self {
             epsilon: built.epsilon,
             network: built.network.to_string(),
+            candidates_needed: built.smallest.map(|n| 2 * n),
+            units_needed: built.units_needed,
+            units_of_theorem: built.units_of_theorem,
             weights: built.network.weights(),
             kept: built.layers.iter().map(|layer| layer.mask.kept()).sum(),
             probes: built.probes,

@@ -7,4 +7,4 @@ mod search;
 
 pub use config::{CandidatesConfig, Criterion, SubsetSize};
 pub use result::CandidatesResult;
-pub use search::{Needed, RequiredCandidates, paper_candidates, required_candidates};
+pub use search::{Needed, RequiredCandidates, entropy, paper_candidates, required_candidates};

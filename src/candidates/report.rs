@@ -1,7 +1,7 @@
 //! The figure.
 
 use super::config::{Criterion, SubsetSize};
-use super::search::{Needed, RequiredCandidates};
+use super::search::{Needed, RequiredCandidates, entropy};
 use crate::plot::{Axis, Chart, GREY, Picture, Series, Style, number};
 
 /// For each size n against ε/η for each η and, with several η, against 1/η, the paper's points beside ours; of several fractions n
@@ -11,7 +11,7 @@ pub(super) fn figure(found: &RequiredCandidates) -> Picture {
     let fractions = found.config.size.iter().filter(is_fraction).count();
     let mut charts = Vec::new();
     if fractions > 1 {
-        charts.push(by_fraction(found));
+        charts.extend(few(&found.config.ratio).into_iter().map(|ratio| by_fraction(found, ratio)));
     }
     for &size in found.config.size.iter().filter(|size| fractions <= 1 || !is_fraction(size)) {
         let found = found.of_size(size);
@@ -23,17 +23,15 @@ pub(super) fn figure(found: &RequiredCandidates) -> Picture {
     Picture::Charts(charts)
 }
 
-/// At the least ε/η; beside the shape that theory gives, n in proportion to 1 / H(k/n) with the binary entropy H, through our points.
-fn by_fraction(found: &RequiredCandidates) -> Chart {
-    let [least, _] = found.ratio_range();
+/// Beside the shape that theory gives, n in proportion to 1 / H(k/n) with the binary entropy H, through our points.
+fn by_fraction(found: &RequiredCandidates, ratio: f64) -> Chart {
     let fraction = |needed: &Needed| match needed.size {
         SubsetSize::Fraction(fraction) => Some(fraction),
         _ => None,
     };
-    let entropy = |p: f64| -(p * libm::log2(p) + (1.0 - p) * libm::log2(1.0 - p));
     let mut series = Vec::new();
     for (colour, &eta) in found.config.eta.iter().enumerate() {
-        let kept = found.needed.iter().filter(|needed| needed.eta == eta && needed.ratio == least);
+        let kept = found.needed.iter().filter(|needed| needed.eta == eta && needed.ratio == ratio);
         let mut points: Vec<[f64; 2]> =
             kept.filter_map(|needed| Some([fraction(needed)?, needed.quantile(0.9)? as f64])).collect();
         points.sort_by(|a, b| a[0].total_cmp(&b[0]));
@@ -45,7 +43,7 @@ fn by_fraction(found: &RequiredCandidates) -> Chart {
     series.push(Series::new("90 % of draws", GREY, Style::Dots, vec![]));
     series.push(Series::new("in proportion to 1/H(k/n)", GREY, Style::Line, vec![]));
     Chart::new(
-        format!("By the size of subsets, ε/η = {}", number(least)),
+        format!("By the size of subsets, ε/η = {}", number(ratio)),
         Axis::linear("k/n").including(0.0, 1.0),
         Axis::whole("candidates n"),
         series,

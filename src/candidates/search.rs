@@ -24,6 +24,15 @@ use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 use crate::run::experiment::start_pool;
 
+/// The binary entropy of `p`, in bits: of n candidates there are about 2^(n · H(k/n)) subsets of k.
+///
+/// ```
+/// assert_eq!(slth::candidates::entropy(0.5), 1.0);
+/// ```
+pub fn entropy(p: f64) -> f64 {
+    -(p * libm::log2(p) + (1.0 - p) * libm::log2(1.0 - p))
+}
+
 /// What one η and one ε/η need.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Needed {

@@ -20,7 +20,7 @@ use super::table::numbers;
 /// candidate may be moved by epsilon. Reports how near the weights come and, of a fully connected network without biases,
 /// the accuracy before and after. With several epsilons also the smallest n for each at which no weight fails. With --out writes
 /// approximation.json, the file with its weights rebuilt (the same names and types) and, with several epsilons, the plot of
-/// the smallest n.
+/// the smallest n or, of a construction, the hidden units.
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(super) struct ApproximateArguments {
@@ -36,8 +36,8 @@ pub(super) struct ApproximateArguments {
     #[command(flatten)]
     config: ApproximateConfig,
 
-    /// Build the theorem's network instead: 2n hidden ReLU units per weight, all drawn for it alone, masked and perturbed;
-    /// for small targets
+    /// Build the theorem's network instead: a hidden layer of 2n ReLU units per input before each layer, masked and perturbed;
+    /// also reports the hidden units it takes beside the theorem's
     #[arg(long, value_name = "KIND", help_heading = "Approximation", conflicts_with_all = ["draw", "eta_relative", "candidates_most", "size", "only", "skip", "subsets"])]
     construction: Option<ConstructionKind>,
 
@@ -72,7 +72,7 @@ pub(super) fn approximate(arguments: ApproximateArguments) -> Result<String, Err
     let file = target.map(TensorFile::open).transpose()?;
     let network = file.as_ref().map(Target::of);
     let watch = progress(output.quiet);
-    let names = ApproximateOutcome::file_names(&config, subsets, construction.is_some());
+    let names = ApproximateOutcome::file_names(&config, subsets);
     let (outcome, out, text) = if construction.is_some() {
         let draw = || Target::draw("16-8-4".parse().expect("a network"), config.seed);
         let (data, target) = (data.given().transpose()?, network.transpose()?.unwrap_or_else(draw));
@@ -148,10 +148,24 @@ fn approximation_text(outcome: &ApproximateOutcome) -> String {
 
 fn construction_text(result: &ApproximationResult) -> String {
     let ApproximationResult { backend, threads, configuration: config, .. } = result;
-    let mut networks = numbers(["ε", "network", "weights", "kept", "max |difference|", "max |output|"]);
+    let mut networks = numbers([
+        "ε",
+        "2n needed",
+        "hidden units needed",
+        "theorem",
+        "network",
+        "weights",
+        "kept",
+        "max |difference|",
+        "max |output|",
+    ]);
+    let count = |count: Option<usize>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
     for row in &result.construction {
         networks.add_row([
             row.epsilon.to_string(),
+            count(row.candidates_needed),
+            count(row.units_needed),
+            format!("{:.0}", row.units_of_theorem),
             row.network.clone(),
             row.weights.to_string(),
             row.kept.to_string(),
@@ -160,8 +174,9 @@ fn construction_text(result: &ApproximationResult) -> String {
         ]);
     }
     format!(
-        "{} as a masked, perturbed network of 2 · {} ReLU units per weight, η = {}, seed {}; backend {backend}, \
-         threads {threads}\n{}\noutputs on {} random inputs in [-1, 1], beside the target's\n{networks}\n",
+        "{} as a masked, perturbed network of 2 · {} ReLU units per input, η = {}, seed {}; backend {backend}, \
+         threads {threads}\n{}\nthe least 2n at which no weight fails; the theorem's hidden units are Σ 2 d₀ log₂(d₁ d₀ L / η) / (1 + ε), its \
+         open constant taken as 1;\noutputs on {} random inputs in [-1, 1], beside the target's\n{networks}\n",
         result.subject(),
         config.candidates_per_weight(),
         config.eta,
@@ -177,6 +192,7 @@ fn table(result: &ApproximationResult) -> comfy_table::Table {
         "weights",
         "kept",
         "of",
+        "n at most",
         "max residual",
         "mean",
         "failed",

@@ -3,7 +3,8 @@
 use clap::Args;
 use slth::Error;
 use slth::candidates::{
-    CandidatesConfig, CandidatesResult, Criterion, RequiredCandidates, SubsetSize, required_candidates,
+    CandidatesConfig, CandidatesResult, Criterion, RequiredCandidates, SubsetSize, entropy,
+    required_candidates,
 };
 use slth::plot::number;
 
@@ -40,7 +41,33 @@ pub(super) fn candidates(arguments: CandidatesArguments) -> Result<String, Error
     if let Some(out) = out {
         out.write(&CandidatesResult::new(&found).files(&found)?)?;
     }
-    Ok(found.config.size.iter().map(|&size| tables(&found.of_size(size))).collect::<Vec<_>>().join("\n"))
+    let mut text: Vec<_> = found.config.size.iter().map(|&size| tables(&found.of_size(size))).collect();
+    text.extend((text.len() > 1).then(|| by_size(&found)));
+    Ok(text.join("\n"))
+}
+
+/// n of 90 % of draws by size and ε/η; of a fraction also n · H(k/n), the binary logarithm of the number of subsets.
+fn by_size(found: &RequiredCandidates) -> String {
+    let CandidatesConfig { eta, ratio, size, .. } = &found.config;
+    let header = ["k or k/n".to_owned(), "ε/η".to_owned()].into_iter();
+    let mut table = numbers(header.chain(eta.iter().map(|&eta| format!("η = {}", number(eta)))));
+    for &size in size {
+        let found = found.of_size(size);
+        for (row, ratio) in ratio.iter().enumerate() {
+            let cells = found.needed.iter().skip(row).step_by(found.config.ratio.len());
+            let cell = |n: Option<usize>| match (n, size) {
+                (None, _) => ">30".to_owned(),
+                (Some(n), SubsetSize::Fraction(p)) => format!("{n} ({:.1})", n as f64 * entropy(p)),
+                (Some(n), _) => n.to_string(),
+            };
+            let cells = cells.map(|needed| cell(needed.quantile(0.9)));
+            table.add_row([size.to_string(), ratio.to_string()].into_iter().chain(cells));
+        }
+    }
+    format!(
+        "n of 90 % of {} draws, in brackets n · H(k/n): by size of subsets, ε/η and η\n{table}\n",
+        found.config.trials
+    )
 }
 
 fn tables(found: &RequiredCandidates) -> String {

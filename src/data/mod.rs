@@ -193,6 +193,16 @@ impl Dataset {
         Ok(Self { train, test, classes, first_label, standardisation, source, train_files })
     }
 
+    /// What it is called: the last part of the path that it came from.
+    ///
+    /// ```
+    /// assert_eq!(slth::data::Dataset::mnist()?.name(), "embedded MNIST");
+    /// # Ok::<(), slth::data::DatasetError>(())
+    /// ```
+    pub fn name(&self) -> &str {
+        self.source.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or_default()
+    }
+
     /// All training images, including those a run will hold out for validation.
     pub fn train(&self) -> &Examples {
         &self.train

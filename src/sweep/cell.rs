@@ -120,6 +120,9 @@ pub struct CellTiming {
     pub backend: String,
     /// How many cells were computed side by side.
     pub threads: usize,
+    /// What the directory or file of the images is called; empty in older stores.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub data_name: String,
     /// The name of the machine.
     pub host: String,
     /// The machine.

@@ -100,6 +100,7 @@ impl<'a> Workshop<'a> {
             finished: 0,
             backend: engine.backend().name().to_owned(),
             threads,
+            data_name: dataset.name().to_owned(),
             host: gethostname::gethostname().to_string_lossy().into_owned(),
             machine: Machine::current(),
         };

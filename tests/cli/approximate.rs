@@ -218,10 +218,13 @@ fn the_theorems_network_is_built_and_run() {
     let result = json(out.path());
     let difference = |i: usize| result["construction"][i]["max_difference"].as_f64().unwrap();
     assert!(difference(0) < 0.05 && difference(1) < 1e-4);
-    assert_eq!(result["construction"][0]["network"], "16-5376-8-1344-4");
+    assert_eq!(result["construction"][0]["network"], "16-672-8-336-4");
+    let needed = |i: usize| result["construction"][i]["units_needed"].as_u64().unwrap();
+    assert!(needed(0) > needed(1) && needed(0) % (2 * (16 + 8)) == 0);
     assert_eq!(result["results"][0]["accuracy_before"], Value::Null);
     assert_eq!(result["configuration"]["draw"], "per-weight");
-    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 3);
+    assert!(fs::read_to_string(out.path().join("approximation.svg")).unwrap().contains("hidden units"));
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 5);
 
     let (data, target) = fixture();
     let out = tempfile::tempdir().unwrap();
@@ -294,7 +297,7 @@ fn bad_flags() {
     let mut large = slth();
     large.args(["approximate", "--construction", "relu", "--quiet", "--target"]);
     let wide = data.path().join("wide.safetensors");
-    write(&wide, &[("w", &[3000, 30], Dtype::F32)]);
+    write(&wide, &[("w", &[3000, 600], Dtype::F32)]);
     refused(large.arg(&wide), &["--construction", "smaller target"]);
 }
 

@@ -59,6 +59,7 @@ fn sizes_of_subsets() {
     let out = tempfile::tempdir().unwrap();
     let told =
         predicate::str::contains("by subsets of 3:").and(predicate::str::contains("by subsets of 0.5 n:"));
+    let told = told.and(predicate::str::contains("by size of subsets, ε/η and η"));
     let sizes = ["--size", "any,3,0.3,0.5", "--eta", "0.1,0.03", "--out"];
     small().args(sizes).arg(out.path()).assert().success().stdout(told);
     let result = json(out.path());

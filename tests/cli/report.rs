@@ -37,6 +37,11 @@ fn a_report_holds_everything_and_nothing_from_elsewhere() {
     assert_eq!(column("least_mean_loss").iter().filter(|&least| least == "true").count(), 3 + 2);
     assert!(column("failed").iter().all(|failed| failed == "0") && !table.contains('†'));
     assert!(table.contains("chose this s by validation loss") && table.contains("| s, mean loss |"));
+    let name = data.path().file_name().unwrap().to_str().unwrap();
+    for text in [&html, &table] {
+        assert!(text.contains(&format!("Data set {name}")));
+        assert!(text.contains("names neither its data set nor its network"));
+    }
     assert!(table.contains("## edge-popup") && table.contains("## random") && table.contains("(e) At"));
     assert_eq!(html.matches("<svg").count(), 4);
     assert!(html.contains("Is edge-popup worth it here?") && html.contains("Spearman"));

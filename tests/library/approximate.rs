@@ -259,8 +259,8 @@ fn the_construction_computes_the_target() {
     let mut differences = Vec::new();
     for epsilon in [0.0, 1e-4, 1e-2] {
         let built = approximator.construct(&target, epsilon, &NoProgress).unwrap();
-        assert_eq!(built.network.to_string(), "6-1020-5-510-3");
-        // The perturbation is within ε of what was drawn, and only U is pruned beyond the structure.
+        assert_eq!(built.network.to_string(), "6-204-5-170-3");
+        // The perturbation is within ε of what was drawn, and only V is pruned beyond the structure.
         let plain = approximator.construct(&target, 0.0, &NoProgress).unwrap();
         for (layer, drawn) in built.layers.iter().zip(&plain.layers) {
             for (v, w) in layer.weights.iter().zip(&drawn.weights) {
@@ -268,9 +268,23 @@ fn the_construction_computes_the_target() {
             }
         }
         let kept: usize = built.subsets.iter().map(|subset| subset.size() as usize).sum();
-        let masks: usize = [0, 2].map(|u| built.layers[u].mask.kept()).iter().sum();
+        let masks: usize = [1, 3].map(|v| built.layers[v].mask.kept()).iter().sum();
         assert_eq!(kept, masks);
-        assert_eq!([1, 3].map(|v| built.layers[v].mask.kept()), [1020, 510]);
+        assert_eq!([0, 2].map(|u| built.layers[u].mask.kept()), [204, 170]);
+        // What is needed is needed: built with that many no weight fails, with one less one does.
+        let needed = built.smallest.unwrap();
+        assert_eq!(built.units_needed, Some(2 * needed * (6 + 5)));
+        let theorem = [(6, 5), (5, 3)]
+            .map(|(inputs, outputs)| 2.0 * f64::from(inputs) * f64::from(inputs * outputs * 2).log2());
+        let log = 2.0 * 11.0 * (1.0 / config.eta).log2();
+        let theorem = (theorem.iter().sum::<f64>() + log) / (1.0 + f64::from(epsilon));
+        assert!((built.units_of_theorem - theorem).abs() < 1e-6, "{} {theorem}", built.units_of_theorem);
+        for (n, fails) in [(needed, false), (needed - 1, true)] {
+            let config = ApproximateConfig { candidates: Some(n), ..config.clone() };
+            let approximator = Approximator::new(&config, &tensors).unwrap();
+            let built = approximator.construct(&target, epsilon, &NoProgress).unwrap();
+            assert_eq!(built.summary(config.eta).failed > 0, fails, "{n}");
+        }
         // Errors of the first layer, at most 6 residuals, pass the second's weights of at most 1/2.
         let residual = built.subsets.iter().map(|subset| subset.residual).fold(0.0, f64::max);
         let bound = 5.0 * (6.0 * residual * (0.5 + residual) + residual * 3.0) + 1e-5;
@@ -279,7 +293,7 @@ fn the_construction_computes_the_target() {
         differences.push(built.max_difference);
     }
     assert!(differences[0] > 1e-5 && differences[2] < 1e-5, "{differences:?}");
-    let large = Target::draw("784-500-10".parse().unwrap(), 1);
+    let large = Target::draw("784-1000-10".parse().unwrap(), 1);
     match approximator.construct(&large, 0.0, &NoProgress) {
         Err(Error::Config { field: "construction", .. }) => {}
         other => panic!("{other:?}"),

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use slth::random::{Purpose, Stream};
-use slth_kernels::subset_sum::{Coverage, Method, Search, Subset};
+use slth_kernels::subset_sum::{Coverage, Method, Search, Sizes, Subset};
 use slth_kernels::{Engine, roofline};
 
 use crate::case::{Case, Scale};
@@ -57,8 +57,14 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
             (Network, &[21], &[0.0, 1e-4], None),
         ],
     };
-    let case = |operation, candidates, epsilon, eta| {
-        let task = task::SubsetSum { operation, candidates, epsilon, eta };
+    // Of so many candidates so many.
+    let sized: &[(usize, usize)] = match scale {
+        Scale::Smoke => &[(8, 3)],
+        Scale::Quick => &[(21, 7)],
+        Scale::Full => &[(21, 3), (21, 7), (21, 10)],
+    };
+    let case = |operation, candidates, epsilon, eta, size| {
+        let task = task::SubsetSum { operation, candidates, epsilon, eta, size };
         let (weights, own) = (if scale == Scale::Smoke { 6 } else { WEIGHTS }, task.clone());
         Case::new(Task::SubsetSum(task), move |machinery, task| {
             let all = Searches { machinery, task, own: &own, expected: None, contestants: Vec::new() };
@@ -75,9 +81,10 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
     let mut cases = Vec::new();
     for &(operation, candidates, epsilons, eta) in groups {
         for &n in candidates {
-            cases.extend(epsilons.iter().map(|&epsilon| case(operation, n, epsilon, eta)));
+            cases.extend(epsilons.iter().map(|&epsilon| case(operation, n, epsilon, eta, None)));
         }
     }
+    cases.extend(sized.iter().map(|&(n, size)| case(Fresh, n, 0.0, None, Some(size))));
     cases
 }
 
@@ -143,7 +150,8 @@ struct Searches<'a> {
 
 impl Searches<'_> {
     fn search(&self, method: Method) -> Search {
-        Search { epsilon: self.own.epsilon as f32, method, ..Search::default() }
+        let sizes = self.own.size.map_or(Sizes::Any, Sizes::Exactly);
+        Search { epsilon: self.own.epsilon as f32, sizes, method }
     }
 
     /// `work` is that of one run, which fills `targets` subsets.
@@ -187,7 +195,14 @@ fn nearest_each(mut all: Searches) -> Result<Vec<Contestant>, Error> {
     if n <= 24 {
         add(Who::ours(best).variant("brute force"), Method::BruteForce, best, count.min(16))?;
     }
-    if all.own.epsilon == 0.0 {
+    if all.own.size.is_some() {
+        // The same without restriction, which finds others.
+        let (who, search) = (Who::ours(best).variant("any size"), Search::default());
+        let mut found = vec![Subset::default(); count];
+        all.contestants.push(machinery.contestant(who, Unit::Target, count as f64, move || {
+            Ok(search.nearest_each(best, &candidates, n, &targets, black_box(&mut found))?)
+        }));
+    } else if all.own.epsilon == 0.0 {
         let (sample, who) = (count.min(16), Who::peer("textbook", 1).variant("two-pointer"));
         let right = |i: usize| {
             let row = &candidates[i * n..(i + 1) * n];

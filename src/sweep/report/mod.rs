@@ -4,6 +4,7 @@ mod page;
 mod plots;
 mod tables;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use plots::Plot;
@@ -23,7 +24,25 @@ struct Content {
     published: Study,
 }
 
+/// The [`dataset_hash`](crate::run::dataset_hash) of the built-in images.
+const MNIST: &str = "2ad1c4ec31a27ba36ed655939202fe3a7ec0972d465de899c3838e1a57178958";
+
+/// What the published table leaves open.
+const NOT_PUBLISHED: &str = "The published table names neither its data set nor its network, its training or its seeds, and gives \
+                             no spread. It is of one network, one data set and one way to prune: it says nothing about \
+                             others, and beside another network or other images only shapes can be compared.";
+
 impl Content {
+    /// The name of the data set.
+    fn data(&self) -> String {
+        if self.cells[0].config.data == MNIST {
+            return "MNIST".to_owned();
+        }
+        let names: BTreeSet<_> = self.cells.iter().map(|cell| &*cell.timing.data_name).collect();
+        let names: Vec<_> = names.into_iter().filter(|name| !name.is_empty()).collect();
+        if names.is_empty() { "of no known name".to_owned() } else { names.join(", ") }
+    }
+
     /// What the † of a cell means, where there is one.
     fn remark_on_failures(&self) -> Option<String> {
         let failed = self.studies.iter().map(Study::failed).sum::<usize>();
@@ -97,4 +116,13 @@ fn texts(content: &Content, plots: &[Plot]) -> Result<Vec<(String, String)>, Err
     let named = plots.iter().map(|plot| format!("{}.svg", plot.name)).zip(svgs);
     let tables = tables.into_iter().map(|(name, text)| (name.to_owned(), text));
     Ok(tables.chain(named).chain([("report.html".to_owned(), page)]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn mnist_is_known() {
+        let mnist = crate::data::Dataset::mnist().unwrap();
+        assert_eq!(crate::run::dataset_hash(&mnist), super::MNIST);
+    }
 }

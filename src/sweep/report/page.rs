@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::plots::{Plot, dominated, shade};
 use super::tables::holds;
-use super::{Content, list};
+use super::{Content, NOT_PUBLISHED, list};
 use crate::sweep::cell::Cell;
 use crate::sweep::comparison::mean;
 use crate::sweep::study::Study;
@@ -44,8 +44,8 @@ pub(super) fn html(content: &Content, plots: &[Plot], svgs: &[String]) -> String
                 h1 { "Pretrain, then prune: accuracy by ε and sparsity" }
                 p {
                     "A random network is pretrained, no weight moving further than ε, and a fraction s of its weights is then "
-                    "REMOVED. " (cells.len()) " cells, " (seeds.len()) " seeds. Network " (cells[0].config.run.network)
-                    ". Each run, of one seed, chooses the s of each ε by " (ours.criterion()) "."
+                    "REMOVED. " (cells.len()) " cells, " (seeds.len()) " seeds. Data set " (content.data())
+                    ", network " (cells[0].config.run.network) ". Each run, of one seed, chooses the s of each ε by " (ours.criterion()) "."
                 }
                 h2 { "The paper's findings" }
                 table.text {
@@ -79,7 +79,8 @@ pub(super) fn html(content: &Content, plots: &[Plot], svgs: &[String]) -> String
                         (comparison.cells) " cells in common: mean absolute difference "
                         b { (format!("{:.3}", comparison.mean_absolute_difference)) }
                         ", mean difference " (format!("{:+.3}", comparison.mean_difference))
-                        ", Spearman rank correlation " b { (format!("{:.3}", comparison.rank_correlation)) } "."
+                        ", Spearman rank correlation " b { (format!("{:.3}", comparison.rank_correlation)) } ". "
+                        (NOT_PUBLISHED)
                     }
                     (map(published, false))
                     h3 { "Difference: " (ours.name) " less published" }

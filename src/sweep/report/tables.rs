@@ -2,17 +2,21 @@
 
 use std::fmt::Write;
 
-use super::{Content, list};
+use super::{Content, NOT_PUBLISHED, list};
 use crate::sweep::findings::Finding;
 use crate::sweep::study::Study;
 
 /// The tables with what they show, in Markdown.
 pub(super) fn markdown(content: &Content) -> String {
     let Content { studies, published, .. } = content;
+    let run = &content.cells[0].config.run;
     let mut text = format!(
-        "Mean test accuracy by sparsity s (fraction of weights REMOVED, rows) and ε (columns). **Bold**: the best of a\n\
+        "Data set {}, network {}.\n\n\
+         Mean test accuracy by sparsity s (fraction of weights REMOVED, rows) and ε (columns). **Bold**: the best of a\n\
          column. \\*n: n runs, of one seed each, chose this s by {}. The last rows: the s that each run chose,\n\
          the mean test accuracy of the networks chosen{}.\n",
+        content.data(),
+        run.network,
         studies[0].criterion(),
         if studies[0].holds_out() { ", the s of the least mean validation loss" } else { "" },
     );
@@ -43,7 +47,7 @@ pub(super) fn markdown(content: &Content) -> String {
         let _ = write!(
             text,
             "\n## {} less the published table\n\n{} cells in common, mean absolute difference {:.3}, mean difference \
-             {:+.3}, Spearman rank correlation {:.3}.\n\n",
+             {:+.3}, Spearman rank correlation {:.3}.\n{NOT_PUBLISHED}\n\n",
             ours.name,
             comparison.cells,
             comparison.mean_absolute_difference,
