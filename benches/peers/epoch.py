@@ -23,7 +23,10 @@ ROUNDS = 3
 NETWORKS = ["784-500-500-10", "conv4"]
 IMAGES = {"784-500-500-10": 60_000, "conv4": 2_560}
 # Filters, or outputs, and inputs of each layer; pooling after every second convolution.
-CONV4 = [(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3), (256, 8192), (256, 256), (10, 256)]
+CONVOLUTIONAL = {
+    "conv2": [(64, 3, 3, 3), (64, 64, 3, 3), (256, 16384), (256, 256), (10, 256)],
+    "conv4": [(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3), (256, 8192), (256, 256), (10, 256)],
+}
 BATCH = 128
 SPARSITY = 0.5
 DATA = pathlib.Path(__file__).resolve().parents[2] / "data" / "mnist"
@@ -87,15 +90,26 @@ MOST = {"sort": 2}  # half a minute each
 
 
 class Network:
-    def __init__(self, network, select, fused):
-        torch.manual_seed(1)
-        widths = [] if network == "conv4" else [int(width) for width in network.split("-")]
-        shapes = CONV4 if network == "conv4" else list(zip(widths[1:], widths))
+    def __init__(self, network, select, fused, seed=1):
+        torch.manual_seed(seed)
+        widths = [] if network in CONVOLUTIONAL else [int(width) for width in network.split("-")]
+        shapes = CONVOLUTIONAL.get(network) or list(zip(widths[1:], widths))
         into = [math.prod(shape[1:]) for shape in shapes]
         self.select = select
         self.weights = [torch.randn(shape) * math.sqrt(2 / n) for shape, n in zip(shapes, into)]
         self.scores = [torch.nn.Parameter(torch.empty(shape).uniform_(-1, 1) / math.sqrt(n)) for shape, n in zip(shapes, into)]
         self.sgd = torch.optim.SGD(self.scores, lr=0.1, momentum=0.9, weight_decay=1e-4, fused=fused)
+
+    def forward(self, x):
+        for i, (weight, scores) in enumerate(zip(self.weights, self.scores)):
+            effective = weight * self.select.apply(scores.abs())
+            convolution = weight.dim() == 4
+            x = F.conv2d(x, effective, padding=1) if convolution else F.linear(x.flatten(1), effective)
+            if i + 1 < len(self.weights):
+                x = F.relu(x)
+            if convolution and i % 2 == 1:
+                x = F.max_pool2d(x, 2)
+        return x
 
     def epoch(self, images, labels):
         """Seconds, and the mean loss."""
@@ -103,16 +117,7 @@ class Network:
         start = time.perf_counter()
         total = 0.0
         for batch in order.split(BATCH):
-            x = images[batch]
-            for i, (weight, scores) in enumerate(zip(self.weights, self.scores)):
-                effective = weight * self.select.apply(scores.abs())
-                convolution = weight.dim() == 4
-                x = F.conv2d(x, effective, padding=1) if convolution else F.linear(x.flatten(1), effective)
-                if i + 1 < len(self.weights):
-                    x = F.relu(x)
-                if convolution and i % 2 == 1:
-                    x = F.max_pool2d(x, 2)
-            loss = F.cross_entropy(x, labels[batch])
+            loss = F.cross_entropy(self.forward(images[batch]), labels[batch])
             self.sgd.zero_grad()
             loss.backward()
             self.sgd.step()
