@@ -1,5 +1,5 @@
-"""Products with masked weights in PyTorch (F.linear, oneDNN prepacked, sparse CSR), NumPy, SciPy and MKL, and PyTorch's convolutions,
-on one thread and on all cores; NumPy and SciPy on one.
+"""Products with masked weights in PyTorch (F.linear in f32 and bf16, oneDNN prepacked, sparse CSR), NumPy, SciPy and MKL, and
+PyTorch's convolutions, on one thread and on all cores; NumPy and SciPy on one.
 
     products.py [--help]
 
@@ -39,8 +39,24 @@ SIZES = {
     (256, 4096, 4096): FEW,
     (1, 4096, 4096): SPARSITIES,
 }
-# Channels, rows, columns, filters, window, padding.
-CONVOLUTIONS = [(1, 28, 28, 6, 5, 2), (6, 14, 14, 16, 5, 0), (64, 14, 14, 64, 3, 1)]
+# Small batches, as slth-bench has them.
+FEW_COLUMNS_AT = [0.0, 0.5, 0.8, 0.9, 0.95]
+for inputs, outputs in [(784, 500), (1024, 1024), (4096, 4096), (384, 1536), (1536, 384)]:
+    for columns in [1, 2, 3, 4, 8, 16, 17, 32, 64, 128]:
+        SIZES.setdefault((columns, inputs, outputs), FEW_COLUMNS_AT)
+# Of bf16: products are of rounded factors.
+ROUNDED = 2.0**-7
+# Batch, channels, rows, columns, filters, window, padding.
+CONVOLUTIONS = [
+    (128, 1, 28, 28, 6, 5, 2),
+    (128, 6, 14, 14, 16, 5, 0),
+    (128, 64, 14, 14, 64, 3, 1),
+    (128, 64, 32, 32, 64, 3, 1),
+    (128, 64, 16, 16, 128, 3, 1),
+    (128, 128, 16, 16, 128, 3, 1),
+    (8, 256, 32, 32, 256, 3, 1),
+    (8, 512, 32, 32, 512, 3, 1),
+]
 
 
 def masked(shape, sparsity, random):
@@ -57,7 +73,11 @@ def contestants(batch, inputs, outputs, sparsity, random, threads):
     sparse = scipy.sparse.csr_array(weights)
     w, columns = torch.from_numpy(weights), torch.from_numpy(x)
     rows = columns.T.contiguous()
-    runs = {("torch", "F.linear"): lambda: F.linear(rows, w).T}
+    half_rows, half_w = rows.bfloat16(), w.bfloat16()
+    runs = {
+        ("torch", "F.linear"): lambda: F.linear(rows, w).T,
+        ("torch", "F.linear bf16"): lambda: F.linear(half_rows, half_w).T,
+    }
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(w, batch)
         linear = torch.ops.mkldnn._linear_pointwise
@@ -74,8 +94,10 @@ def contestants(batch, inputs, outputs, sparsity, random, threads):
         if sparse_dot_mkl:
             runs["MKL", "CSR"] = lambda: sparse_dot_mkl.dot_product_mkl(sparse, x)
     for who, run in runs.items():
-        worst = numpy.abs(numpy.asarray(run(), numpy.float64) - expected).max()
-        if not worst <= 1e-5 * inputs:
+        found = run()
+        found = found.float() if isinstance(found, torch.Tensor) else found
+        worst = numpy.abs(numpy.asarray(found, numpy.float64) - expected).max()
+        if not worst <= (ROUNDED * numpy.sqrt(inputs) if "bf16" in who[1] else 1e-5 * inputs):
             raise SystemExit(f"{who}: wrong by {worst}")
     return runs, numpy.count_nonzero(weights)
 
@@ -128,11 +150,11 @@ def cases(given, threads):
             tasks = {}
             for operation in ("forward", "input gradient", "weight gradient"):
                 dense = operation == "weight gradient"
-                task = convolution(operation, 128, *sizes, None if dense else sparsity)
+                task = convolution(operation, *sizes, None if dense else sparsity)
                 if wanted(given, task) and not (dense and sparsity > 0):
                     tasks[operation] = task
             if tasks:
-                runs, flops = convolutions(128, *sizes, sparsity, random)
+                runs, flops = convolutions(*sizes, sparsity, random)
             for operation, task in tasks.items():
                 measure(task, "flop", flops, {("torch", "conv2d"): runs[operation]}, threads, given.seconds / 4, given.rounds)
 

@@ -13,6 +13,7 @@ use crate::task::{LayerOperation, Phase, Scores, Search, Task};
 pub fn plots(rows: &[Row]) -> Result<Vec<(&'static str, String)>, Error> {
     let all = [
         ("speed-over-dense", over_dense(rows)),
+        ("small-batches", small_batches(rows)),
         ("time-per-score", per_score(rows)),
         ("time-per-target", per_target(rows)),
         ("epoch", epoch(rows)),
@@ -30,7 +31,12 @@ struct OverDense {
     prepared: Vec<[f64; 2]>,
     /// With a new mask for each product.
     rebuilt: Vec<[f64; 2]>,
+    /// The fastest dense product of anyone in bf16.
+    bf16: Vec<[f64; 2]>,
 }
+
+/// A line has more points than this: sizes that were measured at a few sparsities are left out.
+const FEW_POINTS: usize = 5;
 
 impl OverDense {
     /// For each size of the forward products.
@@ -38,9 +44,9 @@ impl OverDense {
         let mut all: Vec<Self> = Vec::new();
         for (sizes, sparsity, beside) in forward(rows) {
             if all.last().is_none_or(|over| over.sizes != sizes) {
-                all.push(Self { sizes, prepared: Vec::new(), rebuilt: Vec::new() });
+                all.push(Self { sizes, prepared: Vec::new(), rebuilt: Vec::new(), bf16: Vec::new() });
             }
-            let Some(Self { prepared, rebuilt, .. }) = all.last_mut() else { continue };
+            let Some(Self { prepared, rebuilt, bf16, .. }) = all.last_mut() else { continue };
             let rate =
                 |is: &dyn Fn(&Row) -> bool| Some(fastest(beside.iter().copied().filter(|r| is(r)))?.rate());
             let Some(dense) = rate(&is_dense) else { continue };
@@ -48,11 +54,14 @@ impl OverDense {
                 let ours = rate(&|row| row.who.role == Role::Ours && row.who.variant == variant);
                 points.extend(ours.map(|ours| [sparsity, ours / dense]));
             }
+            bf16.extend(rate(&is_bf16).map(|peer| [sparsity, peer / dense]));
         }
-        all.iter_mut().for_each(|over| {
-            over.prepared.sort_by(|a, b| a[0].total_cmp(&b[0]));
-            over.rebuilt.sort_by(|a, b| a[0].total_cmp(&b[0]));
-        });
+        all.retain(|over| over.prepared.len() > FEW_POINTS);
+        for Self { prepared, rebuilt, bf16, .. } in &mut all {
+            for points in [prepared, rebuilt, bf16] {
+                points.sort_by(|a, b| a[0].total_cmp(&b[0]));
+            }
+        }
         all
     }
 
@@ -61,13 +70,18 @@ impl OverDense {
     }
 }
 
-/// Whether it multiplies by all weights.
+/// Whether it multiplies by all weights, in f32.
 fn is_dense(row: &Row) -> bool {
     match row.who.role {
         Role::Ours => row.who.variant == "dense",
-        Role::Peer => row.who.contestant != "sprs" && !row.who.variant.contains("CSR"),
+        Role::Peer => row.who.contestant != "sprs" && !row.who.variant.contains("CSR") && !is_bf16(row),
         _ => false,
     }
+}
+
+/// Whether a peer multiplies in bf16.
+fn is_bf16(row: &Row) -> bool {
+    row.who.role == Role::Peer && row.who.variant.contains("bf16")
 }
 
 /// The rows of each forward product on one thread, with its sizes and sparsity, those of the same sizes together.
@@ -97,7 +111,7 @@ pub(crate) fn crossovers(rows: &[Row]) -> String {
     let of =
         |over: &OverDense| format!("{} from {} ({})", over.name(), from(&over.prepared), from(&over.rebuilt));
     let all = OverDense::all(rows);
-    let all: Vec<String> = all.iter().filter(|over| over.prepared.len() > 2).map(of).collect();
+    let all: Vec<String> = all.iter().map(of).collect();
     if all.is_empty() {
         return String::new();
     }
@@ -111,15 +125,17 @@ fn over_dense(rows: &[Row]) -> Chart {
     let mut series = Vec::new();
     let mut crossings = Vec::new();
     for (colour, over) in OverDense::all(rows).iter().enumerate() {
-        for (points, style, way) in
-            [(&over.prepared, Style::Solid, ""), (&over.rebuilt, Style::Dashed, ", rebuilt")]
-        {
+        for (points, style, way) in [
+            (&over.prepared, Style::Solid, ""),
+            (&over.rebuilt, Style::Dashed, ", rebuilt"),
+            (&over.bf16, Style::Dots, ", dense in bf16"),
+        ] {
             // One activation a weight: a new mask costs several times the product.
             if over.sizes[0] == 1 && style == Style::Dashed {
                 continue;
             }
             let mut name = format!("{}{way}", over.name());
-            if let Some(crossing) = crossing(points) {
+            if let Some(crossing) = crossing(points).filter(|_| style != Style::Dots) {
                 name = format!("{name}: from s = {crossing:.2}");
                 crossings.push([crossing, 1.0]);
             }
@@ -136,6 +152,29 @@ fn over_dense(rows: &[Row]) -> Chart {
     Chart::new("Masked product against dense, one core", x, y, series)
 }
 
+/// The time of one layer's product against the number of columns: ours by f32 and bf16, and each peer's.
+fn small_batches(rows: &[Row]) -> Chart {
+    let columns = |row: &Row| match &row.task {
+        Task::MaskedMatmul(task)
+            if (task.operation, task.inputs, task.outputs, task.sparsity)
+                == (LayerOperation::Forward, 784, 500, Some(0.9)) =>
+        {
+            Some(task.batch as f64).filter(|columns| *columns <= 128.0)
+        }
+        _ => None,
+    };
+    let shown = |row: &&Row| {
+        row.who.threads == 1
+            && match row.who.role {
+                Role::Ours => ["", "bf16"].contains(&row.who.variant.as_str()),
+                role => role == Role::Peer,
+            }
+    };
+    let series = lines(rows.iter().filter(shown), columns, |row| 1e6 * row.median);
+    let (x, y) = (Axis::log("columns"), Axis::log("µs"));
+    Chart::new("A product 500×784 with few columns, s = 0.9, one core", x, y, series)
+}
+
 /// Where a line last rises through 1; nothing when it never does.
 fn crossing(points: &[[f64; 2]]) -> Option<f64> {
     let rises = |pair: &&[[f64; 2]]| pair[0][1] < 1.0 && pair[1][1] >= 1.0;
@@ -149,7 +188,9 @@ fn per_score(rows: &[Row]) -> Chart {
         _ => None,
     };
     let series =
-        lines(rows.iter().filter(|row| row.who.threads == 1 && row.who.variant != "sort"), count, 1e9);
+        lines(rows.iter().filter(|row| row.who.threads == 1 && row.who.variant != "sort"), count, |row| {
+            1e9 * row.each()
+        });
     let (x, y) = (Axis::log("scores"), Axis::log("ns per score"));
     Chart::new("Selecting half of the scores, one core", x, y, series)
 }
@@ -163,7 +204,7 @@ fn per_target(rows: &[Row]) -> Chart {
         }
         _ => None,
     };
-    let series = lines(rows.iter().filter(|row| row.who.threads == 1), candidates, 1e6);
+    let series = lines(rows.iter().filter(|row| row.who.threads == 1), candidates, |row| 1e6 * row.each());
     let (x, y) = (Axis::linear("candidates"), Axis::log("µs per target"));
     Chart::new("Nearest subset, fresh candidates for each target, one core", x, y, series)
 }
@@ -177,7 +218,7 @@ fn epoch(rows: &[Row]) -> Chart {
         }
         _ => None,
     };
-    let mut series = lines(rows.iter().filter(|row| row.who.role != Role::Limit), threads, 1.0);
+    let mut series = lines(rows.iter().filter(|row| row.who.role != Role::Limit), threads, Row::each);
     let beside = series.iter().filter(|series| series.style == Style::Dashed).count();
     if beside == 0 {
         series.clear();
@@ -191,12 +232,12 @@ fn epoch(rows: &[Row]) -> Chart {
 fn lines<'a>(
     rows: impl Iterator<Item = &'a Row>,
     x: impl Fn(&Row) -> Option<f64>,
-    scale: f64,
+    y: impl Fn(&Row) -> f64,
 ) -> Vec<Series> {
     let mut series: Vec<Series> = Vec::new();
     for row in rows.filter(|row| row.who.role != Role::Part) {
         let Some(x) = x(row) else { continue };
-        let (name, y) = (row.who.label(), scale * row.each());
+        let (name, y) = (row.who.label(), y(row));
         let at = series.iter().position(|series| series.name == name).unwrap_or_else(|| {
             let style = if row.who.role == Role::Ours { Style::Solid } else { Style::Dashed };
             series.push(Series::new(name, series.len(), style, Vec::new()));

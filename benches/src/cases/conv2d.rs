@@ -29,21 +29,35 @@ const fn shape(
     Shape { channels, height, width, outputs, kernel: [window, window], stride: 1, padding }
 }
 
-/// The two of LeNet-5, and one of a larger network.
+/// The two of LeNet-5, one of a larger network, and those of the networks for CIFAR-10: Conv4's with more than one channel of input, and
+/// wide ones on whole images.
 const FIRST: Shape = shape([1, 28, 28], 6, 5, 2);
 const SECOND: Shape = shape([6, 14, 14], 16, 5, 0);
 const LARGE: Shape = shape([64, 14, 14], 64, 3, 1);
 const TINY: Shape = Shape { stride: 2, ..shape([2, 6, 7], 3, 3, 1) };
 
+const CONV4: [Shape; 3] =
+    [shape([64, 32, 32], 64, 3, 1), shape([64, 16, 16], 128, 3, 1), shape([128, 16, 16], 128, 3, 1)];
+const WIDE: [Shape; 2] = [shape([256, 32, 32], 256, 3, 1), shape([512, 32, 32], 512, 3, 1)];
+
+const BATCH: usize = 128;
+/// Where a run takes long.
+const FEW: usize = 8;
+
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
-    let (shapes, batch, sparsities): (&[Shape], _, &[f64]) = match scale {
-        Scale::Smoke => (&[TINY], 5, &[0.5]),
-        Scale::Quick => (&[FIRST, SECOND], 128, &[0.5]),
-        Scale::Full => (&[FIRST, SECOND, LARGE], 128, &[0.0, 0.5, 0.8, 0.9]),
+    let groups: Vec<(Shape, usize, &[f64])> = match scale {
+        Scale::Smoke => vec![(TINY, 5, &[0.5])],
+        Scale::Quick => [FIRST, SECOND].map(|shape| (shape, BATCH, &[0.5][..])).to_vec(),
+        Scale::Full => {
+            let small = [FIRST, SECOND, LARGE].map(|shape| (shape, BATCH, &[0.0, 0.5, 0.8, 0.9][..]));
+            let conv4 = CONV4.map(|shape| (shape, BATCH, &[0.5, 0.9][..]));
+            let wide = WIDE.map(|shape| (shape, FEW, &[0.5, 0.9][..]));
+            [&small[..], &conv4, &wide].concat()
+        }
     };
     let mut cases = Vec::new();
     for operation in [Forward, InputGradient, WeightGradient] {
-        for &shape in shapes {
+        for &(shape, batch, sparsities) in &groups {
             let dense = operation == WeightGradient;
             for &sparsity in if dense { &[0.0] } else { sparsities } {
                 let task = Task::Conv2d(convolution(operation, shape, batch, (!dense).then_some(sparsity)));
@@ -137,16 +151,29 @@ impl Inputs {
         let weight = |at: usize| if self.mask.get(at) { f64::from(self.weights[at]) } else { 0.0 };
         let [x, dy] =
             [x, dy].map(|images| move |plane: usize, b: usize| f64::from(images[plane * batch + b]));
-        let all = meetings(&self.shape);
+        let Shape { channels, height, width, kernel: [rows, columns], .. } = self.shape;
+        let (window, n) = (rows * columns, self.weights.len());
         match operation {
             InputGradient => {
-                all.filter(|m| m.input == plane).map(|m| weight(m.weight) * dy(m.output, b)).collect()
+                let channel = plane / (height * width);
+                let of_channel = (0..n).filter(|weight| weight / window % channels == channel);
+                meetings(&self.shape, of_channel)
+                    .filter(|m| m.input == plane)
+                    .map(|m| weight(m.weight) * dy(m.output, b))
+                    .collect()
             }
             WeightGradient => {
                 let of_image = |m: Meeting| (0..batch).map(move |b| dy(m.output, b) * x(m.input, b));
-                all.filter(|m| m.weight == at).flat_map(of_image).collect()
+                meetings(&self.shape, at..at + 1).flat_map(of_image).collect()
             }
-            _ => all.filter(|m| m.output == plane).map(|m| weight(m.weight) * x(m.input, b)).collect(),
+            _ => {
+                let output = plane / (self.shape.out_height() * self.shape.out_width());
+                let of_output = channels * window * output..channels * window * (output + 1);
+                meetings(&self.shape, of_output)
+                    .filter(|m| m.output == plane)
+                    .map(|m| weight(m.weight) * x(m.input, b))
+                    .collect()
+            }
         }
     }
 }
@@ -159,11 +186,11 @@ struct Meeting {
     output: usize,
 }
 
-/// All of them; what falls on the padding meets nothing.
-fn meetings(shape: &Shape) -> impl Iterator<Item = Meeting> + use<> {
-    let &Shape { channels, height, width, outputs, kernel: [rows, columns], stride, padding } = shape;
+/// Those of some weights; what falls on the padding meets nothing.
+fn meetings<W: Iterator<Item = usize>>(shape: &Shape, weights: W) -> impl Iterator<Item = Meeting> + use<W> {
+    let &Shape { channels, height, width, kernel: [rows, columns], stride, padding, .. } = shape;
     let [out_height, out_width] = [shape.out_height(), shape.out_width()];
-    (0..outputs * channels * rows * columns).flat_map(move |weight| {
+    weights.flat_map(move |weight| {
         let (o, c) = (weight / (channels * rows * columns), weight / (rows * columns) % channels);
         let (i, j) = (weight / columns % rows, weight % columns);
         (0..out_height * out_width).filter_map(move |place| {
@@ -178,7 +205,13 @@ fn meetings(shape: &Shape) -> impl Iterator<Item = Meeting> + use<> {
 
 /// Multiply-adds for an image with the weights for which `kept` holds.
 pub(super) fn terms(shape: &Shape, kept: impl Fn(usize) -> bool) -> usize {
-    meetings(shape).filter(|meeting| kept(meeting.weight)).count()
+    let window: usize = shape.kernel.iter().product();
+    // As many for each weight of the same place in its window.
+    let places: Vec<usize> = (0..window).map(|place| meetings(shape, place..place + 1).count()).collect();
+    (0..shape.outputs * shape.channels * window)
+        .filter(|&weight| kept(weight))
+        .map(|weight| places[weight % window])
+        .sum()
 }
 
 /// All windows of X as a matrix `[channels · kernel rows · kernel columns, out height · out width · batch]`.
@@ -187,7 +220,8 @@ fn windows(inputs: &Inputs) -> Aligned {
     let (shape, batch) = (Shape { outputs: 1, ..inputs.shape }, inputs.batch);
     let columns = shape.out_height() * shape.out_width() * batch;
     let mut windows = Aligned::filled(inputs.weights.len() / inputs.shape.outputs * columns, 0.0);
-    for Meeting { weight, input, output } in meetings(&shape) {
+    for Meeting { weight, input, output } in meetings(&shape, 0..inputs.weights.len() / inputs.shape.outputs)
+    {
         windows[weight * columns + output * batch..][..batch]
             .copy_from_slice(&inputs.x[input * batch..][..batch]);
     }

@@ -1,15 +1,15 @@
 //! Products with masked weights: forward, input gradient, weight gradient; forward in both layouts of the activations.
 //!
 //! Dense peers multiply by weights with zeros for those removed: they do the same task, and their useful work is the same,
-//! 2 · kept · batch operations. The variant `rebuilt` pays for a new mask at every product;
-//! `blocked` is the format for wide batches where another one is chosen.
+//! 2 · kept · batch operations. The variant `rebuilt` pays for a new mask at every product. Up to [`FEW_COLUMNS`] columns each format is
+//! measured beside the chosen one, as the variants `interleaved`, `blocked` and `panels`, and weights stored in `bf16`.
 
 use std::sync::Arc;
 
 use slth::random::{Purpose, Stream};
 use slth_kernels::matmul::{Workspace, dense, forward, input_gradient, weight_gradient};
 use slth_kernels::{
-    Engine, Epilogue, Format, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions, Strategy,
+    Engine, Epilogue, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions, Storage, Strategy,
 };
 
 use crate::aligned::Aligned;
@@ -38,6 +38,15 @@ pub(super) const SPARSITIES: [f64; 8] = [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.9
 const FEW: [f64; 4] = [0.5, 0.8, 0.9, 0.95];
 /// Where the crossover is looked for, it is looked for closely.
 const FINE: [f64; 13] = [0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
+
+/// Small batches: so many columns, with each of these layers (inputs, outputs), at each of these sparsities.
+const COLUMNS: [usize; 10] = [1, 2, 3, 4, 8, 16, 17, 32, 64, 128];
+const LAYERS: [[usize; 2]; 5] = [[784, 500], [1024, 1024], [4096, 4096], [384, 1536], [1536, 384]];
+const FEW_COLUMNS_AT: [f64; 5] = [0.0, 0.5, 0.8, 0.9, 0.95];
+/// Up to so many columns all formats are measured.
+const FEW_COLUMNS: usize = 128;
+/// The most columns that the kernels have formats of their own for.
+const OWN_FORMATS: usize = 32;
 
 /// With more operations the scalar backend, which takes 60 times as long, is left out.
 const SCALAR_FLOPS: f64 = 1.5e8;
@@ -74,8 +83,9 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
             groups.extend(
                 sizes.map(|size| (InputGradient, size, if size == LARGE { &FEW } else { &SPARSITIES[..] })),
             );
+            let few = LAYERS.iter().flat_map(|&[inputs, outputs]| COLUMNS.map(|n| [n, inputs, outputs]));
             groups.extend(
-                [1, 2, 3, 4, 8, 16, 17, 32].map(|n| (Forward, [n, 784, 500], &[0.2, 0.35, 0.5, 0.9][..])),
+                few.filter(|size| !sizes.contains(size)).map(|size| (Forward, size, &FEW_COLUMNS_AT[..])),
             );
             groups.extend(sizes.map(|size| (WeightGradient, size, &[0.0][..])));
             for [inputs, outputs] in [[784, 500], [1024, 1024]] {
@@ -139,6 +149,15 @@ impl Inputs {
             weights.iter().zip(mask.iter()).map(|(&w, keep)| if keep { w } else { 0.0 }).collect();
         let (x, dy) = (array(1, inputs * batch), array(2, outputs * batch));
         Self { batch, inputs, outputs, weights: Arc::new(weights), mask, other_mask, effective, x, dy }
+    }
+
+    /// With weights as they are after rounding to bf16, to the nearest, ties to even.
+    fn rounded(&self) -> Self {
+        let bits = |w: &f32| w.to_bits() + 0x7fff + (w.to_bits() >> 16 & 1);
+        let effective = self.effective.iter().map(|w| f32::from_bits(bits(w) & 0xffff_0000)).collect();
+        let (weights, mask, other_mask) = (self.weights.clone(), self.mask.clone(), self.other_mask.clone());
+        let [x, dy] = [&self.x, &self.dy].map(|of| of.iter().copied().collect());
+        Self { weights, mask, other_mask, effective, x, dy, ..*self }
     }
 
     pub(super) fn options(&self) -> PrepareOptions {
@@ -301,10 +320,22 @@ fn contestants(
     }
     match operation {
         Forward => {
-            if layer.format() == Format::Interleaved {
-                let options = options.max_batch(usize::MAX).strategy(Strategy::Sparse);
-                let layer = Arc::new(inputs.prepare(best, &options)?);
-                all.add(Who::ours(best).variant("blocked"), ours(best, Forward, inputs, &layer))?;
+            if inputs.batch <= FEW_COLUMNS {
+                let own = options.max_batch(inputs.batch.min(OWN_FORMATS));
+                let sparse = options.strategy(Strategy::Sparse);
+                for (variant, options) in [
+                    ("interleaved", own.strategy(Strategy::Sparse)),
+                    ("blocked", sparse.max_batch(usize::MAX)),
+                    ("panels", own.strategy(Strategy::Dense)),
+                ] {
+                    let layer = Arc::new(inputs.prepare(best, &options)?);
+                    all.add(Who::ours(best).variant(variant), ours(best, Forward, inputs, &layer))?;
+                }
+                let rounded = inputs.rounded();
+                let layer = Arc::new(inputs.prepare(best, &options.storage(Storage::Bf16))?);
+                let mut bf16 = rounded.products(machinery, task, Forward, Vec::new());
+                bf16.add(Who::ours(best).variant("bf16"), ours(best, Forward, inputs, &layer))?;
+                all.contestants.append(&mut bf16.contestants);
             }
             let mut layer = inputs.prepare(best, &options)?;
             let (data, mut workspace) = (inputs.clone(), Workspace::default());

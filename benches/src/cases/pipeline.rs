@@ -1,14 +1,14 @@
 //! Training: a step of edge-popup and its parts, an epoch of each training, a cell of a sweep.
 //!
 //! The limit is the arithmetic of dense training, at the rate of multiply-adds in registers: all three products with all
-//! weights, without the input gradient of the first layer. Sparsity alone can pass it. LeNet-5 is measured in images, so that its
-//! steps and epochs can be compared.
+//! weights, without the input gradient of the first layer. Sparsity alone can pass it. Convolutional networks are measured in images, so
+//! that their steps and epochs can be compared.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slth::data::{Augmentation, Dataset, NormalisationRule, Subset};
+use slth::data::{Augmentation, Dataset, Examples, NormalisationRule, Subset};
 use slth::network::{Architecture, Initialisation, LayerShape, Stage};
 use slth::progress::NoProgress;
 use slth::random::{Purpose, Stream};
@@ -36,6 +36,8 @@ const BATCH: usize = 128;
 /// Steps of which one is the mean: few, so that a run is short.
 const STEPS: usize = 8;
 const LENET5: &str = "lenet5";
+/// Of CIFAR-10's shape. What its images show changes no time: they are drawn.
+const CONV4: &str = "conv4";
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
     const FC: &str = "784-500-500-10";
@@ -68,6 +70,7 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
             (PruningStep, LENET5, steps, Some(0.5)),
             (PruningStep, LENET5, steps, Some(0.9)),
             (PruningEpoch, LENET5, 20_000, Some(0.5)),
+            (PruningEpoch, CONV4, 2_560, Some(0.5)),
             (Cell, NARROW, 60_000, Some(0.4)),
         ],
     };
@@ -89,10 +92,23 @@ fn mnist() -> Result<Dataset, Error> {
     Ok(Dataset::mnist().map_err(slth::Error::from)?)
 }
 
+/// Images of noise, of this shape and number, in ten classes.
+fn noise(shape: [usize; 3], images: usize) -> Result<Dataset, Error> {
+    let mut stream = Stream::new(1, Purpose::Benchmark, 60, 0);
+    let mut examples = |images: usize| {
+        let pixels = (0..images * shape.iter().product::<usize>()).map(|_| (255.0 * stream.unit()) as u8);
+        Examples::new(pixels.collect(), (0..images).map(|i| (i % 10) as u8).collect(), shape)
+    };
+    let wrong = |problem: &dyn std::fmt::Display| Error::flag("case", problem.to_string());
+    let (train, test) = (examples(images), examples(10));
+    let (train, test) = train.and_then(|train| Ok((train, test?))).map_err(|problem| wrong(&problem))?;
+    Dataset::new("noise".to_owned(), train, test).map_err(|problem| wrong(&problem))
+}
+
 /// What all trainings start from.
 struct Setup {
     network: Architecture,
-    mnist: Dataset,
+    data: Dataset,
     weights: Vec<Vec<f32>>,
     own: Training,
 }
@@ -101,7 +117,8 @@ impl Setup {
     fn new(own: &Training) -> Result<Arc<Self>, Error> {
         let network = network(own)?;
         let weights = Initialisation::KaimingNormal.network(&network, 1.0, 1);
-        Ok(Arc::new(Self { network, mnist: mnist()?, weights, own: own.clone() }))
+        let data = if own.network == CONV4 { noise([3, 32, 32], own.images)? } else { mnist()? };
+        Ok(Arc::new(Self { network, data, weights, own: own.clone() }))
     }
 
     /// An epoch on so many images: what it gives, and how long it took once the buffers were made.
@@ -109,8 +126,8 @@ impl Setup {
         let trainer = Trainer {
             engine,
             network: &self.network,
-            images: &Subset::first(self.mnist.train(), images.min(self.mnist.train().len())),
-            normalisation: self.mnist.normalisation(NormalisationRule::MeanStd),
+            images: &Subset::first(self.data.train(), images.min(self.data.train().len())),
+            normalisation: self.data.normalisation(NormalisationRule::MeanStd),
             augmentation: Augmentation::None,
         };
         let (epochs, batch, learning_rate, seed) = (1, BATCH, 0.1, 1);
@@ -161,7 +178,7 @@ enum Trained {
 fn training(machinery: &Machinery, task: &Task, own: &Training) -> Result<Vec<Contestant>, Error> {
     let setup = Setup::new(own)?;
     let (unit, units) = match own.operation {
-        _ if own.network == LENET5 => (Unit::Image, own.images as f64),
+        _ if [LENET5, CONV4].contains(&own.network.as_str()) => (Unit::Image, own.images as f64),
         PruningStep => (Unit::Step, (own.images / BATCH) as f64),
         _ => (Unit::Epoch, 1.0),
     };
