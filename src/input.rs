@@ -58,3 +58,12 @@ pub(crate) fn table(csv: &str) -> Vec<[f64; 3]> {
     let rows = reader.records().map_while(Result::ok).map(|record| numbers(&record));
     rows.flat_map(|row| (1..row.len()).map(|i| [row[0], columns[i], row[i]]).collect::<Vec<_>>()).collect()
 }
+
+/// What `parse` makes of such a file.
+pub(crate) fn parse<T, P: StdError + From<io::Error>>(
+    path: &Path,
+    parse: impl FnOnce(&[u8]) -> Result<T, P>,
+) -> Result<T, FileError<P>> {
+    let parsed = read(path).map_err(P::from).and_then(|bytes| parse(&bytes));
+    parsed.map_err(|problem| FileError { file: path.display().to_string(), problem })
+}
