@@ -175,6 +175,9 @@ struct Layer<'a> {
     epsilon: f32,
 }
 
+/// V, and the subsets.
+type Drawn = (Vec<f32>, Vec<Chosen>);
+
 impl Layer<'_> {
     /// V as drawn, and of each weight the subsets of both halves; nothing as soon as a subset is further than `most` from its target.
     fn search(
@@ -183,7 +186,7 @@ impl Layer<'_> {
         seed: u64,
         most: f64,
         watch: &dyn Progress,
-    ) -> Result<Option<(Vec<f32>, Vec<Chosen>)>, Error> {
+    ) -> Result<Option<Drawn>, Error> {
         let Self { target, index, n, epsilon } = *self;
         let targets: Vec<f32> = target.weights[index].iter().flat_map(|&w| [w, -w]).collect();
         let shape = LayerShape::new(1, n * targets.len());

@@ -44,7 +44,7 @@ impl CellConfig {
 
     /// SHA-256, in hex, over the configuration as JSON, without the version.
     pub fn id(&self) -> String {
-        text_hash(&NEWER_DEFAULTS.iter().fold(self.json(), |json, default| json.replace(default, "")))
+        text_hash(NEWER_DEFAULTS.iter().fold(self.json(), |json, default| json.replace(default, "")))
     }
 
     fn json(&self) -> String {
