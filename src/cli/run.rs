@@ -6,9 +6,8 @@ use clap::Args;
 use comfy_table::Table;
 use slth::Error;
 use slth::flags::number;
-use slth::network::LayerShape;
 use slth::run::{Checkpoints, Outcome, RunConfig, RunDirectory, TicketKind};
-use slth::training::{Evaluation, Pattern, PruneMethod, PrunedLayer, Timing};
+use slth::training::{Evaluation, Pattern, PruneMethod, Timing};
 
 use super::note_without_effect;
 use super::progress::progress;
