@@ -5,7 +5,7 @@ use slth::network::Architecture;
 use slth::progress::NoProgress;
 use slth::run::{RunConfig, run as run_experiment};
 use slth::sweep::Shard;
-use slth::training::Scope;
+use slth::training::{Pattern, Schedule, Scope};
 
 pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };
@@ -19,6 +19,14 @@ pub(super) fn run(data: &[u8]) {
         if let NormalisationRule::Given(normalisation) = rule {
             assert!((0..=255).all(|pixel| normalisation.apply(2, pixel).is_finite()));
         }
+    }
+    if let Ok(schedule) = text.parse::<Schedule>() {
+        assert_eq!(schedule.to_string().parse().as_ref(), Ok(&schedule));
+        assert!((0..9).all(|epoch| (0.0..=1.0).contains(&schedule.rate(1.0, epoch, 9))));
+    }
+    if let Ok(pattern) = text.parse::<Pattern>() {
+        assert_eq!(pattern.to_string().parse(), Ok(pattern));
+        assert!((0.0..1.0).contains(&pattern.sparsity()));
     }
     if let Ok(network) = text.parse::<Architecture>() {
         assert_eq!(network.to_string().parse::<Architecture>().as_ref(), Ok(&network));

@@ -116,8 +116,8 @@ pub struct RunConfig {
     /// Learning rate of pretraining, which its schedule changes
     #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().pretrain_lr)]
     pub pretrain_lr: f32,
-    /// Learning-rate schedule of pretraining, and of finetuning.
-    #[arg(long, value_name = "SCHEDULE", help_heading = "Pretraining", default_value_t, help = Schedule::help("pretraining"))]
+    /// Learning-rate schedule of pretraining, of finetuning and of imp.
+    #[arg(long, value_name = "SCHEDULE", help_heading = "Pretraining", default_value_t, help = Schedule::help("pretraining, of finetuning and of imp"))]
     pub pretrain_schedule: Schedule,
     /// Momentum of pretraining; 0 is plain SGD
     #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().pretrain_momentum)]

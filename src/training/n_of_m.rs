@@ -17,6 +17,9 @@ pub struct Pattern {
 }
 
 impl Pattern {
+    /// The largest M that text is taken for.
+    const MOST: usize = 1 << 16;
+
     /// The fraction removed.
     pub fn sparsity(self) -> f64 {
         (self.group - self.keep) as f64 / self.group as f64
@@ -35,8 +38,10 @@ impl FromStr for Pattern {
     fn from_str(text: &str) -> Result<Self, String> {
         let numbers = text.split_once(':').and_then(|(n, m)| Some((n.parse().ok()?, m.parse().ok()?)));
         let pattern = numbers.map(|(keep, group)| Self { keep, group });
-        let fits = |pattern: &Self| 0 < pattern.keep && pattern.keep < pattern.group;
-        pattern.filter(fits).ok_or_else(|| format!("`{text}` is no pattern N:M with 0 < N < M, as 2:4 is"))
+        let fits = |pattern: &Self| (1..pattern.group).contains(&pattern.keep) && pattern.group <= Self::MOST;
+        pattern
+            .filter(fits)
+            .ok_or_else(|| format!("`{text}` is no pattern N:M with 0 < N < M <= {}, as 2:4 is", Self::MOST))
     }
 }
 

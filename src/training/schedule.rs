@@ -67,12 +67,12 @@ impl Schedule {
     pub fn rate(&self, learning_rate: f32, epoch: usize, epochs: usize) -> f32 {
         let rate = f64::from(learning_rate);
         let Some(since) = epoch.checked_sub(self.warm_up) else {
-            return (rate * (epoch + 1) as f64 / (self.warm_up + 1) as f64) as f32;
+            return (rate * (epoch as f64 + 1.0) / (self.warm_up as f64 + 1.0)) as f32;
         };
         match &self.decay {
             Decay::Constant => learning_rate,
             Decay::Cosine => {
-                let turn = core::f64::consts::PI * since as f64 / (epochs - self.warm_up) as f64;
+                let turn = core::f64::consts::PI * since as f64 / epochs.saturating_sub(self.warm_up) as f64;
                 (rate * 0.5 * (1.0 + libm::cos(turn))) as f32
             }
             Decay::Multistep { milestones, factor } => {
