@@ -37,11 +37,11 @@ enum Command {
         /// The second recording
         b: PathBuf,
     },
-    /// Write the tables of the newest recordings: chosen rows into --page, all of them as tables.md beside each recording
+    /// Write the tables of the newest recordings: chosen rows into each --page, all of them as tables.md beside each recording
     Tables {
-        /// The page that has a place for a table
-        #[arg(long, value_name = "FILE", default_value = "README.md")]
-        page: PathBuf,
+        /// A page with a place for a table; may be repeated
+        #[arg(long, value_name = "FILE", default_values = ["README.md", "docs/benchmarks.md"])]
+        page: Vec<PathBuf>,
         #[command(flatten)]
         generate: GenerateArguments,
     },

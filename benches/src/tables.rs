@@ -13,9 +13,17 @@ use crate::task::{
     Convolution, Kernel, LayerOperation, Matmul, Phase, Scores, Search, Selection, SubsetSum, Task, Training,
 };
 
-/// The rows of the page, on one thread: tasks and variants of ours.
-fn chosen() -> Vec<(Task, &'static str)> {
+/// Whether a row stands in the brief table too, or in the longer one only.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Brief,
+    Longer,
+}
+
+/// The rows of the pages, on one thread: tasks, variants of ours, and the tables that they stand in.
+fn chosen() -> Vec<(Task, &'static str, Place)> {
     use LayerOperation::{Forward, InputGradient, WeightGradient};
+    use Place::{Brief, Longer};
     let matmul = |operation, [batch, inputs, outputs]: [usize; 3], sparsity| {
         Task::MaskedMatmul(Matmul { operation, batch, inputs, outputs, sparsity })
     };
@@ -43,62 +51,77 @@ fn chosen() -> Vec<(Task, &'static str)> {
     let subset =
         |operation, candidates| Task::SubsetSum(SubsetSum { operation, candidates, epsilon: 0.0, eta: None });
     vec![
-        (matmul(Forward, [128, 784, 500], Some(0.0)), ""),
-        (matmul(Forward, [128, 784, 500], Some(0.5)), ""),
-        (matmul(Forward, [128, 784, 500], Some(0.5)), "rebuilt"),
-        (matmul(Forward, [128, 784, 500], Some(0.9)), ""),
-        (matmul(Forward, [256, 4096, 4096], Some(0.8)), ""),
-        (matmul(Forward, [1, 4096, 4096], Some(0.9)), ""),
-        (matmul(WeightGradient, [512, 784, 500], None), ""),
-        (convolution(Forward, Some(0.5)), ""),
-        (convolution(InputGradient, Some(0.5)), ""),
-        (convolution(WeightGradient, None), ""),
-        (selection.clone(), ""),
-        (selection, "warm"),
-        (subset(Search::Fresh, 21), ""),
-        (subset(Search::BruteForce, 24), ""),
-        (training(Phase::PruningStep, "784-500-500-10", 1024, 0.5), ""),
-        (training(Phase::PruningEpoch, "784-500-500-10", 60_000, 0.5), ""),
-        (training(Phase::PruningStep, "lenet5", 1024, 0.5), ""),
-        (training(Phase::Cell, "784-32-10", 60_000, 0.4), ""),
+        (matmul(Forward, [128, 784, 500], Some(0.0)), "", Longer),
+        (matmul(Forward, [128, 784, 500], Some(0.5)), "", Brief),
+        (matmul(Forward, [128, 784, 500], Some(0.5)), "rebuilt", Longer),
+        (matmul(Forward, [128, 784, 500], Some(0.9)), "", Longer),
+        (matmul(Forward, [256, 4096, 4096], Some(0.8)), "", Brief),
+        (matmul(Forward, [1, 4096, 4096], Some(0.9)), "", Brief),
+        (matmul(WeightGradient, [512, 784, 500], None), "", Longer),
+        (convolution(Forward, Some(0.5)), "", Brief),
+        (convolution(InputGradient, Some(0.5)), "", Longer),
+        (convolution(WeightGradient, None), "", Longer),
+        (selection.clone(), "", Brief),
+        (selection, "warm", Longer),
+        (subset(Search::Fresh, 21), "", Longer),
+        (subset(Search::BruteForce, 24), "", Longer),
+        (training(Phase::PruningStep, "784-500-500-10", 1024, 0.5), "", Longer),
+        (training(Phase::PruningEpoch, "784-500-500-10", 60_000, 0.5), "", Brief),
+        (training(Phase::PruningStep, "lenet5", 1024, 0.5), "", Longer),
+        (training(Phase::Cell, "784-32-10", 60_000, 0.4), "", Longer),
     ]
 }
 
-/// The files made of the newest recordings below `results`, as (path, content): `page` with chosen rows of a CPU between
-/// `<!-- bench CPU -->` and `<!-- /bench -->`, and everything in `<cpu>/tables.md`.
+/// The files made of the newest recordings below `results`, as (path, content): each of `pages` with the chosen rows of a CPU, and
+/// `<cpu>/tables.md` with all rows. The rows of a page stand between `<!-- bench CPU -->`, or `<!-- bench CPU brief -->` for the
+/// few that matter most, and `<!-- /bench -->`.
 ///
 /// # Errors
-/// When a recording cannot be read, or `page` has no place for the table or wants that of a CPU without a recording.
-pub fn tables(results: &Path, page: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
+/// When a recording cannot be read, or a page has no place for a table or names a CPU without a recording.
+pub fn tables(results: &Path, pages: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, Error> {
     let recordings = Recording::newest(results)?;
-    let wrong = |problem: String| Error::file(page, problem);
-    let mut text = fs::read_to_string(page).map_err(|error| wrong(error.to_string()))?;
-    let (place, cpu) = place(&text).map_err(wrong)?;
-    let recording = recordings.iter().find(|(folder, _)| *folder == cpu);
-    let (_, recording) =
-        recording.ok_or_else(|| wrong(format!("{}: no recording of `{cpu}`", results.display())))?;
-    let mut section =
-        format!("\n{}. Medians, one thread.\n\n{}", recording.origin, of_chosen(&recording.rows));
-    let _ = writeln!(section, "\n{}", crossovers(&recording.rows));
-    text.replace_range(place, &section);
     let of_all = |(folder, recording): &(String, Recording)| {
         (results.join(folder).join("tables.md"), everything(recording))
     };
     let mut files: Vec<_> = recordings.iter().map(of_all).collect();
-    files.push((page.to_owned(), text));
+    for page in pages {
+        let wrong = |problem: String| Error::file(page, problem);
+        let mut text = fs::read_to_string(page).map_err(|error| wrong(error.to_string()))?;
+        let Section { range, cpu, brief } = section(&text).map_err(wrong)?;
+        let recording = recordings.iter().find(|(folder, _)| *folder == cpu);
+        let (_, Recording { origin, rows }) =
+            recording.ok_or_else(|| wrong(format!("{}: no recording of `{cpu}`", results.display())))?;
+        let mut written = format!("\n{origin}. Medians, one thread.\n\n{}\n", of_chosen(rows, brief));
+        if !brief {
+            let _ = writeln!(written, "{}", crossovers(rows));
+        }
+        text.replace_range(range, &written);
+        files.push((page.clone(), text));
+    }
     Ok(files)
 }
 
-/// Where in `text` the table stands, and of which CPU.
-fn place(text: &str) -> Result<(Range<usize>, String), String> {
+/// The place of a table in a page.
+#[derive(Debug)]
+struct Section {
+    /// Bytes of the page.
+    range: Range<usize>,
+    cpu: String,
+    brief: bool,
+}
+
+/// Finds the place of the table in `text`.
+fn section(text: &str) -> Result<Section, String> {
     const END: &str = "<!-- /bench -->";
     let mut from = 0;
     for line in text.split_inclusive('\n') {
         from += line.len();
-        let cpu = line.strip_prefix("<!-- bench ").and_then(|rest| rest.trim_end().strip_suffix("-->"));
-        if let Some(cpu) = cpu {
+        let named = line.strip_prefix("<!-- bench ").and_then(|rest| rest.trim_end().strip_suffix("-->"));
+        if let Some(named) = named.map(str::trim) {
             let to = from + text[from..].find(END).ok_or_else(|| format!("has no `{END}`"))?;
-            return Ok((from..to, cpu.trim().to_owned()));
+            let cpu = named.strip_suffix(" brief");
+            let (brief, cpu) = (cpu.is_some(), cpu.unwrap_or(named).to_owned());
+            return Ok(Section { range: from..to, cpu, brief });
         }
     }
     Err("has no `<!-- bench CPU -->`".to_owned())
@@ -185,13 +208,15 @@ impl<'a> Line<'a> {
     }
 }
 
-fn of_chosen(rows: &[Row]) -> String {
+fn of_chosen(rows: &[Row], brief: bool) -> String {
     let lines = Line::all(rows);
-    let line = |(task, variant): &(Task, &str)| {
+    let mut chosen = chosen();
+    chosen.retain(|(_, _, place)| !brief || *place == Place::Brief);
+    let line = |(task, variant, _): &(Task, &str, Place)| {
         let is = |line: &&Line| line.first.task == *task && line.first.who.variant == *variant;
         lines.iter().find(|line| is(line) && line.first.who.threads == 1)
     };
-    CHOSEN.to_owned() + &chosen().iter().filter_map(line).map(|line| line.text(false)).collect::<String>()
+    CHOSEN.to_owned() + &chosen.iter().filter_map(line).map(|line| line.text(false)).collect::<String>()
 }
 
 /// All tables of a recording.
@@ -223,16 +248,18 @@ mod tests {
     #[test]
     fn sections_are_replaced_and_missing_places_told() {
         let page = "a\n<!-- bench some-cpu -->\nold\n<!-- /bench -->\nb\n";
-        let (range, cpu) = place(page).unwrap();
-        assert_eq!((&page[range], cpu.as_str()), ("old\n", "some-cpu"));
-        assert!(place("a").unwrap_err().contains("<!-- bench CPU -->"));
-        assert!(place("<!-- bench a -->\n").unwrap_err().contains("/bench"));
+        let Section { range, cpu, brief } = section(page).unwrap();
+        assert_eq!((&page[range], cpu.as_str(), brief), ("old\n", "some-cpu", false));
+        let Section { cpu, brief, .. } = section("<!-- bench some-cpu brief -->\n<!-- /bench -->").unwrap();
+        assert_eq!((cpu.as_str(), brief), ("some-cpu", true));
+        assert!(section("a").unwrap_err().contains("<!-- bench CPU -->"));
+        assert!(section("<!-- bench a -->\n").unwrap_err().contains("/bench"));
     }
 
     #[test]
     fn chosen_rows_are_measured() {
         let measured = |task: &Task| cases(task.kernel(), Scale::Full).iter().any(|case| case.task == *task);
-        for (task, _) in chosen() {
+        for (task, ..) in chosen() {
             assert!(measured(&task), "{task}");
         }
     }
