@@ -91,9 +91,9 @@ pub fn tables(results: &Path, pages: &[PathBuf]) -> Result<Vec<(PathBuf, String)
         let recording = recordings.iter().find(|(folder, _)| *folder == cpu);
         let (_, Recording { origin, rows }) =
             recording.ok_or_else(|| wrong(format!("{}: no recording of `{cpu}`", results.display())))?;
-        let mut written = format!("\n{origin}. Medians, one thread.\n\n{}\n", of_chosen(rows, brief));
+        let mut written = format!("{origin}. Medians, one thread.\n\n{}", of_chosen(rows, brief));
         if !brief {
-            let _ = writeln!(written, "{}", crossovers(rows));
+            let _ = write!(written, "\n{}", crossovers(rows));
         }
         text.replace_range(range, &written);
         files.push((page.clone(), text));
