@@ -194,8 +194,8 @@ struct Prefetch {
     /// The next tile's first activation, and how far apart its inputs are.
     next: *const f32,
     stride: usize,
-    /// Index of the first output that prefetches an input of the next tile, late enough that the lines are not evicted before
-    /// use; `usize::MAX` if none does.
+    /// Outputs to skip before each of the following prefetches an input of the next tile: enough that the lines are not evicted
+    /// before use; `usize::MAX` for no prefetching.
     wait: usize,
     /// Lines prefetched per output row; constant, so that the trip count predicts.
     lines: usize,
@@ -218,7 +218,7 @@ impl Prefetch {
     }
 }
 
-/// [`AccumulateBlock`] for blocks of up to `KC` inputs. Prefetching is a type parameter because its code costs 2 % even if it
+/// [`AccumulateBlock`] for blocks of up to `KC` inputs. `PREFETCH` is a parameter because its code costs 2 % even if it
 /// prefetches nothing; a larger `KC` costs 1 % more.
 struct BlockInstance<'a, const VECTORS: usize, const KC: usize, const PREFETCH: bool>(AccumulateBlock<'a>);
 
