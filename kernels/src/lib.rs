@@ -1,4 +1,4 @@
-//! SIMD kernels for pruning neural networks on a CPU.
+//! SIMD kernels for pruned neural networks on a CPU.
 //!
 //! * [`PackedWeights`], [`matmul`]: weights prepared once, and products with them: forward, input gradient, weight gradient, score gradient
 //! * [`conv2d`]: the same for convolutions

@@ -1,7 +1,7 @@
 //! Views of matrices and of batches of images: a slice, sizes and strides, checked once when they are made.
 //!
-//! Products take views, so that the caller's layout is the kernels' business: feature-major and batch-major activations are
-//! one matrix with its strides exchanged, and so are images with the batch outermost or innermost.
+//! Products take views, so that callers need not convert layouts: feature-major and batch-major activations are one matrix with
+//! exchanged strides, and so are images with the batch outermost or innermost.
 
 use crate::arch::strided::{Cells, CellsMut, Layout, Rows, RowsMut};
 use crate::error::KernelError;
@@ -160,7 +160,7 @@ impl<'a> MatMut<'a> {
         Self::new(data, rows, cols, 1, rows)
     }
 
-    /// The matrix with these strides, in elements. They may leave gaps, which nothing is written to.
+    /// The matrix with these strides, in elements. They may leave gaps, which are not written.
     ///
     /// # Errors
     /// [`OutOfBounds`](KernelError::OutOfBounds) when an element lies outside of `data`, [`Overlap`](KernelError::Overlap)
@@ -359,7 +359,7 @@ macro_rules! images {
                 Self::new(data, sizes, batch_innermost(sizes))
             }
 
-            /// The images with these sizes and strides, in elements: of batch, channels, height, width. Gaps are left alone.
+            /// The images with these sizes and strides, in elements: of batch, channels, height, width. Gaps are not written.
             ///
             /// # Errors
             /// [`OutOfBounds`](KernelError::OutOfBounds) when an element lies outside of `data`,

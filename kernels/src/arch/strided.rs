@@ -1,8 +1,8 @@
-//! Strided blocks of memory: what [`MatRef`](crate::MatRef) and its kin are made of.
+//! Strided blocks of memory, the basis of [`MatRef`](crate::MatRef) and the other views.
 //!
-//! A `&mut [f32]` cannot describe a view with gaps: the elements between its rows may belong to somebody else, and threads
-//! that write different columns of one matrix would share it. So views are a pointer, sizes and strides, checked when they
-//! are made; every access is checked against the sizes. This file knows no instruction set.
+//! A `&mut [f32]` cannot describe a view with gaps: other code may own the elements between its rows, and threads that write
+//! different columns of one matrix would share the slice. So views are a pointer, sizes and strides, checked when they are made;
+//! every access is checked against the sizes. This file is independent of the instruction set.
 
 use core::array;
 use core::marker::PhantomData;
@@ -46,13 +46,13 @@ impl<const D: usize> Layout<D> {
             .ok_or(KernelError::Overflow { what: "view" })
     }
 
-    /// Whether no two indices name one element. Exact for two axes; of more, the axes must nest: each stride at least as
-    /// long as all of the block along the axes with shorter ones.
+    /// Whether no two indices name one element. Exact for two axes. With more axes these must nest: each stride is at least the
+    /// extent of the block along the axes with shorter strides.
     fn is_injective(&self) -> bool {
         if self.is_empty() {
             return true;
         }
-        // Axes of one element come first, and are left out. No allocation: views are made for each product.
+        // Axes of one element come first, and are skipped. Nothing is allocated, because views are made for each product.
         let mut axes: [_; D] = array::from_fn(|axis| match self.sizes[axis] {
             1 => (0, 1),
             size => (self.strides[axis], size),
@@ -100,7 +100,7 @@ impl<const D: usize> Layout<D> {
         self.is_empty()
             || (0..D).rev().all(|axis| {
                 let fits = self.sizes[axis] == 1 || self.strides[axis] == expected;
-                // Of a view whose rows repeat the sizes' product may overflow; it does not fit then.
+                // If rows repeat, the product of the sizes may overflow; the elements are not contiguous then.
                 expected = expected.saturating_mul(self.sizes[axis]);
                 fits
             })
@@ -112,7 +112,7 @@ impl<const D: usize> Layout<D> {
 }
 
 impl Layout<2> {
-    /// The offset of a block of `count` rows of `len` elements, which lie side by side.
+    /// The offset of a block of `count` rows of `len` contiguous elements.
     #[inline(always)]
     fn rows(&self, [row, col]: [usize; 2], count: usize, len: usize) -> usize {
         let [rows, cols] = self.sizes;
@@ -173,7 +173,7 @@ impl<'a, const D: usize> Cells<'a, D> {
     /// Every element of the layout behind `first` must be readable and stay unchanged for as long as `'a`.
     pub(crate) unsafe fn from_raw(first: *const f32, layout: Layout<D>) -> Result<Self, KernelError> {
         layout.extent()?;
-        // Without elements the pointer may be null, which no slice's may be.
+        // Without elements the pointer may be null, unlike that of a slice.
         let first = if layout.is_empty() { core::ptr::dangling() } else { first };
         Ok(Self { first, layout, memory: PhantomData })
     }
@@ -352,7 +352,7 @@ impl<'a, const D: usize> CellsMut<'a, D> {
     }
 }
 
-/// Rows of equal length, `stride` apart: a block of a matrix whose rows are runs, checked once.
+/// Rows of equal length, `stride` apart: a block of a matrix whose rows are contiguous, checked once.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
     first: *const f32,
@@ -422,7 +422,7 @@ impl<'a> Cells<'a, 2> {
     /// `count` rows from `index` on, `len` elements of each.
     ///
     /// # Panics
-    /// When they are not within the matrix, or its rows are no runs.
+    /// When they are not within the matrix, or its rows are not contiguous.
     #[inline(always)]
     pub(crate) fn rows(&self, index: [usize; 2], count: usize, len: usize) -> Rows<'a> {
         let offset = self.layout.rows(index, count, len);
@@ -436,7 +436,7 @@ impl CellsMut<'_, 2> {
     /// `count` rows from `index` on, `len` elements of each.
     ///
     /// # Panics
-    /// When they are not within the matrix, or its rows are no runs.
+    /// When they are not within the matrix, or its rows are not contiguous.
     #[inline(always)]
     pub(crate) fn rows(&mut self, index: [usize; 2], count: usize, len: usize) -> RowsMut<'_> {
         let offset = self.layout.rows(index, count, len);
