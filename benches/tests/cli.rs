@@ -153,7 +153,10 @@ fn tables_and_plots_come_from_the_newest_recording_and_nothing_else() {
     assert!(page.starts_with("a\n") && page.ends_with("b\n") && page.contains("commit newest"), "{page}");
     assert!(page.contains("| `\"selection from normal 392000 s=0.5\"`, warm | "), "{page}");
     let page = fs::read_to_string(&brief_page).unwrap();
-    assert!(page.contains("| `\"selection from normal 392000 s=0.5\"` | ") && !page.contains(", warm | "), "{page}");
+    assert!(
+        page.contains("| `\"selection from normal 392000 s=0.5\"` | ") && !page.contains(", warm | "),
+        "{page}"
+    );
     run(&["plots", "--check"]).code(1).stderr(predicate::str::contains("run `slth-bench plots`"));
     run(&["plots"]).success().stdout(predicate::str::contains("time-per-score.svg"));
     run(&["plots", "--check"]).success();
