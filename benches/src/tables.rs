@@ -1,4 +1,4 @@
-//! Tables of recordings, in Markdown, and where they stand in a page.
+//! Tables of recordings in Markdown, and their places in pages.
 
 use std::fmt::Write;
 use std::fs;
@@ -129,7 +129,7 @@ fn section(text: &str) -> Result<Section, String> {
     Err("has no `<!-- bench CPU -->`".to_owned())
 }
 
-/// One way of ours to do a task on so many threads, on each backend, and those beside it.
+/// One variant of ours of a task on a number of threads, on each backend, with its peers and limits.
 struct Line<'a> {
     first: &'a Row,
     /// All of this task, in this unit and on as many threads.
@@ -141,7 +141,7 @@ const CHOSEN: &str =
     "| `--case` | | slth | best peer | × | limit | of it |\n|---|---|---:|---:|---:|---:|---:|\n";
 
 impl<'a> Line<'a> {
-    /// In the order of the rows; limits without anything of ours have lines of their own.
+    /// In the order of the rows; limits without a row of ours have separate lines.
     fn all(rows: &'a [Row]) -> Vec<Self> {
         let mut lines: Vec<Self> = Vec::new();
         let same = |a: &Row, b: &Row| a.task == b.task && a.unit == b.unit && a.who.threads == b.who.threads;
