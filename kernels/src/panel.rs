@@ -130,8 +130,8 @@ impl Kernel for PackAcross<'_> {
         let Self { from, block: Block { row, rows, col, cols }, panel, width } = self;
         let side = S::TRANSPOSE;
         let whole = (rows / side * side, cols / side * side);
-        // Whole cache lines of the matrix, and of not more of its rows, each on pages of its own, than the TLB holds.
-        // In whole tiles: their side is any on the test backends.
+        // Full cache lines of the matrix, from at most as many rows as the TLB holds pages: each row can be on separate pages. In
+        // whole tiles: their side is any on the test backends.
         let [line, pages] = [LINE, PAGES].map(|most| (most / side).max(1) * side);
         for begin in (0..whole.1).step_by(pages) {
             for first in (0..whole.0).step_by(line) {

@@ -118,19 +118,19 @@ impl<'a> MatRef<'a> {
         self.cells.as_slice()
     }
 
-    /// Whether the elements of a row lie side by side.
+    /// Whether the elements of a row are contiguous.
     #[inline(always)]
     pub(crate) fn has_runs(&self) -> bool {
         self.col_stride() == 1 || self.cols() <= 1
     }
 
-    /// `len` elements of `row` from `col` on, which lie side by side.
+    /// `len` contiguous elements of `row` from `col` on.
     #[inline(always)]
     pub(crate) fn run(&self, row: usize, col: usize, len: usize) -> &'a [f32] {
         self.cells.run([row, col], 1, len)
     }
 
-    /// `len` elements from `col` on of `count` rows from `row` on, which lie side by side.
+    /// `len` contiguous elements from `col` on, of `count` rows from `row` on.
     #[inline(always)]
     pub(crate) fn block(&self, row: usize, col: usize, count: usize, len: usize) -> Rows<'a> {
         self.cells.rows([row, col], count, len)
@@ -234,7 +234,7 @@ impl<'a> MatMut<'a> {
         }
     }
 
-    /// Whether the elements of a row lie side by side.
+    /// Whether the elements of a row are contiguous.
     #[inline(always)]
     pub(crate) fn has_runs(&self) -> bool {
         self.col_stride() == 1 || self.cols() <= 1
@@ -245,13 +245,13 @@ impl<'a> MatMut<'a> {
         self.cells.set([row, col], value);
     }
 
-    /// `len` elements of `row` from `col` on, which lie side by side.
+    /// `len` contiguous elements of `row` from `col` on.
     #[inline(always)]
     pub(crate) fn run(&mut self, row: usize, col: usize, len: usize) -> &mut [f32] {
         self.cells.run([row, col], 1, len)
     }
 
-    /// `len` elements from `col` on of `count` rows from `row` on, which lie side by side.
+    /// `len` contiguous elements from `col` on, of `count` rows from `row` on.
     #[inline(always)]
     pub(crate) fn block(&mut self, row: usize, col: usize, count: usize, len: usize) -> RowsMut<'_> {
         self.cells.rows([row, col], count, len)

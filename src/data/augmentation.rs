@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::random::Stream;
 
-/// How a training image is changed, anew each time it is trained on.
+/// How a training image is changed, at random each time it is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augmentation {

@@ -25,7 +25,7 @@ pub use heat_map::{HeatCell, HeatMap, ramp};
 /// A picture, on white.
 #[derive(Clone, Debug)]
 pub enum Picture {
-    /// Charts side by side, each with its legend at its right.
+    /// Charts next to each other, each with its legend at its right.
     Charts(Vec<Chart>),
     /// A table of coloured cells.
     HeatMap(HeatMap),

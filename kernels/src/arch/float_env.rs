@@ -68,7 +68,7 @@ mod control {
     #[inline(always)]
     pub(super) fn set(bits: Bits) {
         // SAFETY: the bits are the default ones, were read from this register, or are those of `HOSTS`, so no reserved one is
-        // set. The register decides how floats are rounded; it is the caller's again before the caller goes on.
+        // set. The register decides how floats are rounded; the caller's bits are restored before the caller continues.
         unsafe {
             core::arch::asm!("ldmxcsr [{}]", in(reg) &raw const bits, options(nostack, preserves_flags));
         }

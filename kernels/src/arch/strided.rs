@@ -138,7 +138,7 @@ pub(crate) struct Cells<'a, const D: usize> {
     memory: PhantomData<&'a [f32]>,
 }
 
-/// Distinct floats that nobody else reads or writes for as long as `'a`.
+/// Distinct floats that no other code reads or writes for as long as `'a`.
 pub(crate) struct CellsMut<'a, const D: usize> {
     first: *mut f32,
     layout: Layout<D>,
@@ -191,7 +191,7 @@ impl<'a, const D: usize> Cells<'a, D> {
     #[inline(always)]
     pub(crate) fn get(&self, index: [usize; D]) -> f32 {
         let offset = self.layout.offset(index);
-        // SAFETY: `offset` has checked that the index is within the sizes, and whoever made the block that all of those are readable.
+        // SAFETY: `offset` has checked that the index is within the sizes, and the constructor of the block that all of those are readable.
         unsafe { *self.first.add(offset) }
     }
 
@@ -202,13 +202,13 @@ impl<'a, const D: usize> Cells<'a, D> {
     #[inline(always)]
     pub(crate) fn run(&self, index: [usize; D], axis: usize, len: usize) -> &'a [f32] {
         let offset = self.layout.run(index, axis, len);
-        // SAFETY: `run` has checked that the elements are within the sizes and lie side by side; all of those are readable.
+        // SAFETY: `run` has checked that the elements are within the sizes and contiguous; all of those are readable.
         unsafe { slice::from_raw_parts(self.first.add(offset), len) }
     }
 
     /// All elements, if they lie one after the other, the last axis innermost.
     pub(crate) fn as_slice(&self) -> Option<&'a [f32]> {
-        // SAFETY: the elements are as many, they lie side by side, and all are readable.
+        // SAFETY: the elements are as many and contiguous, and all are readable.
         self.layout.is_contiguous().then(|| unsafe { slice::from_raw_parts(self.first, self.layout.len()) })
     }
 
@@ -253,7 +253,7 @@ impl<'a, const D: usize> CellsMut<'a, D> {
     }
 
     /// # Safety
-    /// Every element of the layout behind `first` must be readable and writable, and be used by nobody else for as long as `'a`.
+    /// Every element of the layout behind `first` must be readable and writable, and not be used elsewhere for as long as `'a`.
     pub(crate) unsafe fn from_raw(first: *mut f32, layout: Layout<D>) -> Result<Self, KernelError> {
         layout.extent()?;
         if !layout.is_injective() {
@@ -288,7 +288,7 @@ impl<'a, const D: usize> CellsMut<'a, D> {
     #[inline(always)]
     pub(crate) fn set(&mut self, index: [usize; D], value: f32) {
         let offset = self.layout.offset(index);
-        // SAFETY: `offset` has checked that the index is within the sizes, and whoever made the block that all of those are writable.
+        // SAFETY: `offset` has checked that the index is within the sizes, and the constructor of the block that all of those are writable.
         unsafe { *self.first.add(offset) = value }
     }
 
@@ -299,7 +299,7 @@ impl<'a, const D: usize> CellsMut<'a, D> {
     #[inline(always)]
     pub(crate) fn run(&mut self, index: [usize; D], axis: usize, len: usize) -> &mut [f32] {
         let offset = self.layout.run(index, axis, len);
-        // SAFETY: `run` has checked that the elements are within the sizes and lie side by side; all of those are writable and
+        // SAFETY: `run` has checked that the elements are within the sizes and contiguous; all of those are writable and
         // nobody else's, and this block is borrowed for as long as the slice lives.
         unsafe { slice::from_raw_parts_mut(self.first.add(offset), len) }
     }
@@ -309,7 +309,7 @@ impl<'a, const D: usize> CellsMut<'a, D> {
         if !self.layout.is_contiguous() {
             return Err(self);
         }
-        // SAFETY: the elements are as many, they lie side by side, all are writable, and `self` is gone.
+        // SAFETY: the elements are as many and contiguous, all are writable, and `self` is gone.
         Ok(unsafe { slice::from_raw_parts_mut(self.first, self.layout.len()) })
     }
 
@@ -385,7 +385,7 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     pub(crate) fn row(&self, i: usize) -> &'a [f32] {
         assert!(i < self.count, "row outside of the block");
-        // SAFETY: whoever made the block has checked that each of its rows is readable.
+        // SAFETY: the constructor of the block has checked that each of its rows is readable.
         unsafe { slice::from_raw_parts(self.first.add(i * self.stride), self.len) }
     }
 
@@ -413,7 +413,7 @@ impl<'a> RowsMut<'a> {
     #[inline(always)]
     pub(crate) fn row(&mut self, i: usize) -> &mut [f32] {
         assert!(i < self.count, "row outside of the block");
-        // SAFETY: whoever made the block has checked that each of its rows is writable and nobody else's; the slice borrows the block.
+        // SAFETY: the constructor of the block has checked that each of its rows is writable and nobody else's; the slice borrows the block.
         unsafe { slice::from_raw_parts_mut(self.first.add(i * self.stride), self.len) }
     }
 }
@@ -521,7 +521,7 @@ mod tests {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(access)).is_err()
     }
 
-    /// Around each side of a view of 3 × 5 elements, which lies amidst others.
+    /// Around each side of a view of 3 × 5 elements, which has elements on all sides.
     #[test]
     fn accesses_stay_inside() {
         let mut memory: Vec<f32> = (0..80).map(|i| i as f32).collect();
@@ -549,7 +549,7 @@ mod tests {
             assert_eq!(refused(|| read.part(0, from, count)), from + count > rows);
             assert_eq!(refused(|| read.part(1, from, count)), from + count > cols);
         }
-        // Columns are no runs where their stride is another one.
+        // Columns with another stride are not contiguous.
         for [row_stride, col_stride] in [[1, 4], [20, 2]] {
             let across = Cells::new(&memory, Layout::new([3, 3], [row_stride, col_stride])).unwrap();
             assert!(refused(|| across.run([0, 0], 1, 2)) && refused(|| across.rows([0, 0], 2, 2)));

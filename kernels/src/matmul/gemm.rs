@@ -244,7 +244,7 @@ struct Panel<'a> {
     c: MatMut<'a>,
 }
 
-/// A panel of so many vectors.
+/// A panel of `VECTORS` vectors.
 struct PanelInstance<'a, const VECTORS: usize>(Panel<'a>);
 
 impl<const VECTORS: usize> Kernel for PanelInstance<'_, VECTORS> {

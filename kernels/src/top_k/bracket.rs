@@ -57,8 +57,8 @@ impl Bracket {
     /// The keys strictly between those with `centre` ± `margin` larger ones in the sample, or the one key where these
     /// are equal.
     ///
-    /// Strictly: a key shared by so many scores that it fills the bracket is then one of its ends. What lies between is
-    /// a share of about 2 · margin / sample of all scores, whatever their distribution.
+    /// Strictly: a key whose scores fill the bracket is then one of its ends. Between the ends lies a fraction of about 2 ·
+    /// margin / sample of all scores, for every distribution.
     fn around(sample: &mut [i32], centre: usize, margin: usize) -> Self {
         let len = sample.len();
         let mut upper = &mut sample[..];

@@ -6,7 +6,7 @@
 //! | format | what it stores | for |
 //! |---|---|---|
 //! | [`blocked`] | value and column of each kept weight, by cache block | sparse products with more columns, or masks used once |
-//! | [`interleaved`] | values and columns of eight rows side by side | sparse products with up to 32 columns |
+//! | [`interleaved`] | values and columns of eight rows, interleaved | sparse products with up to 32 columns |
 //! | [`panels`] | all weights by panels of 16 rows, zeros for the removed ones | dense products with up to 32 columns |
 //! | [`dense`] | all weights, row-major, zeros for the removed ones | dense products with more columns, or masks used once |
 //! | `conv_taps` | value and offset of each kept weight of a convolution | [`conv2d`](crate::conv2d) |
