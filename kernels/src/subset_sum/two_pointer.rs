@@ -138,7 +138,7 @@ fn sorted(candidates: &[i64], epsilon: i64, sizes: Sizes) -> Vec<Vec<i64>> {
             core::mem::swap(&mut lists[0], &mut merged);
             continue;
         }
-        // Where the largest size is allowed a list of its own begins.
+        // One more size, if it is allowed.
         if sizes.most().is_none_or(|most| lists.len() <= most) {
             lists.push(Vec::new());
         }
