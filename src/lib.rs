@@ -8,7 +8,8 @@
 //! **Sparsity is the fraction of weights REMOVED**, everywhere in this crate.
 //!
 //! # A tour
-//! A [`RunConfig`](run::RunConfig) and a [`Dataset`](data::Dataset) become an [`Outcome`](run::Outcome): accuracies, weights, masks, timings.
+//! A [`RunConfig`](run::RunConfig) and a [`Dataset`](data::Dataset) become an [`Outcome`](run::Outcome): accuracies, weights,
+//! masks, timings.
 //! ```no_run
 //! use slth::{data::Dataset, run::{RunConfig, run}, progress::NoProgress};
 //!
@@ -29,8 +30,8 @@
 //! * [`progress`]: reports of long work to its caller; [`flags`]: numbers and lists as the command line takes them
 //! * [`random`]: the keyed random streams
 //!
-//! The same configuration and seed give the same bits on every instruction set and every number of threads. The kernels are in the crate
-//! `slth_kernels`.
+//! The same configuration and seed give the same bits on every instruction set and every number of threads. The kernels are in
+//! the crate `slth_kernels`.
 #![forbid(unsafe_code)]
 
 pub mod approximate;

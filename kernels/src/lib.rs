@@ -41,9 +41,9 @@
 //! * [`subset_sum`]: the subset of candidates whose sum comes nearest to a target
 //! * [`optimizer`]: the steps of pretraining and edge-popup
 //!
-//! Matrices are views ([`MatRef`], [`MatMut`]): a slice, rows, columns and two strides. Weights are `[outputs, inputs]`, activations
-//! `[inputs, batch]`. An array that is `[batch, inputs]` in memory is passed as its transpose [`t`](MatRef::t), which costs nothing.
-//! Calls check their arguments and return a [`KernelError`]; they do not panic.
+//! Matrices are views ([`MatRef`], [`MatMut`]): a slice, rows, columns and two strides. Weights are `[outputs, inputs]`,
+//! activations `[inputs, batch]`. An array that is `[batch, inputs]` in memory is passed as its transpose [`t`](MatRef::t), which
+//! costs nothing. Calls check their arguments and return a [`KernelError`]; they do not panic.
 
 #![deny(unsafe_code)]
 

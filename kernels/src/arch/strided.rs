@@ -191,7 +191,8 @@ impl<'a, const D: usize> Cells<'a, D> {
     #[inline(always)]
     pub(crate) fn get(&self, index: [usize; D]) -> f32 {
         let offset = self.layout.offset(index);
-        // SAFETY: `offset` has checked that the index is within the sizes, and the constructor of the block that all of those are readable.
+        // SAFETY: `offset` has checked that the index is within the sizes, and the constructor of the block that all of those are
+        // readable.
         unsafe { *self.first.add(offset) }
     }
 
@@ -288,7 +289,8 @@ impl<'a, const D: usize> CellsMut<'a, D> {
     #[inline(always)]
     pub(crate) fn set(&mut self, index: [usize; D], value: f32) {
         let offset = self.layout.offset(index);
-        // SAFETY: `offset` has checked that the index is within the sizes, and the constructor of the block that all of those are writable.
+        // SAFETY: `offset` has checked that the index is within the sizes, and the constructor of the block that all of those are
+        // writable.
         unsafe { *self.first.add(offset) = value }
     }
 
@@ -413,7 +415,8 @@ impl<'a> RowsMut<'a> {
     #[inline(always)]
     pub(crate) fn row(&mut self, i: usize) -> &mut [f32] {
         assert!(i < self.count, "row outside of the block");
-        // SAFETY: the constructor of the block has checked that each of its rows is writable and nobody else's; the slice borrows the block.
+        // SAFETY: the constructor of the block has checked that each of its rows is writable and nobody else's; the slice borrows
+        // the block.
         unsafe { slice::from_raw_parts_mut(self.first.add(i * self.stride), self.len) }
     }
 }

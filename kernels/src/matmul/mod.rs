@@ -43,8 +43,8 @@ pub use crate::epilogue::{Activation, Epilogue};
 ///
 /// It grows to the size that the largest call needs, and never shrinks:
 ///
-/// * blocked format: 768 KiB per thread. If a thread has more than 1024 outputs and there are at most 8192 inputs, 512 bytes more for
-///   each input. (For the input gradient exchange inputs and outputs.)
+/// * blocked format: 768 KiB per thread. If a thread has more than 1024 outputs and there are at most 8192 inputs, 512 bytes more
+///   for each input. (For the input gradient exchange inputs and outputs.)
 /// * interleaved format: per thread up to 128 bytes for each input and each of the thread's outputs
 /// * panels of dense weights: as much for each input, and 16 KiB
 /// * other dense weights: a copy of X or dY, and of the result if its rows are not contiguous
