@@ -1,4 +1,4 @@
-//! Tells the program which compiler made it, for its recordings to say.
+//! Passes the compiler's version to the program, which records it.
 
 use std::process::Command;
 

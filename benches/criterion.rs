@@ -1,5 +1,5 @@
-//! All cases under criterion: `cargo bench -p slth-bench [--features peers] [-- FILTER]`. What is measured, and the check of each
-//! result, is in `slth_bench`.
+//! All cases under criterion: `cargo bench -p slth-bench [--features peers] [-- FILTER]`. The cases, and the checks of their
+//! results, are in `slth_bench`.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ fn main() {
         .configure_from_args();
     for case in Kernel::value_variants().iter().flat_map(|&kernel| cases(kernel, scale)) {
         let name = case.task.to_string();
-        // Inputs are made for what is measured only.
+        // Inputs are made only for measured cases.
         if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
             continue;
         }
         let mut group = criterion.benchmark_group(&name);
         for mut contestant in case.prepare(&machinery).expect("every result is right") {
-            // Of whole units only; epochs and steps have none smaller.
+            // Only full units; epochs and steps have no smaller ones.
             group.throughput(Throughput::Elements((contestant.work as u64).max(1)));
             let who = &contestant.who;
             let backend = who.backend.as_deref().unwrap_or("-");

@@ -1,7 +1,7 @@
-//! What can go wrong in a run.
+//! Errors of a run.
 //!
-//! A room with errors of its own converts them by `From`, into [`Error::Input`] or [`Error::Failed`]: this module imports no
-//! room.
+//! A module with its own errors converts them by `From` into [`Error::Input`] or [`Error::Failed`]; so this module imports no
+//! other.
 
 use std::error::Error as StdError;
 use std::fmt::Display;
@@ -21,7 +21,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A value of the configuration makes no sense, by itself or for this data set.
+    /// A value of the configuration is invalid, by itself or for this data set.
     #[error("{field}: {problem}")]
     Config {
         /// The field of the configuration; the command line's flag is called the same.
@@ -29,19 +29,19 @@ pub enum Error {
         /// What is wrong, with the value found.
         problem: String,
     },
-    /// The instruction set asked for is not to be had.
+    /// The requested instruction set is not available.
     #[error("backend: {0}")]
     Backend(KernelError),
     /// A file or directory that the caller named cannot be used: data, a ticket, a store.
     #[error(transparent)]
     Input(Box<dyn StdError + Send + Sync>),
-    /// Something broke that is not the caller's fault: the disk is full, a check failed.
+    /// A failure that is not the caller's fault: the disk is full, a check failed.
     #[error(transparent)]
     Failed(Box<dyn StdError + Send + Sync>),
-    /// Whoever watched the training asked for its end.
+    /// The progress watcher stopped the training.
     #[error("stopped before the end")]
     Stopped,
-    /// Numbers left the range of f32 while training.
+    /// Numbers became infinite or NaN while training.
     #[error(
         "{phase} diverged in epoch {epoch}: {what} is not finite; try a lower learning rate or weight decay"
     )]
@@ -50,7 +50,7 @@ pub enum Error {
         phase: &'static str,
         /// The epoch, from 1.
         epoch: usize,
-        /// What is infinite or NaN.
+        /// The name of the infinite or NaN value.
         what: &'static str,
     },
     /// A network's outputs are infinite or NaN: it has no accuracy.
@@ -59,9 +59,9 @@ pub enum Error {
     /// The threads could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
-        /// How many were asked for.
+        /// Number of threads requested.
         threads: usize,
-        /// What the system said.
+        /// The system's message.
         reason: String,
     },
     /// A kernel refuses its arguments.
@@ -96,12 +96,12 @@ impl Error {
         if holds { Ok(()) } else { Err(Self::config(field, format!("must {must}, but is {is}"))) }
     }
 
-    /// An error of a room that is the caller's fault.
+    /// An error of a module that is the caller's fault.
     pub fn input(error: impl StdError + Send + Sync + 'static) -> Self {
         Self::Input(Box::new(error))
     }
 
-    /// Another error of a room.
+    /// Another error of a module.
     pub fn failed(error: impl StdError + Send + Sync + 'static) -> Self {
         Self::Failed(Box::new(error))
     }

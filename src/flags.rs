@@ -4,13 +4,14 @@ use std::fmt::Display;
 use std::ops::Add;
 use std::str::FromStr;
 
-/// Values parted by commas. Where clap sees a `Vec` it gathers the values of a flag given twice; of these the last counts.
+/// Values separated by commas. A type of its own, because clap would append the values of a repeated flag to a `Vec`; here the
+/// last flag counts.
 pub type List<T> = Vec<T>;
 
-/// The number in `text`: −0 as 0; digits for more than it can hold, which Rust takes for infinity, are refused.
+/// Parses a number. −0 becomes 0. Digits beyond the largest finite number, which Rust parses as infinity, are refused.
 ///
 /// # Errors
-/// When it is none, or beyond the largest finite one.
+/// When `text` is not a number, or is beyond the largest finite one.
 ///
 /// ```
 /// use slth::flags::number;
@@ -29,10 +30,10 @@ where
     Ok(value + T::default())
 }
 
-/// The numbers in `text`, parted by commas.
+/// The numbers in `text`, separated by commas.
 ///
 /// # Errors
-/// For the first that is none.
+/// For the first item that is not a number.
 ///
 /// ```
 /// use slth::flags::list;
@@ -46,7 +47,7 @@ where
     text.split(',').map(|part| number(part.trim()).map_err(|error| format!("`{part}`: {error}"))).collect()
 }
 
-/// The names in `text`, parted by commas.
+/// The names in `text`, separated by commas.
 ///
 /// # Errors
 /// When one is empty.
@@ -66,7 +67,7 @@ macro_rules! display_by_name {
     };
 }
 
-/// What `#[serde(into = "String", try_from = "String")]` asks of a type that is written and parsed as text.
+/// Conversions for `#[serde(into = "String", try_from = "String")]`, for a type that is written and parsed as text.
 macro_rules! serde_by_text {
     ($($kind:ty),+) => {
         $(impl TryFrom<String> for $kind {

@@ -7,29 +7,32 @@
 //!
 //! **Sparsity is the fraction of weights REMOVED**, everywhere in this crate.
 //!
+//! # A tour
+//! A [`RunConfig`](run::RunConfig) and a [`Dataset`](data::Dataset) become an [`Outcome`](run::Outcome): accuracies, weights,
+//! masks, timings.
 //! ```no_run
 //! use slth::{data::Dataset, run::{RunConfig, run}, progress::NoProgress};
 //!
-//! let config = RunConfig { sparsity: 0.5, ..RunConfig::default() };
+//! let config = RunConfig { epsilon: 0.0, sparsity: 0.7, ..RunConfig::default() };
 //! let outcome = run(&config, &Dataset::mnist()?, &NoProgress)?;
 //! println!("dense {:.4}, pruned {:.4}", outcome.pretrain.test.accuracy(), outcome.prune.test.accuracy());
 //! # Ok::<(), slth::Error>(())
 //! ```
 //!
-//! * [`data`]: IDX files, plain or gzipped; MNIST is built in
+//! * [`data`]: data sets (MNIST is built in), their files, normalisation and augmentation
 //! * [`network`]: architectures, initialisations, the loss
-//! * [`training`]: projected SGD, edge-popup, evaluation
-//! * [`run`](mod@run): one configuration becomes an outcome, `result.json` and `ticket.safetensors`
-//! * [`sweep`]: a grid of them, stored, resumed and reported
-//! * [`candidates`], [`approximate`]: the theory
-//! * [`flags`]: numbers and lists as the command line takes them
-//! * [`plot`]: charts as SVG and PNG
-//! * [`progress`]: what long work tells whoever watches it
-//! * [`prune`]: safetensors files pruned as they are, without data
-//! * [`random`]: the keyed random streams everything draws from
+//! * [`training`]: projected SGD, edge-popup and other pruning methods, evaluation
+//! * [`run`](mod@run): one run; its `result.json` and `ticket.safetensors`
+//! * [`sweep`]: a grid of runs, stored, continued and reported
+//! * [`candidates`], [`approximate`]: the theory, measured
+//! * [`prune`]: safetensors files pruned without data
 //! * [`tensors`]: safetensors files of any size, read in pieces
+//! * [`plot`]: charts as SVG and PNG
+//! * [`progress`]: reports of long work to its caller; [`flags`]: numbers and lists as the command line takes them
+//! * [`random`]: the keyed random streams
 //!
-//! The same configuration and seed give the same bits on every instruction set and every number of threads.
+//! The same configuration and seed give the same bits on every instruction set and every number of threads. The kernels are in
+//! the crate `slth_kernels`.
 #![forbid(unsafe_code)]
 
 pub mod approximate;

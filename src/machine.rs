@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What one wants to know of a machine beside a measurement.
+/// The description of a machine that belongs to a measurement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The CPU's model name where the system tells it, else its architecture.
+    /// The CPU's model name if the system gives it, else its architecture.
     pub cpu: String,
     /// Cores this process may use.
     pub cores: usize,

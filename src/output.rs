@@ -12,8 +12,8 @@ use thiserror::Error;
 /// Held while results are written.
 static WRITING: Mutex<()> = Mutex::new(());
 
-/// Waits until no results are being written; none are before the guard is gone. For a handler of signals that is about to
-/// end the process: results are then there whole, or not at all, and no temporary file stays behind.
+/// Waits until no results are being written, and blocks writing until the guard is dropped. For a signal handler that is about to
+/// end the process: results are then complete or absent, and no temporary file remains.
 pub fn between_writes() -> MutexGuard<'static, ()> {
     WRITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -22,16 +22,16 @@ pub fn between_writes() -> MutexGuard<'static, ()> {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OutputError {
-    /// There are results already: the file in the way.
+    /// The directory already has results: this file.
     #[error("{}: exists already; remove it, choose another directory or force overwriting", .0.display())]
     Exists(PathBuf),
-    /// Another process is about to write to this directory.
+    /// Another process has locked this directory.
     #[error("{}: another process will write there; wait for it or choose another directory", .0.display())]
     Locked(PathBuf),
-    /// A directory stands where a result is to be written.
+    /// A directory has the name of a result.
     #[error("{}: is a directory; remove it or choose another directory", .0.display())]
     InTheWay(PathBuf),
-    /// The directory cannot be made or written to.
+    /// The directory cannot be created or written to.
     #[error("{}: cannot write there: {source}", directory.display())]
     Unwritable {
         /// The directory.
@@ -39,7 +39,7 @@ pub enum OutputError {
         /// What the system said.
         source: io::Error,
     },
-    /// Writing a file failed after the directory had been found good.
+    /// Writing a file failed after the directory was checked.
     #[error("{}: cannot write: {source}", file.display())]
     Write {
         /// The file.
@@ -50,7 +50,7 @@ pub enum OutputError {
 }
 
 impl OutputError {
-    /// Whether the directory should not have been chosen, rather than something broke later.
+    /// Whether the choice of the directory is at fault, rather than a later failure.
     pub fn is_bad_input(&self) -> bool {
         !matches!(self, Self::Write { .. })
     }
@@ -72,8 +72,8 @@ pub struct OutputDirectory {
 }
 
 impl OutputDirectory {
-    /// Makes the directory where it is missing and tries to write to it; with `force`, results in it may be replaced.
-    /// `names` are the files that will be written, in their order. Meant to be called before the work starts.
+    /// Creates the directory if it is missing and tries to write to it. With `force`, results in it may be replaced. `names` are
+    /// the files that will be written, in order. Call this before the work starts.
     ///
     /// # Errors
     /// When it cannot be written to, another process holds it or, without `force`, it holds a file of these names.
@@ -85,12 +85,12 @@ impl OutputDirectory {
         let path = path.into();
         let unwritable = |source| OutputError::Unwritable { directory: path.clone(), source };
         fs::create_dir_all(&path).map_err(unwritable)?;
-        // Before looking: what another process writes until its end would be overwritten.
+        // Locks before looking: otherwise results that another process still writes would be overwritten.
         let lock = File::open(&path).ok();
         if let Some(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock) {
             return Err(OutputError::Locked(path));
         }
-        // The last one, the sign of a complete result, is the first to be told of.
+        // The last one, which marks a complete result, is reported first.
         for name in names.iter().rev() {
             let file = path.join(name);
             match file.symlink_metadata() {
@@ -103,7 +103,8 @@ impl OutputDirectory {
         Ok(Self { path, _lock: lock.map(Arc::new) })
     }
 
-    /// A file without a name in this directory, for a result too large for memory: gone when the process ends, however it does.
+    /// A file without a name in this directory, for a result too large for memory. It disappears when the process ends in any
+    /// way.
     ///
     /// # Errors
     /// When the system refuses.
@@ -116,7 +117,7 @@ impl OutputDirectory {
         OutputError::Write { file: self.path.clone(), source }
     }
 
-    /// Writes `files`, as (name, content), one after the other; the last is the sign of a complete result.
+    /// Writes `files`, as (name, content), one after the other; the last marks a complete result.
     ///
     /// # Errors
     /// When the system refuses.
@@ -124,10 +125,10 @@ impl OutputDirectory {
         let Some((last, _)) = files.last() else { return Ok(()) };
         let _writing = between_writes();
         let last = self.path.join(last);
-        // All are on the disk before the first old one goes: on a full disk the old ones stay.
+        // All new files are on the disk before the first old one is removed, so on a full disk the old ones stay.
         let staged = files.iter().map(|(name, content)| Staged::write(self.path.join(name), content));
         let staged = staged.collect::<Result<Vec<_>, _>>()?;
-        // An old result must not stand beside new files, not even for a moment.
+        // An old result must never exist beside new files.
         match fs::remove_file(&last) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(OutputError::Write { file: last, source });
@@ -138,7 +139,7 @@ impl OutputDirectory {
     }
 }
 
-/// What a file shall hold.
+/// The content of a file.
 pub trait Content {
     /// Writes it.
     ///
@@ -162,7 +163,7 @@ impl Content for File {
     }
 }
 
-/// A file's name, and what it shall hold.
+/// A file's name and content.
 pub type NamedContent = (String, Box<dyn Content>);
 
 impl Content for Box<dyn Content> {
@@ -171,7 +172,7 @@ impl Content for Box<dyn Content> {
     }
 }
 
-/// A file written under a temporary name beside its own; dropped, it is gone.
+/// A file under a temporary name beside its own, removed on drop.
 struct Staged {
     written: NamedTempFile,
     file: PathBuf,

@@ -1,4 +1,4 @@
-//! Random numbers that depend on what they are for, never on who draws them.
+//! Random numbers that depend on their purpose, never on the thread that draws them.
 //!
 //! Each use has its own xoshiro256++ stream, keyed by (seed, purpose, layer, epoch). Changing the number of epochs does
 //! not change the initial weights; threads have no streams of their own. Floats are made from the stream's bits here,
@@ -20,17 +20,17 @@ pub enum Purpose {
     PretrainOrder = 3,
     /// The order of the training images in an epoch of pruning.
     PruneOrder = 4,
-    /// Which training images are held out and which are trained on; the layer's place is that of the class.
+    /// Which training images are held out and which are trained on; the key's layer is the class.
     Split = 5,
-    /// How the training images of an epoch are changed; the layer's place is that of the purpose of their order.
+    /// How the training images of an epoch are changed; the key's layer is the purpose of their order.
     Augmentation = 6,
-    /// Candidates of a subset sum; the layer's place is that of the matrix, the epoch's that of the row, weight or trial.
+    /// Candidates of a subset sum; the key's layer is the matrix, its epoch the row, weight or trial.
     Candidates = 16,
     /// The target of a subset sum, one per trial.
     SubsetTarget = 17,
-    /// Inputs a construction is tried on.
+    /// Inputs that test a construction.
     Probes = 18,
-    /// What benchmarks compute with; the layer tells the arrays of a benchmark apart.
+    /// Inputs of benchmarks; the layer distinguishes the arrays of a benchmark.
     Benchmark = 32,
 }
 

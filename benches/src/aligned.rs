@@ -1,9 +1,9 @@
-//! Inputs and outputs that begin alike in every run.
+//! Inputs and outputs with the same alignment in every run.
 
 use std::ops::{Deref, DerefMut};
 
-/// Floats that begin on a cache line, for all contestants. Where an allocation begins otherwise differs from run to run, and
-/// with it how many loads straddle two lines: a tenth of some kernels' time.
+/// Floats that begin on a cache line, for all contestants. Otherwise the alignment of allocations, and so the number of loads
+/// that straddle two lines, differs from run to run.
 #[derive(Debug)]
 pub(crate) struct Aligned {
     memory: Vec<f32>,
@@ -22,7 +22,7 @@ impl Aligned {
 impl FromIterator<f32> for Aligned {
     fn from_iter<I: IntoIterator<Item = f32>>(floats: I) -> Self {
         let floats: Vec<f32> = floats.into_iter().collect();
-        // It must not move once its beginning is known.
+        // The memory must not move after its start was computed.
         let mut memory: Vec<f32> = Vec::with_capacity(floats.len() + LINE / size_of::<f32>());
         let padding = memory.as_ptr().align_offset(LINE).min(LINE / size_of::<f32>());
         memory.resize(padding, 0.0);

@@ -1,4 +1,4 @@
-//! Cases, of which each makes its contestants.
+//! Cases, each of which makes its contestants.
 
 use crate::aligned::Aligned;
 use crate::check::{Expected, ensure};
@@ -8,14 +8,14 @@ use crate::machinery::Machinery;
 use crate::row::{Unit, Who};
 use crate::task::Task;
 
-/// How much there is to measure.
+/// Which cases are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scale {
-    /// Tiny inputs, to see that everything runs.
+    /// Tiny inputs, to test that everything runs.
     Smoke,
     /// The more important cases.
     Quick,
-    /// Everything.
+    /// All cases.
     Full,
 }
 

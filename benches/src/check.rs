@@ -18,7 +18,7 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// Of `len` elements, each the sum of its terms.
+    /// The sums for some of `len` elements, each the sum of its terms.
     pub(crate) fn new<I: IntoIterator<Item = f64>>(len: usize, terms: impl Fn(usize) -> I) -> Self {
         let mut random = Stream::new(1, Purpose::Benchmark, 99, 0);
         let element = |_| {
@@ -30,7 +30,7 @@ impl Expected {
         Self { elements: (0..64).map(element).collect() }
     }
 
-    /// Whether `found` has them, as far as `f32` goes.
+    /// Whether `found` equals them within the precision of `f32`.
     pub(crate) fn is(&self, found: &[f32]) -> bool {
         self.elements.iter().all(|&(at, sum, size)| (f64::from(found[at]) - sum).abs() <= 1e-5 * size + 1e-30)
     }

@@ -1,4 +1,4 @@
-//! Two recordings beside each other.
+//! Compares two recordings.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::recording::Recording;
 use crate::row::Row;
 use crate::text::columns;
 
-/// Medians that differ by no more count as the same.
+/// Medians that differ by at most this count as equal.
 const TOLERANCE: f64 = 0.05;
 
 /// A contestant measured twice: in the first recording, and in the second.
@@ -39,7 +39,7 @@ impl Pair<'_> {
     }
 }
 
-/// What was measured in both files, with the speed of the second over that of the first, and how many rows agree.
+/// The rows of both files, with the speed of the second over that of the first, and the number of rows that agree.
 ///
 /// # Errors
 /// When one cannot be read, or they have nothing in common.

@@ -1,4 +1,4 @@
-//! What does a task, and is timed.
+//! A contestant does a task, and is timed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use rayon::ThreadPool;
 use crate::error::Error;
 use crate::row::{Unit, Who};
 
-/// Does the task so many times and tells how long that took.
+/// Does the task this many times and returns the time.
 type Run = Box<dyn FnMut(u64) -> Result<Duration, Error> + Send>;
 
-/// One that does the task.
+/// A contestant.
 pub struct Contestant {
     /// Its identity.
     pub who: Who,
-    /// What `work` is counted in.
+    /// The unit of `work`.
     pub unit: Unit,
     /// Work of one run.
     pub work: f64,
@@ -24,7 +24,7 @@ pub struct Contestant {
 }
 
 impl Contestant {
-    /// One that runs in `pool`, or else on the calling thread.
+    /// A contestant that runs in `pool`, or else on the calling thread.
     pub(crate) fn new(
         who: Who,
         unit: Unit,
@@ -40,7 +40,7 @@ impl Contestant {
         Self { who, unit, work, pool, run: Box::new(timed) }
     }
 
-    /// One that takes the time of each run itself.
+    /// A contestant that measures the time of each run itself.
     pub(crate) fn timing_itself(
         who: Who,
         unit: Unit,
@@ -51,10 +51,10 @@ impl Contestant {
         Self { who, unit, work, pool: None, run: Box::new(timed) }
     }
 
-    /// Runs it so many times and tells how long that took.
+    /// Runs it this many times and returns the time.
     ///
     /// # Errors
-    /// When it fails, which its check would have shown.
+    /// When it fails; its check should have shown this.
     pub fn run(&mut self, times: u64) -> Result<Duration, Error> {
         match &self.pool {
             Some(pool) => pool.install(|| (self.run)(times)),

@@ -1,15 +1,15 @@
-//! What can go wrong in a benchmark.
+//! Errors of a benchmark.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Why nothing was measured, or a recording cannot be used.
+/// Why a measurement failed, or a recording cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A flag's value makes no sense.
+    /// A flag's value is invalid.
     #[error("--{flag}: {problem}")]
     Flag {
         /// The flag.
@@ -25,20 +25,20 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
-    /// A generated file is not what the recordings give.
+    /// A generated file differs from its recordings.
     #[error("{}: not in step with the recordings; run `slth-bench {command}`", file.display())]
     OutOfStep {
         /// The file.
         file: PathBuf,
-        /// What writes it anew.
+        /// The command that generates it.
         command: &'static str,
     },
-    /// A contestant does not do what it is timed for.
+    /// A contestant's result is wrong.
     #[error("{task}: the result of {who} is wrong")]
     WrongResult {
         /// The task.
         task: String,
-        /// Whose result.
+        /// The contestant.
         who: String,
     },
     /// The threads could not be started.

@@ -2,8 +2,8 @@
 //!
 //! A [`Case`] is one [`Task`] on one set of inputs, with all its contestants: ours on each backend, peers, and the limit the
 //! machine sets. Each contestant's result is checked before anything is timed. Contestants are interleaved, so that a change of
-//! the clock or other work on the machine meets all of them; a [`Row`] has the least time, the median and the spread. One thread
-//! means the calling one, pinned to a core by [`pin`]. Peers other than the standard library need the feature `peers`.
+//! the clock or other work on the machine affects all of them; a [`Row`] has the least time, the median and the spread. One
+//! thread means the calling one, pinned to a core by [`pin`]. Peers other than the standard library need the feature `peers`.
 //!
 //! ```
 //! use slth_bench::{Kernel, Machinery, Sampling, Scale, cases, measure};

@@ -1,4 +1,4 @@
-//! What the machine allows at most, beside what is measured.
+//! The machine's limits, measured beside the contestants.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use crate::contestant::Contestant;
 use crate::machinery::Machinery;
 use crate::row::{Unit, Who};
 
-/// The limit `name` on one thread, and on all; `run` is told which of how many it is, `work` is that of all together.
+/// The limit `name` on one thread, and on all. `run` gets its index and the number of threads; `work` is that of all threads
+/// together.
 fn limit(
     machinery: &Machinery,
     name: &str,
@@ -33,7 +34,7 @@ fn limit(
     machinery.one_and_all().map(contestant).collect()
 }
 
-/// Multiply-adds in registers. `flops` is how many of them a unit takes: 1 for [`Unit::Flop`].
+/// Multiply-adds in registers. `flops`: operations per unit, 1 for [`Unit::Flop`].
 pub(crate) fn multiply_adds(machinery: &Machinery, unit: Unit, flops: f64) -> Vec<Contestant> {
     // 0.4 to 2 ms.
     const ROUNDS: u64 = 200_000;
@@ -51,7 +52,7 @@ pub(crate) fn multiply_adds(machinery: &Machinery, unit: Unit, flops: f64) -> Ve
     )
 }
 
-/// One pass over `data`; by one thread, and by all, each having its part.
+/// One pass over `data` by one thread, and by all threads, each on its part.
 pub(crate) fn read(machinery: &Machinery, data: &Arc<Aligned>, unit: Unit, work: f64) -> Vec<Contestant> {
     let (engine, data) = (machinery.best(), data.clone());
     limit(
@@ -66,7 +67,7 @@ pub(crate) fn read(machinery: &Machinery, data: &Arc<Aligned>, unit: Unit, work:
     )
 }
 
-/// Cycles, to count by.
+/// Cycles of the clock.
 pub(crate) fn clock(machinery: &Machinery) -> Contestant {
     const ROUNDS: u64 = 100_000;
     let who = Who::limit("clock", machinery.best().backend(), 1);

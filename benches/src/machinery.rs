@@ -1,4 +1,4 @@
-//! What contestants run on: backends, threads, cores.
+//! The backends, threads and cores that contestants run on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,19 +12,19 @@ use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::row::{Role, Unit, Who};
 
-/// The backends of this machine and its threads, each of which is pinned to a core of its own where there are enough cores: two
-/// threads on one core would look like a slow kernel.
+/// The backends of this machine and its threads. Each thread is pinned to a separate core if there are enough cores: two threads
+/// on one core would look like a slow kernel.
 #[derive(Debug)]
 pub struct Machinery {
     backends: Vec<Backend>,
     threads: usize,
-    /// For peers and limits; ours run on the threads of their engines.
+    /// Pool of peers and limits; ours run on the threads of their engines.
     pool: Arc<ThreadPool>,
 }
 
 impl Machinery {
-    /// `backend`, or all of this machine, and up to `threads` threads; `None` takes all cores. Make it before the calling thread
-    /// is [pinned](pin()): threads inherit that.
+    /// `backend`, or all backends of this machine, and up to `threads` threads; `None` takes all cores. Call this before the
+    /// calling thread is [pinned](pin()), because new threads inherit the pinning.
     ///
     /// # Errors
     /// When the threads cannot be started, or `threads` is not between 1 and 1024.
@@ -48,7 +48,7 @@ impl Machinery {
         &self.backends
     }
 
-    /// How many threads there are.
+    /// Number of threads.
     pub fn threads(&self) -> usize {
         self.threads
     }
@@ -58,13 +58,13 @@ impl Machinery {
         Engine::new(self.backends[0])
     }
 
-    /// The numbers of threads to measure: 1, and all where there are more.
+    /// The numbers of threads to measure: 1, and all if there are more.
     pub fn one_and_all(&self) -> impl Iterator<Item = usize> + use<> {
         [1, self.threads].into_iter().take(if self.threads > 1 { 2 } else { 1 })
     }
 
-    /// Every backend on one thread and on all; the scalar one, unless it is the only one, on one thread only, and where `scalar`
-    /// says that it takes no minutes.
+    /// Every backend on one thread and on all. The scalar one, unless it is the only one, runs on one thread only, and only if
+    /// `scalar` is set: some cases would take minutes.
     pub fn engines(&self, scalar: bool) -> Vec<Engine<'static>> {
         let alone = self.backends.len() == 1;
         let of = |threads| {
@@ -77,12 +77,12 @@ impl Machinery {
         self.one_and_all().flat_map(of).collect()
     }
 
-    /// Does `work` where `who` works: on the calling thread or in the pool.
+    /// Runs `work` on the threads of `who`: the calling one or the pool.
     pub fn on<T: Send>(&self, who: &Who, work: impl FnOnce() -> T + Send) -> T {
         if in_pool(who) { self.pool.install(work) } else { work() }
     }
 
-    /// One that does `work` units in each run.
+    /// A contestant that does `work` units in each run.
     pub fn contestant(
         &self,
         who: Who,
@@ -99,13 +99,13 @@ fn in_pool(who: &Who) -> bool {
     who.threads > 1 && !matches!(who.role, Role::Ours | Role::Part)
 }
 
-/// Pins the calling thread, and threads it starts from now on, to the last of the cores it may use: the first one has the
-/// interrupts on most machines. Returns which; `None` where the system cannot.
+/// Pins the calling thread, and threads that it starts later, to the last core that it may use: the first core handles interrupts
+/// on most machines. Returns the core; `None` if the system cannot pin.
 pub fn pin() -> Option<usize> {
     pin_to(|cores| cores.last().copied())
 }
 
-/// Pins the threads that help the calling one in what `engine` does, each to a core of its own, the first ones.
+/// Pins the helping threads of `engine` to the first cores, each to a separate one.
 fn pin_helpers(engine: Engine) {
     const PATIENCE: Duration = Duration::from_secs(1);
     let (threads, caller) = (engine.threads(), thread::current().id());
@@ -119,7 +119,8 @@ fn pin_helpers(engine: Engine) {
             pin_to(|cores| cores.get(own).copied());
         }
         arrived.fetch_add(1, Ordering::Relaxed);
-        // A thread that took a second item would leave another without one. The system may have refused a thread.
+        // Each thread must take one item; a thread that took two would leave another without. The system may have refused a
+        // thread.
         let start = Instant::now();
         while arrived.load(Ordering::Relaxed) < threads && start.elapsed() < PATIENCE {
             thread::yield_now();

@@ -14,10 +14,10 @@ use slth_kernels::Backend;
 
 /// Measure the kernels and the pipeline beside other libraries and the machine's limits.
 ///
-/// Every result is checked, then all contestants of a case are measured in interleaved rounds: ours on every backend, peers and limits. Tables
-/// give the median, the least time, half the interquartile range in percent of the median, the rate, and its ratios to the limit and
-/// to the best peer on as many threads. Peers beyond the standard library need a build with `--features peers`. Benchmarks that run at
-/// once take turns, round by round.
+/// Every result is checked, then all contestants of a case are measured in interleaved rounds: ours on every backend, peers and
+/// limits. Tables give the median, the least time, half the interquartile range (% of the median), the rate, and its ratios to
+/// the limit and to the best peer with as many threads. Peers other than the standard library need a build with `--features
+/// peers`. Benchmarks that run at once take turns, round by round.
 #[derive(Parser)]
 #[command(name = "slth-bench", version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -37,15 +37,15 @@ enum Command {
         /// The second recording
         b: PathBuf,
     },
-    /// Write the tables of the newest recordings: chosen rows into --page, all of them as tables.md beside each recording
+    /// Write the tables of the newest recordings: the main rows into each --page, all rows as tables.md beside each recording
     Tables {
-        /// The page that has a place for a table
-        #[arg(long, value_name = "FILE", default_value = "README.md")]
-        page: PathBuf,
+        /// A page with a place for a table; may be repeated
+        #[arg(long, value_name = "FILE", default_values = ["README.md", "docs/benchmarks.md"])]
+        page: Vec<PathBuf>,
         #[command(flatten)]
         generate: GenerateArguments,
     },
-    /// Draw the charts of the newest recordings, beside each
+    /// Draw the charts of the newest recordings, beside each recording
     Plots {
         #[command(flatten)]
         generate: GenerateArguments,
@@ -58,7 +58,7 @@ struct GenerateArguments {
     #[arg(long, value_name = "DIR", default_value = "bench-results")]
     results: PathBuf,
 
-    /// Write nothing, but fail when a file is not what the recordings give
+    /// Write nothing, but fail if a file differs from the recordings
     #[arg(long)]
     check: bool,
 }
@@ -66,31 +66,31 @@ struct GenerateArguments {
 #[derive(Args)]
 #[command(args_override_self = true)]
 struct MeasureArguments {
-    /// Measure the more important cases only, in about a minute
+    /// Measure only the more important cases, in about a minute
     #[arg(long)]
     quick: bool,
 
-    /// What to measure [default: all]
+    /// Kernels to measure [default: all]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     kernel: Vec<Kernel>,
 
-    /// Measure the case of this name, or cases whose name contains this, as "forward 512x784x500"
+    /// Measure the case of this name, or all cases whose name contains it, for example "forward 512x784x500"
     #[arg(long, value_name = "TEXT")]
     case: Option<String>,
 
-    /// Seconds that a case may take [default: 5, or 0.5 with --quick]
+    /// Seconds per case [default: 5, or 0.5 with --quick]
     #[arg(long, value_name = "F")]
     seconds: Option<f64>,
 
-    /// Take so many samples of each contestant [default: as the time allows, 3 to 200]
+    /// Samples of each contestant [default: as many as the time allows, 3 to 200]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
 
-    /// Measure ours on this instruction set only [default: on all that this CPU has]
+    /// Measure ours on this instruction set only [default: all of this CPU]
     #[arg(long, value_name = "NAME", value_parser = Backend::named)]
     backend: Option<Backend>,
 
-    /// Threads for those that can use more than one [default: all cores]
+    /// Threads of contestants that can use several [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 
@@ -98,7 +98,7 @@ struct MeasureArguments {
     #[arg(long)]
     json: bool,
 
-    /// Measure peers outside Rust too, by the scripts of benches/peers and this interpreter, with the flags that choose cases,
+    /// Measure peers outside Rust too: run the scripts of benches/peers with this interpreter, and pass them the flags for cases,
     /// seconds, rounds and threads
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
@@ -148,7 +148,7 @@ fn note(text: &str) {
     eprintln!("slth-bench: {text}");
 }
 
-/// A reader that closed the pipe early has read what it wanted.
+/// Ignores errors: a reader may close the pipe early.
 fn print(text: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }
@@ -162,7 +162,7 @@ fn charts(results: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
     Ok(files)
 }
 
-/// Writes files, or checks that they are as they would be written.
+/// Writes files, or checks that they are up to date.
 fn finish(files: Vec<(PathBuf, String)>, check: bool, command: &'static str) -> Result<(), Error> {
     for (file, content) in files {
         if !check {
@@ -245,7 +245,7 @@ fn run(arguments: &MeasureArguments) -> Result<(), Error> {
             note(&format!("case {} of {}, {} s", at + 1, cases.len(), watch.elapsed().as_secs()));
         }
     }
-    // Before scripts, of which one may fail.
+    // Saves before the scripts, because one may fail.
     let save = |recording: &Recording| file.as_ref().map_or(Ok(()), |file| recording.save(file));
     save(&recording)?;
     let kernels: Vec<Kernel> = cases.iter().map(|case| case.task.kernel()).collect();

@@ -1,4 +1,4 @@
-//! Interleaving contestants, and taking the time.
+//! Interleaves contestants, and measures their times.
 
 use crate::case::Case;
 use crate::contestant::Contestant;
@@ -10,22 +10,22 @@ use crate::turns::Turns;
 /// How often to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
-    /// Seconds that a case may take, checks not included; each contestant has the same share.
+    /// Seconds per case, without checks; each contestant has the same share.
     pub seconds: f64,
-    /// The fewest samples of a contestant, whatever time they take.
+    /// Minimum number of samples of a contestant, whatever their time.
     pub least: usize,
-    /// So many samples of each, whatever time they take.
+    /// Number of samples of each, whatever their time.
     pub rounds: Option<usize>,
 }
 
-/// A sample repeats short runs until it is about so many seconds: much longer than reading the clock takes.
+/// A sample repeats short runs for about this many seconds, much longer than reading the clock.
 const SAMPLE: f64 = 0.5e-3;
 
-/// A run shorter than this is preceded by some that are not timed, a quarter of a sample: then the caches hold its own data, and
-/// the threads of the pool are awake.
+/// Runs shorter than this get an untimed warm-up of a quarter of a sample, so that the caches hold their data and the pool's
+/// threads are spinning.
 const SHORT: f64 = 20e-3;
 
-/// The most samples of a contestant.
+/// Maximum number of samples of a contestant.
 const MOST: usize = 200;
 
 /// Checks all contestants of `case`, then measures them in rounds: one sample of each, in turns with other processes.
@@ -62,7 +62,7 @@ pub fn measure(
     Ok(rows.map(|(c, seconds)| Row::new(case.task.clone(), c.who, c.unit, c.work, seconds)).collect())
 }
 
-/// What is done with a contestant.
+/// The schedule of a contestant.
 struct Plan {
     rounds: usize,
     repeats: u64,
@@ -73,13 +73,13 @@ impl Plan {
     fn new(contestant: &mut Contestant, share: f64, sampling: Sampling) -> Result<Self, Error> {
         let mut once = contestant.run(1)?;
         if once.as_secs_f64() < SHORT {
-            // The first one may have waited for memory, or for the threads of the pool.
+            // The first run may have waited for memory or for the threads of the pool.
             once = once.min(contestant.run(1)?);
         }
         Ok(Self::of(once.as_secs_f64().max(1e-9), share, sampling))
     }
 
-    /// For one whose run takes `once` seconds.
+    /// The schedule of a contestant whose run takes `once` seconds.
     fn of(once: f64, share: f64, Sampling { least, rounds, .. }: Sampling) -> Self {
         let fill = |seconds: f64| (seconds / once).ceil() as u64;
         let (repeats, warm_up) = (fill(SAMPLE), if once < SHORT { fill(SAMPLE / 4.0) } else { 0 });
@@ -87,7 +87,7 @@ impl Plan {
         Self { rounds: rounds.unwrap_or_else(|| fit.min(MOST).max(least)), repeats, warm_up }
     }
 
-    /// Whether it takes part in a round: its rounds are spread evenly over all.
+    /// Whether it takes part in a round; its rounds are spread evenly.
     fn is_in(&self, round: usize, rounds: usize) -> bool {
         (round + 1) * self.rounds / rounds > round * self.rounds / rounds
     }

@@ -1,4 +1,4 @@
-//! Where a recording is from: machine, commit, compiler, peers.
+//! The origin of a recording: machine, commit, compiler, peers.
 
 use std::fmt;
 use std::fs;
@@ -10,7 +10,7 @@ use slth_kernels::Backend;
 /// A CPU, as it identifies itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cpu {
-    /// Its maker, as `GenuineIntel`; empty where it is not told.
+    /// The maker, for example `GenuineIntel`; empty if unknown.
     pub vendor: String,
     /// Family, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,7 +21,7 @@ pub struct Cpu {
     /// Stepping, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stepping: Option<u32>,
-    /// What it calls itself, or its architecture.
+    /// Its name, or else its architecture.
     pub name: String,
 }
 
@@ -47,7 +47,7 @@ impl Cpu {
         }
     }
 
-    /// The name of its folder: maker, family, model, stepping and name, as `amd-25-17-1-epyc-9b14`.
+    /// The name of its folder: maker, family, model, stepping and name, for example `amd-25-17-1-epyc-9b14`.
     pub fn folder(&self) -> String {
         let vendor = self.vendor.trim_start_matches("Genuine").trim_start_matches("Authentic").to_lowercase();
         let mut parts: Vec<String> = vec![vendor.clone()];
@@ -72,14 +72,14 @@ impl fmt::Display for Cpu {
     }
 }
 
-/// Another library, as it was measured.
+/// Another library, in the version and configuration that was measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// The name that its rows have as contestant.
     pub peer: String,
     /// Version.
     pub version: String,
-    /// What was switched on: features, settings, threads.
+    /// Features, settings, threads.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub features: String,
     /// The instruction set it ran with.
@@ -110,7 +110,7 @@ pub struct Origin {
     pub backends: Vec<String>,
     /// The core that measurements on one thread were pinned to.
     pub core: Option<usize>,
-    /// The commit, marked `-dirty` where files differed from it; `unknown` outside a repository.
+    /// The commit, with `-dirty` if files differed from it; `unknown` outside a repository.
     pub commit: String,
     /// Its time, in UTC as `2026-11-27T20:15:00Z`, by which recordings are ordered; empty outside a repository.
     pub commit_time: String,
@@ -118,13 +118,13 @@ pub struct Origin {
     pub rustc: String,
     /// The command.
     pub command: String,
-    /// Those measured beside ours.
+    /// The peers.
     #[serde(default)]
     pub peers: Vec<Peer>,
 }
 
 impl Origin {
-    /// This process, on so many `cores` before a thread was pinned to `core`.
+    /// This process, on `cores` cores before a thread was pinned to `core`.
     pub fn here(cores: usize, core: Option<usize>) -> Self {
         let git = |arguments: &[&str]| {
             let out = Command::new("git").args(arguments).env("TZ", "UTC").output().ok();

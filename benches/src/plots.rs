@@ -108,16 +108,17 @@ pub(crate) fn crossovers(rows: &[Row]) -> String {
         (None, Some(first)) if first[1] >= 1.0 => "s = 0".to_owned(),
         _ => "none".to_owned(),
     };
-    let of =
-        |over: &OverDense| format!("{} from {} ({})", over.name(), from(&over.prepared), from(&over.rebuilt));
+    let of = |over: &OverDense| {
+        format!("| {} | {} | {} |\n", over.name(), from(&over.prepared), from(&over.rebuilt))
+    };
     let all = OverDense::all(rows);
-    let all: Vec<String> = all.iter().map(of).collect();
+    let all: String = all.iter().map(of).collect();
     if all.is_empty() {
-        return String::new();
+        return all;
     }
     format!(
-        "Faster on one thread than the fastest dense product of anyone (with a new mask for every product): {}.\n",
-        all.join(", ")
+        "Faster than the fastest dense product, ours or a peer's, from this sparsity:\n\n\
+         | product | prepared mask | new mask for every product |\n|---|---:|---:|\n{all}"
     )
 }
 

@@ -1,4 +1,4 @@
-//! Recordings: one JSON object a line, the first of them telling where they are from.
+//! Recordings: one JSON object per line, the first of which is the origin.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,10 +13,10 @@ use crate::error::Error;
 use crate::origin::{Origin, Peer};
 use crate::row::Row;
 
-/// Rows, and where they are from.
+/// Rows and their origin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recording {
-    /// Where they are from.
+    /// The origin.
     pub origin: Origin,
     /// One for each contestant of each case.
     pub rows: Vec<Row>,
@@ -26,7 +26,7 @@ impl Recording {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it cannot be read, its first line is no origin, another is no row, or there is no row.
+    /// When it cannot be read, its first line is not an origin, another line is not a row, or there is no row.
     pub fn read(file: &Path) -> Result<Self, Error> {
         let bad = |problem: String| Error::file(file, problem);
         if !fs::metadata(file).map_err(|error| bad(error.to_string()))?.is_file() {
@@ -49,10 +49,10 @@ impl Recording {
         if rows.is_empty() { Err(bad("no measurements in it".to_owned())) } else { Ok(Self { origin, rows }) }
     }
 
-    /// Where one of `origin` is saved below `results`: `<cpu>/<day>-<commit>.jsonl`.
+    /// The file of a recording of `origin` below `results`: `<cpu>/<day>-<commit>.jsonl`.
     ///
     /// # Errors
-    /// When there is one already, unless `force`, or the folder cannot be made.
+    /// When the file exists and `force` is not set, or the folder cannot be created.
     pub fn place(origin: &Origin, results: &Path, force: bool) -> Result<PathBuf, Error> {
         let folder = results.join(origin.cpu.folder());
         fs::create_dir_all(&folder).map_err(|error| Error::file(&folder, error))?;
@@ -73,15 +73,15 @@ impl Recording {
         write(file, &std::iter::once(json(&self.origin)).chain(rows).collect::<String>())
     }
 
-    /// The newest recording of each CPU below `results` by the time of its commit, with the name of its folder; none where there is
-    /// no such directory.
+    /// The newest recording of each CPU below `results`, by the time of its commit, with the name of its folder; none if the
+    /// directory does not exist.
     ///
     /// # Errors
     /// When one cannot be read.
     pub fn newest(results: &Path) -> Result<Vec<(String, Self)>, Error> {
         let mut found = Vec::new();
         for folder in list(results)?.into_iter().filter(|path| path.is_dir()) {
-            // Other results may live below `results` too: their first line is no origin.
+            // `results` may have other files; their first line is not an origin.
             let time = |file: &Path| {
                 let text = fs::read_to_string(file).ok()?;
                 Some(serde_json::from_str::<Origin>(text.lines().next()?).ok()?.commit_time)
@@ -133,7 +133,7 @@ pub fn json(line: &impl Serialize) -> String {
     serde_json::to_string(line).unwrap_or_default() + "\n"
 }
 
-/// Writes `file` whole or not at all, and makes its folder.
+/// Writes `file` completely or not at all, and creates its folder.
 ///
 /// # Errors
 /// When the system refuses.
@@ -144,7 +144,7 @@ pub fn write(file: &Path, text: &str) -> Result<(), Error> {
     write_atomically(file, text.as_bytes()).map_err(|error| Error::file(file, error))
 }
 
-/// What is in a directory, sorted; nothing where it is not there.
+/// The content of a directory, sorted; empty if it does not exist.
 fn list(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,4 +1,4 @@
-//! A contestant's times: what recordings hold.
+//! A contestant's times: a row of a recording.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use slth_kernels::{Backend, Engine};
 use crate::task::{Task, named};
 
 named! {
-    /// What a contestant is.
+    /// The role of a contestant.
     Role {
         Ours = "ours",
         Part = "part",
@@ -22,12 +22,12 @@ named! {
 pub struct Who {
     /// `slth`, the library of a peer, or the limit.
     pub contestant: String,
-    /// Which of its ways, where it has several.
+    /// The variant, if there are several.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub variant: String,
     /// Ours, a peer's, or a limit.
     pub role: Role,
-    /// The instruction set, where this program chose it.
+    /// The instruction set, if this program chose it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
     /// Threads.
@@ -56,7 +56,7 @@ impl Who {
         Self { contestant: name.to_owned(), variant: String::new(), role, backend: None, threads }
     }
 
-    /// Another of its ways.
+    /// Another variant.
     #[must_use]
     pub fn variant(self, variant: &str) -> Self {
         Self { variant: variant.to_owned(), ..self }
@@ -68,7 +68,7 @@ impl Who {
         Self { role: Role::Part, ..self.variant(variant) }
     }
 
-    /// Library and variant, for people.
+    /// Library and variant, for display.
     pub fn label(&self) -> String {
         if self.variant.is_empty() {
             self.contestant.clone()
@@ -96,7 +96,8 @@ named! {
 }
 
 impl Unit {
-    /// What figures are printed in: the name, the factor of the rate or of the time of one, whether it is a rate, the digits.
+    /// How figures are printed: the unit's name, the factor of the rate or of the time per unit, whether it is a rate, the
+    /// digits.
     fn scale(self) -> (&'static str, f64, bool, usize) {
         match self {
             Self::Flop => ("GFLOP/s", 1e-9, true, 1),
@@ -113,13 +114,13 @@ impl Unit {
         }
     }
 
-    /// What figures are printed in.
+    /// The unit of printed figures.
     pub fn symbol(self) -> &'static str {
         self.scale().0
     }
 }
 
-/// How long a contestant took.
+/// The times of a contestant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The task.
@@ -136,14 +137,14 @@ pub struct Row {
     pub min: f64,
     /// The median time of one run, in seconds.
     pub median: f64,
-    /// Half the interquartile range, as a part of the median.
+    /// Half the interquartile range over the median.
     pub spread: f64,
-    /// How many times it was measured.
+    /// Number of samples.
     pub samples: usize,
 }
 
 impl Row {
-    /// Of the seconds that a run took each time.
+    /// The row of these times of a run, in seconds.
     pub fn new(task: Task, who: Who, unit: Unit, work: f64, mut seconds: Vec<f64>) -> Self {
         seconds.sort_by(f64::total_cmp);
         let [min, lower, median, upper] = [0.0, 0.25, 0.5, 0.75].map(|q| quantile(&seconds, q));
@@ -179,12 +180,12 @@ pub(crate) fn fastest<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<&'a Row
     rows.max_by(|a, b| a.rate().total_cmp(&b.rate()))
 }
 
-/// The nearest of limits: memory, where that allows less than arithmetic.
+/// The nearest limit: memory, if it allows less than arithmetic.
 pub(crate) fn nearest<'a>(limits: impl Iterator<Item = &'a Row>) -> Option<&'a Row> {
     limits.min_by(|a, b| a.rate().total_cmp(&b.rate()))
 }
 
-/// Of sorted numbers, between two of them linearly; NaN of none.
+/// A quantile of sorted numbers, linear between two of them; NaN without numbers.
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     let place = q * sorted.len().saturating_sub(1) as f64;
     let (below, part) = (place as usize, place.fract());

@@ -1,4 +1,4 @@
-//! Tables of recordings, in Markdown, and where they stand in a page.
+//! Tables of recordings in Markdown, and their places in pages.
 
 use std::fmt::Write;
 use std::fs;
@@ -13,7 +13,17 @@ use crate::task::{
     Convolution, Kernel, LayerOperation, Matmul, Phase, Scores, Search, Selection, SubsetSum, Task, Training,
 };
 
-/// The rows of the page, on one thread: tasks and variants of ours.
+/// The tasks of the brief table, among those of [`chosen`].
+const BRIEF: [&str; 6] = [
+    "forward 128x784x500 s=0.5",
+    "forward 256x4096x4096 s=0.8",
+    "forward 1x4096x4096 s=0.9",
+    "forward 16@5x5 128x6x14x14 s=0.5",
+    "selection from normal 392000 s=0.5",
+    "pruning epoch 784-500-500-10 s=0.5",
+];
+
+/// The rows of the pages, on one thread: tasks and variants of ours.
 fn chosen() -> Vec<(Task, &'static str)> {
     use LayerOperation::{Forward, InputGradient, WeightGradient};
     let matmul = |operation, [batch, inputs, outputs]: [usize; 3], sparsity| {
@@ -65,47 +75,62 @@ fn chosen() -> Vec<(Task, &'static str)> {
     ]
 }
 
-/// The files made of the newest recordings below `results`, as (path, content): `page` with chosen rows of a CPU between
-/// `<!-- bench CPU -->` and `<!-- /bench -->`, and everything in `<cpu>/tables.md`.
+/// The files made of the newest recordings below `results`, as (path, content): each of `pages` with the chosen rows of a CPU,
+/// and `<cpu>/tables.md` with all rows. The rows of a page stand between `<!-- bench CPU -->`, or `<!-- bench CPU brief -->` for
+/// the few that matter most, and `<!-- /bench -->`.
 ///
 /// # Errors
-/// When a recording cannot be read, or `page` has no place for the table or wants that of a CPU without a recording.
-pub fn tables(results: &Path, page: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
+/// When a recording cannot be read, or a page has no place for a table or names a CPU without a recording.
+pub fn tables(results: &Path, pages: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, Error> {
     let recordings = Recording::newest(results)?;
-    let wrong = |problem: String| Error::file(page, problem);
-    let mut text = fs::read_to_string(page).map_err(|error| wrong(error.to_string()))?;
-    let (place, cpu) = place(&text).map_err(wrong)?;
-    let recording = recordings.iter().find(|(folder, _)| *folder == cpu);
-    let (_, recording) =
-        recording.ok_or_else(|| wrong(format!("{}: no recording of `{cpu}`", results.display())))?;
-    let mut section =
-        format!("\n{}. Medians, one thread.\n\n{}", recording.origin, of_chosen(&recording.rows));
-    let _ = writeln!(section, "\n{}", crossovers(&recording.rows));
-    text.replace_range(place, &section);
     let of_all = |(folder, recording): &(String, Recording)| {
         (results.join(folder).join("tables.md"), everything(recording))
     };
     let mut files: Vec<_> = recordings.iter().map(of_all).collect();
-    files.push((page.to_owned(), text));
+    for page in pages {
+        let wrong = |problem: String| Error::file(page, problem);
+        let mut text = fs::read_to_string(page).map_err(|error| wrong(error.to_string()))?;
+        let Section { range, cpu, brief } = section(&text).map_err(wrong)?;
+        let recording = recordings.iter().find(|(folder, _)| *folder == cpu);
+        let (_, Recording { origin, rows }) =
+            recording.ok_or_else(|| wrong(format!("{}: no recording of `{cpu}`", results.display())))?;
+        let mut written = format!("{origin}. Medians, one thread.\n\n{}", of_chosen(rows, brief));
+        if !brief {
+            let _ = write!(written, "\n{}", crossovers(rows));
+        }
+        text.replace_range(range, &written);
+        files.push((page.clone(), text));
+    }
     Ok(files)
 }
 
-/// Where in `text` the table stands, and of which CPU.
-fn place(text: &str) -> Result<(Range<usize>, String), String> {
+/// The place of a table in a page.
+#[derive(Debug)]
+struct Section {
+    /// Bytes of the page.
+    range: Range<usize>,
+    cpu: String,
+    brief: bool,
+}
+
+/// Finds the place of the table in `text`.
+fn section(text: &str) -> Result<Section, String> {
     const END: &str = "<!-- /bench -->";
     let mut from = 0;
     for line in text.split_inclusive('\n') {
         from += line.len();
-        let cpu = line.strip_prefix("<!-- bench ").and_then(|rest| rest.trim_end().strip_suffix("-->"));
-        if let Some(cpu) = cpu {
+        let named = line.strip_prefix("<!-- bench ").and_then(|rest| rest.trim_end().strip_suffix("-->"));
+        if let Some(named) = named.map(str::trim) {
             let to = from + text[from..].find(END).ok_or_else(|| format!("has no `{END}`"))?;
-            return Ok((from..to, cpu.trim().to_owned()));
+            let cpu = named.strip_suffix(" brief");
+            let (brief, cpu) = (cpu.is_some(), cpu.unwrap_or(named).to_owned());
+            return Ok(Section { range: from..to, cpu, brief });
         }
     }
     Err("has no `<!-- bench CPU -->`".to_owned())
 }
 
-/// One way of ours to do a task on so many threads, on each backend, and those beside it.
+/// One variant of ours of a task on a number of threads, on each backend, with its peers and limits.
 struct Line<'a> {
     first: &'a Row,
     /// All of this task, in this unit and on as many threads.
@@ -117,7 +142,7 @@ const CHOSEN: &str =
     "| `--case` | | slth | best peer | × | limit | of it |\n|---|---|---:|---:|---:|---:|---:|\n";
 
 impl<'a> Line<'a> {
-    /// In the order of the rows; limits without anything of ours have lines of their own.
+    /// In the order of the rows; limits without a row of ours have separate lines.
     fn all(rows: &'a [Row]) -> Vec<Self> {
         let mut lines: Vec<Self> = Vec::new();
         let same = |a: &Row, b: &Row| a.task == b.task && a.unit == b.unit && a.who.threads == b.who.threads;
@@ -186,13 +211,15 @@ impl<'a> Line<'a> {
     }
 }
 
-fn of_chosen(rows: &[Row]) -> String {
+fn of_chosen(rows: &[Row], brief: bool) -> String {
     let lines = Line::all(rows);
+    let mut chosen = chosen();
+    chosen.retain(|(task, variant)| !brief || variant.is_empty() && BRIEF.contains(&task.name().as_str()));
     let line = |(task, variant): &(Task, &str)| {
         let is = |line: &&Line| line.first.task == *task && line.first.who.variant == *variant;
         lines.iter().find(|line| is(line) && line.first.who.threads == 1)
     };
-    CHOSEN.to_owned() + &chosen().iter().filter_map(line).map(|line| line.text(false)).collect::<String>()
+    CHOSEN.to_owned() + &chosen.iter().filter_map(line).map(|line| line.text(false)).collect::<String>()
 }
 
 /// All tables of a recording.
@@ -224,17 +251,23 @@ mod tests {
     #[test]
     fn sections_are_replaced_and_missing_places_told() {
         let page = "a\n<!-- bench some-cpu -->\nold\n<!-- /bench -->\nb\n";
-        let (range, cpu) = place(page).unwrap();
-        assert_eq!((&page[range], cpu.as_str()), ("old\n", "some-cpu"));
-        assert!(place("a").unwrap_err().contains("<!-- bench CPU -->"));
-        assert!(place("<!-- bench a -->\n").unwrap_err().contains("/bench"));
+        let Section { range, cpu, brief } = section(page).unwrap();
+        assert_eq!((&page[range], cpu.as_str(), brief), ("old\n", "some-cpu", false));
+        let Section { cpu, brief, .. } = section("<!-- bench some-cpu brief -->\n<!-- /bench -->").unwrap();
+        assert_eq!((cpu.as_str(), brief), ("some-cpu", true));
+        assert!(section("a").unwrap_err().contains("<!-- bench CPU -->"));
+        assert!(section("<!-- bench a -->\n").unwrap_err().contains("/bench"));
     }
 
     #[test]
     fn chosen_rows_are_measured() {
         let measured = |task: &Task| cases(task.kernel(), Scale::Full).iter().any(|case| case.task == *task);
-        for (task, _) in chosen() {
-            assert!(measured(&task), "{task}");
+        let chosen = chosen();
+        for (task, _) in &chosen {
+            assert!(measured(task), "{task}");
+        }
+        for name in BRIEF {
+            assert!(chosen.iter().any(|(task, _)| task.name() == name), "{name}");
         }
     }
 }

@@ -14,7 +14,7 @@ pub(crate) fn columns<const N: usize>(names: [&str; N]) -> Table {
     table
 }
 
-/// The rows of a case as a table, with what they are of.
+/// The rows of a case as a table, with its name.
 pub fn text(rows: &[Row]) -> String {
     let Some(first) = rows.first() else { return String::new() };
     let mut table = columns([

@@ -5,13 +5,14 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
-/// The right to measure, which one of the processes that use the same directory has at a time.
+/// The right to measure, which one process at a time has among those that use the same directory.
 ///
-/// Two benchmarks at once would measure each other. A round of samples each in turns, both meet the machine in the same state: how
-/// far their figures agree is then what the benchmark itself leaves uncertain.
+/// Two benchmarks at once would disturb each other. Taking turns, one round of samples each, both see the machine in the same
+/// state; the difference of their figures is then the uncertainty of the benchmark itself.
 #[derive(Debug)]
 pub struct Turns {
-    /// The place of the one who is next: without it, who gives the right back and asks again at once would overtake who waits.
+    /// Lock of the next process. Without it a process that releases the right and requests it again at once would overtake a
+    /// waiting one.
     next: File,
     right: File,
     waited: Cell<bool>,
@@ -22,12 +23,13 @@ pub struct Turns {
 pub struct Turn<'a>(&'a Turns);
 
 impl Turns {
-    /// With all processes that use `directory`, where the locks are made. `None` where the system has no locks or no place.
+    /// Takes turns with all processes that use `directory`, which holds the locks. `None` if the system has no locks or the
+    /// directory is not writable.
     pub fn new(directory: &Path) -> Option<Self> {
         let file = |name: &str| {
             let path = directory.join(format!("slth-bench.{name}"));
             let own = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-            // Perhaps another user's, of which nothing but the lock counts.
+            // The file may belong to another user; only the lock is used.
             own.or_else(|_| File::open(&path)).ok()
         };
         let turns = Self { next: file("next")?, right: file("turn")?, waited: Cell::new(false) };
@@ -36,7 +38,7 @@ impl Turns {
         Some(turns)
     }
 
-    /// Waits for the right. Who has it must not take it again.
+    /// Waits for the right. A holder must not request it again.
     ///
     /// # Errors
     /// When the system cannot lock.
@@ -66,7 +68,7 @@ impl Turns {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        // A lock that cannot be given back ends with the process.
+        // A lock that cannot be released ends with the process.
         let _ = self.0.right.unlock();
     }
 }

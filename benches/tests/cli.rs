@@ -121,13 +121,16 @@ fn files_that_are_no_recordings() {
 fn tables_and_plots_come_from_the_newest_recording_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let (file, mut recording) = recorded(&directory);
-    let (folder, page) = (file.parent().unwrap(), directory.path().join("README.md"));
+    let (folder, page) = (file.parent().unwrap(), directory.path().join("docs/benchmarks.md"));
+    let brief_page = directory.path().join("README.md");
     let run = |arguments: &[&str]| bench(&directory).args(arguments).assert();
-    fs::write(&page, "no place\n").unwrap();
+    fs::create_dir(page.parent().unwrap()).unwrap();
+    fs::write(&brief_page, "no place\n").unwrap();
     run(&["tables"]).code(2).stderr(predicate::str::contains("has no `<!-- bench CPU -->`"));
-    fs::write(&page, "<!-- bench no-cpu -->\n<!-- /bench -->\n").unwrap();
+    fs::write(&brief_page, "<!-- bench no-cpu -->\n<!-- /bench -->\n").unwrap();
     run(&["tables"]).code(2).stderr(predicate::str::contains("no recording of `no-cpu`"));
     let cpu = folder.file_name().unwrap().to_str().unwrap();
+    fs::write(&brief_page, format!("<!-- bench {cpu} brief -->\n<!-- /bench -->\n")).unwrap();
     fs::write(&page, format!("a\n<!-- bench {cpu} -->\n<!-- /bench -->\nb\n")).unwrap();
     run(&["tables", "--check"]).code(1).stderr(predicate::str::contains("run `slth-bench tables`"));
     run(&["tables"]).success();
@@ -149,6 +152,11 @@ fn tables_and_plots_come_from_the_newest_recording_and_nothing_else() {
     let page = fs::read_to_string(&page).unwrap();
     assert!(page.starts_with("a\n") && page.ends_with("b\n") && page.contains("commit newest"), "{page}");
     assert!(page.contains("| `\"selection from normal 392000 s=0.5\"`, warm | "), "{page}");
+    let page = fs::read_to_string(&brief_page).unwrap();
+    assert!(
+        page.contains("| `\"selection from normal 392000 s=0.5\"` | ") && !page.contains(", warm | "),
+        "{page}"
+    );
     run(&["plots", "--check"]).code(1).stderr(predicate::str::contains("run `slth-bench plots`"));
     run(&["plots"]).success().stdout(predicate::str::contains("time-per-score.svg"));
     run(&["plots", "--check"]).success();

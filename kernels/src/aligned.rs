@@ -9,15 +9,14 @@ use bytemuck::{Pod, Zeroable};
 #[repr(C, align(64))]
 struct CacheLine([f32; 16]);
 
-/// Floats on a 64-byte boundary. An unaligned panel costs every second load of the matmul kernels a second cache line;
-/// alignment alone took one from 47 to 73 GFLOP/s.
+/// Floats on a 64-byte boundary. In an unaligned panel every second load of the matmul kernels touches two cache lines.
 #[derive(Clone, Default)]
 pub(crate) struct AlignedBuffer {
     lines: Vec<CacheLine>,
 }
 
 impl AlignedBuffer {
-    /// The first `len` floats, whatever they hold; grows as needed, never shrinks.
+    /// The first `len` floats, with unspecified values; grows as needed, never shrinks.
     pub(crate) fn get(&mut self, len: usize) -> &mut [f32] {
         let lines = len.div_ceil(16);
         if self.lines.len() < lines {
@@ -27,7 +26,7 @@ impl AlignedBuffer {
     }
 }
 
-/// Numbers on a 64-byte boundary, wherever the struct or its clone is.
+/// Numbers on a 64-byte boundary, also after the struct was moved or cloned.
 #[derive(Clone)]
 pub(crate) struct AlignedVec<T> {
     lines: Vec<CacheLine>,
@@ -40,7 +39,7 @@ impl<T: Pod> AlignedVec<T> {
         Self { lines: Vec::new(), len: 0, of: PhantomData }
     }
 
-    /// Makes it `len` long, in memory for `room`; new numbers are any.
+    /// Sets the length to `len`, with capacity for `room`; new numbers are unspecified.
     pub(crate) fn resize(&mut self, len: usize, room: usize) {
         let lines = |count: usize| (count * size_of::<T>()).div_ceil(size_of::<CacheLine>());
         self.lines.reserve_exact(lines(room).saturating_sub(self.lines.len()));

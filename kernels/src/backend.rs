@@ -100,7 +100,7 @@ impl Backend {
     /// empty.
     ///
     /// # Errors
-    /// When the variable names something this machine does not have.
+    /// When the variable names a backend that this CPU does not have.
     pub fn detect() -> Result<Backend, KernelError> {
         match std::env::var_os(BACKEND_VARIABLE) {
             Some(name) if !name.is_empty() => Self::named(&name.to_string_lossy()),
@@ -144,12 +144,12 @@ mod tests {
         assert!(matches!(Backend::named("sse9"), Err(KernelError::UnknownBackend { .. })));
     }
 
-    /// A backend that is silently skipped is tested by nobody: `SLTH_REQUIRE=avx2,avx512` makes its absence an error.
+    /// `SLTH_REQUIRE=avx2,avx512` makes the absence of a backend an error, so that no test skips it silently.
     #[test]
     fn required_backends_are_present() {
         let available = Backend::available();
         let names = available.iter().map(|b| b.name()).collect::<Vec<_>>().join(", ");
-        // Past the test harness, which would keep it to itself.
+        // Bypasses the test harness, which would capture the output.
         writeln!(std::io::stderr(), "backends under test: {names}").unwrap();
         let required = std::env::var("SLTH_REQUIRE").unwrap_or_default();
         for name in required.split(',').map(str::trim).filter(|name| !name.is_empty()) {

@@ -16,14 +16,14 @@ impl Bf16 {
         self.0
     }
 
-    /// The nearest number, of two the even one; beyond the largest one infinity. NaN stays NaN. By integers, so that no rounding mode
-    /// matters.
+    /// Rounds to the nearest number, ties to even; beyond the largest number to infinity. NaN stays NaN. Integer arithmetic makes
+    /// the result independent of the rounding mode.
     #[inline(always)]
     pub(crate) fn round(x: f32) -> Self {
         let bits = x.to_bits();
         // Without its lower half a NaN could be infinity.
         let quiet = (bits >> 16) as u16 | 0x40;
-        // A carry goes into the exponent, as it has to.
+        // A carry into the exponent is correct.
         let nearest = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
         Self(if bits & 0x7fff_ffff > 0x7f80_0000 { quiet } else { nearest })
     }
@@ -52,7 +52,7 @@ mod tests {
         }
     }
 
-    /// Against the definition: of the two neighbours the nearer one, of two as near the even one. Exact in `f64`.
+    /// Against the definition: the nearer of the two neighbours, ties to even. Exact in `f64`.
     #[test]
     fn the_nearest_is_taken() {
         // The largest, and what would be the next: from half-way on there is infinity.

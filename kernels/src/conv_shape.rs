@@ -2,7 +2,7 @@
 
 use crate::error::KernelError;
 
-/// The sizes of a convolution but for the batch.
+/// The sizes of a convolution, except the batch.
 ///
 /// ```
 /// use slth_kernels::conv2d::Shape;
@@ -21,7 +21,7 @@ pub struct Shape {
     pub outputs: usize,
     /// Rows and columns of the kernel.
     pub kernel: [usize; 2],
-    /// Step between the places the kernel is put at, in both directions; at least 1.
+    /// Stride: the step between positions of the kernel, in both directions; at least 1.
     pub stride: usize,
     /// Rows and columns of zeros around each input plane, on all four sides.
     pub padding: usize,
@@ -62,7 +62,7 @@ impl Shape {
         Ok([self.outputs, columns])
     }
 
-    /// Checks what no view can show to be wrong.
+    /// Checks the sizes that views do not check.
     pub(crate) fn check(&self) -> Result<(), KernelError> {
         if self.stride == 0 {
             return Err(KernelError::OutOfRange { what: "stride" });

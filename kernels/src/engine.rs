@@ -9,12 +9,12 @@ use crate::backend::Backend;
 use crate::error::KernelError;
 use crate::team::{self, Team};
 
-/// What every kernel takes first: which [`Backend`] it runs on, and on which threads.
+/// The first argument of every kernel: its [`Backend`] and its threads.
 ///
-/// Neither changes a bit of any result. An engine has threads of its own ([`with_threads`](Self::with_threads)) or borrows those of a
-/// rayon pool ([`on_pool`](Self::on_pool)); it never uses the pool that a call happens to be made from. The calling thread always takes part,
-/// and waits for no thread that has not begun: a call ends even if all other threads are busy or blocked. Work too small to be
-/// worth a second thread stays on the calling one.
+/// Neither changes a bit of any result. An engine has its own threads ([`with_threads`](Self::with_threads)) or borrows those of
+/// a rayon pool ([`on_pool`](Self::on_pool)). It never uses the pool that a call happens to be made from. The calling thread
+/// always takes part, and does not wait for threads that have not begun: a call ends even if all other threads are busy or
+/// blocked. Work that is too small for a second thread stays on the calling one.
 ///
 /// ```
 /// use slth_kernels::{Backend, Engine};
@@ -29,11 +29,11 @@ pub struct Engine<'pool> {
     backend: Backend,
     threads: usize,
     helpers: Helpers<'pool>,
-    /// Clock cycles of work from which on it is shared.
+    /// Work of at least this many clock cycles is shared.
     least_shared: usize,
 }
 
-/// Who works beside the calling thread.
+/// The threads that work beside the calling one.
 #[derive(Clone, Copy, Debug)]
 enum Helpers<'pool> {
     None,
@@ -70,11 +70,11 @@ impl Engine<'static> {
 }
 
 impl<'pool> Engine<'pool> {
-    /// The same backend on up to `threads` threads: the calling one and others that belong to this crate, which are started the first
-    /// time and shared by all engines of as many threads. 0 stands for as many as the process may use cores, and no engine has more:
-    /// further threads would only take turns.
+    /// The same backend on up to `threads` threads: the calling one and threads of this crate. These are started at the first
+    /// call, and shared by all engines with the same number of threads. 0 means one thread for each core that the process may
+    /// use. No engine has more, because further threads would only take turns.
     ///
-    /// Where the system refuses a thread, the others do its work. A child process that was forked starts its own.
+    /// If the system refuses a thread, the others do its work. A forked child process starts its own threads.
     ///
     /// ```
     /// use slth_kernels::Engine;
@@ -87,11 +87,11 @@ impl<'pool> Engine<'pool> {
         Engine { backend: self.backend, threads, helpers, least_shared: self.least_shared }
     }
 
-    /// The same backend on the calling thread and the threads of `pool`, one of which is expected to be the calling one or idle: as many
-    /// threads as the pool has. What else the pool does delays no call; its threads help when they have time.
+    /// The same backend on the calling thread and the threads of `pool`: as many threads as the pool has, where one of the pool's
+    /// threads is the calling one or idle. Other work of the pool delays no call; its threads help when they are free.
     ///
-    /// In a child process that was forked after this call, where the pool has no threads, calls run on the calling one. Do not make an
-    /// engine on such a pool in the child: its calls finish, but leave jobs behind that nobody takes.
+    /// In a child process that was forked after this call the pool has no threads, and calls run on the calling one. Do not make
+    /// an engine on such a pool in the child: its calls finish, but leave jobs in the pool that are never run.
     ///
     /// ```
     /// use slth_kernels::Engine;
@@ -111,8 +111,9 @@ impl<'pool> Engine<'pool> {
         }
     }
 
-    /// The same, sharing work from `cycles` clock cycles of one core on, by a rough estimate; 0 shares all that can be divided. Work below
-    /// stays on the calling thread, because waking another one takes as long. The default, 100,000, suits kernels that follow one another.
+    /// The same engine, which shares work of at least `cycles` clock cycles of one core, by a rough estimate; 0 shares all work
+    /// that can be divided. Smaller work stays on the calling thread, because waking another one takes as long. The default of
+    /// 100,000 suits kernels that follow one another.
     ///
     /// ```
     /// use slth_kernels::Engine;
@@ -134,14 +135,14 @@ impl<'pool> Engine<'pool> {
         self.threads
     }
 
-    /// This engine, or its calling thread alone where `work`, in clock cycles of one core, is too little to share.
+    /// This engine, or its calling thread alone if `work`, in clock cycles of one core, is too little to share.
     pub(crate) fn for_work(self, cycles: usize) -> Self {
         if cycles < self.least_shared { Self { threads: 1, helpers: Helpers::None, ..self } } else { self }
     }
 
     /// Calls `work` once for each item, in any order and on any of the engine's threads.
     ///
-    /// The items are the parts of the result: chunks of slices, say. This is how all kernels split their work.
+    /// The items are parts of the result, for example chunks of slices. All kernels split their work this way.
     ///
     /// ```
     /// use slth_kernels::Engine;
@@ -154,7 +155,7 @@ impl<'pool> Engine<'pool> {
     /// ```
     ///
     /// # Panics
-    /// When `work` does; on whichever thread, the panic goes on in the calling one.
+    /// When `work` panics, on any thread; the panic continues in the calling one.
     pub fn for_each<T: Send>(self, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
         if self.threads == 1 {
             return float_env::with_default(|| items.for_each(work));
@@ -202,7 +203,7 @@ impl<'pool> Engine<'pool> {
     }
 }
 
-/// Clock cycles of work from which on it is shared, unless said otherwise; see docs/tuning.md, "Threads".
+/// Default of [`Engine::share_from`], in clock cycles; see docs/tuning.md, "Threads".
 const LEAST_SHARED: usize = 100_000;
 
 #[cfg(test)]

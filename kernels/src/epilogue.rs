@@ -1,10 +1,10 @@
-//! What happens to a sum on its way from the registers to memory: bias, then activation.
+//! The epilogue of a product: each sum gets a bias and then an activation before it is stored.
 
 use crate::error::KernelError;
 use crate::simd::Simd;
 use crate::view::MatRef;
 
-/// What is applied to each output element once its sum and bias are complete.
+/// The activation of each output element, applied to the sum with its bias.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Activation {
@@ -15,7 +15,7 @@ pub enum Activation {
     Relu,
 }
 
-/// What a product does beside multiplying: y = activation(sum + bias), where the sum starts from the old y if `accumulate` is set.
+/// The last steps of a product: y = activation(sum + bias), where the sum starts from the old y if `accumulate` is set.
 ///
 /// ```
 /// use slth_kernels::{Activation, Epilogue};
@@ -29,7 +29,7 @@ pub struct Epilogue<'a> {
     pub bias: Option<&'a [f32]>,
     /// Applied after the bias.
     pub activation: Activation,
-    /// Whether sums start from what Y holds instead of 0. Otherwise Y is never read: NaN in it is overwritten.
+    /// Whether sums start from the old values of Y instead of 0. Otherwise Y is never read: NaN in it is overwritten.
     pub accumulate: bool,
 }
 
@@ -48,9 +48,10 @@ impl<'a> Epilogue<'a> {
     }
 }
 
-/// An epilogue in the coordinates of the matrix that is written.
+/// An epilogue in the coordinates of the written matrix.
 ///
-/// Enums without payload, and what they speak of beside them: a compiler may read a payload before the tag that says whether there is one.
+/// The enums have no payload; their data are separate fields, because a compiler may read a payload before the tag that says
+/// whether there is one.
 #[derive(Clone, Copy)]
 pub(crate) struct Finish<'a> {
     side: Side,
@@ -59,7 +60,7 @@ pub(crate) struct Finish<'a> {
     relu_output: MatRef<'a>,
 }
 
-/// What each element of the bias belongs to.
+/// Whether an element of the bias belongs to a row or a column.
 #[derive(Clone, Copy, PartialEq)]
 enum Side {
     /// There is no bias.
@@ -73,13 +74,14 @@ enum Gate {
     None,
     /// max(0, y); −0 and NaN become 0.
     Relu,
-    /// 0 where `relu_output`, at the same place, is not positive.
+    /// 0 where the element of `relu_output` at the same index is not positive.
     ReluOutput,
 }
 
-/// Replaces each vector of a slice by what `new` makes of it and of the index of its first lane; lanes past the end come to nothing.
+/// Replaces each vector of a slice by `new` of the vector and the index of its first lane; lanes past the end are discarded.
 ///
-/// A macro, because a closure is a function that the compiler may leave where there are none of the backend's instructions.
+/// A macro, because the compiler may not inline a closure into the `#[target_feature]` function, and would then compile it
+/// without the backend's instructions.
 macro_rules! for_each_vector {
     ($s:ident, $values:expr, |$sum:ident, $at:pat_param| $new:expr) => {
         for ($at, part) in (0..).step_by(S::LANES).zip($values.chunks_mut(S::LANES)) {
@@ -120,8 +122,8 @@ impl<'a> Finish<'a> {
         self.side == Side::None && self.gate == Gate::None
     }
 
-    /// Finishes sums of one row, the first of them in column `col`. A pass of its own over memory that was just written: inside
-    /// the accumulation loops it would take registers from them.
+    /// Finishes sums of one row, the first of them in column `col`. A separate pass over memory that was just written: inside the
+    /// accumulation loops it would occupy registers.
     #[inline(always)]
     pub(crate) fn apply<S: Simd>(&self, s: S, sums: &mut [f32], row: usize, col: usize) {
         match self.side {
@@ -152,7 +154,7 @@ impl<'a> Finish<'a> {
     }
 }
 
-/// Up to a vector; a plain load where there is a whole one.
+/// Loads up to one vector; a full vector is a plain load.
 #[inline(always)]
 fn load_some<S: Simd>(s: S, values: &[f32]) -> S::F32 {
     if values.len() < S::LANES { s.load_partial(values) } else { s.load(values) }

@@ -48,7 +48,7 @@ pub enum KernelError {
     /// The weights were prepared without `PrepareOptions::input_gradient`.
     #[error("the weights were prepared without the input gradient; set PrepareOptions::input_gradient")]
     NoInputGradient,
-    /// The weights were prepared without `PrepareOptions::keep_source`, so another mask cannot be put over them.
+    /// The weights were prepared without `PrepareOptions::keep_source`, so the mask cannot be changed.
     #[error("the removed weights were dropped; set PrepareOptions::keep_source, or call set_weights")]
     NoSource,
     /// A score is NaN. The masks keep nothing afterwards.
@@ -81,7 +81,7 @@ pub enum KernelError {
         /// How many there are.
         len: usize,
     },
-    /// A mask is over another number of weights than its layer has scores.
+    /// The number of weights of a mask differs from the number of its layer's scores.
     #[error("layer {layer} has {scores} scores, but a mask over {mask}")]
     MaskLength {
         /// Which layer; 0 in a selection over one slice.
@@ -129,7 +129,7 @@ pub enum KernelError {
         /// How many it has.
         found: usize,
     },
-    /// Bytes do not hold what they are read as.
+    /// The bytes are not a valid encoding.
     #[error("{what}: malformed bytes")]
     Malformed {
         /// What was read.
@@ -215,7 +215,7 @@ impl KernelError {
 mod tests {
     use super::KernelError as E;
 
-    /// Callers in other languages compare numbers: those that were given out stay.
+    /// Callers in other languages compare numbers, so published numbers stay.
     #[test]
     fn codes_keep_their_meaning() {
         let (what, name, available) = ("", String::new(), String::new());

@@ -259,7 +259,7 @@ impl PackedMask {
         self.view().kept_indices()
     }
 
-    /// Becomes the same mask as `other`; reuses the memory.
+    /// Copies `other` into this mask; reuses the memory.
     pub(crate) fn copy_from(&mut self, other: PackedMaskRef<'_>) {
         self.words.clear();
         self.words.extend_from_slice(other.words);
@@ -546,7 +546,7 @@ impl<'a> PackedMaskRef<'a> {
         }
     }
 
-    /// How many of the `count` weights from `start` on are kept. Past the last weight, none are.
+    /// Number of kept weights among `count` from `start` on; 0 past the last weight.
     pub(crate) fn kept_in(self, start: usize, count: usize) -> usize {
         let whole = (0..count / 64).map(|i| self.word(start + i * 64).count_ones()).sum::<u32>();
         let rest = self.word(start + count / 64 * 64) & low_bits(count % 64);

@@ -1,8 +1,8 @@
 //! The optimiser steps of pretraining and of edge-popup, each one pass over memory.
 //!
-//! A step reads four arrays and writes two or three, so memory bounds its speed. Every operation is elementwise: neither the
-//! lanes nor the division over threads can change a result. Why the steps are no epilogue of the weight gradient:
-//! docs/tuning.md, "Optimiser steps".
+//! A step reads four arrays and writes two or three, so memory bounds its speed. Every operation is elementwise: neither lanes
+//! nor threads can change a result. docs/tuning.md, "Optimiser steps", explains why the steps are not fused into the weight
+//! gradient.
 
 use crate::engine::Engine;
 use crate::error::KernelError;
@@ -14,7 +14,7 @@ use crate::simd::{Kernel, Simd};
 pub struct ProjectedStep {
     /// α, the learning rate.
     pub learning_rate: f32,
-    /// 0 is plain SGD, as in the paper.
+    /// Momentum; 0 is plain SGD, as in the paper.
     pub momentum: f32,
     /// ε ≥ 0, the largest change of any weight; may be ∞.
     pub epsilon: f32,
@@ -99,7 +99,7 @@ impl ScoreStep {
     }
 }
 
-/// A rule that makes new values of `STATE` arrays from theirs and two given ones, element by element.
+/// A rule that computes new values of `STATE` arrays from their old values and two input arrays, element by element.
 trait Rule<const STATE: usize>: Copy {
     fn apply<S: Simd>(self, s: S, given: [S::F32; 2], state: [S::F32; STATE]) -> [S::F32; STATE];
 }
@@ -107,7 +107,7 @@ trait Rule<const STATE: usize>: Copy {
 /// A rule over whole arrays of one length.
 struct Elementwise<'a, R, const STATE: usize>([&'a [f32]; 2], [&'a mut [f32]; STATE], R);
 
-/// Elements a thread takes at once: enough to pay for handing them over.
+/// Elements of a piece of work: enough to outweigh the cost of sharing it.
 const PIECE: usize = 32 * 1024;
 
 impl<R: Rule<STATE> + Send + Sync, const STATE: usize> Elementwise<'_, R, STATE> {
@@ -206,7 +206,7 @@ mod tests {
                     for i in 0..n {
                         let velocity = 0.9_f32.mul_add(v0[i], gradient[i]);
                         let moved = (-0.1_f32).mul_add(velocity, change0[i]);
-                        // As `min` and `max` of the instruction sets choose between zeros: the second one.
+                        // Of two zeros `min` and `max` return the second one, as the instruction sets do.
                         let moved = if moved > -epsilon { moved } else { -epsilon };
                         let moved = if moved < epsilon { moved } else { epsilon };
                         assert_eq!(

@@ -1,6 +1,6 @@
-//! Between the caller's matrices and the panels that products run over: rows of a few vectors, padded with zeros.
+//! Copies between the caller's matrices and the panels of products: rows of a few vectors, padded with zeros.
 //!
-//! A matrix whose columns lie side by side is transposed tile by tile in registers on its way.
+//! A matrix with contiguous columns is transposed tile by tile in registers.
 
 use crate::arch::strided::{Rows, RowsMut};
 use crate::simd::{Kernel, Simd};
@@ -9,13 +9,13 @@ use crate::view::{MatMut, MatRef};
 /// Elements of a cache line.
 const LINE: usize = 16;
 
-/// Rows of a matrix that are read side by side, in whole tiles of any backend.
+/// Rows of a matrix that are read at once, in full tiles of any backend.
 const PAGES: usize = 240;
 
 /// Loads a row; lanes past its end are 0. `FULL` when there are none.
 ///
-/// The vectors are reached by constant indices only: where an index depends on the row's length, the compiler keeps all
-/// of them in memory, inner loops and all.
+/// The vectors are indexed by constants only: if an index depends on the row's length, the compiler keeps all of them in memory,
+/// even in inner loops.
 #[inline(always)]
 pub(crate) fn load_row<S: Simd, const VECTORS: usize, const FULL: bool>(
     s: S,
@@ -115,7 +115,7 @@ pub(crate) fn unpack<S: Simd>(s: S, panel: &[f32], width: usize, to: &mut MatMut
     }
 }
 
-/// [`pack`] from the transpose of the matrix, whose rows are runs.
+/// [`pack`] from the transpose of the matrix, whose rows are contiguous.
 struct PackAcross<'a> {
     from: MatRef<'a>,
     block: Block,
@@ -130,8 +130,8 @@ impl Kernel for PackAcross<'_> {
         let Self { from, block: Block { row, rows, col, cols }, panel, width } = self;
         let side = S::TRANSPOSE;
         let whole = (rows / side * side, cols / side * side);
-        // Whole cache lines of the matrix, and of not more of its rows, each on pages of its own, than the TLB holds.
-        // In whole tiles: their side is any on the test backends.
+        // Full cache lines of the matrix, from at most as many rows as the TLB holds pages: each row can be on separate pages. In
+        // whole tiles: their side is any on the test backends.
         let [line, pages] = [LINE, PAGES].map(|most| (most / side).max(1) * side);
         for begin in (0..whole.1).step_by(pages) {
             for first in (0..whole.0).step_by(line) {
@@ -156,7 +156,7 @@ impl Kernel for PackAcross<'_> {
     }
 }
 
-/// [`unpack`] to the transpose of the matrix, whose rows are runs.
+/// [`unpack`] to the transpose of the matrix, whose rows are contiguous.
 struct UnpackAcross<'a> {
     panel: &'a [f32],
     width: usize,
@@ -171,7 +171,7 @@ impl Kernel for UnpackAcross<'_> {
         let Self { panel, width, mut to, block: Block { row, rows, col, cols } } = self;
         let side = S::TRANSPOSE;
         let whole = (rows / side * side, cols / side * side);
-        // Down the rows: each column of the matrix is written as a stream.
+        // Along the rows, so that each column of the matrix is written as a stream.
         for c in (0..whole.1).step_by(side) {
             for r in (0..whole.0).step_by(side) {
                 let from = Rows::of(&panel[r * width + c..], width, side, side);

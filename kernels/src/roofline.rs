@@ -1,7 +1,7 @@
-//! What the machine can do at most, to compare measured kernels with: the rate of multiply-adds, of reads, of additions and
-//! minima, and the clock.
+//! The machine's limits, for comparison with measured kernels: the rates of multiply-adds, of reads, of additions and minima, and
+//! the clock.
 //!
-//! Each function does a known amount of work on the calling thread; the caller takes the time.
+//! Each function does a known amount of work on the calling thread; the caller measures the time.
 
 use crate::engine::Engine;
 use crate::simd::{Kernel, Simd};
@@ -35,8 +35,8 @@ pub fn read(engine: Engine, data: &[f32]) -> u32 {
     engine.backend().run(Read { data })
 }
 
-/// Runs `rounds` rounds of independent integer additions and minima that never leave the registers, and returns how many pairs
-/// of both these were, one per lane. No brute-force search can look at sums at a higher rate.
+/// Runs `rounds` rounds of independent integer additions and minima that never leave the registers, and returns how many pairs of
+/// both these were, one per lane. No brute-force search computes sums at a higher rate.
 ///
 /// ```
 /// use slth_kernels::{Engine, roofline};

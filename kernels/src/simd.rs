@@ -1,7 +1,7 @@
 //! The vector unit as the kernels see it.
 //!
-//! A kernel is written once, over [`Simd`], and instantiated per instruction set by
-//! [`Backend::run`](crate::Backend). The trait holds the determinism rules of this crate by what it leaves out:
+//! A kernel is written once, over [`Simd`], and instantiated per instruction set by [`Backend::run`](crate::Backend). The trait
+//! enforces the determinism rules of this crate by its choice of operations:
 //!
 //! * lanes are independent: there is no horizontal float reduction, so a sum cannot depend on the lane count;
 //! * [`Simd::mul_add`] rounds once on every instruction set;
@@ -52,7 +52,7 @@ pub(crate) trait Kernel {
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Lanes of a vector; at most 32.
     const LANES: usize;
-    /// Vector registers; decides sizes of tiles, and so speed, but no result.
+    /// Number of vector registers; decides sizes of tiles, which change speed but no result.
     const REGISTERS: usize;
     /// The sizes of register tiles.
     const TILES: Tiles;
@@ -64,11 +64,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     type F32: Pod + Send + Sync;
     /// `LANES` × `i32`, in memory exactly like `[i32; LANES]`.
     type I32: Pod + Send + Sync;
-    /// `LANES` × `bool`, in whatever form the instruction set keeps them.
+    /// `LANES` × `bool`, in the form of the instruction set.
     type Mask: Copy;
 
-    /// Runs a part of a kernel as a function of its own, so that a hot loop has the registers to itself: inlined into large
-    /// surroundings, some loops reload their pointers from the stack before every use.
+    /// Runs a part of a kernel as a separate function, so that a hot loop has all registers: inlined into a large function, some
+    /// loops reload their pointers from the stack before every use.
     fn outlined<K: Kernel>(self, kernel: K) -> K::Out;
 
     fn narrow(self) -> Self::Narrow;
@@ -79,8 +79,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// a · b + c with one rounding.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
-    /// a · b + c with one rounding, of single numbers: where there are no lanes to fill. By an instruction, never by a call into
-    /// the platform's library.
+    /// a · b + c with one rounding, for single numbers. An instruction if the backend has one, never a call into the platform's
+    /// library.
     fn mul_add_one(self, a: f32, b: f32, c: f32) -> f32;
     /// a > b
     fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
@@ -116,7 +116,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         low | high << (2 * Self::LANES)
     }
 
-    /// Writes the lanes whose bit is set, packed to the front, then anything, `LANES` elements in all. Bits from `LANES` on
+    /// Writes the lanes whose bit is set, packed to the front, then unspecified elements, `LANES` in all. Bits from `LANES` on
     /// must be 0.
     #[inline(always)]
     fn compress_i32(self, v: Self::I32, bits: u32, dst: &mut [i32]) {
@@ -132,8 +132,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// Writes, for each lane whose bit is set, an integer with the bit pattern of `v`'s lane in the high half and its column,
-    /// `first`'s lane plus the lane's index, in the low half, packed to the front, then anything, `LANES` elements in all. Bits
-    /// from `LANES` on must be 0, all lanes of `first` the same.
+    /// `first`'s lane plus the lane's index, in the low half, packed to the front, then unspecified elements, `LANES` in all.
+    /// Bits from `LANES` on must be 0, and all lanes of `first` equal.
     #[inline(always)]
     fn compress_entries(self, first: Self::I32, v: Self::F32, bits: u32, dst: &mut [u64]) {
         let values = bytemuck::cast_slice::<Self::F32, u32>(core::slice::from_ref(&v));
@@ -185,7 +185,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Two numbers, widened, each in all lanes.
     #[inline(always)]
     fn splat_2_bf16(self, values: [Bf16; 2]) -> [Self::F32; 2] {
-        // Both by one load, as the halves of 32 bits.
+        // One load of 32 bits for both.
         let both = self.splat_i32(bytemuck::cast(values));
         let upper = self.and_i32(both, self.splat_i32(!0xffff));
         let lower = self.shl_i32::<16>(both);
@@ -203,13 +203,13 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
-    /// Bytes of the L1 data cache; decides sizes of tiles, and so speed, but no result.
+    /// Bytes of the L1 data cache; decides sizes of tiles, which change speed but no result.
     #[inline(always)]
     fn l1_bytes(self) -> usize {
         32 << 10
     }
 
-    /// Prefetches the cache line of `address`, whatever is there, into L1, or into L2 only.
+    /// Prefetches the cache line of `address`, which may be invalid, into L1, or into L2 only.
     #[inline(always)]
     fn prefetch<const L1: bool, T>(self, _address: *const T) {}
 
@@ -219,7 +219,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         x
     }
 
-    /// `x`, brought to a general-purpose register. A broadcast from memory would take one of the two load ports.
+    /// `x`, moved to a general-purpose register. A broadcast from memory would occupy one of the two load ports.
     #[inline(always)]
     fn via_gpr(self, x: f32) -> f32 {
         x
@@ -280,7 +280,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         self.max_i32(a, self.sub_i32(self.splat_i32(0), a))
     }
 
-    /// `v`, computed before what follows in the source: the compiler moves nothing past it.
+    /// `v`, computed before the code that follows: the compiler moves nothing past it.
     #[inline(always)]
     fn schedule_barrier(self, v: Self::I32) -> Self::I32 {
         v

@@ -1,7 +1,7 @@
-//! The crate's own threads: they help callers, spin for a while when there is nothing to do, and then sleep.
+//! The crate's own threads. They help callers; without work they spin for a while, and then sleep.
 //!
-//! Kernels of one step of training follow each other by microseconds. A thread that sleeps in between takes tens of microseconds to
-//! wake up, on virtual machines above all, which is about what a kernel takes. Figures: docs/tuning.md, "Threads".
+//! Kernels of one training step follow each other within microseconds. A thread that sleeps between them takes tens of
+//! microseconds to wake up, mainly on virtual machines, which is about the time of a kernel. Figures: docs/tuning.md, "Threads".
 
 use core::fmt;
 use core::hint;
@@ -16,7 +16,7 @@ use crate::arch::lend::{Invitation, lend};
 /// How long a thread without work spins before it sleeps.
 const SPIN: Duration = Duration::from_millis(1);
 
-/// Looks between two questions for the time.
+/// Spins between two reads of the clock.
 const LOOKS: usize = 64;
 
 /// The threads beside the calling one, of one process.
@@ -25,14 +25,14 @@ pub(crate) struct Team {
     process: u32,
     queue: Mutex<Queue>,
     wake: Condvar,
-    /// How often something was queued: what a spinning thread looks at.
+    /// Number of jobs queued so far, which spinning threads poll.
     posted: AtomicUsize,
-    /// The team that was made after this one.
+    /// The next team of the list.
     next: OnceLock<&'static Team>,
 }
 
-/// The first of all teams that were ever made; a process needs few, and a thread may hold on to any. They are a list, so that
-/// finding one that was made takes no lock, which another thread could hold while a process forks: in the child nobody would unlock it.
+/// The list of all teams, which are never freed; a process needs few. Searching the list takes no lock: another thread could hold
+/// it while the process forks, and in the child it would never be unlocked.
 static FIRST: OnceLock<&'static Team> = OnceLock::new();
 
 #[derive(Default)]
@@ -41,7 +41,7 @@ struct Queue {
     asleep: usize,
 }
 
-/// How many cores this process may use; asked once.
+/// Number of cores that this process may use; read once.
 pub(crate) fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
@@ -53,7 +53,7 @@ pub(crate) fn most_threads() -> usize {
 }
 
 impl Team {
-    /// The team of as many threads, the calling one included; made if this process has none.
+    /// The team of this many threads, including the calling one; made if this process has none.
     pub(crate) fn of(threads: usize) -> &'static Team {
         let process = std::process::id();
         let mut made = None;
@@ -64,7 +64,7 @@ impl Team {
                 Some(team) => end = &team.next,
                 None => {
                     let team: &'static Team = made.get_or_insert_with(|| Self::new(threads, process));
-                    // Otherwise another thread was faster: on with what that one made.
+                    // Another thread was faster; continue with its team.
                     if end.set(team).is_ok() {
                         team.start();
                         return team;
@@ -87,7 +87,7 @@ impl Team {
 
     fn start(&'static self) {
         for number in 1..self.threads {
-            // Refused where the system has no more threads to give: then the others, or the caller, do the work.
+            // If the system refuses a thread, the others or the caller do its work.
             let _ = thread::Builder::new().name(format!("slth-{number}")).spawn(move || self.serve());
         }
     }
@@ -114,11 +114,11 @@ impl Team {
             }
             invited = Some(invitation.clone());
         });
-        // Those whom nobody took, not to keep them until somebody does.
+        // Removes the invitations that no thread took.
         self.lock().invitations.retain(|left| !invited.as_ref().is_some_and(|invited| invited.is(left)));
     }
 
-    /// What each of the threads does for ever.
+    /// The loop of each thread.
     fn serve(&self) {
         let mut queue = self.lock();
         loop {
@@ -150,7 +150,7 @@ impl Team {
                 }
                 hint::spin_loop();
             }
-            // Somebody else may need the core.
+            // Another thread may need the core.
             thread::yield_now();
         }
         false

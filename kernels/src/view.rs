@@ -1,7 +1,7 @@
 //! Views of matrices and of batches of images: a slice, sizes and strides, checked once when they are made.
 //!
-//! Products take views, so that the caller's layout is the kernels' business: feature-major and batch-major activations are
-//! one matrix with its strides exchanged, and so are images with the batch outermost or innermost.
+//! Products take views, so that callers need not convert layouts: feature-major and batch-major activations are one matrix with
+//! exchanged strides, and so are images with the batch outermost or innermost.
 
 use crate::arch::strided::{Cells, CellsMut, Layout, Rows, RowsMut};
 use crate::error::KernelError;
@@ -118,19 +118,19 @@ impl<'a> MatRef<'a> {
         self.cells.as_slice()
     }
 
-    /// Whether the elements of a row lie side by side.
+    /// Whether the elements of a row are contiguous.
     #[inline(always)]
     pub(crate) fn has_runs(&self) -> bool {
         self.col_stride() == 1 || self.cols() <= 1
     }
 
-    /// `len` elements of `row` from `col` on, which lie side by side.
+    /// `len` contiguous elements of `row` from `col` on.
     #[inline(always)]
     pub(crate) fn run(&self, row: usize, col: usize, len: usize) -> &'a [f32] {
         self.cells.run([row, col], 1, len)
     }
 
-    /// `len` elements from `col` on of `count` rows from `row` on, which lie side by side.
+    /// `len` contiguous elements from `col` on, of `count` rows from `row` on.
     #[inline(always)]
     pub(crate) fn block(&self, row: usize, col: usize, count: usize, len: usize) -> Rows<'a> {
         self.cells.rows([row, col], count, len)
@@ -160,7 +160,7 @@ impl<'a> MatMut<'a> {
         Self::new(data, rows, cols, 1, rows)
     }
 
-    /// The matrix with these strides, in elements. They may leave gaps, which nothing is written to.
+    /// The matrix with these strides, in elements. They may leave gaps, which are not written.
     ///
     /// # Errors
     /// [`OutOfBounds`](KernelError::OutOfBounds) when an element lies outside of `data`, [`Overlap`](KernelError::Overlap)
@@ -234,7 +234,7 @@ impl<'a> MatMut<'a> {
         }
     }
 
-    /// Whether the elements of a row lie side by side.
+    /// Whether the elements of a row are contiguous.
     #[inline(always)]
     pub(crate) fn has_runs(&self) -> bool {
         self.col_stride() == 1 || self.cols() <= 1
@@ -245,13 +245,13 @@ impl<'a> MatMut<'a> {
         self.cells.set([row, col], value);
     }
 
-    /// `len` elements of `row` from `col` on, which lie side by side.
+    /// `len` contiguous elements of `row` from `col` on.
     #[inline(always)]
     pub(crate) fn run(&mut self, row: usize, col: usize, len: usize) -> &mut [f32] {
         self.cells.run([row, col], 1, len)
     }
 
-    /// `len` elements from `col` on of `count` rows from `row` on, which lie side by side.
+    /// `len` contiguous elements from `col` on, of `count` rows from `row` on.
     #[inline(always)]
     pub(crate) fn block(&mut self, row: usize, col: usize, count: usize, len: usize) -> RowsMut<'_> {
         self.cells.rows([row, col], count, len)
@@ -359,7 +359,7 @@ macro_rules! images {
                 Self::new(data, sizes, batch_innermost(sizes))
             }
 
-            /// The images with these sizes and strides, in elements: of batch, channels, height, width. Gaps are left alone.
+            /// The images with these sizes and strides, in elements: of batch, channels, height, width. Gaps are not written.
             ///
             /// # Errors
             /// [`OutOfBounds`](KernelError::OutOfBounds) when an element lies outside of `data`,

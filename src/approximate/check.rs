@@ -1,22 +1,22 @@
-//! Every subset against the true optimum, in f64 and by an algorithm of its own.
+//! Checks every subset against the true optimum, in f64 and by a separate algorithm.
 
 use slth_kernels::subset_sum::{Search, Sizes, Subset as Chosen};
 
 use crate::error::Error;
 
-/// How far the subsets are from the true optima.
+/// The distance of the subsets from the true optima.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Check {
-    /// Subsets looked at.
+    /// Number of subsets checked.
     pub subsets: usize,
     /// The largest residual beyond the optimum.
     pub max_excess: f64,
-    /// How many are further from it than 2⁻²² · max(1, Σ|x|), or have a size that is not allowed or another residual than the one
-    /// reported.
+    /// Number of subsets that are further from the optimum than 2⁻²² · max(1, Σ|x|), have a size that is not allowed, or differ
+    /// from their reported residual.
     pub beyond: usize,
 }
 
-/// Subsets are further from the optimum than they may be.
+/// Subsets are further from the optimum than allowed.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("{} of {} subsets are not optimal in f64, the worst by {:e}", .0.beyond, .0.subsets, .0.max_excess)]
 pub struct NotOptimal(pub Check);
@@ -43,7 +43,7 @@ impl Check {
     }
 }
 
-/// Checks a piece of weights, each with `own` candidates; those of weights one after the other may be the same.
+/// Checks a piece of weights, each with `own` candidates; successive weights may share theirs.
 pub(super) fn check<'c>(
     search: impl Fn(usize) -> Search,
     own: impl Fn(usize) -> &'c [f32],
@@ -82,7 +82,7 @@ struct Halves {
     /// Of the first half by size; where any size will do, all in the first list. Ascending by the lower sum, the upper one
     /// replaced by the largest so far.
     sorted: Vec<Vec<[f64; 2]>>,
-    /// Of the other half: which list of the first they go with.
+    /// Subsets of the other half, with the list of the first half that they combine with.
     other: Vec<([f64; 2], usize)>,
 }
 

@@ -1,4 +1,4 @@
-//! How a network is approximated.
+//! The configuration of an approximation.
 
 use std::ops::Range;
 
@@ -19,16 +19,16 @@ pub enum Draw {
     /// The weights of a row (of the same first index) share candidates; each has its own subset, as in the published code
     #[default]
     PerRow,
-    /// None, as in the published text
+    /// Each weight has its own candidates, as in the published text
     PerWeight,
 }
 
 crate::flags::display_by_name!(Draw);
 
-/// Weights of one piece of work where each has its own candidates.
+/// Weights of one piece of work if each has its own candidates.
 pub(super) const PIECE: usize = 960;
 
-/// Most weights of one piece of work where a row shares them: enough to pay for preparing the search.
+/// Maximum number of weights of one piece of work if a row shares candidates: enough to outweigh preparing the search.
 const ROW_PIECE: usize = 1 << 13;
 
 impl Draw {
@@ -51,7 +51,7 @@ impl Draw {
     }
 }
 
-/// How to approximate, and where it is computed. The fields are the command line's flags and their help, but for those of the
+/// The configuration of an approximation. The fields are the command line's flags and their help, except for those of the
 /// machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Args)]
 pub struct ApproximateConfig {
@@ -81,7 +81,7 @@ pub struct ApproximateConfig {
     #[arg(long, value_name = "KIND", help_heading = "Approximation", default_value_t)]
     pub draw: Draw,
 
-    /// Size of the subsets: any, so many candidates, or a fraction of them
+    /// Size of the subsets: any, a number of candidates, or a fraction of them
     #[arg(
         long,
         value_name = "K|F",
@@ -91,15 +91,15 @@ pub struct ApproximateConfig {
     )]
     pub size: SubsetSize,
 
-    /// How far each candidate may be moved; one approximation for each
+    /// Largest move of each candidate; one approximation for each value
     #[arg(long, value_name = "F,F,..", help_heading = "Approximation", allow_negative_numbers = true, value_parser = list::<f32>, default_value = "0")]
     pub epsilon: List<f32>,
 
-    /// Rebuild these tensors alone: names, in which * stands for any characters
+    /// Rebuild only these tensors: names, in which * stands for any characters
     #[arg(long, value_name = "NAME,..", help_heading = "Target", value_parser = names)]
     pub only: Option<List<String>>,
 
-    /// Pass these tensors through as they are
+    /// Copy these tensors unchanged
     #[arg(long, value_name = "NAME,..", help_heading = "Target", value_parser = names)]
     pub skip: Option<List<String>>,
 
@@ -157,13 +157,13 @@ impl ApproximateConfig {
         self.candidates.unwrap_or_else(|| (self.c * libm::rint(-libm::log2(self.eta))) as usize)
     }
 
-    /// The most candidates a weight is given that fails with n.
+    /// Maximum number of candidates for a weight that fails with n.
     pub fn most_candidates(&self) -> usize {
         let n = self.candidates_per_weight();
         self.candidates_most.unwrap_or(if self.eta_relative { n.max(BRUTE_FORCE_LIMIT) } else { n })
     }
 
-    /// The same with one ε alone.
+    /// The same with only one ε.
     pub(super) fn with_epsilon(&self, epsilon: f32) -> Self {
         Self { epsilon: vec![epsilon], ..self.clone() }
     }
@@ -171,7 +171,7 @@ impl ApproximateConfig {
     /// Checks everything that can be checked before the work starts.
     ///
     /// # Errors
-    /// [`Error::Config`] for the first field that makes no sense.
+    /// [`Error::Config`] for the first invalid field.
     pub fn validate(&self) -> Result<(), Error> {
         // Below that the search's rounding, 2⁻²³ Σ|x|, would decide.
         Error::check("eta", (1e-6..1.0).contains(&self.eta), "lie in [1e-6, 1)", self.eta)?;

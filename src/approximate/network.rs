@@ -27,28 +27,28 @@ use crate::training::{Evaluation, Trainer};
 /// Weights that are read and rebuilt at once.
 const CHUNK: usize = 1 << 20;
 
-/// A tensor that is rebuilt, and what lengths are measured by.
+/// A tensor that is rebuilt, and its scales.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part<'a> {
     pub(super) tensor: &'a TensorEntry,
     /// Weights of a row.
     pub(super) row: usize,
-    /// Of the candidates.
+    /// Range of the candidates.
     pub(super) range: [f32; 2],
-    /// What η and ε are multiplied by.
+    /// Factor of η and ε.
     scale: f64,
 }
 
-/// Weights rebuilt: a part of a tensor.
+/// Rebuilt weights: a part of a tensor.
 #[derive(Debug)]
 pub struct Rebuilt<'a> {
     /// The tensor.
     pub tensor: &'a TensorEntry,
     /// The first one's place in it.
     pub first: usize,
-    /// What was chosen for each weight.
+    /// The subset of each weight.
     pub subsets: Vec<Chosen>,
-    /// The weights that gives, as the file holds them: each the sum of its subset, perturbed, rounded once to the tensor's type.
+    /// The rebuilt weights, as the file stores them: each the perturbed sum of its subset, rounded once to the tensor's type.
     pub bytes: Vec<u8>,
 }
 
@@ -59,8 +59,8 @@ impl Rebuilt<'_> {
     }
 }
 
-/// Approximates the tensors of one file, on a pool of its own. A tensor is read, rebuilt and handed over in chunks of a million
-/// weights: memory does not grow with the file.
+/// Approximates the tensors of one file, on its own pool. A tensor is read, rebuilt and passed on in chunks of a million weights:
+/// memory does not grow with the file.
 ///
 /// ```
 /// use slth::{approximate::{ApproximateConfig, Approximator, Target}, progress::NoProgress};
@@ -88,8 +88,8 @@ impl<'a> Approximator<'a> {
     /// Checks the configuration, starts the threads, and reads all weights once, for their range.
     ///
     /// # Errors
-    /// When the configuration makes no sense or chooses no tensor, the file cannot be read or has weights that are not finite,
-    /// or a backend or threads cannot be had.
+    /// When the configuration is invalid or selects no tensor, the file cannot be read or has weights that are not finite, or
+    /// backend or threads are not available.
     pub fn new(config: &'a ApproximateConfig, tensors: &'a TensorFile) -> Result<Self, Error> {
         config.validate()?;
         let (engine, pool) = start_pool(config.backend, config.threads)?;
@@ -120,11 +120,9 @@ impl<'a> Approximator<'a> {
         (self.engine.backend(), self.pool.current_num_threads())
     }
 
-    /// Finds the best subset for every weight and hands what that gives to `take`, by ascending place in the file. The time
-    /// is that of one search per weight: at n = 21 and ε = 0 some 3 µs on one thread where each weight has its own candidates,
-    /// 1 µs where a row shares them. With `verify` every subset is compared with the optimum, found anew in f64 by another
-    /// algorithm (a sorted list and a binary search for each of the other half's subsets: 2^(n/2) · n/2 steps). The summary is
-    /// without accuracies.
+    /// Finds the best subset for every weight and passes the rebuilt weights to `take`, by ascending place in the file. One
+    /// search per weight. With `verify` every subset is compared with the optimum, found in f64 by another algorithm (a sorted
+    /// list, and a binary search for each of the other half's subsets: 2^(n/2) · n/2 steps). The summary has no accuracies.
     ///
     /// # Errors
     /// When ε is negative or not finite, the file cannot be read, or `take` fails.
@@ -176,8 +174,8 @@ impl<'a> Approximator<'a> {
         Ok((row, verify.then_some(verified)))
     }
 
-    /// The smallest n at which no weight fails; `None` where that takes more than 30 candidates. As the candidates of n are
-    /// the first of n + 1, only the weights that still fail are searched again.
+    /// The smallest n at which no weight fails; `None` if that takes more than 30 candidates. The candidates of n are the first
+    /// of n + 1, so only the weights that still fail are searched again.
     ///
     /// # Errors
     /// When ε is negative or not finite, or the file cannot be read.
@@ -196,7 +194,7 @@ impl<'a> Approximator<'a> {
         Ok(Some(smallest).filter(|&n| n <= MOST))
     }
 
-    /// How a network does on the test images.
+    /// Evaluates a network on the test images.
     ///
     /// # Errors
     /// When it does not fit the data.
@@ -224,7 +222,7 @@ impl<'a> Approximator<'a> {
         built
     }
 
-    /// How it does on the test images, by its kept weights only.
+    /// Evaluates the construction on the test images, by its kept weights only.
     ///
     /// # Errors
     /// When its target does not fit the data.
@@ -248,7 +246,7 @@ impl<'a> Approximator<'a> {
         Trainer { engine, network, images, normalisation, augmentation: Augmentation::None }
     }
 
-    /// Reads the weights chunk by chunk; `work` passes over each as often as `passes` says.
+    /// Reads the weights chunk by chunk; `work` passes over each chunk `passes` times.
     fn each_chunk(
         &self,
         task: &str,
@@ -267,7 +265,7 @@ impl<'a> Approximator<'a> {
         Ok(())
     }
 
-    /// What `work` makes of each piece of a chunk, given its place in the tensor and its weights.
+    /// The results of `work` for each piece of a chunk, given its place in the tensor and its weights.
     fn each_piece<T: Send>(
         &self,
         chunk: &Chunk<'_>,
@@ -284,7 +282,8 @@ impl<'a> Approximator<'a> {
         self.pool.install(|| pieces.into_par_iter().map(work).collect())
     }
 
-    /// The best subsets of a piece of weights: of the first of these `counts` of candidates, and of the next ones where that fails.
+    /// The best subsets of a piece of weights: with the first of these `counts` of candidates, and with the next ones if that
+    /// fails.
     fn grow(
         &self,
         part: &Part<'_>,
@@ -363,9 +362,9 @@ impl<'a> Approximator<'a> {
 /// Subsets of a piece of weights.
 struct Grown {
     subsets: Vec<Chosen>,
-    /// How many candidates each was found among.
+    /// Number of candidates of each search.
     used: Vec<usize>,
-    /// All that were drawn, `width` of a row or of each weight.
+    /// All drawn candidates, `width` for a row or for each weight.
     drawn: Vec<f32>,
     width: usize,
     /// Whether a weight fails with all of them.
@@ -377,7 +376,7 @@ struct Chunk<'a> {
     part: &'a Part<'a>,
     /// Their place in the tensor.
     weights: Range<usize>,
-    /// What they are.
+    /// Their values.
     targets: &'a [f32],
     watch: &'a dyn Progress,
 }
@@ -387,7 +386,7 @@ fn chunks(tensor: &TensorEntry) -> impl Iterator<Item = Range<usize>> {
     (0..elements).step_by(CHUNK).map(move |start| start..elements.min(start + CHUNK))
 }
 
-/// The sum of the chosen candidates, all of them moved alike towards the target, none by more than ε.
+/// The sum of the chosen candidates, all moved by the same distance towards the target, none by more than ε.
 fn perturbed_sum(subset: Chosen, candidates: &[f32], target: f32, epsilon: f32) -> f64 {
     let sum = subset.sum(candidates);
     let allowance = f64::from(epsilon) * f64::from(subset.size());

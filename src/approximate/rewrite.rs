@@ -11,13 +11,13 @@ use crate::error::Error;
 use crate::output::OutputDirectory;
 use crate::tensors::{TensorFile, header};
 
-/// Most bytes copied at once.
+/// Maximum number of bytes copied at once.
 const COPIED: u64 = 1 << 22;
 
 /// Two files without names yet.
 ///
-/// The weights: the file that was read with other weights; the same names, types, sizes and order. What is not rebuilt is
-/// copied. Its metadata has one more entry, `approximation`: the configuration.
+/// The weights: the target file with the rebuilt weights, and the same names, types, sizes and order. Other tensors are copied.
+/// Its metadata has one more entry, `approximation`: the configuration.
 ///
 /// The subsets, where they are wanted: for each tensor rebuilt a U8 tensor of its name with a bit for each candidate that a
 /// weight may have ([`most_candidates`](super::ApproximateConfig::most_candidates)), one weight after the other, the least bit of a byte first, filled up to a whole byte at the end. Bit i is set when the weight has
@@ -31,7 +31,7 @@ pub(super) struct Rewrite<'a> {
     written: u64,
     subsets: Option<BufWriter<File>>,
     n: usize,
-    /// Bits of subsets that make no byte yet, and how many these are.
+    /// Bits of subsets that do not fill a byte yet, and their number.
     pending: (u64, usize),
 }
 
@@ -100,7 +100,7 @@ impl<'a> Rewrite<'a> {
         Ok(files.collect::<Result<_, _>>().map_err(|error| self.out.unwritten(error))?)
     }
 
-    /// Copies what stands before byte `end` of the tensors and is not written.
+    /// Copies the bytes of the tensors before byte `end` that are not written yet.
     fn copy(&mut self, end: usize) -> Result<(), Error> {
         while self.written < end as u64 {
             let length = (end as u64 - self.written).min(COPIED);

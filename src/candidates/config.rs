@@ -1,4 +1,4 @@
-//! What is measured: tolerances, perturbations, targets.
+//! The configuration of a measurement: tolerances, perturbations, targets.
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub enum Criterion {
 
 crate::flags::display_by_name!(Criterion);
 
-/// How many of n candidates a subset has, written `any`, `7` (exactly 7) or `0.25` (a quarter of n, rounded to the nearest).
+/// The size of a subset of n candidates, written `any`, `7` (exactly 7) or `0.25` (a quarter of n, rounded to the nearest).
 ///
 /// ```
 /// use slth::candidates::SubsetSize;
@@ -33,10 +33,10 @@ crate::flags::display_by_name!(Criterion);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum SubsetSize {
-    /// Any number, none included.
+    /// Any number, including none.
     #[default]
     Any,
-    /// Exactly so many, at least 1.
+    /// Exactly this many, at least 1.
     Exactly(usize),
     /// The whole number nearest to this fraction of n, between 0 and 1.
     Fraction(f64),
@@ -45,7 +45,7 @@ pub enum SubsetSize {
 serde_by_text!(SubsetSize);
 
 impl SubsetSize {
-    /// What the kernels call it, of n candidates.
+    /// The sizes for the kernels, with n candidates.
     pub fn of(self, n: usize) -> Sizes {
         match self {
             Self::Any => Sizes::Any,
@@ -54,10 +54,10 @@ impl SubsetSize {
         }
     }
 
-    /// Checks that it is possible for as many as `most` candidates.
+    /// Checks that the size is possible for `most` candidates.
     ///
     /// # Errors
-    /// [`Error::Config`] of the field `size` when not.
+    /// [`Error::Config`] of the field `size` if it is not.
     pub fn check(self, most: usize) -> Result<(), Error> {
         let possible = match self {
             Self::Any => true,
@@ -101,8 +101,7 @@ fn sizes(text: &str) -> Result<List<SubsetSize>, String> {
     text.split(',').map(str::parse).collect()
 }
 
-/// What is measured, and where it is computed. The fields are the command line's flags and their help, but for those of the
-/// machine.
+/// The configuration of a measurement. The fields are the command line's flags and their help, except for those of the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Args)]
 pub struct CandidatesConfig {
     /// Tolerances, each in [1e-6, 1]
@@ -113,7 +112,7 @@ pub struct CandidatesConfig {
     #[arg(long, value_name = "F,F,..", allow_negative_numbers = true, value_parser = list::<f64>, default_value = "0,0.1,0.5,1,2,3,4,5,10")]
     pub ratio: List<f64>,
 
-    /// Sizes of the subsets: any, so many, or a fraction of the candidates
+    /// Sizes of the subsets: any, a number, or a fraction of the candidates
     #[arg(long, value_name = "K|F,..", allow_negative_numbers = true, value_parser = sizes, default_value = "any")]
     pub size: List<SubsetSize>,
 
@@ -156,13 +155,13 @@ impl Default for CandidatesConfig {
 }
 
 impl CandidatesConfig {
-    /// The most searches, trials · η · ε/η · sizes, that make sense; more is taken for a slip.
+    /// Maximum number of searches, trials · η · ε/η · sizes; more is an error of input.
     pub const MAX_SEARCHES: usize = 10_000_000;
 
     /// Checks everything that can be checked before the work starts.
     ///
     /// # Errors
-    /// [`Error::Config`] for the first field that makes no sense.
+    /// [`Error::Config`] for the first invalid field.
     pub fn validate(&self) -> Result<(), Error> {
         for (field, values) in
             [("eta", self.eta.len()), ("ratio", self.ratio.len()), ("size", self.size.len())]

@@ -6,7 +6,7 @@ use slth::Error;
 
 /// Print a script that completes commands and flags in a shell.
 ///
-/// In bash, for instance: slth completions bash > ~/.local/share/bash-completion/completions/slth
+/// For example in bash: slth completions bash > ~/.local/share/bash-completion/completions/slth
 #[derive(Args)]
 pub(super) struct CompletionsArguments {
     /// The shell

@@ -5,11 +5,11 @@ use slth::Error;
 use slth::machine::Machine;
 use slth_kernels::{BACKEND_VARIABLE, Backend};
 
-/// The CPU, the instruction sets found and the one chosen.
+/// Show the CPU, its instruction sets, and the one that is used.
 #[derive(Args)]
 pub(super) struct InfoArguments {}
 
-/// Looks around; the text is for standard output.
+/// Returns the text for standard output.
 pub(super) fn info(_arguments: &InfoArguments) -> Result<String, Error> {
     let Machine { cpu, cores, os } = Machine::current();
     let found = Backend::available().iter().map(|backend| backend.name()).collect::<Vec<_>>().join(", ");

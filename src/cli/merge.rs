@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use slth::Error;
 
-/// Put the cells of several sweeps into one cells.jsonl.
+/// Merge the cells of several sweeps into one cells.jsonl.
 ///
-/// Adds what OUT lacks; doing it again adds nothing. Different results of one cell are an error, and nothing is added.
+/// Adds the cells that OUT lacks; a second merge adds nothing. Different results of one cell are an error, and nothing is added.
 #[derive(Args)]
 pub(super) struct MergeArguments {
-    /// Where to; may be one of the others, or hold cells already
+    /// Directory to write to; may be one of the others, or have cells already
     out: PathBuf,
 
-    /// Where from: directories with cells*.jsonl
+    /// Directories to read: those with cells*.jsonl
     #[arg(required = true, value_name = "DIR")]
     directories: Vec<PathBuf>,
 }

@@ -1,8 +1,8 @@
-//! Presets: flags that go together.
+//! Presets: named lists of flags.
 
 use clap::ValueEnum;
 
-/// A named list of flags of `slth sweep`; those given beside it count.
+/// A named list of flags of `slth sweep`; flags on the command line override it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Preset {
     /// The grid of the published table, 11 ε by 9 sparsities, in the setting calibrated to it: 784-32-10, long
@@ -19,7 +19,7 @@ const PUBLISHED_GRID: [&str; 2] = [
     "--sparsity=0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8",
 ];
 
-/// How it was found: docs/calibration.md.
+/// The calibration: docs/calibration.md.
 const CALIBRATED: &[&str] = &[
     "--network=784-32-10",
     "--init=kaiming-normal",

@@ -6,12 +6,12 @@ use std::time::Duration;
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use slth::progress::{NoProgress, Progress, Step};
 
-/// A bar; nothing when `quiet` or standard error is no terminal.
+/// A bar; nothing if `quiet` is set or standard error is not a terminal.
 pub(super) fn progress(quiet: bool) -> Box<dyn Progress> {
     if quiet || !is_terminal() { Box::new(NoProgress) } else { Box::new(Bar::default()) }
 }
 
-/// A bar, or where standard error is no terminal a line per cell; nothing when `quiet`.
+/// A bar, or a line per cell if standard error is not a terminal; nothing if `quiet` is set.
 pub(super) fn progress_by_cell(quiet: bool) -> Box<dyn Progress> {
     if quiet || is_terminal() { progress(quiet) } else { Box::new(Lines(Bar::default())) }
 }

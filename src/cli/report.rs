@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use clap::Args;
 use slth::Error;
 
-/// Tables, plots and a page of a sweep, the published table beside it.
+/// Write tables, plots and a page of a sweep, beside the published table.
 ///
 /// Writes table.md, table.csv, heatmap, accuracy-by-epsilon, sparsity-by-epsilon and accuracy-by-sparsity as SVG and PNG, and
-/// report.html, one file that holds all of it.
+/// report.html, one file with all of them.
 #[derive(Args)]
 pub(super) struct ReportArguments {
     /// The --out of a sweep, or of slth merge
     directory: PathBuf,
 
-    /// Where to write [default: the same directory]
+    /// Directory to write to [default: the same directory]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

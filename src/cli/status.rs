@@ -10,14 +10,14 @@ use slth::sweep::{Cell, Plan, read_cells};
 
 use super::grid;
 
-/// How far a sweep is: cells done, failed and missing, and their mean test accuracies.
+/// Show how far a sweep is: cells done, failed and missing, and their mean test accuracies.
 #[derive(Args)]
 pub(super) struct StatusArguments {
-    /// The --out of a sweep, which may be under way
+    /// The --out of a sweep, which may be running
     directory: PathBuf,
 }
 
-/// Looks; the text is for standard output.
+/// Returns the text for standard output.
 pub(super) fn status(arguments: &StatusArguments) -> Result<String, Error> {
     let cells = read_cells(&arguments.directory)?;
     let failed: Vec<_> = cells.iter().filter_map(Cell::failure).collect();

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::random::Stream;
 
-/// How a training image is changed, anew each time it is trained on.
+/// How a training image is changed, at random each time it is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augmentation {
@@ -20,7 +20,7 @@ pub enum Augmentation {
 const PADDING: usize = 4;
 
 impl Augmentation {
-    /// Draws what is done to so many `images`, one after another, into `changes`, which is left empty where nothing is.
+    /// Draws the changes of this many `images`, one after another, into `changes`, which stays empty without augmentation.
     pub(crate) fn draw(self, images: usize, stream: &mut Stream, changes: &mut Vec<Change>) {
         changes.clear();
         if self == Self::FlipCrop {
@@ -33,7 +33,7 @@ impl Augmentation {
     }
 }
 
-/// What is done to an image.
+/// The change of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     mirrored: bool,

@@ -7,7 +7,7 @@ use super::{DataFile, DatasetError, DatasetProblem, Part, part};
 
 const SHAPE: [usize; 3] = [3, 32, 32];
 
-/// Whose files they are.
+/// Which of the two data sets the files belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cifar {
     /// CIFAR-10: `data_batch_1.bin` and so on, `test_batch.bin`.

@@ -1,4 +1,4 @@
-//! What can be wrong with data files.
+//! Errors of data files.
 
 use thiserror::Error;
 
@@ -22,16 +22,16 @@ pub enum DatasetProblem {
     /// The file or directory does not exist, neither plain nor gzipped.
     #[error("no such file or directory")]
     Missing,
-    /// The directory has no file whose name is that of a data file, or the file's own name is none.
+    /// The directory has no file with the name of a data file, or the given file's name is not one.
     #[error("no data: expected {}, plain or gzipped", super::EXPECTED)]
     NoData,
-    /// Several data sets, or several files for one part of a data set: a file of each.
+    /// There are several data sets, or several files for one part of a data set: a file of each.
     #[error("more than one data set: {}; give the path of one of these files, or remove others", .0.join(", "))]
     Several(Vec<String>),
     /// The system refused to read.
     #[error(transparent)]
     Io(std::io::Error),
-    /// The gzipped file or zip archive is damaged: what the decoder said.
+    /// The gzipped file or zip archive is damaged: the decoder's message.
     #[error("not valid gzip or zip data: {0}")]
     Zip(String),
     /// The first four bytes are not those of the kind of IDX file expected.
@@ -44,26 +44,26 @@ pub enum DatasetProblem {
         /// The one found.
         found: u32,
     },
-    /// The file ends before what its header promises.
+    /// The file ends before the size in its header.
     #[error("truncated: {expected} bytes of {what} promised, {found} found")]
     Truncated {
         /// Which part is cut off.
         what: &'static str,
         /// Bytes promised.
         expected: u64,
-        /// Bytes there.
+        /// Bytes in the file.
         found: u64,
     },
-    /// The file has more bytes than these, which its header promises, or which are unzipped at most.
+    /// The file has more bytes than its header states, or than the limit for unzipped bytes.
     #[error("too long: data after the {0} bytes that are expected")]
     TooLong(u64),
-    /// The bytes are no array that NumPy wrote, row-major and little-endian, of integers or floats.
+    /// The bytes are not a NumPy array of integers or floats, row-major and little-endian.
     #[error("not a .npy array of little-endian integers or floats in C order")]
     NotNpy,
     /// The archive has no array of this name.
     #[error("no array {0}; expected {names}", names = super::npy::NAMES.join(", "))]
     NoArray(&'static str),
-    /// An array of another type or shape.
+    /// An array has another type or shape.
     #[error("an array of {found}, expected {expected}")]
     Array {
         /// Its type and shape.
@@ -71,7 +71,7 @@ pub enum DatasetProblem {
         /// What it should be.
         expected: &'static str,
     },
-    /// A floating-point pixel that stands for no byte.
+    /// A floating-point pixel is not the value of a byte.
     #[error(
         "pixel {index} is {value}; floats must all be k/255, or all k, for k from 0 to 255: save the images as uint8"
     )]
@@ -81,10 +81,10 @@ pub enum DatasetProblem {
         /// Its value.
         value: f32,
     },
-    /// The header's sizes, images of rows and columns, cannot be those of anything in memory.
+    /// The sizes in the header (images, rows, columns) do not fit in memory.
     #[error("its header promises {} images of {} × {}, more than can be addressed", .0[0], .0[1], .0[2])]
     TooLarge([u32; 3]),
-    /// The header of a gzipped file promises more bytes than are unzipped.
+    /// The header of a gzipped file states more bytes than the limit for unzipped bytes.
     #[error(
         "its header promises {expected} bytes of {what}; at most {} are unzipped: unzip the file first",
         super::MAX_UNZIPPED
@@ -95,21 +95,21 @@ pub enum DatasetProblem {
         /// Bytes promised.
         expected: u64,
     },
-    /// Labels of QMNIST with another number of columns.
+    /// Labels of QMNIST have another number of columns.
     #[error("labels of {0} columns, expected {columns}", columns = super::idx::QMNIST_COLUMNS)]
     LabelColumns(u32),
-    /// A label that no label of this kind of file can be.
+    /// A label is outside of the range of this kind of file.
     #[error("label of image {index} is outside 0 to {most}")]
     LabelRange {
         /// Which label, from 0.
         index: usize,
-        /// The largest there can be.
+        /// The largest possible label.
         most: u8,
     },
-    /// No images, images without pixels, or more images than can be numbered.
+    /// There are no images, images without pixels, or too many images.
     #[error("{0} images with pixels, expected 1 to {max}", max = u32::MAX)]
     Count(usize),
-    /// Images that are neither grey nor of three colours.
+    /// Images are neither grey nor of three colours.
     #[error("images of {0} channels, expected 1 or 3")]
     Channels(usize),
     /// The numbers of labels and of images differ.
@@ -128,7 +128,7 @@ pub enum DatasetProblem {
         /// That of the test images.
         found: [usize; 3],
     },
-    /// A test label beyond the classes of the training set.
+    /// A test label is not a class of the training set.
     #[error("label {label} of image {index} is outside the {classes} classes of the training labels")]
     Label {
         /// Which label, from 0.

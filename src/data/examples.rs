@@ -1,4 +1,4 @@
-//! Labelled images, and parts of them.
+//! Labelled images, and subsets of them.
 
 use super::{Change, DatasetProblem};
 use crate::random::{Purpose, Stream};
@@ -72,7 +72,7 @@ impl Examples {
 pub(crate) struct Batch<'a> {
     pub(crate) examples: &'a Examples,
     pub(crate) indices: &'a [u32],
-    /// What is done to each image; empty where nothing is.
+    /// The change of each image; empty without augmentation.
     pub(crate) changes: &'a [Change],
 }
 
@@ -90,15 +90,15 @@ impl<'a> Subset<'a> {
         Self::first(examples, examples.len())
     }
 
-    /// The first `len` examples of the file, or all where there are fewer.
+    /// The first `len` examples of the file, or all if there are fewer.
     pub fn first(examples: &'a Examples, len: usize) -> Self {
         // There are at most `u32::MAX` examples.
         Self { examples, indices: (0..len.min(examples.len()) as u32).collect() }
     }
 
-    /// Disjoint random subsets of these sizes, each stratified: every class has its share of each subset, rounded by the
-    /// method of largest remainders. The draw is keyed by `seed`. A subset is smaller where the ones before it leave too few
-    /// examples. O(n log n).
+    /// Disjoint random subsets of these sizes, each stratified: every class has its share of each subset, rounded by the method
+    /// of largest remainders. The draw is keyed by `seed`. A subset is smaller if the ones before it leave too few examples. O(n
+    /// log n).
     ///
     /// ```
     /// use slth::data::{Dataset, Subset};
@@ -129,7 +129,7 @@ impl<'a> Subset<'a> {
         })
     }
 
-    /// The examples this is a part of.
+    /// The examples that this is a subset of.
     pub fn examples(&self) -> &'a Examples {
         self.examples
     }

@@ -7,11 +7,11 @@ use flate2::read::MultiGzDecoder;
 
 use super::{DatasetError, DatasetProblem, MAX_UNZIPPED};
 
-/// The first bytes of every gzipped file, and of no other that is read here.
+/// The first bytes of every gzipped file, and of no other supported file.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// A data file. It is unzipped where its content is gzipped, whatever its name. No size that it promises is trusted: memory grows
-/// as bytes arrive.
+/// A data file. Gzipped content is unzipped, whatever the file's name. Sizes in headers are not trusted: memory grows as bytes
+/// are read.
 pub struct DataFile<'a> {
     name: String,
     reader: Box<dyn Read + 'a>,
@@ -22,7 +22,7 @@ impl<'a> DataFile<'a> {
     /// A file of plain or gzipped bytes, called `name` in errors.
     pub fn new(name: String, mut reader: impl Read + 'a) -> Self {
         let mut head = Vec::new();
-        // What was read is kept, and the next read meets the error again.
+        // The bytes before the error are kept, and the next read returns the error again.
         let _ = reader.by_ref().take(GZIP.len() as u64).read_to_end(&mut head);
         let zipped = head == GZIP;
         let whole = Cursor::new(head).chain(reader);
@@ -33,7 +33,7 @@ impl<'a> DataFile<'a> {
         }
     }
 
-    /// The bytes that a decoder makes of zipped ones.
+    /// Decoded bytes of a zipped file.
     pub(super) fn unzipped(name: String, decoder: impl Read + 'a) -> Self {
         Self { name, reader: Box::new(decoder), zipped: true }
     }
@@ -47,7 +47,7 @@ impl<'a> DataFile<'a> {
         }
     }
 
-    /// Its name, and what `parse` makes of it.
+    /// The file's name, and the result of `parse`.
     pub(super) fn parse<T>(
         mut self,
         parse: impl FnOnce(&mut Self) -> Result<T, DatasetProblem>,
@@ -58,7 +58,7 @@ impl<'a> DataFile<'a> {
         }
     }
 
-    /// The next `limit` bytes, fewer where the file ends before.
+    /// The next `limit` bytes, or fewer at the end of the file.
     pub(super) fn up_to(&mut self, limit: u64) -> Result<Vec<u8>, DatasetProblem> {
         use ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
         let mut bytes = Vec::new();
@@ -74,7 +74,7 @@ impl<'a> DataFile<'a> {
         }
     }
 
-    /// All bytes that are left, of zipped ones at most [`MAX_UNZIPPED`].
+    /// All remaining bytes; of a zipped file at most [`MAX_UNZIPPED`].
     pub(super) fn rest(&mut self) -> Result<Vec<u8>, DatasetProblem> {
         let bytes = self.up_to(if self.zipped { MAX_UNZIPPED } else { u64::MAX })?;
         self.end(bytes)

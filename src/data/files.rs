@@ -1,4 +1,4 @@
-//! Which files of a directory are a data set, told by their names.
+//! Finds the data sets of a directory by the names of its files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +25,7 @@ pub(super) enum Form {
     Cifar(Cifar),
 }
 
-/// What the names of each form's files end with, in the order in which they are read.
+/// The ends of the file names of each form, in the order in which the files are read.
 const ENDS: [(Form, &[&str]); 5] = [
     (Form::Idx, &IDX_NAMES),
     (Form::Npy, &["x_train.npy", "y_train.npy", "x_test.npy", "y_test.npy"]),
@@ -48,16 +48,16 @@ const ENDS: [(Form, &[&str]); 5] = [
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Kind {
     pub(super) form: Form,
-    /// What they begin with: nothing, or as `emnist-letters-`.
+    /// The prefix of the names: empty, or for example `emnist-letters-`.
     prefix: String,
 }
 
 impl Kind {
-    /// The kind that a file of this name is one of, and which of its files, from 0.
+    /// The data set that a file of this name belongs to, and the index of the file in it.
     fn of(name: &str) -> Option<(Self, usize)> {
-        // Hidden files: a Mac's copies have one beside each file.
+        // Skips hidden files: macOS puts one beside each copied file.
         let name = Some(plain(name)).filter(|name| !name.starts_with('.'))?;
-        // IDX files as archivers, EMNIST and QMNIST call them.
+        // The names of IDX files in archives, EMNIST and QMNIST.
         let usual = name.replace(".idx", "-idx").replace("labels-idx2-int", "labels-idx1-ubyte");
         let usual =
             usual.replace("test-images-idx", "t10k-images-idx").replace("test-labels-idx", "t10k-labels-idx");
@@ -79,7 +79,7 @@ impl Kind {
         format!("{}{}", self.prefix, self.ends()[index])
     }
 
-    /// How many files it has at least.
+    /// The least number of files.
     fn len(&self) -> usize {
         if matches!(self.form, Form::Cifar(_)) { 2 } else { self.ends().len() }
     }
@@ -93,7 +93,8 @@ fn plain(name: &str) -> &str {
 /// The names found for each file of a data set.
 type Names = BTreeMap<usize, Vec<String>>;
 
-/// The kind and files, in their order, of the one data set in `path`, a directory; of a file `path`, those of the set it is of.
+/// The kind and the files, in order, of the only data set in the directory `path`, or of the data set that the file `path`
+/// belongs to.
 pub(super) fn find(path: &Path) -> Result<(Kind, Vec<PathBuf>), DatasetError> {
     let refused = |problem: DatasetProblem| problem.of(&path.display().to_string());
     let system = |error: io::Error| match error.kind() {
@@ -117,12 +118,12 @@ pub(super) fn find(path: &Path) -> Result<(Kind, Vec<PathBuf>), DatasetError> {
     let (kind, index) = Kind::of(name).ok_or_else(|| refused(DatasetProblem::NoData))?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut names = sets(directory).map_err(system)?.remove(&kind).unwrap_or_default();
-    // The one that is given, not another form of it.
+    // The given file, not another form of it.
     names.insert(index, vec![name.to_owned()]);
     files(directory, kind, names)
 }
 
-/// All data sets that files of `directory` are of, by their names.
+/// All data sets in `directory`, by name.
 fn sets(directory: &Path) -> io::Result<BTreeMap<Kind, Names>> {
     let mut sets: BTreeMap<Kind, Names> = BTreeMap::new();
     for entry in fs::read_dir(directory)? {
@@ -135,7 +136,7 @@ fn sets(directory: &Path) -> io::Result<BTreeMap<Kind, Names>> {
     Ok(sets)
 }
 
-/// The files of a set: one for each place, none missing. Of a file and its gzipped form the plain one is taken.
+/// The files of a data set, one for each part, if none is missing. If a file exists plain and gzipped, the plain one is taken.
 fn files(directory: &Path, kind: Kind, names: Names) -> Result<(Kind, Vec<PathBuf>), DatasetError> {
     let refused = |name: &Path, problem: DatasetProblem| problem.of(&name.display().to_string());
     let last = names.keys().next_back().map_or(0, |&last| last + 1);

@@ -1,8 +1,8 @@
 //! The IDX format of MNIST, plain or gzipped.
 //!
-//! Big-endian: a magic number (0x803 images, 0x801 labels: unsigned bytes in 3 or 1 dimensions; 0xc02 labels of QMNIST: i32 in
-//! 2 dimensions), one u32 per dimension, then the numbers. The header is not trusted: memory grows as bytes arrive, and
-//! decompression stops at the size that the header gives, or at [`MAX_UNZIPPED`](super::MAX_UNZIPPED).
+//! Big-endian: a magic number (0x803 images, 0x801 labels: unsigned bytes in 3 or 1 dimensions; 0xc02 labels of QMNIST: i32 in 2
+//! dimensions), one u32 per dimension, then the numbers. The header is not trusted: memory grows as bytes are read, and
+//! decompression stops at the size in the header, or at [`MAX_UNZIPPED`](super::MAX_UNZIPPED).
 
 use super::{DataFile, DatasetProblem, Images};
 
@@ -15,7 +15,7 @@ pub(super) const QMNIST_COLUMNS: u32 = 8;
 /// Reads a file of images: the pixels, `[images, 1, rows, columns]`, and the last three of these sizes.
 ///
 /// # Errors
-/// When the file is no IDX file of images, or is truncated, too long or damaged.
+/// When the file is not an IDX file of images, or is truncated, too long or damaged.
 pub fn images(file: &mut DataFile<'_>) -> Result<Images, DatasetProblem> {
     let found = word(file)?;
     if found != IMAGES_MAGIC {
@@ -31,7 +31,7 @@ pub fn images(file: &mut DataFile<'_>) -> Result<Images, DatasetProblem> {
 /// Reads a file of labels; of QMNIST's labels, the classes.
 ///
 /// # Errors
-/// When the file is no IDX file of labels, or is truncated, too long or damaged.
+/// When the file is not an IDX file of labels, or is truncated, too long or damaged.
 ///
 /// ```
 /// use slth::data::{DataFile, idx};

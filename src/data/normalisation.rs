@@ -9,7 +9,7 @@ use slth_kernels::Engine;
 use super::examples::Batch;
 
 /// How pixels become inputs: a pixel x of 0 … 255 becomes (x/255 − mean)/std, with the constants of its channel. Written as
-/// `MEAN,STD`, and where the channels differ as `MEAN,MEAN,MEAN,STD,STD,STD`.
+/// `MEAN,STD`, or, if the channels differ, as `MEAN,MEAN,MEAN,STD,STD,STD`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Normalisation {
@@ -18,7 +18,7 @@ pub struct Normalisation {
     std: [f32; CHANNELS],
 }
 
-/// The most channels of an image.
+/// Maximum number of channels of an image.
 const CHANNELS: usize = 3;
 
 impl Normalisation {
@@ -48,8 +48,8 @@ impl Normalisation {
         Ok(Self { mean: mean.map(|mean| mean + 0.0), std })
     }
 
-    /// What brings each channel of `pixels`, `[images, channels, plane]`, to mean 0 and standard deviation 1; where all are
-    /// equal, to 0. The sums are exact.
+    /// The normalisation that gives each channel of `pixels`, `[images, channels, plane]`, mean 0 and standard deviation 1; a
+    /// constant channel becomes 0. The sums are exact.
     ///
     /// # Panics
     /// When `channels` or `plane` is 0.
@@ -57,7 +57,7 @@ impl Normalisation {
         let constants = |channel: usize| {
             let planes = pixels.chunks(plane).skip(channel).step_by(channels);
             let (mut n, mut sum, mut squares) = (0_usize, 0_u64, 0_u64);
-            // Sums of pieces fit u32, which the compiler turns into vector code.
+            // Sums of pieces fit u32, so that the compiler vectorises them.
             for piece in planes.flat_map(|plane| plane.chunks(1 << 15)) {
                 n += piece.len();
                 sum += u64::from(piece.iter().map(|&x| u32::from(x)).sum::<u32>());
@@ -66,7 +66,7 @@ impl Normalisation {
             let spread = u128::from(squares) * n as u128 - u128::from(sum) * u128::from(sum);
             let n = n.max(1) as f64;
             let std = if spread == 0 { 255.0 } else { libm::sqrt(spread as f64) / n };
-            // At least what `new` takes: of millions of pixels all but one may be equal.
+            // At least the smallest deviation that `new` accepts: all but one of millions of pixels may be equal.
             ((sum as f64 / n / 255.0) as f32, ((std / 255.0) as f32).max(1e-6))
         };
         let found: Vec<(f32, f32)> = (0..channels).map(constants).collect();
@@ -118,7 +118,7 @@ impl FromStr for Normalisation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum NormalisationRule {
-    /// From the data set, once for all its runs: each channel of its training pixels, those of images held out too, gets mean 0
+    /// From the data set, the same for all its runs: each channel of all training pixels, including held-out images, gets mean 0
     /// and standard deviation 1.
     #[default]
     MeanStd,
@@ -179,7 +179,7 @@ impl Normaliser {
         let plane = rows * columns;
         let block = |(first, table, x): (usize, &[f32; 256], &mut [f32])| {
             let width = (x.len() / batch).min(FEATURES);
-            // A tile of fixed size needs no index checks, which saves a quarter of the time.
+            // A tile of fixed size needs no bounds checks.
             let mut tile = [[0; FEATURES]; IMAGES];
             for (group, images) in indices.chunks(IMAGES).enumerate() {
                 for ((row, &image), at) in tile.iter_mut().zip(images).zip(group * IMAGES..) {
@@ -197,7 +197,7 @@ impl Normaliser {
                 }
             }
         };
-        // No block has features of two channels.
+        // A block has features of one channel only.
         let channels = x.chunks_mut(plane * batch.max(1)).zip(&self.tables).enumerate();
         let blocks = channels.flat_map(|(channel, (x, table))| {
             let blocks = x.chunks_mut(FEATURES * batch.max(1)).enumerate();

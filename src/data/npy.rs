@@ -1,8 +1,8 @@
 //! NumPy's arrays: `.npy` files, and `.npz` archives of them, as `np.save` and `np.savez` write them (NEP 1).
 //!
 //! Images are `[images, rows, columns]`, `[images, rows, columns, channels]` or `[images, channels, rows, columns]` with 1 or 3
-//! channels (where both axes could be the channels, the last one is), bytes or f32; labels are integers. Pixels are kept as
-//! bytes: floats that in one array are all k/255 within rounding (k = 0 … 255), or all k, stand for k. Others are refused, so that
+//! channels (if both axes could be the channels, the last one is), bytes or f32; labels are integers. Pixels are kept as bytes:
+//! floats that in one array are all k/255 within rounding (k = 0 … 255), or all k, stand for k. Others are refused, so that
 //! nothing is rounded away. Headers are not trusted, as those of [`idx`](super::idx).
 
 use std::io::Read;
@@ -15,7 +15,7 @@ use super::{DataFile, DatasetProblem, Images};
 /// The names of the four arrays, in the order of MNIST's files.
 pub(super) const NAMES: [&str; 4] = ["x_train", "y_train", "x_test", "y_test"];
 
-/// The most bytes of a header; NumPy's own have 118.
+/// Maximum number of bytes of a header; NumPy's own have 118.
 const MAX_HEADER: u64 = 1 << 16;
 
 /// An array as it is stored: integers (`u`, `i`) or floats (`f`) of `size` bytes, little-endian, row-major.
@@ -88,8 +88,8 @@ pub(super) fn labels(file: &mut DataFile<'_>) -> Result<Vec<u8>, DatasetProblem>
     array.bytes.chunks_exact(array.size).enumerate().map(label).collect()
 }
 
-/// Letter and size of the numbers, and the shape, that a header, a literal of a Python dictionary, gives. `None` where it cannot
-/// be read, or the array is not little-endian or not row-major.
+/// Letter and size of the numbers, and the shape, of a header, which is a literal of a Python dictionary. `None` if it cannot be
+/// read, or the array is not little-endian or not row-major.
 fn fields(header: &str) -> Option<(char, usize, Vec<usize>)> {
     let field = |name: &str| Some(header.split_once(&format!("'{name}':"))?.1.trim_start());
     let kind = field("descr")?.strip_prefix('\'')?.split('\'').next()?;
@@ -102,7 +102,7 @@ fn fields(header: &str) -> Option<(char, usize, Vec<usize>)> {
     field("fortran_order")?.starts_with("False").then_some((letter, size, shape))
 }
 
-/// The bytes that floats stand for: k for k/255 where none is above 1, else k for k.
+/// The bytes of floats: k for k/255 if none is above 1, else k for k.
 fn levels(bytes: &[u8]) -> Result<Vec<u8>, DatasetProblem> {
     let values = || bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
     let scale = if values().all(|value| value <= 1.0) { 255.0 } else { 1.0 };

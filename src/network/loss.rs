@@ -5,7 +5,7 @@
 pub(crate) struct LossSum {
     /// Sum of the images' cross-entropies, in f64, ascending.
     pub(crate) loss: f64,
-    /// How many images were classified correctly.
+    /// Number of images classified correctly.
     pub(crate) correct: usize,
 }
 
@@ -16,7 +16,7 @@ pub(crate) struct LossSum {
 /// (softmax − one-hot) / batch. exp and log are `libm`'s, sums ascend by class: the same bits everywhere. O(classes · batch).
 ///
 /// # Panics
-/// When the slices do not fit `labels`, or a label is no row of `logits`.
+/// When the slices do not fit `labels`, or a label is not a row of `logits`.
 pub(crate) fn cross_entropy(
     logits: &[f32],
     labels: impl ExactSizeIterator<Item = u8>,

@@ -1,11 +1,11 @@
-//! Max-pooling, the batch in the lanes: plain loops over the images that the compiler turns into vector code.
+//! Max-pooling, lanes over the batch: plain loops over the images, which the compiler vectorises.
 
 use slth_kernels::Engine;
 
 use super::stage::Pool;
 
-/// Images at a time. A loop over slices of any length stays scalar, with a branch per element; of this length it is vector code
-/// that keeps a window's images in registers.
+/// Images at a time. The compiler vectorises loops of this fixed length, and keeps a window's images in registers; loops over
+/// slices of any length stay scalar, with a branch per element.
 const LANES: usize = 16;
 
 /// A window's place in an input plane.
@@ -14,9 +14,9 @@ struct Window {
     /// Where its first batch begins.
     first: usize,
     size: usize,
-    /// From a column to the next.
+    /// Stride from a column to the next.
     column: usize,
-    /// From a row to the next.
+    /// Stride from a row to the next.
     row: usize,
 }
 
@@ -48,7 +48,7 @@ impl Pool {
         });
     }
 
-    /// The gradient at the input: each window's goes to its largest element, of equal ones to the first, row by row.
+    /// The gradient at the input: that of each window goes to its largest element, or to the first of equal ones, row by row.
     pub(super) fn backward(
         self,
         engine: Engine,
@@ -102,7 +102,7 @@ fn largest<const N: usize>(x: &[f32], window: Window, first: usize, y: &mut [f32
     }
 }
 
-/// Where x is the largest of its window, y, it gets the window's gradient; of equal ones the first.
+/// Adds the window's gradient where x equals y, the largest of its window; only to the first of equal ones.
 #[inline(always)]
 fn pass_on<const N: usize>([x, y, dy]: [&[f32]; 3], window: Window, first: usize, dx: &mut [f32]) {
     let windows = y.as_chunks::<N>().0.iter().zip(dy.as_chunks::<N>().0);

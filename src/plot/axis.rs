@@ -1,6 +1,6 @@
-//! Axes: their range, their ticks, their numbers.
+//! Axes: range, ticks and numbers.
 
-/// An axis: what it shows, how, and from where to where.
+/// An axis: its title, scale and range.
 #[derive(Clone, Debug)]
 pub struct Axis {
     label: String,
@@ -43,18 +43,18 @@ impl Axis {
         Self { range: Some([from, to]), ..self }
     }
 
-    /// What it shows.
+    /// The title.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// Where x is on a linear scale; NaN for what cannot be shown.
+    /// The position of x on a linear scale; NaN if x cannot be shown.
     pub(super) fn place(&self, x: f64) -> f64 {
         let place = if matches!(self.scale, Scale::Log) { libm::log10(x) } else { x };
         if place.is_finite() { place } else { f64::NAN }
     }
 
-    /// Its two ends, a margin around `data` and the range asked for, and its ticks; all as places.
+    /// Its two ends (a margin around `data` and the requested range) and its ticks, all as positions.
     pub(super) fn span(&self, data: impl Iterator<Item = f64>) -> ([f64; 2], Vec<f64>) {
         if let Scale::Named(names) = &self.scale {
             return ([-0.5, names.len() as f64 - 0.5], (0..names.len()).map(|i| i as f64).collect());
@@ -83,7 +83,7 @@ impl Axis {
     }
 }
 
-/// Powers of ten; where there are fewer than three, 2 and 5 times them too.
+/// Powers of ten, and 2 and 5 times these if there are fewer than three.
 fn decades([from, to]: [f64; 2]) -> Vec<f64> {
     let (first, last) = (libm::floor(from) as i64, libm::ceil(to) as i64);
     let within = |place: &f64| (from..=to).contains(place);

@@ -7,20 +7,20 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::{COLOURS, Chart, Series, Style};
 
-/// Of a chart without its legend, in pixels.
+/// Size of a chart without its legend, in pixels.
 const SIZE: [i32; 2] = [780, 600];
-/// What is left beside the axes: left, right, above, below.
+/// Margins of the axes: left, right, above, below.
 const MARGIN: [i32; 4] = [92, 24, 52, 84];
 const TITLE: i32 = 24;
 const LABEL: i32 = 22;
 const SMALL: i32 = 19;
-/// Between lines of the legend.
+/// Distance between lines of the legend.
 const LINE: i32 = 30;
-/// What a mark of the legend takes, the distance to its text included.
+/// Width of a mark of the legend, including the distance to its text.
 const KEY: i32 = 56;
 const DOT: i32 = 5;
 
-/// A part of a picture; `B` makes SVG or pixels of what is drawn there.
+/// A part of a picture; `B` turns drawings into SVG or pixels.
 pub(super) type Area<B> = DrawingArea<B, Shift>;
 pub(super) type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
@@ -117,7 +117,7 @@ fn colour(series: &Series) -> RGBColor {
     RGBColor(r, g, b)
 }
 
-/// Text at a point, `turned` to be read from below to above.
+/// Text at a point; `turned`: reads upwards.
 pub(super) fn text<B: DrawingBackend>(
     area: &Area<B>,
     text: &str,

@@ -6,22 +6,22 @@ use plotters::style::text_anchor::{HPos, VPos};
 use super::chart::{Area, Drawn, text};
 
 const CELL: [i32; 2] = [70, 44];
-/// What is left beside the cells: left and above, right and below.
+/// Margins of the cells: left and above, right and below.
 const MARGIN: [i32; 3] = [90, 56, 16];
 const LETTERS: i32 = 21;
 
 /// A table of numbers in [0, 1] as colours.
 #[derive(Clone, Debug)]
 pub struct HeatMap {
-    /// Above the columns.
+    /// The title above the columns.
     pub x_label: String,
-    /// Beside the rows.
+    /// The title beside the rows.
     pub y_label: String,
     /// The columns' names.
     pub columns: Vec<String>,
     /// The rows' names.
     pub rows: Vec<String>,
-    /// What is known.
+    /// The known cells.
     pub cells: Vec<HeatCell>,
     /// Whether the first row gets a blue frame.
     pub first_row_framed: bool,
@@ -38,7 +38,7 @@ pub struct HeatCell {
     pub row: usize,
     /// Its number, in [0, 1].
     pub value: f64,
-    /// What is written behind the number.
+    /// Text behind the number.
     pub mark: String,
     /// Whether its number is dimmed.
     pub dimmed: bool,

@@ -1,7 +1,6 @@
 //! Charts of lines and points and heat maps, as SVG and as PNG.
 //!
-//! The pictures are the same everywhere: text is set in the embedded DejaVu Sans where it becomes pixels, no font of the
-//! system is looked for.
+//! Pictures do not depend on the system's fonts: text in pixels is set in the embedded DejaVu Sans.
 //!
 //! ```
 //! use slth::plot::{Axis, Chart, Picture, Series, Style};
@@ -23,10 +22,10 @@ use plotters::prelude::{DrawingBackend, IntoDrawingArea, SVGBackend, WHITE};
 pub use axis::{Axis, number};
 pub use heat_map::{HeatCell, HeatMap, ramp};
 
-/// What can be drawn, on white.
+/// A picture, on white.
 #[derive(Clone, Debug)]
 pub enum Picture {
-    /// Charts side by side, each with its legend at its right.
+    /// Charts next to each other, each with its legend at its right.
     Charts(Vec<Chart>),
     /// A table of coloured cells.
     HeatMap(HeatMap),
@@ -36,7 +35,7 @@ impl Picture {
     /// As SVG.
     ///
     /// # Errors
-    /// When plotters refuses, for which no reason is known.
+    /// When plotters reports an error, for which no reason is known.
     pub fn svg(&self) -> Result<String, PlotError> {
         let mut text = String::new();
         self.draw(SVGBackend::with_string(&mut text, self.size()))?;
@@ -79,16 +78,16 @@ impl From<PlotError> for crate::Error {
     }
 }
 
-/// One pair of axes with what is drawn on them, and a legend.
+/// One pair of axes with series and a legend.
 #[derive(Clone, Debug)]
 pub struct Chart {
-    /// Above the axes.
+    /// The title above the axes.
     pub title: String,
     /// The horizontal axis.
     pub x: Axis,
     /// The vertical axis.
     pub y: Axis,
-    /// Drawn in order; the legend lists those that have a name.
+    /// The series, drawn in order; the legend lists those with a name.
     pub series: Vec<Series>,
 }
 
@@ -112,7 +111,7 @@ pub enum Style {
     Dots,
     /// Rings.
     Rings,
-    /// Nothing but the band.
+    /// Only the band.
     Band,
 }
 
@@ -121,11 +120,11 @@ pub enum Style {
 pub struct Series {
     /// Its name in the legend; empty: not listed there.
     pub name: String,
-    /// Which of the palette's colours, see [`COLOURS`]; beyond it they begin again.
+    /// Index of the colour in [`COLOURS`], modulo their number.
     pub colour: usize,
     /// How it is drawn.
     pub style: Style,
-    /// (x, y), in the order of the line. What is not finite, or not positive on a logarithmic axis, is left out.
+    /// (x, y), in the order of the line. Points that are not finite, or not positive on a logarithmic axis, are left out.
     pub points: Vec<[f64; 2]>,
     /// (x, lower, upper) of a band shaded behind it.
     pub band: Vec<[f64; 3]>,
@@ -144,8 +143,8 @@ impl Series {
     }
 }
 
-/// Red, green, blue of the palette: told apart by most colour-blind readers (M. Okabe, K. Ito 2008), the last a grey for
-/// what is no series of its own.
+/// Red, green, blue of the palette, which most colour-blind readers can distinguish (M. Okabe, K. Ito 2008); the last is a grey
+/// for reference lines.
 pub const COLOURS: [[u8; 3]; 7] = [
     [0, 114, 178],
     [213, 94, 0],

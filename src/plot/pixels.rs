@@ -17,12 +17,12 @@ use super::PlotError;
 /// The largest picture: 2²⁶ pixels, 256 MiB while it is drawn.
 const PIXELS: f32 = (1_u32 << 26) as f32;
 
-/// What plotters' SVG divides a font's size by.
+/// The factor by which plotters' SVG reduces a font's size.
 const LINE_HEIGHT: f64 = 1.24;
 
 type Drawn = Result<(), DrawingErrorKind<Infallible>>;
 
-/// A picture of pixels, drawn to in units.
+/// A picture of pixels, drawn in units.
 pub(super) struct Pixels<'a> {
     map: &'a mut Pixmap,
     size: (u32, u32),
@@ -30,7 +30,7 @@ pub(super) struct Pixels<'a> {
     font: Face<'static>,
 }
 
-/// The PNG of what `draw` draws on `size` units, `scale` pixels each.
+/// The PNG of the drawing of `draw` on `size` units, `scale` pixels each.
 pub(super) fn png(
     size: (u32, u32),
     scale: f32,
@@ -159,7 +159,7 @@ impl DrawingBackend for Pixels<'_> {
         Ok(())
     }
 
-    /// Where SVG would set it: as plotters' back end for SVG places text.
+    /// The position that plotters' SVG back end would give the text.
     fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, (x, y): BackendCoord) -> Drawn {
         let em = f32::from(self.font.units_per_em());
         let size = (style.size() / LINE_HEIGHT) as f32;
@@ -175,7 +175,7 @@ impl DrawingBackend for Pixels<'_> {
             HPos::Center => -outline.x / 2.0,
             HPos::Right => -outline.x,
         };
-        // The font does not tell its x-height.
+        // The font does not give its x-height.
         let letter = self.font.glyph_index('x').and_then(|glyph| self.font.glyph_bounding_box(glyph));
         let x_height = letter.map_or(0.0, |bounds| f32::from(bounds.y_max));
         let below = match anchor.v_pos {
@@ -202,7 +202,7 @@ impl DrawingBackend for Pixels<'_> {
 /// Letters side by side, in the font's units, y downwards.
 struct Outline {
     builder: PathBuilder,
-    /// Where the next one begins.
+    /// Where the next letter begins.
     x: f32,
 }
 

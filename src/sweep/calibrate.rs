@@ -1,4 +1,4 @@
-//! How near a setting comes to the published table: many ways of pruning, tried on the same pretrained networks.
+//! Measures how near settings come to the published table: many ways of pruning, tried on the same pretrained networks.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::run::{
 };
 use crate::training::{Evaluation, Pretrained};
 
-/// The values pruning is tried with: every combination.
+/// The values that pruning is tried with, in every combination.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prunings {
     /// Epochs of edge-popup.
@@ -33,7 +33,7 @@ pub struct Prunings {
 }
 
 impl Prunings {
-    /// `config` with each of them; ε, sparsity and seed mean nothing.
+    /// `config` with each combination; ε, sparsity and seed are ignored.
     pub fn settings(&self, config: &RunConfig) -> Vec<RunConfig> {
         let mut settings = Vec::new();
         for (&prune_epochs, &prune_lr) in pairs(&self.epochs, &self.learning_rates) {
@@ -50,10 +50,10 @@ fn pairs<'a, A, B>(a: &'a [A], b: &'a [B]) -> impl Iterator<Item = (&'a A, &'a B
     a.iter().flat_map(move |a| b.iter().map(move |b| (a, b)))
 }
 
-/// A setting that was tried, a line of the calibration's log.
+/// A tried setting: a line of the calibration's log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// The setting; its ε, sparsity and seed mean nothing.
+    /// The setting; its ε, sparsity and seed are ignored.
     pub config: RunConfig,
     /// The [`BITS_REVISION`] of the version that tried it.
     pub bits_revision: u32,
@@ -61,11 +61,11 @@ pub struct Trial {
     pub data: String,
     /// Where it was tried.
     pub grid: Grid,
-    /// What is to be small: the mean absolute difference plus a tenth of what the rank correlation lacks of 1.
+    /// The distance to minimise: the mean absolute difference plus (1 − rank correlation) / 10.
     pub distance: f64,
-    /// Of the test accuracies from the published ones, over the grid.
+    /// Mean absolute difference between the test accuracies and the published ones, over the grid.
     pub mean_absolute_difference: f64,
-    /// Spearman's, with the published ones; 0 where all accuracies are the same.
+    /// Spearman's rank correlation with the published accuracies; 0 if all accuracies are equal.
     pub rank_correlation: f64,
     /// Which of the paper's findings hold, (a) to (e).
     pub findings: Vec<Option<bool>>,
@@ -82,10 +82,10 @@ pub struct TrialLog {
 }
 
 impl TrialLog {
-    /// Opens `path`, made where it is missing, reads it and removes a last line that a kill tore.
+    /// Opens `path`, or creates it, reads it and removes an incomplete last line, which a kill can leave.
     ///
     /// # Errors
-    /// When it cannot be written to, is locked by another process, or holds something else than trials.
+    /// When it cannot be written to, is locked by another process, or has lines that are not trials.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         const BEGIN: &[u8] = b"{\"config\":";
         let (mut file, text) = LineFile::open(path)?;
@@ -103,7 +103,7 @@ impl TrialLog {
 
     /// Whether `config` was tried over `grid` on the data of hash `data`, by a version that gives the same bits.
     pub fn holds(&self, config: &RunConfig, grid: &Grid, data: &str) -> bool {
-        // As JSON, which leaves out what changes no result.
+        // As JSON, which omits fields that change no result.
         let json = |config| serde_json::to_value(config).ok();
         self.trials.iter().any(|trial| {
             trial.bits_revision == BITS_REVISION
@@ -125,12 +125,12 @@ impl TrialLog {
     }
 }
 
-/// Pretrains once per ε and seed, prunes under each of `settings` over `grid`, and hands each trial to `done`. Cells are
-/// computed side by side, on a pool of the first setting's `threads`, where `done` is called too.
+/// Pretrains once per ε and seed, prunes under each of `settings` over `grid`, and hands each trial to `done`. Cells are computed
+/// in parallel, on a pool of the first setting's `threads`, which also calls `done`.
 ///
 /// # Errors
-/// When a setting or the grid makes no sense, when settings differ in more than pruning, when threads or backend cannot be
-/// had, or what `done` returns.
+/// When a setting or the grid is invalid, settings differ in more than pruning, or threads or backend are not available; or the
+/// error of `done`.
 ///
 /// ```
 /// use slth::data::Dataset;
@@ -174,7 +174,7 @@ fn try_all(
     mut done: impl FnMut(Trial) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let first = &settings[0];
-    // With `scale_by_keep` the weights that are pretrained depend on the sparsity they are pruned at.
+    // With `scale_by_keep` the pretrained weights depend on the sparsity of the pruning.
     let scales = if first.scale_by_keep { &grid.sparsities[..] } else { &[0.0] };
     let mut networks = Vec::new();
     for (&epsilon, &seed) in pairs(&grid.epsilons, &grid.seeds) {

@@ -1,17 +1,17 @@
 //! How two tables of accuracies differ.
 
-/// How two tables differ in the cells both have.
+/// The differences of two tables in their common cells.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
-    /// How many cells that is; without any the numbers are NaN.
+    /// Number of common cells; the other numbers are NaN if it is 0.
     pub cells: usize,
-    /// Mean of the first's accuracy less the second's.
+    /// Mean difference, first minus second.
     pub mean_difference: f64,
-    /// Mean of its absolute value.
+    /// Mean absolute difference.
     pub mean_absolute_difference: f64,
     /// Spearman's rank correlation of the accuracies, ties at their mean rank.
     pub rank_correlation: f64,
-    /// In how many the first's is higher.
+    /// Number of cells in which the first accuracy is higher.
     pub ahead: usize,
 }
 
@@ -28,13 +28,13 @@ impl Comparison {
     }
 }
 
-/// NaN of nothing.
+/// NaN without values.
 pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, n) = values.fold((0.0, 0_usize), |(sum, n), value| (sum + value, n + 1));
     sum / n as f64
 }
 
-/// Spearman's rank correlation of pairs; NaN where one side has no spread.
+/// Spearman's rank correlation of pairs; NaN if all values of one side are equal.
 pub(super) fn rank_correlation(pairs: &[[f64; 2]]) -> f64 {
     let ranks = |side: usize| {
         let rank = |pair: &[f64; 2]| {

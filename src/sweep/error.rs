@@ -1,4 +1,4 @@
-//! Why a store of cells cannot be used.
+//! Errors of a store of cells.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::output::OutputError;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The directory cannot be made or the file not be opened for writing.
+    /// The directory cannot be created, or the file cannot be opened for writing.
     #[error("{}: cannot write there: {source}", path.display())]
     Unwritable {
         /// The directory or file.
@@ -19,7 +19,7 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
-    /// It cannot be read.
+    /// The directory or file cannot be read.
     #[error("{}: {source}", path.display())]
     Unreadable {
         /// The directory or file.
@@ -27,21 +27,21 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
-    /// Nothing was found in this directory.
+    /// The directory has no store.
     #[error("{}: no cells*.jsonl there; `slth sweep --out` writes them", .0.display())]
     Missing(PathBuf),
-    /// There are stores, but no cell in them is done.
+    /// The directory has stores, but all their cells failed.
     #[error("{}: nothing to report: of {cells} cells none is done; see `slth status`", directory.display())]
     NoneDone {
         /// The directory.
         directory: PathBuf,
-        /// How many cells it holds, all of which failed.
+        /// Number of cells, all of which failed.
         cells: usize,
     },
     /// Another process is writing to this file.
     #[error("{}: another process is writing there; wait for it or choose another directory", .0.display())]
     Locked(PathBuf),
-    /// A line cannot be understood.
+    /// A line cannot be parsed.
     #[error("{}, line {line}: {problem}", file.display())]
     Line {
         /// The file.
@@ -51,7 +51,7 @@ pub enum StoreError {
         /// What is wrong.
         problem: String,
     },
-    /// The cells are of another configuration.
+    /// The cells have another configuration.
     #[error("{}: cells of another configuration: {differences}; choose another directory", file.display())]
     OtherConfiguration {
         /// The file.
@@ -59,7 +59,7 @@ pub enum StoreError {
         /// What differs.
         differences: String,
     },
-    /// A cell stands there twice with different results.
+    /// A cell occurs twice, with different results.
     #[error("{} and {}: different results of one cell ({cell})", one.display(), other.display())]
     Conflict {
         /// A file.
@@ -83,7 +83,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the directory should not have been chosen, rather than something broke later.
+    /// Whether the choice of the directory is at fault, rather than a later failure.
     pub fn is_bad_input(&self) -> bool {
         !matches!(self, Self::Write { .. } | Self::Plan(_))
     }

@@ -8,16 +8,16 @@ use super::study::Study;
 /// A finding of the paper, and whether a table shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// What is claimed, precisely.
+    /// The exact claim.
     pub claim: &'static str,
-    /// Whether it holds; `None` when the grid cannot tell.
+    /// Whether it holds; `None` if the grid does not decide it.
     pub holds: Option<bool>,
-    /// The numbers it was decided by.
+    /// The numbers that decide it.
     pub found: String,
 }
 
 impl Study {
-    /// Whether the paper's findings hold here.
+    /// The paper's findings, and whether they hold in this study.
     pub fn findings(&self) -> Vec<Finding> {
         [dense_rises(self), pruning_lifts(self), best_rises(self), best_falls(self), collapses(self)]
             .into_iter()

@@ -25,7 +25,7 @@ impl Grid {
     /// Checks the lists: not empty, ascending, no value twice. Values are checked by [`RunConfig::validate`](crate::run::RunConfig::validate).
     ///
     /// # Errors
-    /// [`Error::Config`] for the first list that makes no sense.
+    /// [`Error::Config`] for the first invalid list.
     ///
     /// ```
     /// use slth::sweep::Grid;

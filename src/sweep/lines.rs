@@ -1,4 +1,4 @@
-//! An append-only file of lines, each of which is written whole or not at all.
+//! An append-only file of lines, each of which is written completely or not at all.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -16,8 +16,8 @@ pub(super) struct LineFile {
 }
 
 impl LineFile {
-    /// Opens `path`, made where it is missing, and reads it. A torn last line is left until [`mend`](Self::mend), which must
-    /// come before the first [`append`](Self::append): the file may not be what it was taken for.
+    /// Opens `path`, or creates it, and reads it. An incomplete last line stays until [`mend`](Self::mend), which must be called
+    /// before the first [`append`](Self::append): the file may be one of another kind.
     ///
     /// # Errors
     /// When it cannot be written to or is locked by another writer.
@@ -31,7 +31,7 @@ impl LineFile {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(path.to_owned())),
-            // A file system without locks, as on some clusters: there it is left to the user.
+            // File systems without locks exist on some clusters; there the user must avoid a second writer.
             Err(TryLockError::Error(source)) if source.kind() == io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(source)) => return Err(unwritable(source)),
         }
@@ -43,7 +43,7 @@ impl LineFile {
         Ok((Self { file, path: path.to_owned(), length }, text))
     }
 
-    /// Removes a torn last line.
+    /// Removes an incomplete last line.
     ///
     /// # Errors
     /// When the system refuses.
@@ -61,7 +61,7 @@ impl LineFile {
     pub(super) fn append(&mut self, line: &str) -> Result<(), StoreError> {
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
         if let Err(source) = written {
-            // Part of the line may be there. Where even this fails, the next opening removes it.
+            // Part of the line may have been written. If removing it fails too, the next opening removes it.
             let _ = self.file.set_len(self.length);
             return Err(StoreError::Write { file: self.path.clone(), source });
         }
@@ -75,12 +75,12 @@ impl LineFile {
     }
 }
 
-/// `text` without a torn last line.
+/// `text` without an incomplete last line.
 pub(super) fn whole_lines(text: &[u8]) -> &[u8] {
     &text[..text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)]
 }
 
-/// What `parse` makes of each line of `text`; an error names the line of `file`.
+/// The results of `parse` for each line of `text`; an error names the line of `file`.
 pub(super) fn parse_lines<T>(
     file: &Path,
     text: &[u8],

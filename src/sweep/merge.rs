@@ -1,4 +1,4 @@
-//! Several stores into one.
+//! Merges several stores into one.
 
 use std::path::Path;
 
@@ -8,14 +8,14 @@ use super::plan::Plan;
 use super::shard::Shard;
 use super::store::{Cells, Store};
 
-/// Appends to `cells.jsonl` of `out` every cell of the stores in `directories` that it lacks, sorted by ε, sparsity and
-/// seed; returns how many. Merging the same again adds nothing. The plan is taken over where all agree on it.
+/// Appends to `cells.jsonl` of `out` every cell of the stores in `directories` that it lacks, sorted by ε, sparsity and seed;
+/// returns how many. Merging the same stores again adds nothing. The plan is copied if all stores agree on it.
 ///
 /// # Errors
-/// When a store cannot be read or written, or they do not agree: another configuration, or different results of one
-/// cell. Nothing is appended then.
+/// When a store cannot be read or written, or the stores disagree: another configuration, or different results of one cell.
+/// Nothing is appended then.
 pub fn merge(out: &Path, directories: &[impl AsRef<Path>]) -> Result<usize, StoreError> {
-    // Read before anything is written, and before a directory is made.
+    // Reads everything before it writes or creates a directory.
     let sources = directories
         .iter()
         .map(|directory| Ok((directory.as_ref(), Cells::read(directory.as_ref())?.into_sorted())))

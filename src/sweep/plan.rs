@@ -1,4 +1,4 @@
-//! `sweep.json`: what the last sweep of a directory set out to do, so that what is missing can be told.
+//! `sweep.json`: the grid of the last sweep in a directory, from which the missing cells follow.
 
 use std::path::Path;
 
@@ -17,12 +17,12 @@ const PLAN: &str = "sweep.json";
 pub struct Plan {
     /// ε, sparsities, seeds.
     pub grid: Grid,
-    /// The cells' configuration; its ε, sparsity and seed mean nothing.
+    /// The cells' configuration; its ε, sparsity and seed are ignored.
     pub config: CellConfig,
 }
 
 impl Plan {
-    /// The plan in `directory`; `None` where there is none that can be understood.
+    /// The plan in `directory`; `None` if there is none or it cannot be parsed.
     pub fn read(directory: &Path) -> Option<Self> {
         serde_json::from_slice(&crate::input::read(&directory.join(PLAN)).ok()?).ok()
     }
@@ -40,7 +40,7 @@ impl Plan {
         })
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes it completely or not at all.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), StoreError> {
         if Self::read(directory).as_ref() == Some(self) {
             return Ok(());

@@ -16,10 +16,10 @@ impl Shard {
     /// Everything: part 1 of 1.
     pub const ALL: Self = Self { index: 1, of: 1 };
 
-    /// Names the variable that holds a shard as `I/N`.
+    /// The environment variable that holds a shard as `I/N`.
     pub const VARIABLE: &str = "SLTH_SHARD";
 
-    /// Names the variable that holds the number of shards, for schedulers whose arrays do not tell it.
+    /// The environment variable that holds the number of shards, for schedulers that do not state the size of an array.
     pub const COUNT_VARIABLE: &str = "SLTH_SHARDS";
 
     /// Part `index` of `of`.
@@ -42,7 +42,7 @@ impl Shard {
         self.of
     }
 
-    /// Whether piece `piece` (from 0) of the work is in this part: pieces are dealt like cards.
+    /// Whether piece `piece` (from 0) of the work is in this part: pieces are dealt round-robin.
     ///
     /// ```
     /// use slth::sweep::Shard;
@@ -54,14 +54,14 @@ impl Shard {
         piece % self.of == self.index - 1
     }
 
-    /// The shard that the environment asks for, and in words who asked. `variable` looks up environment variables.
+    /// The shard that the environment sets, and the name of its source. `variable` looks up environment variables.
     ///
-    /// [`VARIABLE`](Self::VARIABLE) goes first. Otherwise an array of jobs (Slurm, PBS, SGE) and the ranks in a job (Open
-    /// MPI, MPICH and its kin, a Slurm step) are looked for; where both are found, the ranks divide the array's part.
+    /// [`VARIABLE`](Self::VARIABLE) has precedence. Otherwise an array of jobs (Slurm, PBS, SGE) and the ranks in a job (Open
+    /// MPI, MPICH and related launchers, a Slurm step) are detected; with both, the ranks divide the array's part.
     ///
     /// # Errors
-    /// [`Error::Config`] when what is found makes no sense or does not tell how many parts there are: running everything
-    /// in each of them would be no help.
+    /// [`Error::Config`] when the variables are invalid or do not state the number of parts. (Each part would otherwise compute
+    /// everything.)
     ///
     /// ```
     /// use slth::sweep::Shard;
@@ -101,12 +101,12 @@ struct Environment<'a>(&'a dyn Fn(&str) -> Option<String>);
 type Found = Option<(Shard, String)>;
 
 impl Environment<'_> {
-    /// The number in a variable; what is no number counts as not there (SGE says "undefined" outside arrays).
+    /// The number in a variable; other values count as unset (SGE sets "undefined" outside arrays).
     fn number(&self, name: &str) -> Option<usize> {
         (self.0)(name)?.trim().parse().ok()
     }
 
-    /// The part that an array of jobs gives to this one.
+    /// The part of this job in an array of jobs.
     fn array(&self) -> Result<Found, Error> {
         for (kind, prefix, names) in [
             ("Slurm", "SLURM_ARRAY_TASK_", ["ID", "MIN", "MAX", "STEP"]),
@@ -141,8 +141,8 @@ impl Environment<'_> {
         Ok(None)
     }
 
-    /// The part of this process among those started together. A launcher inside a Slurm step goes before the step,
-    /// whose processes are then the launcher's. Outside a step Slurm's task counts are those of the job to come.
+    /// The part of this process among those started together. A launcher inside a Slurm step has precedence over the step, whose
+    /// processes then belong to the launcher. Outside a step Slurm's task counts describe the job to come, and are ignored.
     fn ranks(&self) -> Result<Found, Error> {
         let in_step = |name: &str| self.number("SLURM_STEP_ID").and_then(|_| self.number(name));
         let slurm_size = in_step("SLURM_STEP_NUM_TASKS").or_else(|| in_step("SLURM_NTASKS"));

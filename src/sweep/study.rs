@@ -1,4 +1,4 @@
-//! What a sweep shows: accuracies by ε and sparsity over the seeds, and the sparsity that each run chose.
+//! The results of a sweep: accuracies by ε and sparsity over the seeds, and the sparsity that each run chose.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,35 +8,35 @@ use super::comparison::{Comparison, mean};
 /// Accuracies of one ε and sparsity. A seed whose cell failed counts as chance: a network that guesses one of its classes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
-    /// How many seeds they are of.
+    /// Number of seeds.
     pub seeds: usize,
-    /// How many of them failed.
+    /// Number of seeds that failed.
     pub failed: usize,
-    /// How many runs, one for each seed, chose this sparsity.
+    /// Number of runs, one for each seed, that chose this sparsity.
     pub chosen: usize,
     /// Mean test accuracy.
     pub test: f64,
-    /// Sample standard deviation of the test accuracy; 0 of one seed.
+    /// Sample standard deviation of the test accuracy; 0 with one seed.
     pub deviation: f64,
-    /// Mean validation accuracy, where images are held out.
+    /// Mean validation accuracy, if images are held out.
     pub validation: Option<f64>,
-    /// Mean validation loss, where images are held out.
+    /// Mean validation loss, if images are held out.
     pub loss: Option<f64>,
 }
 
-/// What the runs of one ε chose. Algorithm 1 of the paper is one run: of the networks that a seed leads to it keeps the one
-/// of least validation loss; where no images are held out, here, the one of the best test accuracy.
+/// The choices of the runs of one ε. Algorithm 1 of the paper is one run: of the networks of a seed it keeps the one of least
+/// validation loss. Without held-out images this study takes the one of the best test accuracy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
-    /// The sparsity that each run chose, by its seed; `None` where all its networks failed.
+    /// The sparsity that each run chose, by its seed; `None` if all its networks failed.
     pub sparsities: Vec<Option<f64>>,
     /// Mean test accuracy of the networks chosen.
     pub test: f64,
-    /// Its sample standard deviation; 0 of one run.
+    /// Its sample standard deviation; 0 with one run.
     pub deviation: f64,
 }
 
-/// How one network did.
+/// The result of one network.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SeedOutcome {
     pub(super) seed: u64,
@@ -47,7 +47,7 @@ pub(super) struct SeedOutcome {
 }
 
 impl SeedOutcome {
-    /// That of a network that failed, and so counts as one that guesses one of `classes` classes.
+    /// The result of a failed network, which counts as one that guesses one of `classes` classes.
     pub(super) fn failed(seed: u64, classes: usize, held_out: bool) -> Self {
         let (chance, loss) = (1.0 / classes as f64, libm::log(classes as f64));
         let [validation, loss] = [chance, loss].map(|value| held_out.then_some(value));
@@ -68,17 +68,17 @@ impl SeedOutcome {
         }
     }
 
-    /// What a run chooses the least of. A network that failed is not chosen.
+    /// The cost that a run minimises. A failed network is not chosen.
     fn cost(&self) -> f64 {
         if self.failed { f64::INFINITY } else { self.loss.unwrap_or(-self.test) }
     }
 }
 
 impl Summary {
-    /// What the mark of [`mark`](Self::mark) means.
+    /// The meaning of [`mark`](Self::mark).
     pub const MARK: &str = "†n: n seeds failed; each counts as a network that guesses";
 
-    /// What is written behind an accuracy: how many of its seeds failed.
+    /// The mark behind an accuracy: the number of its seeds that failed.
     pub fn mark(&self) -> String {
         if self.failed > 0 { format!("†{}", self.failed) } else { String::new() }
     }
@@ -116,7 +116,7 @@ pub(super) fn key(epsilon: f32, sparsity: f64) -> Key {
 /// A table of accuracies, ε by sparsity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Study {
-    /// The pruning method, or where the table is from.
+    /// The pruning method, or the source of the table.
     pub name: String,
     /// ε, ascending.
     pub epsilons: Vec<f32>,
@@ -197,7 +197,7 @@ impl Study {
         Self::of_outcomes("published".to_owned(), &outcomes)
     }
 
-    /// What is known at `epsilon` and `sparsity`.
+    /// The summary at `epsilon` and `sparsity`.
     pub fn summary(&self, epsilon: f32, sparsity: f64) -> Option<&Summary> {
         self.cells.get(&key(epsilon, sparsity))
     }
@@ -212,12 +212,12 @@ impl Study {
         self.sparsities.iter().filter_map(move |&s| Some((s, self.summary(epsilon, s)?)))
     }
 
-    /// What the runs of `epsilon` chose.
+    /// The choices of the runs of `epsilon`.
     pub fn chosen(&self, epsilon: f32) -> Option<&Choice> {
         self.choices.get(&epsilon.to_bits())
     }
 
-    /// What [`chosen`](Self::chosen) looks at, in words.
+    /// The criterion of [`chosen`](Self::chosen), in words.
     pub fn criterion(&self) -> &'static str {
         if self.holds_out() { "validation loss" } else { "test accuracy, as no images are held out" }
     }
@@ -227,8 +227,8 @@ impl Study {
         self.cells.values().all(|summary| summary.loss.is_some())
     }
 
-    /// The sparsity of the least validation loss at `epsilon`, averaged over the seeds, of equal ones the lowest; where images
-    /// are held out. A single sparsity for all runs, unlike those [chosen](Self::chosen).
+    /// The sparsity of the least validation loss at `epsilon`, averaged over the seeds; of equal ones the lowest. `None` without
+    /// held-out images. A single sparsity for all runs, unlike those [chosen](Self::chosen).
     pub fn of_least_mean_loss(&self, epsilon: f32) -> Option<(f64, &Summary)> {
         let done = self.column(epsilon).filter(|(_, summary)| summary.failed < summary.seeds);
         let with_loss = done.filter_map(|(s, summary)| Some((s, summary, summary.loss?)));
@@ -240,12 +240,12 @@ impl Study {
         self.column(epsilon).min_by(|a, b| b.1.test.total_cmp(&a.1.test))
     }
 
-    /// How many seeds failed, over all cells.
+    /// Number of seeds that failed, over all cells.
     pub fn failed(&self) -> usize {
         self.cells.values().map(|summary| summary.failed).sum()
     }
 
-    /// Compares the cells both have.
+    /// Compares the common cells.
     pub fn compare(&self, other: &Self) -> Comparison {
         let pair = |(key, own): (&Key, &Summary)| Some([own.test, other.cells.get(key)?.test]);
         Comparison::of(&self.cells.iter().filter_map(pair).collect::<Vec<_>>())

@@ -56,13 +56,13 @@ pub enum NOfMError {
     Group {
         /// Scores in a group.
         group: usize,
-        /// How many scores there are.
+        /// Number of scores.
         len: usize,
     },
     /// More scores are to be kept in a group than it has.
     #[error("cannot keep {keep} of every {group} scores")]
     Keep {
-        /// How many should be kept.
+        /// Number of scores to keep.
         keep: usize,
         /// Scores in a group.
         group: usize,

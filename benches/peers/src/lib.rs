@@ -1,4 +1,4 @@
-//! Other people's kernels behind one safe interface, to be measured beside those of `slth-kernels`.
+//! Kernels of other libraries behind one safe interface, to be measured beside those of `slth-kernels`.
 //!
 //! All take row-major matrices: W `[m, k]`, X `[k, n]`, Y `[m, n]`, and overwrite Y with W · X.
 
@@ -13,9 +13,9 @@ pub struct Library {
     pub name: &'static str,
     /// Its version, as the lock file says.
     pub version: String,
-    /// The features that make it fast, and what else was chosen.
+    /// The features that make it fast, and other choices.
     pub features: &'static str,
-    /// The instruction set it takes on this machine.
+    /// The instruction set that it uses on this machine.
     pub isa: &'static str,
 }
 
@@ -37,7 +37,7 @@ fn version(name: &str) -> String {
     rest.split('"').next().unwrap_or_default().to_owned()
 }
 
-/// What those that choose at run time choose, in this order.
+/// The choice of libraries that choose at run time, in this order.
 fn chosen() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
@@ -51,7 +51,7 @@ fn chosen() -> &'static str {
     compiled()
 }
 
-/// What the compiler was allowed: more by `RUSTFLAGS="-C target-cpu=native"`.
+/// The compiler's target features; `RUSTFLAGS="-C target-cpu=native"` gives more.
 fn compiled() -> &'static str {
     match () {
         () if cfg!(target_feature = "avx512f") => "avx512",
@@ -81,13 +81,13 @@ impl<'a> Matrix<'a> {
         Self { data, rows, columns, transposed: false }
     }
 
-    /// Its transpose, nothing being moved.
+    /// Its transpose, without a copy.
     #[must_use]
     pub fn transpose(self) -> Self {
         Self { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
     }
 
-    /// From one row to the next, and from one column to the next.
+    /// Row stride and column stride.
     fn strides(self) -> [isize; 2] {
         if self.transposed { [1, self.rows as isize] } else { [self.columns as isize, 1] }
     }
@@ -125,7 +125,7 @@ impl Dense {
         }
     }
 
-    /// Whether it can use more than one thread: those of the rayon pool of the caller.
+    /// Whether it can use more than one thread, from the caller's rayon pool.
     pub fn is_parallel(self) -> bool {
         self != Self::Matrixmultiply
     }

@@ -1,4 +1,4 @@
-//! NumPy's arrays, and whatever can be seen as one, as views of the kernels.
+//! NumPy arrays, and objects that can be viewed as arrays, as views of the kernels.
 
 use numpy::npyffi::NPY_ARRAY_WRITEABLE;
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, dtype};
@@ -10,7 +10,7 @@ use slth_kernels::{ImagesMut, ImagesRef, KernelError, MatMut, MatRef};
 
 use crate::engine::refused;
 
-/// Where the elements of an array of `D` axes lie: of one that somebody keeps alive, or that a caller vouches for.
+/// The elements of an array of `D` axes, which a reference keeps alive or the caller guarantees.
 #[derive(Clone, Copy)]
 pub(crate) struct Strided<const D: usize> {
     pub(crate) data: *mut f32,
@@ -114,7 +114,7 @@ impl Strided<4> {
     }
 }
 
-/// The array `value` is, or is a view of: of a buffer or by way of DLPack, without a copy.
+/// `value` as an array, without a copy: an array, a buffer, or an object with DLPack.
 pub(crate) fn as_array<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>> {
     if let Ok(array) = value.cast::<PyUntypedArray>() {
         return Ok(array.clone());
@@ -130,8 +130,8 @@ pub(crate) fn as_array<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<B
     })
 }
 
-/// `value` as a float32 array of `D` axes, called `axes`. It is copied only where its elements do not lie on multiples of four bytes,
-/// or backwards.
+/// `value` as a float32 array of `D` axes, called `axes`. It is copied only if its elements are not aligned to four bytes, or a
+/// stride is negative.
 pub(crate) fn input<'py, const D: usize>(
     name: &str,
     axes: &str,
@@ -153,7 +153,7 @@ pub(crate) fn input<'py, const D: usize>(
     Ok(Input { array, strided })
 }
 
-/// The same, its elements one after the other, the last axis innermost: a copy where they are not. Any number of axes.
+/// The same with contiguous elements, the last axis innermost: a copy if they are not. Any number of axes.
 pub(crate) fn flat<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Vec<usize>, Input<'py, 1>)> {
     let mut array = as_array(name, value)?;
     check_float32(name, &array)?;
@@ -179,7 +179,7 @@ pub(crate) fn bias(value: Option<&Bound<'_, PyAny>>, len: usize) -> PyResult<Opt
 
 /// Refuses NaN in what is prepared once.
 pub(crate) fn no_nan(name: &str, values: &[f32]) -> PyResult<()> {
-    // A whole pass first, which the compiler turns into vector code.
+    // A full pass first, which the compiler vectorises.
     if !values.iter().fold(false, |any, value| any | value.is_nan()) {
         return Ok(());
     }
@@ -228,7 +228,7 @@ impl<'py, const D: usize> Input<'py, D> {
     }
 }
 
-/// A new array of any content.
+/// A new array with unspecified content.
 pub(crate) fn empty<'py>(
     py: Python<'py>,
     sizes: &[usize],
@@ -247,11 +247,11 @@ pub(crate) fn data<T>(array: &Bound<'_, PyUntypedArray>) -> *mut T {
     if array.is_empty() { core::ptr::NonNull::dangling().as_ptr() } else { data }
 }
 
-/// Whether two arrays share an element, or may as far as can be told in short time.
+/// Whether two arrays share an element, or may share one.
 fn shares_memory<'py>(a: &Bound<'py, PyUntypedArray>, b: &Bound<'py, PyUntypedArray>) -> PyResult<bool> {
     let numpy = a.py().import("numpy")?;
     let maybe = numpy.call_method1("may_share_memory", (a, b))?.is_truthy()?;
-    // Exact, but for arrays beyond so much work.
+    // Exact up to this amount of work.
     const MOST_WORK: usize = 10_000;
     let exact = || numpy.call_method1("shares_memory", (a, b, MOST_WORK))?.is_truthy();
     Ok(maybe && exact().unwrap_or(true))
@@ -263,7 +263,7 @@ fn strided<const D: usize>(array: &Bound<'_, PyUntypedArray>) -> Option<Strided<
     let mut strided = Strided { data: data(array), sizes: [0; D], strides: [1; D] };
     strided.sizes.copy_from_slice(sizes);
     for (axis, stride) in strided.strides.iter_mut().enumerate() {
-        // Along an axis of one element nobody goes.
+        // The stride of an axis of one element is unused.
         if sizes[axis] > 1 && !array.is_empty() {
             let bytes = usize::try_from(bytes[axis]).ok().filter(|bytes| bytes % size_of::<f32>() == 0)?;
             *stride = bytes / size_of::<f32>();

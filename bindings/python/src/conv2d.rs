@@ -28,13 +28,10 @@ pub(crate) fn with_workspace<T>(product: impl FnOnce(&mut Workspace) -> T) -> T 
 
 /// The filters of a convolution of images of one size, those weights that a mask keeps, prepared once for many products.
 ///
-/// weight: float32 [outputs, channels, kernel rows, kernel columns].
-/// mask: bool of that shape, True keeps; or its bits packed as by top_k(packed=True); None keeps all.
-/// image: rows and columns of an input plane.
-/// stride, padding: in both directions; padding is with zeros, on all sides.
-/// bias: float32 [outputs], added by forward.
-/// max_batch: the batch that it is prepared for; others are computed too.
-/// The others: as for PackedWeights; mask_reuse changes nothing here.
+/// weight: float32 [outputs, channels, kernel rows, kernel columns]. mask: bool of that shape, True keeps; or its bits packed as
+/// by top_k(packed=True); None keeps all. image: rows and columns of an input plane. stride, padding: in both directions; padding
+/// is with zeros, on all sides. bias: float32 [outputs], added by forward. max_batch: the batch that it is prepared for; other
+/// batches work too. Others: as for PackedWeights; mask_reuse has no effect here.
 #[pyclass(frozen, weakref, module = "slth")]
 pub(crate) struct Conv2d {
     filters: RwLock<Filters>,
@@ -44,7 +41,7 @@ pub(crate) struct Conv2d {
     threads: Option<isize>,
 }
 
-/// What products multiply by, and what it was made of.
+/// The prepared filters, and their source.
 #[derive(Clone)]
 struct Filters {
     packed: PackedConv2d,
@@ -221,7 +218,7 @@ impl Conv2d {
         dw.into_array().call_method1("reshape", (self.weight_shape(),))
     }
 
-    /// Puts another mask over the weights.
+    /// Sets another mask.
     fn set_mask(&self, py: Python<'_>, mask: &Bound<'_, PyAny>) -> PyResult<()> {
         let (mask, engine) = (self::mask(mask, &self.weight_shape())?, self.engine()?);
         self.change(py, |filters| {
@@ -231,7 +228,7 @@ impl Conv2d {
         })
     }
 
-    /// Takes other weights of the same shape under the same mask.
+    /// Sets other weights of the same shape; the mask stays.
     fn set_weight(&self, py: Python<'_>, weight: &Bound<'_, PyAny>) -> PyResult<()> {
         let (sizes, weight) = flat("weight", weight)?;
         let [outputs, channels, rows, columns] = self.weight_shape();
@@ -249,7 +246,7 @@ impl Conv2d {
         })
     }
 
-    /// The kept weights, and 0 in place of the removed ones: a new float32 array [outputs, channels, kernel rows, kernel columns].
+    /// The weights, with 0 for the removed ones: a new float32 array [outputs, channels, kernel rows, kernel columns].
     fn weight<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let weights = compute(py, || {
             let filters = self.read();
@@ -394,7 +391,7 @@ impl Conv2d {
     }
 }
 
-/// What pickle calls.
+/// Called by pickle.
 #[pyfunction]
 pub(crate) fn _restore_conv2d(
     py: Python<'_>,

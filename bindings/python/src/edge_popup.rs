@@ -1,4 +1,4 @@
-//! Edge-popup's layers, for `slth.torch`: selection, product and gradients, with what is kept from step to step.
+//! Edge-popup's layers, for `slth.torch`: selection, product and gradients, with caches between steps.
 
 use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
@@ -17,11 +17,11 @@ use crate::mask::{from_bits, write_bits};
 use crate::pool::{MOST, Pool};
 use crate::weights::{at, same_sizes};
 
-/// The weights of one edge-popup layer under its current mask: a cache. Every call says which weights and scores or mask it is for, and
-/// what is kept of earlier calls changes no result.
+/// The weights of one edge-popup layer under its current mask: a cache. Every call names its weights and scores or mask, and the
+/// cache changes no result.
 ///
-/// Tensors are handed over by address; weights, scores, gradients of scores and results have no gaps. The memory must be float32 (masks:
-/// packed bits), what is read initialised, and what is written in use by nobody else: slth.torch checks its tensors.
+/// Tensors are passed by address; weights, scores, gradients of scores and results have no gaps. The memory must be float32
+/// (masks: packed bits). Inputs must be initialised, and outputs not used elsewhere: slth.torch checks its tensors.
 #[pyclass(frozen, weakref, module = "slth")]
 pub(crate) struct EdgePopup {
     state: Mutex<State>,
@@ -65,7 +65,7 @@ struct Source<'a> {
 /// pool's windows, and whether there is a ReLU.
 type Geometry = ((usize, usize, usize), (usize, usize, usize), (usize, usize), (usize, bool));
 
-/// The convolution of so many images, and what follows.
+/// The convolution of this many images, and the following pool and ReLU.
 fn shape(geometry: Geometry, batch: usize) -> PyResult<(Shape, Pool)> {
     let ((channels, height, width), (outputs, rows, columns), (stride, padding), (side, relu)) = geometry;
     if !(1..=MOST).contains(&side) {
@@ -94,7 +94,7 @@ impl State {
         Ok(())
     }
 
-    /// Puts the mask over the weights. `is_new`: whether it is another one than that of the last call.
+    /// Applies the mask to the weights. `is_new`: whether it differs from that of the last call.
     fn put(
         &mut self,
         engine: Engine<'_>,
@@ -468,7 +468,7 @@ fn filters(shape: &Shape) -> [usize; 2] {
 }
 
 /// # Safety
-/// As said at [`EdgePopup`].
+/// See [`EdgePopup`].
 unsafe fn source<'a>(
     weight: usize,
     version: i64,
@@ -481,28 +481,28 @@ unsafe fn source<'a>(
 }
 
 /// # Safety
-/// As said at [`EdgePopup`].
+/// See [`EdgePopup`].
 unsafe fn floats<'a>(address: usize, len: usize) -> &'a [f32] {
     // SAFETY: as promised by the caller.
     unsafe { core::slice::from_raw_parts(at(address, [len], [1]).data, len) }
 }
 
 /// # Safety
-/// As said at [`EdgePopup`].
+/// See [`EdgePopup`].
 unsafe fn floats_mut<'a>((address, len): (usize, usize)) -> &'a mut [f32] {
     // SAFETY: as promised by the caller.
     unsafe { core::slice::from_raw_parts_mut(at(address, [len], [1]).data, len) }
 }
 
 /// # Safety
-/// As said at [`EdgePopup`].
+/// See [`EdgePopup`].
 unsafe fn bytes<'a>((address, len): (usize, usize)) -> &'a [u8] {
     // SAFETY: as promised by the caller.
     unsafe { core::slice::from_raw_parts(at(address, [len], [1]).data.cast(), len) }
 }
 
 /// # Safety
-/// As said at [`EdgePopup`].
+/// See [`EdgePopup`].
 unsafe fn bytes_mut<'a>((address, len): (usize, usize)) -> &'a mut [u8] {
     // SAFETY: as promised by the caller.
     unsafe { core::slice::from_raw_parts_mut(at(address, [len], [1]).data.cast(), len) }
@@ -511,7 +511,7 @@ unsafe fn bytes_mut<'a>((address, len): (usize, usize)) -> &'a mut [u8] {
 /// The packed bits of a mask over weights of these sizes.
 ///
 /// # Safety
-/// As said at [`EdgePopup`].
+/// See [`EdgePopup`].
 unsafe fn mask_bits<'a>(address: usize, sizes: [usize; 2]) -> &'a mut [u8] {
     // SAFETY: as promised by the caller.
     unsafe { bytes_mut((address, (sizes[0] * sizes[1]).div_ceil(8))) }

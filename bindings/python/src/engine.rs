@@ -1,4 +1,4 @@
-//! Where calls run, and how their errors become Python's.
+//! The engine of calls, and the conversion of errors to Python exceptions.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use pyo3::types::PyDict;
 use slth::machine::Machine;
 use slth_kernels::{Backend, Engine, KernelError};
 
-/// Threads of calls that do not say; 0: as many as the process may use.
+/// Default number of threads; 0: as many as the process may use.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// The engine of a call on `threads` threads; `None`: on those of `set_num_threads`.
@@ -36,7 +36,7 @@ fn at_least_one(threads: isize) -> PyResult<usize> {
         .ok_or_else(|| PyValueError::new_err(format!("threads must be at least 1, found {threads}")))
 }
 
-/// A kernel's refusal as a ValueError.
+/// A kernel's error as a ValueError.
 pub(crate) fn refused(error: KernelError) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
@@ -46,7 +46,7 @@ pub(crate) fn compute<T: Send>(
     py: Python<'_>,
     work: impl FnOnce() -> Result<T, KernelError> + Send,
 ) -> PyResult<T> {
-    // What a panic leaves half-done is memory that the next call overwrites.
+    // A panic leaves incomplete data only in memory that the next call overwrites.
     match py.detach(|| catch_unwind(AssertUnwindSafe(work))) {
         Ok(result) => result.map_err(refused),
         Err(panic) => Err(defect(&*panic)),
@@ -63,15 +63,15 @@ pub(crate) fn defect(panic: &(dyn std::any::Any + Send)) -> PyErr {
     PyRuntimeError::new_err(format!("defect in slth, please report it: {text}"))
 }
 
-/// Sets on how many threads calls run that have no `threads` of their own. No result depends on it. More threads than the process
-/// may use are never taken: those of its affinity mask, within the cgroup's quota of CPU time, which are also the default.
+/// Sets the number of threads of calls without a `threads` argument. It changes no result. The maximum, which is also the
+/// default, is the number of CPUs in the process's affinity mask, limited by the cgroup's CPU quota.
 #[pyfunction]
 pub(crate) fn set_num_threads(n: isize) -> PyResult<()> {
     THREADS.store(at_least_one(n)?, Ordering::Relaxed);
     Ok(())
 }
 
-/// On how many threads calls run that have no `threads` of their own.
+/// The number of threads of calls without a `threads` argument.
 #[pyfunction]
 pub(crate) fn get_num_threads() -> PyResult<usize> {
     Ok(engine(None)?.threads())

@@ -1,7 +1,7 @@
 //! The extension module `slth._slth`: masks, products and experiments of slth for Python.
 //!
-//! The package's Python part, `python/slth`, says what of this is public. Every function releases the GIL while it computes, refuses what
-//! it cannot take by a TypeError or a ValueError, and never panics outwards.
+//! The Python part of the package, `python/slth`, defines what is public. Every function releases the GIL while it computes,
+//! raises a TypeError or a ValueError for invalid arguments, and never panics outwards.
 
 mod array;
 mod conv2d;

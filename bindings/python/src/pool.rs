@@ -1,7 +1,7 @@
-//! Max-pooling and ReLU after a convolution, and back, with the batch innermost: what lies between an edge-popup convolution and the next layer.
+//! Max-pooling and ReLU between an edge-popup convolution and the next layer, forward and backward, with the batch innermost.
 //!
-//! Of a window's equal largest elements the first one wins, and the last NaN if there is any, as in PyTorch; ReLU leaves NaN. The winner's place in
-//! its window, row by row, is all that the way back needs.
+//! Of a window's equal largest elements the first one wins; with NaN the last NaN wins, as in PyTorch. ReLU keeps NaN. The
+//! backward pass needs only the winner's place in its window, row by row.
 
 use slth_kernels::Engine;
 
@@ -35,13 +35,13 @@ impl Pool {
         self.side == 1 && !self.relu
     }
 
-    /// Elements of so many pooled planes.
+    /// Elements of this many pooled planes.
     pub(crate) fn len(&self, planes: usize) -> usize {
         let [rows, columns] = self.windows();
         planes * rows * columns * self.batch
     }
 
-    /// Elements of so many planes.
+    /// Elements of this many planes.
     pub(crate) fn unpooled(&self, planes: usize) -> usize {
         planes * self.height * self.width * self.batch
     }

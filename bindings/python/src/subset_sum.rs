@@ -14,12 +14,12 @@ use crate::mask::to_bools;
 
 /// The subset of candidates whose sum comes nearest to each target.
 ///
-/// candidates: float32 [n], the same for all targets, or [targets, n]; n at most 48.
-/// targets: float32 [targets]; or one target, a number (rounded to float32) or an array of no axes, with candidates [n].
-/// epsilon: how far each chosen candidate may be moved.
+/// candidates: float32 [n], the same for all targets, or [targets, n]; n at most 48. targets: float32 [targets]; or one target, a
+/// number (rounded to float32) or an array of no axes, with candidates [n]. epsilon: the largest move of each chosen candidate.
 ///
-/// Gives (masks, residuals): bool [targets, n], and float64 [targets] with max(0, |sum - target| - epsilon * chosen); of one target bool [n] and a
-/// float. Exact in fixed point; of equally near subsets the least, read as a number with candidate 0 as its lowest bit.
+/// Returns (masks, residuals): bool [targets, n], and float64 [targets] with max(0, |sum - target| - epsilon * chosen); of one
+/// target bool [n] and a float. Exact in fixed point; of equally near subsets the least, read as a number with candidate 0 as its
+/// lowest bit.
 #[pyfunction]
 #[pyo3(signature = (candidates, targets, *, epsilon=0.0, threads=None))]
 pub(crate) fn nearest_subset<'py>(

@@ -18,10 +18,9 @@ thread_local! {
 
 /// The mask that keeps the largest scores, exactly.
 ///
-/// scores: float32 of any shape, or a list of arrays, which are ranked together.
-/// keep: how many to keep; or sparsity: the fraction to remove, int(sparsity * n) of n scores.
-/// by: "magnitude" orders by |score|, "signed" by the score.
-/// packed: give uint8 arrays of ceil(n / 8) bytes, bit i (lowest first) for score i, instead of bool in the scores' shape.
+/// scores: float32 of any shape, or a list of arrays, which are ranked together. keep: how many to keep; or sparsity: the
+/// fraction to remove, int(sparsity * n) of n scores. by: "magnitude" orders by |score|, "signed" by the score. packed: return
+/// uint8 arrays of ceil(n / 8) bytes, bit i (lowest first) for score i, instead of bool in the scores' shape.
 ///
 /// Of equal scores the one at the lower index is removed first. O(n). NaN is a ValueError.
 #[pyfunction]

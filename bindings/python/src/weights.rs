@@ -28,14 +28,11 @@ pub(crate) fn with_workspace<T>(product: impl FnOnce(&mut Workspace) -> T) -> T 
 
 /// The weights of a layer, those that a mask keeps, prepared once for many products.
 ///
-/// weight: float32 [outputs, inputs].
-/// mask: bool [outputs, inputs], True keeps; or its bits packed as by top_k(packed=True); None keeps all.
-/// bias: float32 [outputs], added by forward.
-/// max_batch: the most rows that products will have; larger batches are computed too, if slower.
-/// mask_reuse: "many" products with each mask (inference), or "once" (training).
-/// input_gradient: prepare for input_gradient too, which takes as much memory again.
-/// storage: of the weights; "f32", or "bf16": rounded once, ties to even, and widened exactly by the products.
-/// threads: of its products; None: those of set_num_threads.
+/// weight: float32 [outputs, inputs]. mask: bool [outputs, inputs], True keeps; or its bits packed as by top_k(packed=True); None
+/// keeps all. bias: float32 [outputs], added by forward. max_batch: the most rows that products will have; larger batches work
+/// too, but slower. mask_reuse: "many" products with each mask (inference), or "once" (training). input_gradient: prepare for
+/// input_gradient too, which doubles the memory. storage: of the weights; "f32", or "bf16": rounded once, ties to even, and
+/// widened exactly by the products. threads: of its products; None: those of set_num_threads.
 ///
 /// Products with one object may run on several Python threads at a time; the GIL is released. NaN in weight or bias is a ValueError.
 /// NaN in activations makes NaN of the outputs that depend on it; "relu" turns NaN into 0.
@@ -167,13 +164,13 @@ impl PackedWeights {
         Ok(dx.into_array().into_any())
     }
 
-    /// Puts another mask over the weights.
+    /// Sets another mask.
     fn set_mask(&self, py: Python<'_>, mask: &Bound<'_, PyAny>) -> PyResult<()> {
         let (mask, engine) = (self::mask(mask, &self.shape())?, self.engine()?);
         self.change(py, |packed| packed.rebuild(engine, &mask))
     }
 
-    /// Takes other weights of the same shape under the same mask.
+    /// Sets other weights of the same shape; the mask stays.
     fn set_weight(&self, py: Python<'_>, weight: &Bound<'_, PyAny>) -> PyResult<()> {
         let (weight, engine) = (self::weight(weight)?, self.engine()?);
         if weight.sizes() != self.shape() {
@@ -183,7 +180,7 @@ impl PackedWeights {
         self.change(py, |packed| packed.set_weights(engine, view))
     }
 
-    /// The kept weights, and 0 in place of the removed ones: a new float32 array [outputs, inputs].
+    /// The weights, with 0 for the removed ones: a new float32 array [outputs, inputs].
     fn weight<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let weights = compute(py, || Ok(self.read().to_dense()))?;
         let array = numpy::PyArray1::from_vec(py, weights);
@@ -312,7 +309,7 @@ impl PackedWeights {
     }
 }
 
-/// What pickle calls.
+/// Called by pickle.
 #[pyfunction]
 pub(crate) fn _restore_weights(
     py: Python<'_>,

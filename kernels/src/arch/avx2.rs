@@ -1,10 +1,10 @@
 //! AVX2 with FMA: 8 lanes, 16 registers of 256 bits. Haswell (2013), Zen (2017) and later.
 //!
-//! Masks are vectors of all-ones or all-zeros lanes. There is no instruction that packs lanes: a table of 256 rows gives
-//! the permutation for each mask. Partial loads and stores are `vmaskmovps`, which does not touch the lanes switched
-//! off; as a store it is slow on AMD (3 ns more than a plain one on Zen 4), so it belongs at edges only. The compiler
-//! makes one by itself of a selection between new and old values that is stored over the old ones. With no lane switched on
-//! it is left out: an empty slice's address is not mapped, which some CPUs take microcode to find harmless and qemu 7.2 faults at.
+//! Masks are vectors of all-ones or all-zeros lanes. There is no instruction that packs lanes: a table of 256 rows gives the
+//! permutation for each mask. Partial loads and stores are `vmaskmovps`, which does not touch the inactive lanes. As a store it
+//! is slow on AMD, so it is used only at edges; the compiler also emits it for a selection between new and old values that is
+//! stored over the old ones. Without active lanes it is skipped: the address of an empty slice is not mapped, which costs
+//! microcode on some CPUs, and at which qemu 7.2 faults.
 
 use core::arch::x86_64::*;
 use std::sync::OnceLock;
@@ -79,13 +79,13 @@ pub(super) fn via_gpr(x: f32) -> f32 {
     f32::from_bits(bits)
 }
 
-/// Bytes of this CPU's L1 data cache, 32 KiB where it does not tell. Asked once: under a hypervisor the instruction takes
-/// tens of microseconds.
+/// Bytes of this CPU's L1 data cache, or 32 KiB if it does not report them. Read once, because under a hypervisor the instruction
+/// takes tens of microseconds.
 pub(super) fn l1_bytes() -> usize {
     static BYTES: OnceLock<usize> = OnceLock::new();
     *BYTES.get_or_init(|| {
-        // Intel and AMD describe their caches in the same form, in different leaves; the one of the other reads zero or,
-        // beyond the last leaf, is not looked at.
+        // Intel and AMD describe their caches in the same form, in different leaves. The other maker's leaf reads zero; leaves
+        // beyond the last one are not read.
         #[expect(clippy::allow_attributes, reason = "older compilers do not expect it")]
         #[allow(unused_unsafe, reason = "safe to call in newer versions of Rust")]
         let leaf = |leaf, index| {
@@ -132,8 +132,8 @@ pub(super) const fn upper_halves<const BYTES: usize>(n: usize) -> [u8; BYTES] {
     bytes
 }
 
-/// Transposes 8 rows of 8 elements. The halves of two rows that lie 4 apart are loaded into one register each: a load can put its
-/// half in place by itself, which saves the shuffles across halves.
+/// Transposes 8 rows of 8 elements. Each register loads the halves of two rows that are 4 apart: the load puts each half in
+/// place, which saves the shuffles across halves.
 #[inline(always)]
 pub(super) fn transpose_8x8(_avx2: Avx2, from: Rows<'_>, mut to: RowsMut<'_>) {
     let halves = |row: usize| -> &[[f32; 4]; 2] {
@@ -296,7 +296,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn mask_bits_of_4(self, m: [__m256i; 4]) -> u64 {
         op!({
-            // Packing works within the halves of a register: the lanes' bytes come out by halves, in fours.
+            // Packing works within the halves of a register, so the lanes' bytes are interleaved by halves, in fours.
             let packed = _mm256_packs_epi16(_mm256_packs_epi32(m[0], m[1]), _mm256_packs_epi32(m[2], m[3]));
             let ordered = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
             u64::from(_mm256_movemask_epi8(ordered) as u32)

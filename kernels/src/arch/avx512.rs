@@ -1,13 +1,12 @@
 //! AVX-512 (F, BW, DQ, VL): 16 lanes, 32 registers of 512 bits. Skylake-X (2017), Ice Lake (2019), Zen 4 (2022) and
 //! later; not Intel's client CPUs from Alder Lake (2021) on.
 //!
-//! Masks are not vectors but 16-bit integers in registers of their own (k0 to k7): a comparison yields the bits directly,
-//! a partial load or store is one instruction that does not touch the lanes switched off, and `vpcompressd` packs lanes
-//! without a table. It packs in a register here, which is then stored whole: compressing into memory is microcode on
-//! Zen 4 (17–24 ns against 1.4).
+//! Masks are 16-bit integers in separate registers (k0 to k7): a comparison yields the bits directly, a partial load or store is
+//! one instruction that does not touch the inactive lanes, and `vpcompressd` packs lanes without a table. It packs into a
+//! register, which is then stored whole, because compressing into memory is microcode on Zen 4.
 //!
-//! Zen 4 runs a 512-bit operation as two halves: the arithmetic peak of AVX2, but half the instructions to decode and
-//! four times the room in registers, so that a large tile's accumulators stay there.
+//! Zen 4 runs a 512-bit operation as two halves: the arithmetic peak of AVX2, but half the instructions to decode and four times
+//! the register space, so that the accumulators of a large tile stay in registers.
 
 use core::arch::x86_64::*;
 
@@ -185,8 +184,8 @@ impl Simd for Avx512 {
         let halves: [[u64; 8]; 2] = bytemuck::cast(op!({
             let values = _mm512_castps_si512(v);
             let columns = _mm512_add_epi32(first, self.iota_i32());
-            // Column i, value i, column i + 1, …: lanes of `values` count from 16. Entries made before they are packed:
-            // packing columns and values in 32-bit lanes took 11.6 cycles a vector instead of 7.4 (Zen 4).
+            // Column i, value i, column i + 1, …: lanes of `values` count from 16. Entries are formed before they are packed,
+            // because packing columns and values separately in 32-bit lanes is slower (`slth-bench --case "rebuild"`, Zen 4).
             let low_half = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
             let high_half = _mm512_add_epi32(low_half, _mm512_set1_epi32(8));
             [

@@ -7,7 +7,8 @@
 /// Calls `work` with the default environment, and restores the caller's, after a panic too.
 #[inline]
 pub(crate) fn with_default<T>(work: impl FnOnce() -> T) -> T {
-    // The compiler knows of no environment: a call that it does not look into is what keeps arithmetic in here.
+    // The compiler ignores the environment, and could move arithmetic across its changes; a call that is not inlined prevents
+    // this.
     #[inline(never)]
     fn opaque<T>(work: impl FnOnce() -> T) -> T {
         work()
@@ -48,7 +49,7 @@ mod control {
     /// All exceptions masked, nothing else set.
     pub(super) const DEFAULT: Bits = 0x1f80;
 
-    /// The lowest six bits only tell which exceptions have occurred.
+    /// The lowest six bits only record which exceptions have occurred.
     #[inline(always)]
     pub(super) fn is_other_than_default(bits: Bits) -> bool {
         bits & !0x3f != DEFAULT
@@ -67,7 +68,7 @@ mod control {
     #[inline(always)]
     pub(super) fn set(bits: Bits) {
         // SAFETY: the bits are the default ones, were read from this register, or are those of `HOSTS`, so no reserved one is
-        // set. The register decides how floats are rounded; it is the caller's again before the caller goes on.
+        // set. The register decides how floats are rounded; the caller's bits are restored before the caller continues.
         unsafe {
             core::arch::asm!("ldmxcsr [{}]", in(reg) &raw const bits, options(nostack, preserves_flags));
         }
@@ -106,7 +107,7 @@ mod control {
     }
 }
 
-/// Other processors: the environment is taken to be the default one.
+/// Other processors: the environment is assumed to be the default one.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod control {
     pub(super) type Bits = ();
@@ -118,7 +119,7 @@ mod control {
     pub(super) fn set(_: Bits) {}
 }
 
-/// What hosts may have set: flush-to-zero and denormals-are-zero, or one of them; rounding towards zero; traps for every exception.
+/// Settings of hosts: flush-to-zero and denormals-are-zero, or one of them; rounding towards zero; traps for every exception.
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(crate) const HOSTS: [control::Bits; 5] = [
     control::DEFAULT | 0x8040,

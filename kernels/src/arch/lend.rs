@@ -1,9 +1,9 @@
 //! Lends a borrowed closure to threads that may outlive it.
 //!
-//! Threads that wait for work are `'static`; the work borrows the caller's matrices. A door stands between them: a thread that finds
-//! it open is counted in and calls the closure, and [`lend`] returns only once the door is closed and everybody has left. Nobody is
-//! waited for who has not come in, so a busy or sleeping thread delays no caller, and a caller whose helpers never come does all
-//! of the work.
+//! Threads that wait for work are `'static`, but the work borrows the caller's matrices. A counter with a closed flag (the door)
+//! connects them. A thread that finds the door open is counted and calls the closure; [`lend`] closes the door, and returns when
+//! all counted threads have left. It does not wait for threads that have not entered, so a busy or sleeping thread delays no
+//! caller; if no helper enters, the caller does all of the work.
 
 use core::any::Any;
 use core::hint;
@@ -12,10 +12,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-/// Set once nobody may come in any more; the other bits count who is inside.
+/// Set when the door is closed; the other bits count the threads inside.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
-/// How often a caller looks whether the last thread has left before it gives up its core in between.
+/// Number of checks for the last thread before the caller starts to yield its core between checks.
 const LOOKS: u32 = 1 << 14;
 
 struct Door {
@@ -24,7 +24,7 @@ struct Door {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// A closure whose lifetime only [`lend`] knows.
+/// A closure with an erased lifetime, which only [`lend`] knows.
 struct Work(*const (dyn Fn() + Sync));
 
 // SAFETY: it points to a `Sync` closure, which may be called from any thread for as long as it lives; `Door` sees to that.
@@ -32,12 +32,12 @@ unsafe impl Send for Work {}
 // SAFETY: as above.
 unsafe impl Sync for Work {}
 
-/// Lets a thread take part, now or never.
+/// An invitation for one thread to take part.
 #[derive(Clone)]
 pub(crate) struct Invitation(Arc<Door>);
 
 impl Invitation {
-    /// Calls the closure if it is still lent. A panic of it is handed to the caller of [`lend`].
+    /// Calls the closure if the door is still open. A panic continues in the caller of [`lend`].
     pub(crate) fn accept(&self) {
         let door = &*self.0;
         let come_in = |state| (state & CLOSED == 0).then_some(state + 1);
@@ -76,8 +76,8 @@ impl Drop for Close<'_> {
     }
 }
 
-/// Calls `work` here while those who got an invitation through `offer` call it too. Returns when all who came have left; a panic of
-/// any of them goes on here.
+/// Calls `work` on this thread, while the threads that got an invitation through `offer` call it too. Returns when all that
+/// entered have left; a panic of any of them continues here.
 pub(crate) fn lend(work: &(dyn Fn() + Sync), offer: impl FnOnce(&Invitation)) {
     // SAFETY: only the lifetime changes. It is called by those counted in at the open door, and `Close` keeps this function, and
     // with it the borrow, from ending until all are counted out, after a panic too.

@@ -1,5 +1,5 @@
-//! All unsafe code of this crate: one file per instruction set, the only places that name intrinsics, and what no instruction set
-//! matters to: strided memory, closures lent to threads, the floating-point environment.
+//! All unsafe code of this crate: one file per instruction set, the only ones that name intrinsics, and files for strided memory,
+//! closures lent to threads, and the floating-point environment.
 
 #[expect(unsafe_code, reason = "the control register")]
 pub(crate) mod float_env;

@@ -1,10 +1,9 @@
 //! NEON (Advanced SIMD): 4 lanes, 32 registers of 128 bits. Every 64-bit ARM CPU has it.
 //!
-//! Masks are vectors of all-ones or all-zeros lanes, and nothing gathers their signs: `mask_bits` adds up one distinct
-//! bit per lane, which costs more than on x86. `tbl`, a permutation of bytes, packs lanes. There are no partial loads:
-//! the portable ones serve. `fmin` and `fmax` return NaN when either input is NaN and order −0 below +0, which is not
-//! what the trait defines: minimum and maximum are the portable comparison and selection. `vfmaq_f32` takes the addend
-//! first.
+//! Masks are vectors of all-ones or all-zeros lanes. No instruction gathers their signs: `mask_bits` adds one distinct bit per
+//! lane, which costs more than on x86. `tbl`, a permutation of bytes, packs lanes. Partial loads use the portable code. `fmin`
+//! and `fmax` return NaN when either input is NaN and order −0 below +0, which is not what the trait defines: minimum and maximum
+//! are the portable comparison and selection. `vfmaq_f32` takes the addend first.
 
 use core::arch::aarch64::*;
 
@@ -107,7 +106,7 @@ impl Simd for Neon {
     fn mul_add(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         op!(vfmaq_f32(c, a, b))
     }
-    /// Every 64-bit ARM CPU has the instruction, so the compiler makes no call of it.
+    /// Every 64-bit ARM CPU has the instruction, so the compiler emits no call.
     #[inline(always)]
     fn mul_add_one(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)

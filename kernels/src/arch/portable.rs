@@ -1,15 +1,15 @@
-//! Vectors as arrays, for any CPU. `Portable<4>` is the portable fallback, `scalar`: four lanes fill the one 128-bit
-//! register that every x86-64 and ARM CPU has, and the compiler uses it where it can. Odd and wide ones exist for the
-//! tests, where they catch lane-width mistakes on any machine.
+//! Vectors as arrays, for any CPU. `Portable<4>` is the portable fallback, `scalar`: four lanes fill a 128-bit register, which
+//! every x86-64 and ARM CPU has and the compiler uses where it can. Odd and wide vectors exist for the tests, where they catch
+//! lane-width mistakes on any machine.
 //!
-//! What is special is the fused multiply-add: most x86-64 CPUs have the instruction, but the fallback may not assume it.
+//! The fused multiply-add needs care: most x86-64 CPUs have the instruction, but the fallback may not assume it.
 
 use core::array::from_fn;
 
 use crate::simd::{Kernel, Simd};
 use crate::tiles::Tiles;
 
-/// `N` lanes held in arrays; needs nothing of the CPU.
+/// `N` lanes held in arrays; needs no CPU feature.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Portable<const N: usize>;
 
@@ -38,7 +38,7 @@ fn soft_fma(a: f32, b: f32, c: f32) -> f32 {
     let product = f64::from(a) * f64::from(b);
     let c = f64::from(c);
     let sum = product + c;
-    // TwoSum: `error` is exactly what `sum` lost; NaN when something is infinite, and then compares as "nothing".
+    // TwoSum: `error` is the exact rounding error of `sum`. With an infinite operand it is NaN, and compares as no error.
     let t = sum - product;
     let error = (product - (sum - t)) + (c - t);
     let bits = sum.to_bits();
@@ -62,7 +62,7 @@ impl<const N: usize> Simd for Portable<N> {
 
     #[inline(always)]
     fn l1_bytes(self) -> usize {
-        // The vectors of AVX-512 are portable for tests only, and those are to meet the slices of a larger L1 too.
+        // Only tests use 16 portable lanes; these also cover the tiles of a larger L1.
         if N == 16 { 48 << 10 } else { 32 << 10 }
     }
     #[inline(always)]

@@ -1,18 +1,18 @@
-//! Views of memory that is no slice: that of callers in other languages.
+//! Views of memory that is not a slice, for callers in other languages.
 
 use crate::arch::strided::{Cells, CellsMut, Layout};
 use crate::error::KernelError;
 use crate::view::{ImagesMut, ImagesRef, MatMut, MatRef};
 
 impl<'a> MatRef<'a> {
-    /// The matrix in memory that is no slice: that of a caller in another language.
+    /// A matrix in memory that is not a slice, from a caller in another language.
     ///
     /// # Errors
     /// [`Overflow`](KernelError::Overflow) when an element's offset does not fit memory.
     ///
     /// # Safety
     /// Unless there are no elements, `data` must be aligned and not null, and all elements must lie in one allocation. Each must be
-    /// initialised, and stay unchanged for as long as `'a`. What lies in gaps is not touched.
+    /// initialised, and stay unchanged for as long as `'a`. Gaps are not accessed.
     pub unsafe fn from_raw_parts(
         data: *const f32,
         rows: usize,
@@ -27,7 +27,7 @@ impl<'a> MatRef<'a> {
 }
 
 impl<'a> MatMut<'a> {
-    /// The matrix in memory that is no slice: that of a caller in another language.
+    /// A matrix in memory that is not a slice, from a caller in another language.
     ///
     /// # Errors
     /// [`Overlap`](KernelError::Overlap) when two elements are the same one, [`Overflow`](KernelError::Overflow) when an offset does not
@@ -35,7 +35,7 @@ impl<'a> MatMut<'a> {
     ///
     /// # Safety
     /// Unless there are no elements, `data` must be aligned and not null, and all elements must lie in one allocation. Each must be
-    /// initialised, and be used by nobody else for as long as `'a`. What lies in gaps is not touched.
+    /// initialised, and not be accessed otherwise for as long as `'a`. Gaps are not accessed.
     pub unsafe fn from_raw_parts(
         data: *mut f32,
         rows: usize,
@@ -50,7 +50,7 @@ impl<'a> MatMut<'a> {
 }
 
 impl<'a> ImagesRef<'a> {
-    /// The images in memory that is no slice: that of a caller in another language. Sizes and strides are those of batch, channels,
+    /// Images in memory that is not a slice, from a caller in another language. Sizes and strides are those of batch, channels,
     /// height and width.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl<'a> ImagesRef<'a> {
     ///
     /// # Safety
     /// Unless there are no elements, `data` must be aligned and not null, and all elements must lie in one allocation. Each must be
-    /// initialised, and stay unchanged for as long as `'a`. What lies in gaps is not touched.
+    /// initialised, and stay unchanged for as long as `'a`. Gaps are not accessed.
     pub unsafe fn from_raw_parts(
         data: *const f32,
         sizes: [usize; 4],
@@ -70,7 +70,7 @@ impl<'a> ImagesRef<'a> {
 }
 
 impl<'a> ImagesMut<'a> {
-    /// The images in memory that is no slice: that of a caller in another language. Sizes and strides are those of batch, channels,
+    /// Images in memory that is not a slice, from a caller in another language. Sizes and strides are those of batch, channels,
     /// height and width.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl<'a> ImagesMut<'a> {
     ///
     /// # Safety
     /// Unless there are no elements, `data` must be aligned and not null, and all elements must lie in one allocation. Each must be
-    /// initialised, and be used by nobody else for as long as `'a`. What lies in gaps is not touched.
+    /// initialised, and not be accessed otherwise for as long as `'a`. Gaps are not accessed.
     pub unsafe fn from_raw_parts(
         data: *mut f32,
         sizes: [usize; 4],

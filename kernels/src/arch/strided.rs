@@ -1,8 +1,8 @@
-//! Strided blocks of memory: what [`MatRef`](crate::MatRef) and its kin are made of.
+//! Strided blocks of memory, the basis of [`MatRef`](crate::MatRef) and the other views.
 //!
-//! A `&mut [f32]` cannot describe a view with gaps: the elements between its rows may belong to somebody else, and threads
-//! that write different columns of one matrix would share it. So views are a pointer, sizes and strides, checked when they
-//! are made; every access is checked against the sizes. This file knows no instruction set.
+//! A `&mut [f32]` cannot describe a view with gaps: other code may own the elements between its rows, and threads that write
+//! different columns of one matrix would share the slice. So views are a pointer, sizes and strides, checked when they are made;
+//! every access is checked against the sizes. This file is independent of the instruction set.
 
 use core::array;
 use core::marker::PhantomData;
@@ -46,13 +46,13 @@ impl<const D: usize> Layout<D> {
             .ok_or(KernelError::Overflow { what: "view" })
     }
 
-    /// Whether no two indices name one element. Exact for two axes; of more, the axes must nest: each stride at least as
-    /// long as all of the block along the axes with shorter ones.
+    /// Whether no two indices name one element. Exact for two axes. With more axes these must nest: each stride is at least the
+    /// extent of the block along the axes with shorter strides.
     fn is_injective(&self) -> bool {
         if self.is_empty() {
             return true;
         }
-        // Axes of one element come first, and are left out. No allocation: views are made for each product.
+        // Axes of one element come first, and are skipped. Nothing is allocated, because views are made for each product.
         let mut axes: [_; D] = array::from_fn(|axis| match self.sizes[axis] {
             1 => (0, 1),
             size => (self.strides[axis], size),
@@ -100,7 +100,7 @@ impl<const D: usize> Layout<D> {
         self.is_empty()
             || (0..D).rev().all(|axis| {
                 let fits = self.sizes[axis] == 1 || self.strides[axis] == expected;
-                // Of a view whose rows repeat the sizes' product may overflow; it does not fit then.
+                // If rows repeat, the product of the sizes may overflow; the elements are not contiguous then.
                 expected = expected.saturating_mul(self.sizes[axis]);
                 fits
             })
@@ -112,7 +112,7 @@ impl<const D: usize> Layout<D> {
 }
 
 impl Layout<2> {
-    /// The offset of a block of `count` rows of `len` elements, which lie side by side.
+    /// The offset of a block of `count` rows of `len` contiguous elements.
     #[inline(always)]
     fn rows(&self, [row, col]: [usize; 2], count: usize, len: usize) -> usize {
         let [rows, cols] = self.sizes;
@@ -138,7 +138,7 @@ pub(crate) struct Cells<'a, const D: usize> {
     memory: PhantomData<&'a [f32]>,
 }
 
-/// Distinct floats that nobody else reads or writes for as long as `'a`.
+/// Distinct floats that no other code reads or writes for as long as `'a`.
 pub(crate) struct CellsMut<'a, const D: usize> {
     first: *mut f32,
     layout: Layout<D>,
@@ -173,7 +173,7 @@ impl<'a, const D: usize> Cells<'a, D> {
     /// Every element of the layout behind `first` must be readable and stay unchanged for as long as `'a`.
     pub(crate) unsafe fn from_raw(first: *const f32, layout: Layout<D>) -> Result<Self, KernelError> {
         layout.extent()?;
-        // Without elements the pointer may be null, which no slice's may be.
+        // Without elements the pointer may be null, unlike that of a slice.
         let first = if layout.is_empty() { core::ptr::dangling() } else { first };
         Ok(Self { first, layout, memory: PhantomData })
     }
@@ -191,7 +191,8 @@ impl<'a, const D: usize> Cells<'a, D> {
     #[inline(always)]
     pub(crate) fn get(&self, index: [usize; D]) -> f32 {
         let offset = self.layout.offset(index);
-        // SAFETY: `offset` has checked that the index is within the sizes, and whoever made the block that all of those are readable.
+        // SAFETY: `offset` has checked that the index is within the sizes, and the constructor of the block that all of those are
+        // readable.
         unsafe { *self.first.add(offset) }
     }
 
@@ -202,13 +203,13 @@ impl<'a, const D: usize> Cells<'a, D> {
     #[inline(always)]
     pub(crate) fn run(&self, index: [usize; D], axis: usize, len: usize) -> &'a [f32] {
         let offset = self.layout.run(index, axis, len);
-        // SAFETY: `run` has checked that the elements are within the sizes and lie side by side; all of those are readable.
+        // SAFETY: `run` has checked that the elements are within the sizes and contiguous; all of those are readable.
         unsafe { slice::from_raw_parts(self.first.add(offset), len) }
     }
 
     /// All elements, if they lie one after the other, the last axis innermost.
     pub(crate) fn as_slice(&self) -> Option<&'a [f32]> {
-        // SAFETY: the elements are as many, they lie side by side, and all are readable.
+        // SAFETY: the elements are as many and contiguous, and all are readable.
         self.layout.is_contiguous().then(|| unsafe { slice::from_raw_parts(self.first, self.layout.len()) })
     }
 
@@ -253,7 +254,7 @@ impl<'a, const D: usize> CellsMut<'a, D> {
     }
 
     /// # Safety
-    /// Every element of the layout behind `first` must be readable and writable, and be used by nobody else for as long as `'a`.
+    /// Every element of the layout behind `first` must be readable and writable, and not be used elsewhere for as long as `'a`.
     pub(crate) unsafe fn from_raw(first: *mut f32, layout: Layout<D>) -> Result<Self, KernelError> {
         layout.extent()?;
         if !layout.is_injective() {
@@ -288,7 +289,8 @@ impl<'a, const D: usize> CellsMut<'a, D> {
     #[inline(always)]
     pub(crate) fn set(&mut self, index: [usize; D], value: f32) {
         let offset = self.layout.offset(index);
-        // SAFETY: `offset` has checked that the index is within the sizes, and whoever made the block that all of those are writable.
+        // SAFETY: `offset` has checked that the index is within the sizes, and the constructor of the block that all of those are
+        // writable.
         unsafe { *self.first.add(offset) = value }
     }
 
@@ -299,7 +301,7 @@ impl<'a, const D: usize> CellsMut<'a, D> {
     #[inline(always)]
     pub(crate) fn run(&mut self, index: [usize; D], axis: usize, len: usize) -> &mut [f32] {
         let offset = self.layout.run(index, axis, len);
-        // SAFETY: `run` has checked that the elements are within the sizes and lie side by side; all of those are writable and
+        // SAFETY: `run` has checked that the elements are within the sizes and contiguous; all of those are writable and
         // nobody else's, and this block is borrowed for as long as the slice lives.
         unsafe { slice::from_raw_parts_mut(self.first.add(offset), len) }
     }
@@ -309,7 +311,7 @@ impl<'a, const D: usize> CellsMut<'a, D> {
         if !self.layout.is_contiguous() {
             return Err(self);
         }
-        // SAFETY: the elements are as many, they lie side by side, all are writable, and `self` is gone.
+        // SAFETY: the elements are as many and contiguous, all are writable, and `self` is gone.
         Ok(unsafe { slice::from_raw_parts_mut(self.first, self.layout.len()) })
     }
 
@@ -352,7 +354,7 @@ impl<'a, const D: usize> CellsMut<'a, D> {
     }
 }
 
-/// Rows of equal length, `stride` apart: a block of a matrix whose rows are runs, checked once.
+/// Rows of equal length, `stride` apart: a block of a matrix whose rows are contiguous, checked once.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
     first: *const f32,
@@ -385,7 +387,7 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     pub(crate) fn row(&self, i: usize) -> &'a [f32] {
         assert!(i < self.count, "row outside of the block");
-        // SAFETY: whoever made the block has checked that each of its rows is readable.
+        // SAFETY: the constructor of the block has checked that each of its rows is readable.
         unsafe { slice::from_raw_parts(self.first.add(i * self.stride), self.len) }
     }
 
@@ -413,7 +415,8 @@ impl<'a> RowsMut<'a> {
     #[inline(always)]
     pub(crate) fn row(&mut self, i: usize) -> &mut [f32] {
         assert!(i < self.count, "row outside of the block");
-        // SAFETY: whoever made the block has checked that each of its rows is writable and nobody else's; the slice borrows the block.
+        // SAFETY: the constructor of the block has checked that each of its rows is writable and nobody else's; the slice borrows
+        // the block.
         unsafe { slice::from_raw_parts_mut(self.first.add(i * self.stride), self.len) }
     }
 }
@@ -422,7 +425,7 @@ impl<'a> Cells<'a, 2> {
     /// `count` rows from `index` on, `len` elements of each.
     ///
     /// # Panics
-    /// When they are not within the matrix, or its rows are no runs.
+    /// When they are not within the matrix, or its rows are not contiguous.
     #[inline(always)]
     pub(crate) fn rows(&self, index: [usize; 2], count: usize, len: usize) -> Rows<'a> {
         let offset = self.layout.rows(index, count, len);
@@ -436,7 +439,7 @@ impl CellsMut<'_, 2> {
     /// `count` rows from `index` on, `len` elements of each.
     ///
     /// # Panics
-    /// When they are not within the matrix, or its rows are no runs.
+    /// When they are not within the matrix, or its rows are not contiguous.
     #[inline(always)]
     pub(crate) fn rows(&mut self, index: [usize; 2], count: usize, len: usize) -> RowsMut<'_> {
         let offset = self.layout.rows(index, count, len);
@@ -521,7 +524,7 @@ mod tests {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(access)).is_err()
     }
 
-    /// Around each side of a view of 3 × 5 elements, which lies amidst others.
+    /// Around each side of a view of 3 × 5 elements, which has elements on all sides.
     #[test]
     fn accesses_stay_inside() {
         let mut memory: Vec<f32> = (0..80).map(|i| i as f32).collect();
@@ -549,7 +552,7 @@ mod tests {
             assert_eq!(refused(|| read.part(0, from, count)), from + count > rows);
             assert_eq!(refused(|| read.part(1, from, count)), from + count > cols);
         }
-        // Columns are no runs where their stride is another one.
+        // Columns with another stride are not contiguous.
         for [row_stride, col_stride] in [[1, 4], [20, 2]] {
             let across = Cells::new(&memory, Layout::new([3, 3], [row_stride, col_stride])).unwrap();
             assert!(refused(|| across.run([0, 0], 1, 2)) && refused(|| across.rows([0, 0], 2, 2)));

@@ -10,10 +10,10 @@
 //! * [`weight_gradient`]: dW\[o, c, i, j\] = Σ dY\[o, y, x\] · X\[c, y', x'\], for every weight, removed ones too: for each
 //!   image the sum over y, then x; then the sum of the images' sums, ascending
 //!
-//! Nothing is gathered into a matrix ("im2col"). The source is copied with the batch innermost; there a kept weight is an
-//! offset, and neighbouring positions of one row are contiguous memory. [`PackedConv2d`] holds the lists of (value, offset)
-//! of the kept weights (`weights/conv_taps.rs`), [`forward`] and [`input_gradient`] accumulate over them (`sums.rs`). All
-//! weights kept is a list like any other.
+//! Windows are not gathered into a matrix ("im2col"). The source is copied with the batch innermost. In this copy a kept weight
+//! is an offset, and neighbouring positions of one row are contiguous. [`PackedConv2d`] holds the lists of (value, offset) of the
+//! kept weights (`weights/conv_taps.rs`); [`forward`] and [`input_gradient`] accumulate over them (`sums.rs`). Dense filters are
+//! lists of all weights.
 //!
 //! Each element of Y and dX is one chain of fused multiply-adds, and so is each image's part of dW. Their order depends on
 //! the shape alone: layout, batch, strides, threads and instruction set change no bit.
@@ -38,12 +38,12 @@ mod weight_gradient;
 pub use crate::conv_shape::Shape;
 pub use packed::PackedConv2d;
 
-/// Scratch memory of the convolutions. Keep one and hand it to every call: then calls stop allocating.
+/// Scratch memory of the convolutions. Keep one and pass it to every call; then calls stop allocating.
 ///
-/// It grows to what the largest call took: a copy of the source with rows of whole cache lines; where results are not
-/// written in place, some rows of them for each thread; for the weight gradient a copy of X and dY, the batch rounded up to
-/// whole vectors. Lists for batches other than the prepared one are kept too, the 32 used last (8 bytes per kept weight and
-/// kind of column each).
+/// It grows to the size that the largest call needs: a copy of the source with rows of full cache lines; for each thread some
+/// rows of results, if these are not written in place; for the weight gradient copies of X and dY, with the batch rounded up to
+/// full vectors. It also holds the 32 last used lists for batches other than the prepared one (8 bytes per kept weight and class
+/// of column each).
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
     lists: OtherBatches,
@@ -53,8 +53,8 @@ pub struct Workspace {
 /// Y = activation(W ∗ X + bias) over the kept weights, one bias for each plane of Y; the sums start from Y with
 /// `epilogue.accumulate`.
 ///
-/// O(kept · out height · out width · batch) multiply-adds. Y with the batch innermost and no gaps is written in place, and
-/// so is a batch of one without gaps; any other layout costs one pass over Y more.
+/// O(kept · out height · out width · batch) multiply-adds. Y without gaps is written in place if the batch is innermost or 1; any
+/// other layout costs one more pass over Y.
 ///
 /// # Errors
 /// When a view or the bias has another shape than `filters` ask for, or a plane of X or Y has 2³² elements or more.
@@ -178,7 +178,7 @@ fn cycles(shape: &Shape, weights: usize, batch: usize) -> usize {
     sizes.into_iter().fold(weights, usize::saturating_mul) / 16
 }
 
-/// What an error calls the two pairs of sizes of a view.
+/// Names of the two pairs of sizes of a view, for errors.
 type Names = [&'static str; 2];
 const X: Names = ["x [batch, channels]", "x [height, width]"];
 const Y: Names = ["y [batch, outputs]", "y [height, width]"];

@@ -1,7 +1,7 @@
-//! Rows of images on their way to and from the working layout: batch innermost, columns in the order that a plan stores them in.
+//! Copies rows of images to and from the working layout: batch innermost, columns in the order of the lists.
 //!
-//! A row is a matrix `[width, batch]`. Where its columns lie side by side in memory (`[batch, channels, height, width]`), it
-//! is transposed tile by tile in registers.
+//! A row is a matrix `[width, batch]`. If its columns are contiguous in memory (`[batch, channels, height, width]`), it is
+//! transposed tile by tile in registers.
 
 use crate::arch::strided::{Rows, RowsMut};
 use crate::panel::{Block, copy_padded, pack, unpack};

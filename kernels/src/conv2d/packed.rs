@@ -10,20 +10,20 @@ use crate::view::MatRef;
 use crate::weights::PrepareOptions;
 use crate::weights::conv_taps::{Direction, Filters, TapLists};
 
-/// The batch to plan for where none is known.
+/// The batch that lists are made for if none is given.
 const PLANNED_BATCH: usize = 64;
 
-/// Clock cycles per kept weight of making lists, about.
+/// Approximate clock cycles per kept weight of making lists.
 const CYCLES_TO_LIST: usize = 30;
 
 /// The filters of a convolution, dense or pruned, prepared for [`forward`](super::forward) and, if asked for, for
 /// [`input_gradient`](super::input_gradient).
 ///
-/// Holds lists of the kept weights, 8 bytes per kept weight and kind of output column (the columns at the edges, where the
-/// kernel overlaps the padding, are kinds of their own) and direction; the mask; and the weights, all of them or, with
-/// `keep_source` off, the kept ones. Lists fit one batch, `PrepareOptions::max_batch` or else 64; calls with another make
-/// their own once and keep them in the [`Workspace`](super::Workspace). `PrepareOptions::strategy` and `reuse` change
-/// nothing here; with `storage` the filters are rounded, and held as `f32` all the same.
+/// Holds lists of the kept weights, the mask, and the weights: all of them, or only the kept ones without `keep_source`. Lists
+/// take 8 bytes per kept weight, class of output column and direction; the columns at the edges, where the kernel overlaps the
+/// padding, are separate classes. Lists are for one batch, `PrepareOptions::max_batch` or else 64. Calls with another batch make
+/// their own lists once and keep them in the [`Workspace`](super::Workspace). `PrepareOptions::strategy` and `reuse` have no
+/// effect here; `storage` rounds the filters, which are held as `f32`.
 #[derive(Clone, Debug)]
 pub struct PackedConv2d {
     shape: Shape,
@@ -38,7 +38,7 @@ pub struct PackedConv2d {
 impl PackedConv2d {
     /// Prepares `filters` `[outputs, channels · kernel rows · kernel columns]`, those that `mask` keeps, or all.
     ///
-    /// O(weights + kept · kinds of column + width of Y).
+    /// O(weights + kept · classes of column + width of Y).
     ///
     /// # Errors
     /// When filters or mask do not fit `shape`, its stride is 0, its sizes overflow, or a plane of the prepared batch has
@@ -73,9 +73,9 @@ impl PackedConv2d {
         Ok(Self { shape: *shape, batch, filters: held, lists, conv: unique(), version: unique() })
     }
 
-    /// Keeps the weights of another mask. Reallocates only when more are kept than ever.
+    /// Sets another mask. Reallocates only when nnz exceeds its previous maximum.
     ///
-    /// O(weights / 64 + kept · kinds of column + width of Y).
+    /// O(weights / 64 + kept · classes of column + width of Y).
     ///
     /// # Errors
     /// When the mask does not fit, or the removed weights were dropped: [`NoSource`](KernelError::NoSource).
@@ -88,9 +88,9 @@ impl PackedConv2d {
         self.list(engine)
     }
 
-    /// Takes other weights, of the same shape and under the same mask.
+    /// Sets other weights of the same shape; the mask stays.
     ///
-    /// O(weights + kept · kinds of column + width of Y).
+    /// O(weights + kept · classes of column + width of Y).
     ///
     /// # Errors
     /// When the filters do not fit.
@@ -161,12 +161,12 @@ pub(super) struct OtherBatches {
 #[derive(Clone, Debug)]
 struct Known {
     conv: u64,
-    /// Of the weights and mask: of copies that were changed apart, all versions differ.
+    /// Version of the weights and mask: copies that were changed separately have different versions.
     version: u64,
     lists: TapLists,
 }
 
-/// Most lists to keep: those of 16 layers, forward and back.
+/// Maximum number of lists to keep: those of 16 layers, forward and backward.
 const MOST_KEPT: usize = 32;
 
 impl OtherBatches {
@@ -189,13 +189,13 @@ impl OtherBatches {
         if let Some(at) = self.kept.iter().position(same) {
             self.kept[..=at].rotate_right(1);
         } else {
-            // Those of former weights will not be needed again, and those in the same direction have room for these.
+            // Lists of former weights are not needed again; those of the same direction have buffers to reuse.
             let stale = self.kept.iter().position(|known| {
                 known.conv == id && known.version != version && known.lists.geometry().direction == direction
             });
             let replaced = stale.or((self.kept.len() == MOST_KEPT).then_some(MOST_KEPT - 1));
             if let Some(at) = replaced {
-                // If it fails, nobody finds what is left of them.
+                // If making the lists fails, no later call finds them.
                 self.kept[at].version = unique();
                 self.kept[at].lists.replace(direction, shape, batch, filters)?;
                 (self.kept[at].conv, self.kept[at].version) = (id, version);

@@ -1,16 +1,15 @@
 //! Forward and input gradient: sums over the lists of kept weights.
 //!
-//! The source is copied to rows of whole cache lines, batch innermost. Then, block by block of the lists, each strip keeps
-//! its sums in registers while each destination plane goes through its kept weights: broadcast the weight, multiply-add it
-//! with the source at the weight's offset. A strip is up to [`CONV_STRIP`] vectors of a span, position and image being one
-//! index; where a span is shorter, as with small batches, of several rows below each other that take the same lists.
-//! Between blocks the sums rest in memory, which changes no bit.
+//! The source is copied to rows of full cache lines, batch innermost. For each block of the lists, strip and destination plane,
+//! the sums stay in registers while each kept weight is broadcast and multiplied with the source at its offset. A strip is up to
+//! [`CONV_STRIP`] vectors of a span, where position and image are one index. If a span is shorter, as with small batches, a strip
+//! takes several rows that use the same lists. Between blocks the sums are stored in memory, which changes no bit.
 //!
-//! Results are written in place where the destination has the working layout. Otherwise they rest in the workspace, some
-//! rows at a time, and are unpacked once they are finished.
+//! Results are written in place if the destination has the working layout. Otherwise some rows at a time are summed in the
+//! workspace, and unpacked when they are complete.
 //!
-//! Cost per kept weight and strip: 8 multiply-adds with one load each. Per block, plane and strip: a start of the pipeline
-//! and the sums' way to memory, which is what counts when few weights are kept. The copy is one pass over the source.
+//! Cost per kept weight and strip: 8 multiply-adds with one load each. Per block, plane and strip: a start of the pipeline, and a
+//! load and store of the sums, which dominate when few weights are kept. The copy is one pass over the source.
 
 use core::ops::Range;
 
@@ -28,13 +27,13 @@ use crate::weights::entry::{Entry, place, value};
 /// The last strip may be read past its end.
 const SLACK: usize = CONV_STRIP * 32;
 
-/// Floats of results that rest in the workspace at a time, for each thread: half of a usual L2.
+/// Floats of results in the workspace at a time, for each thread: half of a usual L2.
 const RESTING: usize = 64 << 10;
 
 /// Floats of results, for each thread, that are written in place although their sums go to memory and back.
 const MOST_IN_PLACE: usize = 256 << 10;
 
-/// What becomes of complete sums.
+/// The epilogue of complete sums.
 #[derive(Clone, Copy)]
 pub(super) enum Finishing<'a> {
     Epilogue(&'a Epilogue<'a>),
@@ -54,7 +53,7 @@ impl<'a> Finishing<'a> {
         }
     }
 
-    /// For some planes; `relu_output` is the ReLU's output there, a plane after the other.
+    /// The epilogue of some planes; `relu_output` is the ReLU's output in these planes, one after the other.
     fn of_planes(self, planes: Range<usize>, relu_output: Option<&'a [f32]>) -> Finish<'a> {
         let finish = match self {
             Self::Epilogue(epilogue) => {
@@ -140,7 +139,7 @@ pub(super) fn convolve(
     }
 }
 
-/// The source in the working layout, and some floats more.
+/// The source in the working layout, and some more floats.
 fn copy_source<'a>(
     engine: Engine,
     lists: &TapLists,
@@ -179,7 +178,7 @@ impl Kernel for CopyPlane<'_> {
     }
 }
 
-/// Planes of the destination whose results rest in the workspace, `rows` rows of each at a time.
+/// Planes of the destination whose results are summed in the workspace, `rows` rows of each at a time.
 struct Rested<'a> {
     lists: &'a TapLists,
     source: &'a [f32],
@@ -238,26 +237,26 @@ struct AccumulateSums<'a> {
     source: &'a [f32],
     rows: Range<usize>,
     first_plane: usize,
-    /// Whether sums start from what `out` holds.
+    /// Whether sums start from the old values of `out`.
     accumulate: bool,
     finish: Finish<'a>,
     out: &'a mut [f32],
 }
 
-/// RowsAlike below each other that take the same taps.
+/// Rows at equal steps that use the same taps.
 #[derive(Clone, Copy)]
 struct RowsAlike {
-    /// The first one, and how many; the next is one [`step`](crate::weights::conv_taps::Axis::step) further on.
+    /// The first one, and their number; each next one is one [`step`](crate::weights::conv_taps::Axis::step) further.
     first: usize,
     count: usize,
     reach: Reach,
 }
 
-/// What is the same for all planes of the destination: a strip, and a block of the lists.
+/// A strip and a block of the lists, which are the same for all planes of the destination.
 struct Strip<'a> {
     /// The source from the strip's first column on, in the least row and first plane of the block.
     source: &'a [f32],
-    /// What the offsets exceed their distance from there by.
+    /// The difference between the offsets and their distance from there.
     excess: usize,
     /// The block's segments of the span's class, `[planes, slots]`, and which of the slots count.
     segments: usize,
@@ -277,15 +276,15 @@ impl Kernel for AccumulateSums<'_> {
         let geometry = self.lists.geometry();
         let step = geometry.vertical.step();
         self.finish_without_terms(s);
-        // Strips of parts of spans are filled up with rows below; where one position is enough, the neighbour's window is
-        // nearer.
+        // Partial strips are filled with the rows below. If one position fills a strip, rows are taken one by one, because the
+        // neighbour's window is nearer.
         let most = if geometry.batch < CONV_STRIP * S::LANES { CONV_STRIP } else { 1 };
         for block in geometry.blocks() {
             for phase in 0..step.min(self.rows.len()) {
                 let mut y = self.rows.start + phase;
                 while y < self.rows.end {
                     let reach = geometry.vertical.reach(y);
-                    // The step may be larger than what is left of all sizes.
+                    // The step may be larger than the remaining size.
                     let after = |count: usize| y.saturating_add(step.saturating_mul(count));
                     let alike = |&count: &usize| {
                         after(count) < self.rows.end && geometry.vertical.reach(after(count)) == reach
@@ -309,7 +308,7 @@ impl AccumulateSums<'_> {
         (line, self.rows.len() * line)
     }
 
-    /// RowsAlike of which no tap's source exists: sums without terms.
+    /// Rows without any tap whose source exists: sums without terms.
     #[inline(always)]
     fn finish_without_terms<S: Simd>(&mut self, s: S) {
         let geometry = self.lists.geometry();
@@ -343,7 +342,7 @@ impl AccumulateSums<'_> {
         let source = block.source + least * geometry.pitch;
         let (line, _) = self.sizes();
         for span in lists.spans() {
-            // Positions that are no neighbours in the destination are strips of their own.
+            // Positions that are not neighbours in the destination are separate strips.
             let (parts, columns) = match geometry.span_step {
                 1 => (1, span.positions * batch),
                 _ => (span.positions, batch),
@@ -351,7 +350,7 @@ impl AccumulateSums<'_> {
             for part in 0..parts {
                 let column = (span.first + part * geometry.span_step) * batch;
                 for at in (0..columns).step_by(CONV_STRIP * S::LANES) {
-                    // Without terms any place will do.
+                    // Without terms the source is not read, so any address is valid.
                     let from = span.source.map_or(0, |first| (first + part) * batch + at);
                     let strip = Strip {
                         source: &self.source[source + from..],
@@ -369,7 +368,7 @@ impl AccumulateSums<'_> {
         }
     }
 
-    /// A strip in `rows` rows, as many of them at once as there are registers for.
+    /// A strip in `rows` rows, as many at once as the registers hold.
     #[inline(always)]
     fn accumulate_strips<S: Simd>(&mut self, s: S, mut strip: Strip<'_>, mut rows: usize) {
         let geometry = self.lists.geometry();
@@ -428,7 +427,7 @@ impl AccumulateSums<'_> {
         let geometry = self.lists.geometry();
         let slots = geometry.block_slots;
         let (line, plane) = self.sizes();
-        // Of a single row the distance to the next may be larger than any memory.
+        // With a single row, the distance to the next may be larger than memory.
         let distance = |floats: usize, rows: usize| if ROWS > 1 { floats * rows } else { 0 };
         s.outlined(Planes::<ROWS, VECTORS, FULL> {
             strip,
@@ -490,7 +489,7 @@ impl<const ROWS: usize, const VECTORS: usize, const FULL: bool> Kernel for Plane
     }
 }
 
-/// The sums plus each kept weight times the source it meets.
+/// The sums plus each kept weight times its source.
 #[inline(always)]
 fn add<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,

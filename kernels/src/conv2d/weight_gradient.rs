@@ -1,9 +1,9 @@
 //! The weight gradient: lanes over the images, sums of several weights at once in registers.
 //!
-//! X and dY are copied so that the images of one vector lie side by side for a whole plane: a vector every `batch` floats
-//! would use a fraction of the cache's sets. A tile of up to `Simd::TILES.conv_outputs` outputs by [`CONV_TAPS`]
-//! neighbouring taps of one kernel row keeps its sums, one per image, in registers over all positions; then each lane, an
-//! image's part of the gradient, is added to the gradient in ascending order.
+//! X and dY are copied so that the images of one vector are contiguous for a whole plane: a vector every `batch` floats would use
+//! only a fraction of the cache's sets. A tile of up to `Simd::TILES.conv_outputs` outputs by [`CONV_TAPS`] neighbouring taps of
+//! one kernel row keeps its sums, one per image, in registers over all positions. Then the lanes, the images' parts of the
+//! gradient, are added in ascending order.
 //!
 //! Cost: weights · positions · batch multiply-adds, at the largest tile with one load for 1.9 of them; per tile and vector
 //! one addition per weight and image, 1/positions of that.
@@ -57,7 +57,7 @@ pub(super) fn compute(
     Ok(())
 }
 
-/// Images → vectors of them `[batch / lanes, pixels]`, the last of them filled with zeros.
+/// Images → vectors of images `[batch / lanes, pixels]`, the last one padded with zeros.
 struct PackImages<'a> {
     images: ImagesRef<'a>,
     packed: &'a mut [f32],
@@ -89,14 +89,14 @@ struct WeightGradient<'a> {
     dw: MatMut<'a>,
 }
 
-/// A tile of outputs × taps: where it begins, and the planes of X and dY it meets.
+/// A tile of outputs × taps: where it begins, and its planes of X and dY.
 #[derive(Clone, Copy)]
 struct Tile<'a, V> {
     x: &'a [V],
     dy: &'a [V],
     row: usize,
     column: usize,
-    /// Where its first weight is in `dw`, and how many images the vectors hold.
+    /// Where its first weight is in `dw`, and the number of images in the vectors.
     weight: [usize; 2],
     images: usize,
 }
@@ -155,7 +155,7 @@ impl WeightGradient<'_> {
         let (out_height, out_width) = (self.shape.out_height(), self.shape.out_width());
         let mut sums = [[s.splat(0.0); TAPS]; OUTPUTS];
         for y in 0..out_height {
-            // Before the first row it wraps around, and there is nothing either.
+            // Before the first row the index wraps around to a row that does not exist either.
             let from = (y * stride + tile.row).wrapping_sub(padding);
             if from >= height {
                 continue;

@@ -1,18 +1,18 @@
 //! Kept weights × activations: Y = W · X with W [`Blocked`], X `[K, N]`, Y `[M, N]`.
 //!
-//! The batch lies in the lanes. For a panel of up to 128 columns and a block of inputs ([`CacheTile`]), that part of X is packed
-//! into an aligned tile that fits in L1 or nearly, where an input's activations are one run; then each output takes its kept
-//! weights in the block: broadcast the weight, multiply-add it with the input's run into accumulators that never leave the
-//! registers. Between blocks the sums of up to [`MC`] outputs rest side by side in scratch memory, which changes no bit; the last
-//! block's go to Y. Where X and Y are batch-major, X is transposed in registers while it is packed, and the sums while they are
+//! Lanes run over the batch. X is cut into panels of up to 128 columns and blocks of inputs ([`CacheTile`]); each part is packed
+//! into an aligned tile that nearly fits in L1, where the activations of an input are contiguous. Then each output multiplies its
+//! kept weights in the block: the weight is broadcast and multiplied with the input's activations, into accumulators that stay in
+//! registers. Between blocks the sums of up to [`MC`] outputs are stored in scratch memory, which changes no bit; the last block
+//! stores them to Y. Where X and Y are batch-major, X is transposed in registers while it is packed, and the sums while they are
 //! stored.
 //!
-//! Cost per kept weight, of 8 vectors: 8 multiply-adds with one load each, so 4 cycles on a machine with two of both per cycle; one
-//! integer load for value and column, and 9 instructions that fit beside them (6 on AVX-512). Per output and block: a run of
-//! sums read and written, from L2, and a fresh start of the pipeline.
+//! Cost per kept weight, with 8 vectors: 8 multiply-adds with one load each, so 4 cycles on a machine with two of both per cycle;
+//! one integer load for value and column, and 9 more instructions in parallel (6 on AVX-512). Per output and block: the sums are
+//! read from and written to L2, and the pipeline starts anew.
 //!
-//! A loop of nothing but multiply-adds with one operand from L1 reaches 0.93 of FMA peak on Zen 4 and 0.91 on Sapphire Rapids, which
-//! bounds this one. Measurements, and what was tried: docs/tuning.md, "Sparse products".
+//! The bound is a loop of only multiply-adds with one operand from L1. Measurements, and what was tried: docs/tuning.md, "Sparse
+//! products".
 
 use super::call::{Call, Store};
 use crate::engine::Engine;
@@ -26,31 +26,31 @@ use crate::weights::{BlockRows, Blocked, CacheTile, KC_MAX, KC_USUAL, NC_MAX};
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Outputs whose unfinished sums rest in L2 while block after block is added to them: 256 KiB, and twice that in panels of
-/// 128 columns.
+/// Outputs whose unfinished sums stay in L2 while the blocks are added to them: 256 KiB, or 512 KiB in panels of 128 columns.
 const MC: usize = 1024;
 
-/// Bytes of activations from which on the next tile is prefetched, because they are far from L2. In L2 prefetching costs 3 to 5 %.
+/// The next tile is prefetched if the activations have at least this many bytes, because they are not in L2. In L2 prefetching
+/// costs 3 to 5 % (docs/tuning.md, "Sparse products").
 const PREFETCH_X_FROM: usize = 2 << 20;
 
-/// Bytes of kept weights from which on they are prefetched, because they do not stay in L3. Below, hardware prefetching is enough, and
-/// more costs 3 %.
+/// Kept weights are prefetched if they have at least this many bytes, because they do not stay in L3. For fewer, hardware
+/// prefetching is enough, and more costs 3 % (docs/tuning.md, "Sparse products").
 const PREFETCH_WEIGHTS_FROM: usize = 6 << 20;
 
 /// Prefetch distance of kept weights, in bytes.
 const DISTANCE: usize = 4 << 10;
 
-/// Up to so many inputs, the tiles of a panel rest side by side until the last of several chunks of outputs: room of 2 MiB for
-/// 4096 of them. Packing them again for each chunk costs 4 to 13 % (256×4096×4096, s = 0.9 to 0.99).
+/// Up to this many inputs, all tiles of a panel are kept for all chunks of outputs: 2 MiB for 4096 inputs. Packing them again for
+/// each chunk costs 4 to 13 % (`slth-bench --case "forward 256x4096x4096"`, s = 0.9 to 0.99).
 const RESTING_MOST: usize = 8192;
 
-/// Computes Y, `[M, N]` with neither of them 0; K is not 0.
+/// Computes Y `[M, N]`; none of M, N and K is 0.
 pub(super) fn multiply(engine: Engine, weights: &Blocked, call: Call<'_, '_>) {
     let Call { x, y, accumulate, finish, scratch } = call;
-    // Every share packs all of X, so there is one for each thread; see docs/tuning.md, "Threads".
+    // One share for each thread, because every share packs all of X; see docs/tuning.md, "Threads".
     let rows = weights.rows().div_ceil(engine.threads());
     let tiles_rest = rows > MC && weights.columns() <= RESTING_MOST;
-    // Tiles of X, the last of which is read as if it were as long as any, and unfinished sums.
+    // Tiles of X, the last of which is read at full length, and unfinished sums.
     let floats = (if tiles_rest { weights.columns() } else { 0 } + KC_MAX + MC) * NC_MAX;
     let scratch = scratch.get(floats * weights.rows().div_ceil(rows));
     let shares = y.bands(rows).zip(scratch.chunks_mut(floats)).zip((0..).step_by(rows));
@@ -65,7 +65,7 @@ struct MultiplyBlocked<'a> {
     weights: &'a Blocked,
     x: MatRef<'a>,
     first_row: usize,
-    /// Whether the tiles of a panel lie side by side, instead of each in the place of the one before.
+    /// Whether all tiles of a panel are kept, instead of each overwriting the one before.
     tiles_rest: bool,
     accumulate: bool,
     finish: Finish<'a>,
@@ -170,18 +170,18 @@ impl MultiplyBlocked<'_> {
 /// One block for a panel of columns.
 struct AccumulateBlock<'a> {
     rows: BlockRows<'a>,
-    /// The block's activations, `[KC, width]` and whatever follows.
+    /// The block's activations `[KC, width]`, followed by unspecified data.
     tile: &'a [f32],
     /// The sums of the chunk's outputs, `[MC, width]`.
     sums: &'a mut [f32],
-    /// Whether the sums begin with this block.
+    /// Whether this block is the first one: sums start from 0 or from Y.
     begin: bool,
-    /// Where they go, if they end with it.
+    /// Where complete sums are stored, if this block is the last one.
     to: Option<StoreTo<'a>>,
     prefetch: Prefetch,
 }
 
-/// Where finished sums go: a block of Y, which begins at row `first_row` of all outputs.
+/// Destination of finished sums: a block of Y, which begins at row `first_row` of all outputs.
 struct StoreTo<'a> {
     y: MatMut<'a>,
     block: Block,
@@ -194,8 +194,8 @@ struct Prefetch {
     /// The next tile's first activation, and how far apart its inputs are.
     next: *const f32,
     stride: usize,
-    /// How many outputs go by before each prefetches an input of the next tile, in time and not so early that it is lost again;
-    /// `usize::MAX` if none does.
+    /// Outputs to skip before each of the following prefetches an input of the next tile: enough that the lines are not evicted
+    /// before use; `usize::MAX` for no prefetching.
     wait: usize,
     /// Lines prefetched per output row; constant, so that the trip count predicts.
     lines: usize,
@@ -218,8 +218,8 @@ impl Prefetch {
     }
 }
 
-/// [`AccumulateBlock`] for blocks of up to `KC` inputs. Prefetching costs 2 % even where there is nothing to prefetch, and a larger `KC`
-/// another 1 %.
+/// [`AccumulateBlock`] for blocks of up to `KC` inputs. `PREFETCH` is a parameter because its code costs 2 % even if it
+/// prefetches nothing; a larger `KC` costs 1 % more.
 struct BlockInstance<'a, const VECTORS: usize, const KC: usize, const PREFETCH: bool>(AccumulateBlock<'a>);
 
 impl<const VECTORS: usize, const KC: usize, const PREFETCH: bool> Kernel

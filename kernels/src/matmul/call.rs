@@ -1,4 +1,4 @@
-//! What the products share: their arguments, and how a Y whose rows are no runs is stored.
+//! Shared by the products: their arguments, and storing to a Y whose rows are not contiguous.
 
 use crate::aligned::AlignedBuffer;
 use crate::epilogue::Finish;
@@ -6,18 +6,18 @@ use crate::panel::{self, Block};
 use crate::simd::{Kernel, Simd};
 use crate::view::{MatMut, MatRef};
 
-/// A product's arguments beside the weights.
+/// A product's arguments, except the weights.
 pub(super) struct Call<'a, 's> {
     pub(super) x: MatRef<'a>,
     pub(super) y: MatMut<'a>,
-    /// Whether the sums start from what Y holds.
+    /// Whether the sums start from the old values of Y.
     pub(super) accumulate: bool,
     pub(super) finish: Finish<'a>,
     pub(super) scratch: &'s mut AlignedBuffer,
 }
 
-/// Stores complete sums to a block of a Y whose rows are no runs. In memory the sums are rows of `width` elements; the block begins at row
-/// `first_row` of all outputs.
+/// Stores complete sums to a block of a Y whose rows are not contiguous. The sums are rows of `width` elements; the block begins
+/// at row `first_row` of all outputs.
 pub(super) struct Store<'a> {
     pub(super) sums: &'a mut [f32],
     pub(super) width: usize,
@@ -32,7 +32,7 @@ impl Kernel for Store<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { sums, width, mut y, block, first_row, finish } = self;
-        // Down Y's columns where these are runs, otherwise while the sums are rows.
+        // Along Y's columns if these are contiguous, otherwise along the rows of sums.
         let columns_are_runs = y.row_stride() == 1;
         if !columns_are_runs && !finish.is_none() {
             for (index, sums) in sums.chunks_exact_mut(width).take(block.rows).enumerate() {

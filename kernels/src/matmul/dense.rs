@@ -1,4 +1,4 @@
-//! The products with plain weights, none of them removed: for weights that change with each product, as in pretraining.
+//! Products with plain weights, none of them removed, for weights that change with each product, as in pretraining.
 
 use super::call::Call;
 use super::{Epilogue, Workspace, check_elements, multiply_dense};

@@ -1,10 +1,10 @@
 //! Dense × dense: C = A · B with A `[M, K]`, B `[K, N]`, C `[M, N]`, in any layout.
 //!
-//! The classic scheme (Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"), but for A, which
-//! is read where it lies: B is packed into panels of a few vectors' columns, cut into blocks along K; a tile of
-//! MR rows × a panel's columns of sums stays in registers while the rows of A meet the panel. Lanes run over columns
-//! of C; each sum is one chain of multiply-adds in ascending k. Between blocks of K the sums rest in C, which changes no
-//! bit. An A whose rows are no runs is packed first. A C whose rows are no runs is made in scratch memory, band by band.
+//! After Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication", except that A is read in place. B is
+//! packed into panels of a few vectors' columns, cut into blocks along K. A tile of sums, MR rows × a panel's columns, stays in
+//! registers while the rows of A are multiplied with the panel. Lanes run over columns of C; each sum is one chain of
+//! multiply-adds in ascending k. Between blocks of K the sums are stored in C, which changes no bit. If the rows of A are not
+//! contiguous, A is packed first. If those of C are not, C is computed in scratch memory, band by band.
 //!
 //! Cost: M · N · K multiply-adds; packing reads B once and is 1/M of that, packing A 1/N.
 
@@ -17,8 +17,8 @@ use crate::simd::{Kernel, Simd};
 use crate::tiles::MR;
 use crate::view::{MatMut, MatRef};
 
-/// Most depth of a block along K: a panel of B then takes 32 (AVX2) or 130 KiB (AVX-512), which the machine streams from
-/// L2 fast enough; deeper blocks load and store C less often. Measurements: docs/tuning.md, "Dense products".
+/// Maximum depth of a block along K. A panel of B then takes 32 (AVX2) or 130 KiB (AVX-512), which can be streamed from L2;
+/// deeper blocks load and store C less often. Measurements: docs/tuning.md, "Dense products".
 const KC: usize = 520;
 
 /// The depth of the blocks along K, all about the same: a short last one would cost as much in loads and stores of C.
@@ -26,14 +26,13 @@ fn block_depth(k: usize) -> usize {
     k.div_ceil(k.div_ceil(KC))
 }
 
-/// Most rows of a share of the work, a multiple of [`MR`]: all of B is read for one before it is for the next.
+/// Maximum number of rows of a share of the work, a multiple of [`MR`]: each share reads all of B.
 const MC: usize = 120;
 
-/// Elements of B that pay for another thread to pack them.
+/// Least number of elements of B that a thread packs.
 const LEAST_PACKED: usize = 8 * 1024;
 
-/// Floats from row to row of an A that was packed: rows begin on vector boundaries, and not all in the same sets of
-/// the caches.
+/// Row stride of a packed A, in floats: rows begin on vector boundaries, and in different sets of the caches.
 fn row_stride(k: usize) -> usize {
     (k + 16).next_multiple_of(32) - 16
 }
@@ -41,7 +40,7 @@ fn row_stride(k: usize) -> usize {
 /// Where C is written, and how.
 pub(super) struct Output<'a> {
     pub(super) c: MatMut<'a>,
-    /// Whether the sums start from what C holds.
+    /// Whether the sums start from the old values of C.
     pub(super) accumulate: bool,
     pub(super) finish: Finish<'a>,
 }
@@ -114,7 +113,7 @@ pub(super) fn multiply(
     });
 }
 
-/// What the backend decides: lanes of a vector, and columns of a panel.
+/// Sizes that depend on the backend: lanes of a vector, and columns of a panel.
 struct PanelSizes {
     lanes: usize,
     panel: usize,
@@ -188,13 +187,13 @@ impl Kernel for PackB<'_> {
 
 /// Some rows of C.
 struct MultiplyDense<'a> {
-    /// All of A; its rows are runs.
+    /// All of A; its rows are contiguous.
     a: MatRef<'a>,
     packed_b: &'a [f32],
     accumulate: bool,
     finish: Finish<'a>,
     first_row: usize,
-    /// The rows of C from `first_row` on; they are runs.
+    /// The rows of C from `first_row` on; they are contiguous.
     c: MatMut<'a>,
 }
 
@@ -238,14 +237,14 @@ struct Panel<'a> {
     /// `[depth][VECTORS × lanes]`
     panel: &'a [f32],
     depth: usize,
-    /// Whether the sums begin with this block.
+    /// Whether this block is the first one: sums start from 0 or from C.
     begin: bool,
     /// The panel's first column.
     column: usize,
     c: MatMut<'a>,
 }
 
-/// A panel of so many vectors.
+/// A panel of `VECTORS` vectors.
 struct PanelInstance<'a, const VECTORS: usize>(Panel<'a>);
 
 impl<const VECTORS: usize> Kernel for PanelInstance<'_, VECTORS> {
@@ -264,7 +263,7 @@ impl<const VECTORS: usize> Kernel for PanelInstance<'_, VECTORS> {
 }
 
 impl<const VECTORS: usize> PanelInstance<'_, VECTORS> {
-    /// One tile of C: all of it in registers over the depth. `FULL` when no part of it is past C's edges.
+    /// One tile of C, in registers over the whole depth. `FULL`: no part of it is past C's edges.
     #[inline(always)]
     fn tile<S: Simd, const FULL: bool>(&mut self, s: S, row: usize, rows: usize) {
         let Panel { a, first_row, first_k, panel, depth, begin, column, .. } = self.0;
@@ -272,7 +271,7 @@ impl<const VECTORS: usize> PanelInstance<'_, VECTORS> {
         let columns = (VECTORS * S::LANES).min(c.cols() - column);
         let panel: &[[S::F32; VECTORS]] = bytemuck::cast_slice(panel);
         let panel = &panel[..depth];
-        // Rows past the edge are the last one again, and come to nothing.
+        // Rows past the edge repeat the last one, and their sums are discarded.
         let a: [&[f32]; MR] =
             core::array::from_fn(|i| a.run(first_row + row + i.min(rows - 1), first_k, depth));
         let mut sums = [[s.splat(0.0); VECTORS]; MR];

@@ -1,9 +1,10 @@
-//! Kept weights × few columns of activations: Y = W · X with W [`Interleaved`], X `[K, N]`, Y `[M, N]`, few columns N; any number is computed, panel by panel.
+//! Kept weights × few columns of activations: Y = W · X with W [`Interleaved`], X `[K, N]`, Y `[M, N]`. Made for few columns N;
+//! more are computed panel by panel.
 //!
-//! X is packed whole, K rows of a panel's columns. Block by block eight outputs run together: at each step their next kept weights
-//! meet their activations. With up to four columns a vector holds several outputs, whose activations are gathered; with more it
-//! holds columns of one output, and eight chains hide the latency of a multiply-add. Between blocks sums rest in scratch memory; they
-//! go to Y at the end, transposed where Y is batch-major.
+//! All K rows of a panel's columns of X are packed. In each block eight outputs are computed together: each step multiplies the
+//! next kept weight of each with its activations. With up to four columns a vector holds several outputs, whose activations are
+//! gathered. With more columns a vector holds columns of one output, and eight chains hide the latency of a multiply-add. Between
+//! blocks sums are stored in scratch memory. At the end they are stored to Y, transposed where Y is batch-major.
 //!
 //! Cost per kept weight: bound by loads, 0.7 cycles for one column, 1.3 for 16, 2.1 for 32. Measurements: docs/tuning.md, "Few columns".
 
@@ -17,7 +18,7 @@ use crate::weights::Interleaved;
 use crate::weights::interleaved::{BandBlock, GROUP, GroupWeights, KC};
 use crate::weights::stored::{Stored, Values};
 
-/// Computes Y, `[M, N]` with neither of them 0; K is not 0.
+/// Computes Y `[M, N]`; none of M, N and K is 0.
 pub(super) fn multiply(engine: Engine, weights: &Interleaved, call: Call<'_, '_>) {
     match weights.values() {
         Values::F32(values) => multiply_stored(engine, weights, values, call),
@@ -48,12 +49,12 @@ fn multiply_stored<T: Stored>(engine: Engine, weights: &Interleaved, values: &[T
     });
 }
 
-/// Floats of a band's sums, and of those that nobody reads; a multiple of a cache line's.
+/// Floats of a band's sums and of one unused row; a multiple of a cache line.
 fn sums_of_band(band: usize, width: usize) -> usize {
     ((band + 1) * width).next_multiple_of(16)
 }
 
-/// The most columns that a panel of so many has, padding included.
+/// Width of the widest panel for this many columns, padding included.
 struct WidestPanel {
     columns: usize,
 }
@@ -93,7 +94,7 @@ impl<T: Stored> Kernel for MultiplyInterleaved<'_, T> {
         while first < batch {
             let mut columns = (batch - first).min(S::TILES.interleaved_columns);
             if columns > S::LANES && columns % S::LANES <= 2 {
-                // One or two columns take less time as a panel of their own than as another vector.
+                // One or two columns are faster as a separate panel than as another vector.
                 columns -= columns % S::LANES;
             }
             let narrow = S::Narrow::LANES;
@@ -160,11 +161,11 @@ impl<T: Stored> MultiplyInterleaved<'_, T> {
 /// One block of a band.
 struct AccumulateBand<'a, T, W> {
     rows: BandBlock<'a, T>,
-    /// The block's activations, `[KC, width]`, and whatever follows.
+    /// The block's activations `[KC, width]`, followed by unspecified data.
     tile: &'a [f32],
     /// The sums of the band's outputs, `[rows, width]`, and one more row.
     sums: &'a mut [f32],
-    /// Whether the sums begin with this block.
+    /// Whether this block is the first one: sums start from 0 or from Y.
     begin: bool,
     walk: W,
 }
@@ -247,13 +248,14 @@ impl<const VECTORS: usize> Walk for Wide<VECTORS> {
     }
 }
 
-/// Bytes from a step's values, and from its places, to those that are prefetched.
+/// Prefetch distances of values and of places, in bytes.
 const AHEAD: usize = 4096;
 
-/// Takes a group's steps in order, two at a time: as many prefetches would cost more with each. Both streams are prefetched although
-/// hardware does that too: on pages of 4 KiB it stops at their ends.
+/// Visits a group's steps in order, two at a time, with one prefetch for both: one for each step costs more. Both streams are
+/// prefetched because hardware prefetching stops at the ends of pages of 4 KiB.
 ///
-/// A macro, because a closure is a function that the compiler may leave where there are none of the backend's instructions.
+/// A macro, because the compiler may not inline a closure into the `#[target_feature]` function, and would then compile it
+/// without the backend's instructions.
 macro_rules! for_each_step {
     ($s:ident, $values:ident, $places:ident, |$step_values:ident, $step_places:ident| $step:block) => {
         let ((pairs, last), (place_pairs, last_places)) = ($values.as_chunks::<2>(), $places.as_chunks::<2>());
@@ -338,7 +340,7 @@ fn accumulate_wide<S: Simd, T: Stored, const ROWS: usize, const VECTORS: usize>(
                 }
             }
             for_each_step!(s, values, places, |values, places| {
-                // Four places by one load: vector units are no help here.
+                // Four places in one load; vector loads would be slower here.
                 let places: [u64; 2] = bytemuck::cast(*places);
                 for i in (first..first + ROWS).step_by(2) {
                     let pair = T::splat_2(s, [values[i], values[i + 1]]);

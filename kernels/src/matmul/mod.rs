@@ -7,12 +7,12 @@
 //! * [`weight_gradient`]: dW = dY · Xᵀ, for every weight, as edge-popup needs it, or for the kept ones
 //! * [`score_gradient`]: sign(score) · w · dW, edge-popup's straight-through estimate
 //!
-//! All take views: activations that are `[batch, inputs]` in memory are handed over as their transpose
-//! ([`MatRef::t`]), and are transposed in registers on their way.
+//! All take views. Activations that are `[batch, inputs]` in memory are passed as their transpose ([`MatRef::t`]); the products
+//! transpose them in registers.
 //!
-//! [`forward`] and [`input_gradient`] take [`PackedWeights`]; the functions of [`dense`] take plain weights, for weights that change with each
-//! product. Both agree as numbers where activations are finite: a removed weight would add an exact zero. Each output
-//! element is one chain of fused multiply-adds in ascending order of the summed index, then the bias, then the activation,
+//! [`forward`] and [`input_gradient`] take [`PackedWeights`]. The functions of [`dense`] take plain weights, for weights that
+//! change with each product. Both give equal numbers for finite activations: a removed weight would add an exact zero. Each
+//! output element is one chain of fused multiply-adds in ascending order of the summed index, then the bias, then the activation,
 //! on every instruction set, thread count and layout.
 
 use crate::aligned::AlignedBuffer;
@@ -38,14 +38,17 @@ mod vector;
 
 pub use crate::epilogue::{Activation, Epilogue};
 
-/// Scratch memory of the products; keep one for each calling thread and hand it to every call, and calls on one thread stop allocating.
+/// Scratch memory of the products. Keep one for each calling thread and pass it to every call; then calls on one thread stop
+/// allocating.
 ///
-/// It grows to what the largest call took, and is never given back. For weights in the blocked format that is 768 KiB per thread, and where a
-/// thread has more than 1024 outputs and there are at most 8192 inputs, 512 bytes more for each input (for the input gradient read
-/// outputs for inputs and inputs for outputs); in the interleaved format, per thread, up to 128 bytes for each input and each of the thread's
-/// outputs; for panels of dense weights as much for each input and 16 KiB; for other dense ones a copy of X or dY, and of the result
-/// where its rows are not contiguous; a copy of
-/// the weights, too, for the input gradient, and for the weight gradient of X and dY.
+/// It grows to the size that the largest call needs, and never shrinks:
+///
+/// * blocked format: 768 KiB per thread. If a thread has more than 1024 outputs and there are at most 8192 inputs, 512 bytes more
+///   for each input. (For the input gradient exchange inputs and outputs.)
+/// * interleaved format: per thread up to 128 bytes for each input and each of the thread's outputs
+/// * panels of dense weights: as much for each input, and 16 KiB
+/// * other dense weights: a copy of X or dY, and of the result if its rows are not contiguous
+/// * the input gradient of dense weights: a copy of the weights too; the weight gradient: copies of X and dY
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
     packed: AlignedBuffer,
@@ -53,8 +56,8 @@ pub struct Workspace {
 
 /// Y = activation(W · X + bias) over the kept weights: X `[inputs, batch]` → Y `[outputs, batch]`.
 ///
-/// With [`accumulate`](Epilogue::accumulate) each sum starts from what Y holds; otherwise Y is not read.
-/// O(kept · batch) multiply-adds.
+/// With [`accumulate`](Epilogue::accumulate) each sum starts from the old value of Y; otherwise Y is not read. O(kept · batch)
+/// multiply-adds.
 ///
 /// # Errors
 /// When X, Y or the bias has another shape. Nothing is written then.
@@ -130,11 +133,11 @@ pub fn input_gradient(
 }
 
 /// dW = dY · Xᵀ: dY `[outputs, batch]`, X `[inputs, batch]` → dW `[outputs, inputs]`, for every weight, because edge-popup's
-/// straight-through gradient reaches removed weights too; with `mask`, for those that it keeps and 0 for the others, which training the
-/// kept weights needs.
+/// straight-through gradient reaches removed weights too. With `mask`, for the kept weights, and 0 for the others, as finetuning
+/// needs.
 ///
-/// O(outputs · inputs · batch) multiply-adds, with a mask too: the sums run over the batch, so lanes run over neighbouring weights,
-/// and one left out saves nothing. Each sum runs over the batch in ascending order.
+/// O(outputs · inputs · batch) multiply-adds, with a mask too: lanes run over neighbouring weights, so leaving one out saves
+/// nothing. Each sum runs over the batch in ascending order.
 ///
 /// # Errors
 /// When a view or the mask does not fit, or a view of stride 0 has more elements than memory could hold.
@@ -178,9 +181,10 @@ pub fn weight_gradient(
     Ok(())
 }
 
-/// sign(score) · w · dW, with dW = dY · Xᵀ as [`weight_gradient`] has it: dY `[outputs, batch]`, X `[inputs, batch]`, weights and scores
-/// `[outputs, inputs]` → dS `[outputs, inputs]`; sign(0) = 0. The gradient of edge-popup's scores through the straight-through
-/// estimator (Ramanujan et al. 2020, arXiv 1911.13299), for every weight; what an optimiser does with it is left to the caller.
+/// sign(score) · w · dW, with dW = dY · Xᵀ as [`weight_gradient`] has it: dY `[outputs, batch]`, X `[inputs, batch]`, weights and
+/// scores `[outputs, inputs]` → dS `[outputs, inputs]`; sign(0) = 0. The gradient of edge-popup's scores through the
+/// straight-through estimator (Ramanujan et al. 2020, arXiv 1911.13299), for every weight. The optimiser's step is up to the
+/// caller.
 ///
 /// O(outputs · inputs · batch) multiply-adds.
 ///
@@ -220,7 +224,7 @@ pub fn score_gradient(
     Ok(())
 }
 
-/// Computes Y = A · X with whatever A is.
+/// Computes Y = A · X, by the format of A.
 fn multiply(engine: Engine, a: Operand<'_>, call: Call<'_, '_>) {
     match a {
         Operand::Dense(a) => multiply_dense(engine, a, call),
@@ -263,14 +267,14 @@ fn multiply_dense(engine: Engine, a: MatRef<'_>, call: Call<'_, '_>) {
     gemm::multiply(engine, a, x, gemm::Output { c, accumulate, finish }, scratch);
 }
 
-/// Calls `work` with the first row and the rows of each thread's share of `matrix`, which has some.
+/// Calls `work` with the first row and the rows of each thread's share of `matrix`, which is not empty.
 fn for_each_band(engine: Engine, matrix: MatMut<'_>, work: impl Fn(usize, MatMut<'_>) + Sync) {
     let engine = engine.for_work(matrix.rows() * matrix.cols() / 4);
     let rows = matrix.rows().div_ceil(engine.threads());
     engine.for_each((0..).step_by(rows).zip(matrix.bands(rows)), |(first_row, band)| work(first_row, band));
 }
 
-/// Checks that memory could hold the elements of each view, in whole vectors: those of stride 0 need not lie there, but copies do.
+/// Checks that memory could hold a packed copy of each view: a view of stride 0 may have more elements than its slice.
 fn check_elements<const N: usize>(views: [MatRef<'_>; N]) -> Result<(), KernelError> {
     const WHAT: &str = "elements of a view";
     views.into_iter().filter(|view| !view.shape().contains(&0)).try_for_each(|view| {
@@ -280,12 +284,12 @@ fn check_elements<const N: usize>(views: [MatRef<'_>; N]) -> Result<(), KernelEr
     })
 }
 
-/// Whether there is no Y, or it has no terms.
+/// Whether Y is empty or its sums have no terms.
 fn is_empty(inputs: usize, call: &Call<'_, '_>) -> bool {
     inputs == 0 || call.y.shape().contains(&0)
 }
 
-/// Sets the gradients of removed weights to 0, whatever they were.
+/// Sets the gradients of removed weights to 0.
 struct ClearRemovedInRows<'a> {
     mask: &'a PackedMask,
     first_row: usize,
@@ -313,7 +317,7 @@ impl Kernel for ClearRemovedInRows<'_> {
     }
 }
 
-/// Makes the gradient of scores of that of weights.
+/// Turns the gradient of weights into that of scores.
 struct StraightThrough<'a> {
     weights: MatRef<'a>,
     scores: MatRef<'a>,

@@ -1,11 +1,13 @@
-//! Dense weights × few columns of activations: Y = W · X with W [`Panels`], X `[K, N]`, Y `[M, N]`, few columns N; any number is computed.
+//! Dense weights × few columns of activations: Y = W · X with W [`Panels`], X `[K, N]`, Y `[M, N]`. Made for few columns N; any
+//! number is computed.
 //!
-//! Lanes run over outputs. A tile is a few panels of outputs by up to eight columns: at each step a vector of weights meets
-//! the broadcast activations of all columns. For up to four columns four panels are read at once (AVX-512), so that there are chains enough, and
-//! because one stream is slower than several. K is cut into blocks, so that where there are more than eight columns the next ones find a
-//! block's weights in L2. Sums rest in scratch memory, outputs side by side, and go to Y at the end.
+//! Lanes run over outputs. A tile is a few panels of outputs by up to eight columns: each step multiplies a vector of weights
+//! with the broadcast activations of all columns. For up to four columns four panels are read at once (AVX-512): this gives
+//! enough chains, and several streams are read faster than one. K is cut into blocks, so that with more than eight columns the
+//! later ones find a block's weights in L2. Sums are stored in scratch memory, outputs contiguous, and go to Y at the end.
 //!
-//! Cost: with up to four columns what memory gives, then N / 32 cycles per weight with AVX-512. Measurements: docs/tuning.md, "Few columns".
+//! Cost: with up to four columns bound by memory, then N / 32 cycles per weight with AVX-512. Measurements: docs/tuning.md, "Few
+//! columns".
 
 use super::call::Call;
 use crate::engine::Engine;
@@ -16,32 +18,31 @@ use crate::view::{MatMut, MatRef};
 use crate::weights::panels::{PANEL, Panels};
 use crate::weights::stored::{Stored, Values};
 
-/// Panels of a group, whose weights stay in L2 for a block's depth while all columns meet them.
+/// Panels of a group. Its weights, over a block's depth, stay in L2 for all columns.
 const GROUP: usize = 8;
 
 /// Outputs of a group.
 const OUTPUTS: usize = GROUP * PANEL;
 
-/// Most depth of a block of K where several tiles of columns meet it.
+/// Maximum depth of a block of K if there are several tiles of columns.
 const KC: usize = 512;
 
-/// Most columns that one pass over the weights serves.
+/// Maximum number of columns of one pass over the weights.
 const MOST_COLUMNS: usize = 32;
 
 /// Columns are padded to a multiple of this; no tile has more.
 const PADDED_TO: usize = 8;
 
-/// Bytes of weights, of all panels together, from those of a step to those that are prefetched. Hardware stops at the end of a page of
-/// 4 KiB.
+/// Prefetch distance, in bytes of weights of all panels together. Hardware prefetching stops at the end of a page of 4 KiB.
 const AHEAD: usize = 16 << 10;
 
-/// Columns of the next tile, where `columns` are left: 1, 2, 4 or 8, padding included.
+/// Columns of the next tile if `columns` are left: 1, 2, 4 or 8, padding included.
 fn tile_columns<S: Simd>(columns: usize) -> usize {
     let most = S::TILES.panel_columns;
     if columns >= most { most } else { columns.next_power_of_two() }
 }
 
-/// Computes Y, `[M, N]` with neither of them 0; K is not 0.
+/// Computes Y `[M, N]`; none of M, N and K is 0.
 pub(super) fn multiply(engine: Engine, weights: &Panels, call: Call<'_, '_>) {
     match weights.values() {
         Values::F32(values) => multiply_stored(engine, weights, values, call),
@@ -167,11 +168,11 @@ struct PanelGroup<'a, T> {
     x: &'a [f32],
     /// `[columns][OUTPUTS]`
     sums: &'a mut [f32],
-    /// Whether the sums begin with this block.
+    /// Whether this block is the first one: sums start from 0 or from Y.
     begin: bool,
 }
 
-/// PanelTiles of `PANELS` panels, each of `VECTORS` vectors, by `N` columns.
+/// Tiles of `PANELS` panels, each of `VECTORS` vectors, by `N` columns.
 struct PanelTiles<'a, T, const PANELS: usize, const VECTORS: usize, const N: usize>(PanelGroup<'a, T>);
 
 impl<T: Stored, const PANELS: usize, const VECTORS: usize, const N: usize> Kernel
@@ -185,7 +186,7 @@ impl<T: Stored, const PANELS: usize, const VECTORS: usize, const N: usize> Kerne
         let values: &[[T; PANEL]] = values.as_chunks().0;
         let panels = values.len() / inputs;
         for first in (0..panels).step_by(PANELS) {
-            // Panels past the last one are the last one again, and come to nothing.
+            // Panels past the last one repeat it, and their sums are discarded.
             let weights: [&[[T; PANEL]]; PANELS] = core::array::from_fn(|p| {
                 let start = (first + p).min(panels - 1) * inputs + first_k;
                 &values[start..start + x.len()]

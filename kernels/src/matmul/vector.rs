@@ -1,12 +1,12 @@
 //! Blocked or dense weights × one column of activations: a batch of 1, y = W · x.
 //!
-//! The lanes have only outputs to run over, and those have their kept weights at different places: the work is scalar. Each
-//! output is one chain of multiply-adds, which waits 4 cycles for itself at every step; so [`CHAINS`] outputs go side by side, as far as
-//! the shortest of them reaches. Of dense weights, tiles are transposed in registers, and then outputs are lanes; with their
-//! transpose the columns are, as they lie.
+//! Lanes could run over outputs only, and outputs have their kept weights in different columns. So the sparse product is scalar.
+//! Each output is one chain of multiply-adds with a latency of 4 cycles per step, so [`CHAINS`] outputs are computed at once, up
+//! to the length of the shortest. Tiles of dense weights are transposed in registers, so that lanes run over outputs; transposed
+//! dense weights need no transposition.
 //!
-//! Cost: per kept weight one load for the column, one for the value and one multiply-add with a load, 1.35 cycles in all
-//! where rows are long (Zen 4, in L2; from L3 1.45); dense, what memory gives. Measurements: docs/tuning.md, "One column".
+//! Cost: per kept weight one load for the column, one for the value and one multiply-add with a load. Dense products are bound by
+//! memory. Measurements: docs/tuning.md, "One column".
 
 use core::array::from_fn;
 
@@ -31,7 +31,7 @@ pub(super) fn multiply(engine: Engine, weights: &Blocked, call: Call<'_, '_>) {
     });
 }
 
-/// Computes the one column of Y, with dense weights `a` whose rows or columns lie side by side.
+/// Computes the one column of Y, with dense weights `a` whose rows or columns are contiguous.
 pub(super) fn multiply_dense(engine: Engine, a: MatRef<'_>, call: Call<'_, '_>) {
     let engine = engine.for_work(a.rows().saturating_mul(a.cols()) / 4);
     as_slices(engine, call, |x, y, accumulate, finish| {
@@ -55,8 +55,8 @@ fn share(engine: Engine, rows: usize) -> usize {
     }
 }
 
-/// Calls `product` with the column of X and that of Y as slices, through scratch memory where they are no runs. The epilogue is that of
-/// a row, Yᵀ.
+/// Calls `product` with the columns of X and Y as slices, copied through scratch memory where they are not contiguous. The
+/// epilogue is that of a row, Yᵀ.
 fn as_slices(engine: Engine, call: Call<'_, '_>, product: impl Fn(&[f32], &mut [f32], bool, Finish<'_>)) {
     let Call { x, y, accumulate, finish, scratch } = call;
     let (x, mut y, finish) = (x.t(), y.t(), finish.t());
@@ -132,7 +132,7 @@ fn add_rows<S: Simd>(s: S, rows: BlockRows<'_>, x: &[f32], y: &mut [f32]) {
         let (common, tails) = (parts.map(|(row, _)| row), parts.map(|(_, row)| row));
         let [row0, row1, row2, row3] = common;
         let mut sums = *y;
-        // Four short streams at once are none to hardware prefetching.
+        // Hardware prefetching does not follow four short streams at once.
         let next = tails[CHAINS - 1].as_ptr();
         for i in 0..together {
             // A line of 8 entries for every two steps.
@@ -156,7 +156,8 @@ fn add_rows<S: Simd>(s: S, rows: BlockRows<'_>, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// y plus a kept weight times its input's activation. There are loads to spare here, so column and value are loaded apart.
+/// y plus a kept weight times its input's activation. Load ports are not the bound here, so column and value are loaded
+/// separately.
 #[inline(always)]
 fn add<S: Simd>(s: S, entry: &Entry, x: &[f32], y: f32) -> f32 {
     let &[first, second]: &[u32; 2] = bytemuck::cast_ref(entry);
@@ -174,7 +175,7 @@ struct DenseVector<'a> {
     y: &'a mut [f32],
 }
 
-/// Rows of `a` are runs.
+/// Rows of `a` are contiguous.
 impl Kernel for DenseVector<'_> {
     type Out = ();
     #[inline(always)]
@@ -191,7 +192,7 @@ impl Kernel for DenseVector<'_> {
             row += together;
         }
         if row < rows && together <= rows && !accumulate {
-            // Some of them once more, with the same result.
+            // The last vector overlaps the one before it, and gives the same results.
             let row = rows - together;
             y[row..].fill(0.0);
             dense_rows(s, a, first_row + row, x, &mut y[row..]);
@@ -243,7 +244,7 @@ fn dense_tiles<S: Simd, const TILES: usize>(s: S, a: MatRef<'_>, first_row: usiz
 
 #[inline(always)]
 fn chain<S: Simd>(s: S, weights: &[f32], x: &[f32], sum: f32) -> f32 {
-    // No fold: its closure is inlined only where the compiler cares to.
+    // Not `fold`: the compiler may not inline its closure.
     let mut sum = sum;
     for (&w, &x) in weights.iter().zip(x) {
         sum = s.mul_add_one(w, x, sum);
@@ -251,7 +252,7 @@ fn chain<S: Simd>(s: S, weights: &[f32], x: &[f32], sum: f32) -> f32 {
     sum
 }
 
-/// Columns of `a` are runs, so that its rows, the outputs, are the lanes.
+/// Columns of `a` are contiguous, so lanes run over its rows, the outputs.
 struct Across<'a>(DenseVector<'a>);
 
 impl Kernel for Across<'_> {
@@ -284,7 +285,7 @@ impl Kernel for Across<'_> {
     }
 }
 
-/// Y of a product without terms: what it holds if it accumulates, otherwise 0, finished.
+/// Y of a product without terms: its old values if it accumulates, otherwise 0; then the epilogue.
 pub(super) fn finish_empty(engine: Engine, y: MatMut<'_>, accumulate: bool, finish: Finish<'_>) {
     if y.shape().contains(&0) {
         return; // of any number of rows

@@ -1,16 +1,15 @@
-//! Meet in the middle by bitonic sorting networks, ε = 0: every lane solves an instance of its own.
+//! Meet in the middle by bitonic sorting networks, ε = 0: every lane solves a separate instance.
 //!
-//! The n candidates are cut into a low half A and a high half B of h each, and p more, the *prefix*, whose
-//! 2^p subsets are tried one after the other. A lane's sorted sums of A and of B come from Batcher's bitonic
-//! merge (1968): a sorted list and the same list plus the next candidate, compared crosswise, then
-//! half-cleaners. A network has no branch and no gather: lanes never wait for each other, and no input is a
-//! bad one.
+//! The n candidates are cut into a low half A and a high half B of h each, and p more, the *prefix*, whose 2^p subsets are tried
+//! one after the other. A lane's sorted sums of A and of B come from Batcher's bitonic merge (1968): a sorted list and the same
+//! list plus the next candidate, compared crosswise, then half-cleaners. A network has no branches and no gathers: lanes never
+//! wait for each other, and the time does not depend on the input.
 //!
-//! For a target z the lists a and z − b are merged the same way: a pair nearest to z is a pair of
-//! *neighbours* from different lists. The keys 2a and 2(z − b) + 1 carry their list in bit 0, so the search
-//! is for the least odd gap between neighbours. Of two neighbours with distance Δ = |a + b − z| the gap is 2Δ
-//! ± 1, so a second pass looks at every gap up to the least one + 2 and collects the b of all that attain the
-//! least Δ: the ties. Subsets are then recovered by looking their sums up in unsorted lists.
+//! For a target z the lists a and z − b are merged the same way: a pair nearest to z is a pair of *neighbours* from different
+//! lists. Bit 0 of the keys 2a and 2(z − b) + 1 names their list, so the search is for the least odd gap between neighbours. Of
+//! two neighbours with distance Δ = |a + b − z| the gap is 2Δ ± 1, so a second pass looks at every gap up to the least one + 2
+//! and collects the b of all that attain the least Δ: the ties. Subsets are then recovered by looking their sums up in unsorted
+//! lists.
 //!
 //! Cost in comparators (a minimum and a maximum): 2 (h − 1) 2^h + 2 to sort, 2^p (h + 1) 2^h to merge: 40,962
 //! per lane for n = 21 (h = 10, p = 1), against 2,097,152 sums. Memory: lists of 2^h, 2^h and 2^(h+1) vectors, and a gap for
@@ -21,13 +20,13 @@ use crate::simd::{Kernel, Simd};
 use super::brute_force::Best;
 use super::low_sums::fill_sums;
 
-/// The most candidates whose rounded sums fit keys of 31 bits. Above, the two-pointer search takes over.
+/// Maximum number of candidates whose rounded sums fit keys of 31 bits. For more the two-pointer search is used.
 pub(super) const LIMIT: usize = super::subset::BRUTE_FORCE_LIMIT;
 
-/// From this size on there is something to sort.
+/// Least number of candidates: with fewer there is nothing to sort.
 pub(super) const LEAST: usize = 6;
 
-/// How n candidates are cut: h of each half; 2h of them are in the halves, the others form the prefix.
+/// The cut of n candidates: h in each half, the others form the prefix.
 ///
 /// Larger halves mean fewer comparators but more memory: the three lists take 2^(h+2) vectors, 256 KiB for h = 10 and AVX-512.
 fn half(n: usize) -> usize {
@@ -38,7 +37,7 @@ fn half(n: usize) -> usize {
     }
 }
 
-/// Clock cycles of an instance, which shares its vectors with others.
+/// Clock cycles of an instance in full vectors.
 pub(super) fn cycles(n: usize) -> usize {
     let h = half(n);
     let comparators = (2 * (h - 1) + ((h + 1) << (n - 2 * h))) << h;
@@ -98,7 +97,7 @@ impl Kernel for Each<'_> {
     }
 }
 
-/// The sorted and unsorted sums of one candidate set, to serve many targets.
+/// The sorted and unsorted sums of one candidate set, for many targets.
 pub(super) struct Shared {
     candidates: Vec<i32>,
     low: Vec<i32>,
@@ -162,7 +161,7 @@ impl Kernel for Many<'_> {
             }
             best.reset();
             for lane in 0..count {
-                // Only a strictly better residual than those of earlier prefixes is worth a look.
+                // Only a residual that is strictly better than those of earlier prefixes counts.
                 let (target, _) = task(lane);
                 best.lanes[lane].residual = self.out[target].0.min(i64::from(NOTHING)) as i32;
             }
@@ -183,8 +182,8 @@ impl Kernel for Many<'_> {
 /// Above every residual.
 const NOTHING: i32 = (1 << 30) - 1;
 
-/// What a lane has found: the least residual, the prefix that first attained it, and the sums of the high
-/// half's subsets that attain it under this prefix.
+/// A lane's result: the least residual, the prefix that first attained it, and the sums of the high half's subsets that attain it
+/// with this prefix.
 #[derive(Clone, Default)]
 struct Found {
     residual: i32,
@@ -320,7 +319,7 @@ fn first_pass<S: Simd, const WAYS: usize>(
     }
 }
 
-/// Adds the pairs of neighbours that end in one group of vectors to what the lanes have found.
+/// Adds the pairs of neighbours that end in one group of vectors to the lanes' results.
 #[inline(always)]
 fn collect<S: Simd>(
     merged: &[S::I32],
@@ -364,7 +363,7 @@ fn sort_sums<S: Simd>(s: S, candidates: &[S::I32], list: &mut [S::I32]) {
     let mut len = 1;
     for &x in candidates {
         let (small, large) = list[..2 * len].split_at_mut(len);
-        // Both ends at once: each needs the other's old value.
+        // Both ends together, because each needs the other's old value.
         for i in 0..len.div_ceil(2) {
             let j = len - 1 - i;
             let (u, v) = (small[i], small[j]);
@@ -459,7 +458,7 @@ impl Finder {
         fill_sums(candidates[self.half..2 * self.half].iter().copied(), &mut self.high);
     }
 
-    /// The least subset among those that attain what was found.
+    /// The least subset among those that attain the least residual.
     #[inline(always)]
     fn recover<S: Simd>(&self, s: S, found: &Found, candidates: &[i32], target: i32) -> Best {
         let mut high = usize::MAX;
@@ -475,7 +474,7 @@ impl Finder {
     }
 }
 
-/// The first index of `value`; `usize::MAX` where it is missing.
+/// The first index of `value`; `usize::MAX` if it is missing.
 #[inline(always)]
 fn find<S: Simd>(s: S, values: &[i32], value: i32) -> usize {
     let wanted = s.splat_i32(value);

@@ -1,10 +1,9 @@
-//! All sums, or those of the sizes allowed: the lanes run over subsets of the first candidates.
+//! All sums, or those of the allowed sizes: lanes run over subsets of the first candidates.
 //!
-//! The sums of the first [`LOW_BITS`] candidates lie in L1; a *row* is one choice of the others, a constant
-//! added to all of them. Per sum: an addition, an absolute value, a minimum (ε > 0: one subtraction more).
-//! Four rows share each load of low sums: four successive ones, or where sizes are restricted four of one size, which go
-//! with the same low sums. The first row to hold the least residual wins; the subset inside that row is found by a
-//! second look at it alone. A residual of 0 ends the search.
+//! The sums of the first [`LOW_BITS`] candidates lie in L1; a *row* is one choice of the others, a constant added to all of them.
+//! Per sum: an addition, an absolute value, a minimum (ε > 0: one subtraction more). Four rows share each load of low sums: four
+//! successive ones, or four of one size if sizes are restricted, which use the same low sums. The first row with the least
+//! residual wins; a second pass over this row finds the subset. A residual of 0 ends the search.
 
 use core::ops::Range;
 
@@ -12,10 +11,10 @@ use super::low_sums::{LOW_BITS, LowSums, fill_sums, of_size};
 use super::subset::Sizes;
 use crate::simd::{Kernel, Simd};
 
-/// Rows in flight: one load of low sums serves them all.
+/// Rows in flight, which share each load of low sums.
 const ROWS: usize = 4;
 
-/// Allowances are cut off here, beyond every distance: two of them fit an `i32`, whatever ε is.
+/// Allowances are limited to this, which exceeds every distance: the sum of two fits an `i32` for every ε.
 const MOST: i32 = (1 << 30) - 1;
 
 /// The least (residual, subset) over the subsets whose high part (from candidate [`LOW_BITS`] on) lies in
@@ -33,7 +32,7 @@ pub(super) fn rows(n: usize) -> u64 {
     1 << n.saturating_sub(LOW_BITS)
 }
 
-/// Clock cycles that a search takes through so many sums in so many rows.
+/// Clock cycles of a search through this many sums in this many rows.
 pub(super) fn cycles(sums: usize, rows: u64) -> usize {
     sums / 8 + rows as usize / 4 + 500
 }
@@ -107,7 +106,7 @@ impl BruteForce<'_> {
         }
     }
 
-    /// Four rows of one size share each load of the low sums that go with it: for each choice of the last candidates those that
+    /// Four rows of one size share each load of the low sums for this size: for each choice of the last candidates, the rows that
     /// differ in the [`LOW_BITS`] candidates between.
     #[inline(always)]
     fn rows_by_size<S: Simd, const PERTURBED: bool>(
@@ -166,7 +165,7 @@ impl BruteForce<'_> {
         let found = row_minima::<S, PERTURBED>(s, low, allowances, rows.map(|row| row.offset));
         let least = s.min_i32(s.min_i32(found[0], found[1]), s.min_i32(found[2], found[3]));
         let most = rows.iter().fold(0, |most, &row| most.max(allowance(row)));
-        // In order a tie never wins.
+        // Rows are in ascending order, so a tie never wins.
         let ties = i32::from(self.sizes != Sizes::Any);
         let bound = best.residual.saturating_add(most).saturating_add(ties);
         if s.mask_bits(s.gt_i32(s.splat_i32(bound), least)) == 0 {
@@ -239,7 +238,7 @@ impl Row {
         Self { index, offset: (offset + chosen.sum::<i64>()) as i32 }
     }
 
-    /// How many candidates it has chosen.
+    /// Number of candidates chosen.
     #[inline(always)]
     pub(super) fn size(self) -> i64 {
         i64::from(self.index.count_ones())

@@ -10,9 +10,9 @@
 //! Inputs are rounded to multiples of 2⁻²⁵ (for candidates in [−1, 1] made of 24 random bits: exact) and
 //! decided exactly as rounded.
 //!
-//! The sums are made as in the brute-force search, low sums in L1 plus an offset per row; intervals that miss
-//! what is uncovered are dropped in the lanes, the others compressed and put into their buckets one by one.
-//! Memory: 8 bytes per bucket, at most (to − from) / η of them.
+//! The sums are computed as in the brute-force search, low sums in L1 plus an offset per row. Intervals outside of the uncovered
+//! range are dropped in the lanes; the others are compressed and put into their buckets one by one. Memory: 8 bytes per bucket,
+//! at most (to − from) / η of them.
 
 use crate::arch::float_env;
 use crate::engine::Engine;
@@ -27,10 +27,10 @@ use super::subset::{BRUTE_FORCE_LIMIT, Sizes};
 /// Units per 1.
 const UNITS: f64 = (1_u64 << 25) as f64;
 
-/// Most buckets: 256 MiB.
+/// Maximum number of buckets: 256 MiB.
 const BUCKET_LIMIT: i64 = 1 << 25;
 
-/// Which targets of an interval the candidates given so far can meet.
+/// The targets of an interval that the candidates given so far can meet.
 ///
 /// ```
 /// use slth_kernels::{Engine, subset_sum::Coverage};
@@ -56,7 +56,7 @@ pub struct Coverage {
     /// Least lower and largest upper end; bucket 0 is for lower ends below `from`. Relative to `from`, as all
     /// that follow.
     buckets: Vec<[i32; 2]>,
-    /// What is covered from the left; −1 when not even the first target is.
+    /// The end of the covered part, from the left; −1 when the first target is not covered.
     reach: i32,
     /// Where the first gap ends; beyond `width` when the gap reaches the end.
     gap_end: i32,
@@ -134,8 +134,8 @@ impl Coverage {
         Ok(coverage)
     }
 
-    /// Takes one more candidate and says whether the interval is covered by the candidates of all pushes together. Once the
-    /// interval is covered, further candidates are only counted. 2^(candidates before) steps; one thread.
+    /// Adds a candidate, and returns whether the candidates of all pushes together cover the interval. Once the interval is
+    /// covered, further candidates are only counted. 2^(candidates before) steps; one thread.
     ///
     /// # Errors
     /// When the candidate is not finite, it is the 31st, or sums could exceed the fixed-point range (Σ(|x| +
@@ -167,7 +167,7 @@ impl Coverage {
         i64::from(self.reach) >= self.width
     }
 
-    /// The first stretch of targets that are not met; its ends are met or are those of the interval.
+    /// The first gap: targets that are not met. Its ends are met, or are those of the interval.
     pub fn first_gap(&self) -> Option<core::ops::Range<f64>> {
         if self.is_covered() {
             return None;
@@ -223,7 +223,7 @@ impl Kernel for Insert<'_> {
             self.coverage;
         let (sizes, epsilon, width, shift) = (*sizes, *epsilon, *width as i32, *shift);
         let (first, others) = candidates.split_at(candidates.len().min(LOW_BITS));
-        // An interval put twice does no harm, so vectors may be filled up with copies.
+        // Vectors may be filled with copies, because adding an interval twice changes nothing.
         let low = LowSums::new(first, epsilon as i32, i32::MAX, sizes, S::LANES);
         let [least, largest] = low.ends();
         let mut lowers = [0; LowSums::LEN + 32];

@@ -1,11 +1,10 @@
-//! Candidates, target and ε in fixed point, where sums are exact and no order of summation can matter.
+//! Candidates, target and ε in fixed point, where sums are exact in any order.
 //!
-//! One unit is 2⁻ᵏ, with the largest k for which Σ|x| < 2³⁰ units. Above [`BRUTE_FORCE_LIMIT`] candidates, where
-//! the two-pointer search is the only one, it is the largest for which Σ|x| + 2nε < 2³⁸. An ε beyond Σ|x| is cut
-//! off there: with either, one candidate reaches every target between the least and the largest sum, and targets
-//! beyond are not searched for (see [`Subset::beyond`](super::Subset)). Rounding moves a sum by n / 2 units at
-//! most, a target by 1/2, an allowance ε|S| by n / 2: the subset that is best in fixed point is within 2n + 1
-//! units, less than 2⁻²³ Σ|x|, of the true optimum.
+//! One unit is 2⁻ᵏ, with the largest k for which Σ|x| < 2³⁰ units. Above [`BRUTE_FORCE_LIMIT`] candidates, where the two-pointer
+//! search is the only one, it is the largest for which Σ|x| + 2nε < 2³⁸. An ε above Σ|x| is reduced to Σ|x|: with either, one
+//! candidate reaches every target between the least and the largest sum, and targets beyond are not searched for (see
+//! [`Subset::beyond`](super::Subset)). Rounding moves a sum by n / 2 units at most, a target by 1/2, an allowance ε|S| by n / 2:
+//! the subset that is best in fixed point is within 2n + 1 units, less than 2⁻²³ Σ|x|, of the true optimum.
 
 use super::subset::BRUTE_FORCE_LIMIT;
 
@@ -41,7 +40,7 @@ impl Fixed {
         let epsilon = f64::from(epsilon).min(width);
         let (bits, total) =
             if n <= BRUTE_FORCE_LIMIT { (30, width) } else { (38, width + 2.0 * n as f64 * epsilon) };
-        // A little more than the total, so that rounding n terms up cannot reach 2ᵇ.
+        // Slightly more than the total, so that rounding n terms up cannot reach 2ᵇ.
         self.factor = power_of_two(bits - 1 - exponent(total * (1.0 + 1.0 / 1_048_576.0)));
         self.epsilon = round(epsilon * self.factor);
         self.candidates.clear();
@@ -60,7 +59,7 @@ impl Fixed {
     }
 }
 
-/// ⌊log₂ x⌋ of a positive x, −200 for 0 and for anything smaller than any `f32`.
+/// ⌊log₂ x⌋ of a positive x; −200 for 0 and for numbers smaller than every positive `f32`.
 fn exponent(x: f64) -> i32 {
     ((x.to_bits() >> 52) as i32 - 1023).max(-200)
 }

@@ -1,7 +1,7 @@
-//! The sums of all subsets of the first [`LOW_BITS`] candidates, in L1, and the allowances that go with them.
+//! The sums of all subsets of the first [`LOW_BITS`] candidates, in L1, and their allowances ε · size.
 //!
-//! Where sizes are restricted the subsets lie in groups of equal size, so that those beside a given choice of the other
-//! candidates are one range. A group is filled up to whole vectors with copies of its last subset.
+//! If sizes are restricted, subsets are stored in groups of equal size, so that the allowed ones for a choice of the other
+//! candidates are one range. Copies of its last subset fill a group up to full vectors.
 
 use core::ops::Range;
 
@@ -42,7 +42,7 @@ pub(super) fn of_size(size: usize, bits: usize) -> &'static [u16] {
     if bits == LOW_BITS { all } else { &all[..all.partition_point(|&subset| subset >> bits == 0)] }
 }
 
-/// Sums and allowances, a subset each; see the module.
+/// Sums and allowances, one of each per subset; see the module.
 pub(super) struct LowSums {
     sizes: Sizes,
     sums: [i32; Self::LEN],
@@ -52,7 +52,7 @@ pub(super) struct LowSums {
 }
 
 impl LowSums {
-    /// Most subsets, with those that fill up vectors.
+    /// Maximum number of subsets, with the copies that fill vectors.
     pub(super) const LEN: usize = (1 << LOW_BITS) + (LOW_BITS + 1) * MAX_LANES;
 
     /// For at most [`LOW_BITS`] candidates. The allowance of a subset is ε · size, at most `most`.
@@ -96,7 +96,7 @@ impl LowSums {
         padded
     }
 
-    /// The sums by subset, without those that fill up; by way of `spare` where they lie in another order.
+    /// The sums by subset, without the copies; reordered in `spare` if they are stored in another order.
     #[inline(always)]
     pub(super) fn in_order<'a>(
         &'a self,
@@ -120,7 +120,7 @@ impl LowSums {
         [least, largest]
     }
 
-    /// Sums and allowances, whole vectors of them, of the groups of these sizes; of all where sizes are not restricted.
+    /// Sums and allowances of the groups of these sizes, in full vectors; of all subsets if sizes are not restricted.
     #[inline(always)]
     pub(super) fn of(&self, groups: Range<usize>) -> (&[i32], &[i32]) {
         let range = self.starts[groups.start]..self.starts[groups.end];
@@ -129,7 +129,7 @@ impl LowSums {
 }
 
 impl Sizes {
-    /// The groups of [`LowSums`] of `low` candidates that may be chosen beside `others` more; empty where none may.
+    /// The groups of [`LowSums`] of `low` candidates that are allowed when `others` more are chosen; empty if there are none.
     #[inline(always)]
     pub(super) fn groups_beside(self, others: usize, low: usize) -> Range<usize> {
         match self {

@@ -4,16 +4,16 @@
 //!
 //! > max(0, |Σ_S x − z| − ε |S|)
 //!
-//! (the best perturbation spreads the rest evenly over S: "Strong Lottery Ticket Hypothesis with ε-perturbation", AISTATS 2023).
-//! [`Search`] finds the subset of least residual, [`Coverage`] decides whether *every* target of an interval is met within η,
-//! [`sums`] lists all sums. Both take subsets of every size, or of [`Sizes`] that are restricted: random fixed-size subset
-//! sums ("On the Sparsity of the Strong Lottery Ticket Hypothesis", 2024).
+//! (the best perturbation is spread evenly over S: "Strong Lottery Ticket Hypothesis with ε-perturbation", AISTATS 2023).
+//! [`Search`] finds the subset of least residual, [`Coverage`] decides whether *every* target of an interval is met within η, and
+//! [`sums`] lists all sums. Search and coverage can restrict the [`Sizes`] of subsets: random fixed-size subset sums ("On the
+//! Sparsity of the Strong Lottery Ticket Hypothesis", 2024).
 //!
-//! **The answer is defined in fixed point**, where sums are exact. Candidates, target and ε are rounded to multiples of a
-//! power of two, the smallest for which Σ|x| takes 30 bits (n > 30: Σ|x| + 2nε takes 38). The answer is the least (residual,
-//! subset) of the rounded problem, subsets compared as numbers: the same on every instruction set, with every thread count and
-//! by every [`Method`]. Its true residual is within 2⁻²³ Σ|x| of the true optimum, whatever ε. A target beyond all sums is
-//! answered without a search, in `f64`. The residual reported is computed from the unrounded numbers in `f64`.
+//! **The answer is defined in fixed point**, where sums are exact. Candidates, target and ε are rounded to multiples of a power
+//! of two, the smallest for which Σ|x| takes 30 bits (n > 30: Σ|x| + 2nε takes 38). The answer is the least (residual, subset) of
+//! the rounded problem, subsets compared as numbers: the same on every instruction set, with every thread count and by every
+//! [`Method`]. Its true residual is within 2⁻²³ Σ|x| of the true optimum, for every ε. A target beyond all sums is answered in
+//! `f64` without a search. The residual reported is computed from the unrounded numbers in `f64`.
 //!
 //! Figures: docs/tuning.md, "Subset sums".
 
@@ -33,7 +33,7 @@ pub use coverage::Coverage;
 pub use search::{Method, Search};
 pub use subset::{BRUTE_FORCE_LIMIT, MEET_IN_THE_MIDDLE_LIMIT, Sizes, Subset};
 
-/// Most candidates [`sums`] lists the subsets of.
+/// Maximum number of candidates of [`sums`].
 pub const SUMS_LIMIT: usize = 30;
 
 /// All 2ⁿ sums and sizes: `sums[S]` is the sum of subset S (bit i of S: candidate i), added up by ascending

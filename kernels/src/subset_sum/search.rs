@@ -1,4 +1,4 @@
-//! The search for the subset of least residual: which method, and how the work is cut.
+//! The search for the subset of least residual: chooses a method and divides the work.
 
 use core::ops::Range;
 
@@ -18,10 +18,10 @@ pub enum Method {
     /// The fastest method for the number of candidates and ε.
     #[default]
     Auto,
-    /// All 2ⁿ sums; n ≤ 30. Stops at the first residual of 0, so it is the fastest method where ε > 0 leaves many of these.
+    /// All 2ⁿ sums; n ≤ 30. Stops at the first residual of 0, so it is the fastest method when a large ε makes these frequent.
     BruteForce,
-    /// Two sorted lists of 2^(n/2) sums and a pointer into each; n ≤ 48. 24 bytes · 2^⌈n/2⌉ of memory, per
-    /// thread where every target has its own candidates.
+    /// Two sorted lists of 2^(n/2) sums and a pointer into each; n ≤ 48. 24 bytes · 2^⌈n/2⌉ of memory, for each thread if every
+    /// target has its own candidates.
     MeetInTheMiddle,
     /// Meet in the middle by bitonic sorting networks, a search per lane; ε = 0, every size, n ≤ 30 (below 6: brute force).
     Bitonic,
@@ -42,7 +42,7 @@ pub enum Method {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Search {
-    /// ε ≥ 0, how far each chosen candidate may be moved.
+    /// ε ≥ 0, the largest move of each chosen candidate.
     pub epsilon: f32,
     /// How many candidates the subset may have.
     pub sizes: Sizes,
@@ -54,8 +54,8 @@ impl Search {
     /// The best subset of `candidates` for `target`.
     ///
     /// # Errors
-    /// When there are no candidates or too many for the method, an input is not finite, ε is negative, no subset has the
-    /// size wanted, or the method cannot restrict sizes.
+    /// When there are no candidates or too many for the method, an input is not finite, ε is negative, no subset has an allowed
+    /// size, or the method cannot restrict sizes.
     pub fn nearest(self, engine: Engine, candidates: &[f32], target: f32) -> Result<Subset, KernelError> {
         let mut out = [Subset::default()];
         self.nearest_many(engine, candidates, &[target], &mut out)?;
@@ -214,7 +214,7 @@ impl Search {
             });
             return Ok(());
         }
-        // Of the first search, as far as they differ.
+        // From the first search, if the searches differ.
         let cycles = if plan == Method::BruteForce {
             self.brute_force_cycles(n)
         } else {
@@ -268,7 +268,7 @@ impl Search {
         }
     }
 
-    /// The same search, its sizes not restricted where n candidates have no others.
+    /// The same search, without a restriction of sizes if it excludes no subset of n candidates.
     fn of_candidates(self, n: usize) -> Self {
         match self.sizes {
             Sizes::AtMost(most) if most >= n => Self { sizes: Sizes::Any, ..self },
@@ -329,7 +329,7 @@ impl Search {
         brute_force::cycles(self.sizes.subsets(n) as usize, brute_force::rows(n))
     }
 
-    /// Brute force over the first subsets only, where that is likely to end the search. `None` where it is not.
+    /// Brute force over the first subsets only, if that is likely to end the search; otherwise `None`.
     fn first_look(self, fixed: &Fixed) -> Option<FirstLook> {
         let n = fixed.candidates.len();
         if self.method != Method::Auto
@@ -339,10 +339,10 @@ impl Search {
         {
             return None;
         }
-        // As many rows as are looked through while the pointers run, without the making of their lists.
+        // As many rows as take the time of the two-pointer search without making its lists.
         let all = brute_force::rows(n);
         let rows = all.min(1 << (n / 2 - 1));
-        // Of random candidates about one sum in Σ|x| / 3nε leaves no residual.
+        // With random candidates about one sum in Σ|x| / 3nε has a residual of 0.
         let total: i64 = fixed.candidates.iter().map(|x| x.abs()).sum();
         let hits = 3 * n as i64 * fixed.epsilon;
         let sums = (rows as i64) << LOW_BITS;
@@ -361,14 +361,14 @@ impl Search {
 /// A brute-force search of the first rows.
 struct FirstLook {
     rows: u64,
-    /// Whether these are all rows.
+    /// Whether the search covers all rows.
     all: bool,
     /// Clock cycles that the search is likely to take.
     cycles: usize,
 }
 
 impl FirstLook {
-    /// The answer, if the first rows have it: a residual of 0, or all subsets there are.
+    /// The answer, if the first rows contain it: a residual of 0, or all subsets.
     fn take(&self, engine: Engine, fixed: &Fixed, target: i64) -> Option<Best> {
         let best = brute_force(engine, fixed, target, Sizes::Any, 0..self.rows);
         (best.0 == 0 || self.all).then_some(best)
@@ -378,22 +378,22 @@ impl FirstLook {
 /// Up to here brute force beats the bitonic networks.
 const BRUTE_FORCE_BELOW: usize = 10;
 
-/// Most targets per piece of work: the lists are copied into lanes once per piece.
+/// Maximum number of targets per piece of work: the lists are copied into lanes once per piece.
 const SHARED_CHUNK: usize = 64;
 
-/// Most instances per piece of work: a multiple of every lane count.
+/// Maximum number of instances per piece of work: a multiple of every lane count.
 const EACH_CHUNK: usize = 96;
 
-/// Clock cycles of a piece of work, where searches are shorter: enough to pay for handing it over.
+/// Least clock cycles of a piece of work, which outweigh the cost of sharing it; short searches are combined.
 const PIECE_CYCLES: usize = 20_000;
 
-/// Targets per piece of work for the bitonic networks: at most `most`, whole vectors, and a piece for each thread where there are
+/// Targets per piece of work for the bitonic networks: at most `most`, full vectors, and a piece for each thread if there are
 /// enough targets.
 fn whole_vectors(engine: Engine, targets: usize, most: usize) -> usize {
     targets.div_ceil(engine.threads()).next_multiple_of(16).clamp(1, most)
 }
 
-/// The engine for so many searches that take so many clock cycles each, and how many searches make a piece of work.
+/// The engine for this many searches of this many clock cycles each, and the number of searches of a piece of work.
 fn shares(engine: Engine, searches: usize, cycles: usize) -> (Engine, usize) {
     let engine = engine.for_work(searches.saturating_mul(cycles));
     let most = searches.div_ceil(engine.threads()).max(1);
@@ -408,7 +408,7 @@ fn for_each_piece<T: Send>(
     work: impl Fn(usize, &mut [T]) + Sync,
 ) {
     engine.for_each_chunk(items, piece, |index, items| {
-        // A thread that helps may have another environment than the one that called.
+        // A helping thread may have another environment than the calling one.
         float_env::with_default(|| work(index * piece, items));
     });
 }

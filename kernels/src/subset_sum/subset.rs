@@ -1,14 +1,14 @@
-//! Subsets, and which sizes they may have.
+//! Subsets, and their allowed sizes.
 
 use crate::arch::float_env;
 
-/// Most candidates a search by brute force takes (30 ms at 36 G sums/s).
+/// Maximum number of candidates of a brute-force search.
 pub const BRUTE_FORCE_LIMIT: usize = 30;
 
-/// Most candidates a search by meet in the middle takes (400 MB).
+/// Maximum number of candidates of a search by meet in the middle (400 MB).
 pub const MEET_IN_THE_MIDDLE_LIMIT: usize = 48;
 
-/// A subset of the candidates and how far from its target it is.
+/// A subset of the candidates, and its distance from the target.
 ///
 /// ```
 /// use slth_kernels::subset_sum::Subset;
@@ -38,7 +38,7 @@ impl Subset {
     /// The sum of the chosen candidates, by ascending index.
     ///
     /// # Panics
-    /// When a candidate is chosen that `candidates` does not have.
+    /// When the index of a chosen candidate is not below the length of `candidates`.
     pub fn sum(self, candidates: &[f32]) -> f64 {
         float_env::with_default(|| self.add_up(candidates))
     }
@@ -63,8 +63,7 @@ impl Subset {
     /// The answer for a target beyond all sums, see [`Fixed::is_beyond`](super::fixed::Fixed::is_beyond). O(n · size).
     ///
     /// Mirrored where the target is below the sums, the residual of S is max(0, z − Σ_S (x + ε)): least for the candidates of
-    /// largest x + ε. The least subset that does as well goes without the last candidate if it can, then without the last
-    /// but one, and so on.
+    /// largest x + ε. The least subset with this residual omits the last candidate if possible, then the last but one, and so on.
     pub(super) fn beyond(candidates: &[f32], target: f32, epsilon: f32, sizes: Sizes) -> Self {
         const ROOM: usize = MEET_IN_THE_MIDDLE_LIMIT + 1;
         let n = candidates.len();
@@ -72,7 +71,7 @@ impl Subset {
         let sign = if f64::from(target) <= least { -1.0 } else { 1.0 };
         let exactly = matches!(sizes, Sizes::Exactly(_));
         let reach = |x: f32| sign * f64::from(x) + f64::from(epsilon);
-        // most[i][j]: what j of the candidates before i reach at most; j or fewer, unless the size is exact.
+        // most[i][j]: the largest sum of j of the candidates before i; of j or fewer, unless the size is exact.
         let mut most = [[0.0_f64; ROOM]; ROOM];
         if exactly {
             most[0][1..].fill(f64::NEG_INFINITY);
@@ -89,7 +88,7 @@ impl Subset {
             if left == 0 || reached + most[i][left] >= goal {
                 continue;
             }
-            // Rounding can make the others fall short where x does not help either.
+            // Rounding can make the others fall short even if x adds nothing.
             let helps = if exactly { most[i][left - 1] + reach(x) > most[i][left] } else { reach(x) > 0.0 };
             if helps {
                 bits |= 1 << i;
@@ -112,12 +111,12 @@ impl Subset {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sizes {
-    /// Any number, none included.
+    /// Any number, including none.
     #[default]
     Any,
-    /// So many or fewer.
+    /// At most this many.
     AtMost(usize),
-    /// Exactly so many.
+    /// Exactly this many.
     Exactly(usize),
 }
 

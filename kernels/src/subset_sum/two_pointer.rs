@@ -1,11 +1,11 @@
 //! Meet in the middle over two sorted lists (Horowitz and Sahni 1974), for one large instance; ε ≥ 0.
 //!
-//! With l(S) = Σ_S (x − ε) and u(S) = Σ_S (x + ε) the residual of S is max(0, l(S) − z, z − u(S)). Both
-//! halves' subsets are sorted by l. For a subset B of the high half, the subsets A of the low half with l(A)
-//! ≤ z − l(B) leave max(0, z − u(B) − u(A)): only the largest u among them matters, a running maximum. The
-//! others leave l(A) + l(B) − z: only the first of them matters. As l(B) falls the border between the two
-//! moves up the list once. ε = 0 is no special case. Where sizes are restricted, each half has a list for every size, and
-//! the pointers walk through each pair of lists whose sizes together are allowed.
+//! With l(S) = Σ_S (x − ε) and u(S) = Σ_S (x + ε) the residual of S is max(0, l(S) − z, z − u(S)). Both halves' subsets are
+//! sorted by l. Take a subset B of the high half. With the subsets A of the low half that have l(A) ≤ z − l(B) the residual is
+//! max(0, z − u(B) − u(A)): only the largest u among them matters, a running maximum. With the others it is l(A) + l(B) − z: only
+//! the first of them matters. As l(B) falls, the border between the two moves up the list once. ε = 0 is no special case. If
+//! sizes are restricted, each half has a list for every size, and the pointers pass through each pair of lists whose total size
+//! is allowed.
 //!
 //! A list entry is l · 2²⁴ + subset in one `i64`: merging a list with itself plus a candidate adds one
 //! constant, and equal sums come in subset order. Time O(2^(n/2)); memory three lists (one for merging) of 8
@@ -37,7 +37,7 @@ fn entries(n: usize, sizes: Sizes) -> usize {
     sizes.most().map_or(Sizes::Any, Sizes::AtMost).subsets(n.div_ceil(2)) as usize
 }
 
-/// Both halves' subsets, sorted; serves any number of targets.
+/// Both halves' subsets, sorted; used for any number of targets.
 pub(super) struct TwoPointer {
     low_candidates: Vec<i64>,
     epsilon: i64,
@@ -93,9 +93,9 @@ impl TwoPointer {
         }
     }
 
-    /// The first subset of the low half that leaves `residual` beside the high half's subset `high`.
+    /// The first subset of the low half that gives `residual` together with the high half's subset `high`.
     fn recover(&self, residual: i64, high: i64, rest: i64) -> u64 {
-        // Subset order, each sum from the one before: bit j comes in, the bits below go.
+        // In subset order each sum follows from the one before: bit j is set, the bits below are cleared.
         let mut steps = [0; INDEX_BITS];
         let mut before = 0;
         for (step, &x) in steps.iter_mut().zip(&self.low_candidates) {
@@ -120,14 +120,14 @@ impl TwoPointer {
     }
 }
 
-/// The best pair so far: what it leaves, the high half's subset, and what that one leaves of the target by its l.
+/// The best pair so far: its residual, the high half's subset B, and z − l(B).
 struct Pair {
     residual: i64,
     high: i64,
     rest: i64,
 }
 
-/// The entries of all subsets, ascending; a list for each size that can be allowed where sizes are restricted.
+/// The entries of all subsets, ascending; if sizes are restricted, a list for each size that can be allowed.
 fn sorted(candidates: &[i64], epsilon: i64, sizes: Sizes) -> Vec<Vec<i64>> {
     let mut lists = vec![vec![0]];
     let mut merged = Vec::new();
@@ -138,7 +138,7 @@ fn sorted(candidates: &[i64], epsilon: i64, sizes: Sizes) -> Vec<Vec<i64>> {
             core::mem::swap(&mut lists[0], &mut merged);
             continue;
         }
-        // Where the largest size is allowed a list of its own begins.
+        // One more size, if it is allowed.
         if sizes.most().is_none_or(|most| lists.len() <= most) {
             lists.push(Vec::new());
         }

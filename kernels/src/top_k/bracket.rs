@@ -24,21 +24,21 @@ impl Bracket {
         self.low + 1 == self.high
     }
 
-    /// The keys that are in `range` too; where none are, the one in `range` that lies nearest.
+    /// The keys that are in `range` too; if there are none, the nearest key in `range`.
     pub(super) fn clamp_to(self, range: Self) -> Self {
         let low = self.low.clamp(range.low, range.high - 1);
         Self { low, high: self.high.clamp(low + 1, range.high) }
     }
 
-    /// Guesses the bracket of the `keep`-th largest of `len` scores from a sample of their keys, with so many standard
+    /// Guesses the bracket of the `keep`-th largest of `len` scores from a sample of their keys, with this many standard
     /// deviations of its rank in the sample on either side.
     pub(super) fn from_sample(sample: &mut [i32], keep: usize, len: usize, deviations: f64) -> Self {
         let (expected, deviation) = expected_rank(sample.len(), keep, len);
         Self::around(sample, expected, (deviations * deviation) as usize + 2)
     }
 
-    /// Guesses the bracket from a key said to be near the threshold: 1/128 of the scores on either side. `None` when the sample
-    /// shows that the key is far off. The key may be any integer.
+    /// Guesses the bracket from a key that is expected near the threshold: 1/128 of the scores on either side. `None` when the
+    /// sample shows that the key is far off. The key may be any integer.
     pub(super) fn from_hint(sample: &mut [i32], keep: usize, len: usize, hint: i32) -> Option<Self> {
         let above = sample.iter().filter(|&&key| key > hint).count();
         let equal = sample.iter().filter(|&&key| key == hint).count();
@@ -57,8 +57,8 @@ impl Bracket {
     /// The keys strictly between those with `centre` ± `margin` larger ones in the sample, or the one key where these
     /// are equal.
     ///
-    /// Strictly: a key shared by so many scores that it fills the bracket is then one of its ends. What lies between is
-    /// a share of about 2 · margin / sample of all scores, whatever their distribution.
+    /// Strictly: a key whose scores fill the bracket is then one of its ends. Between the ends lies a fraction of about 2 ·
+    /// margin / sample of all scores, for every distribution.
     fn around(sample: &mut [i32], centre: usize, margin: usize) -> Self {
         let len = sample.len();
         let mut upper = &mut sample[..];
@@ -91,8 +91,8 @@ fn expected_rank(sample: usize, keep: usize, len: usize) -> (usize, f64) {
 
 /// Fills `sample` with the keys of `count` scores of the layers, one from each of `count` equal stretches.
 ///
-/// The place in the stretch is a hash of its number, so that no period of the data (rows of a matrix) can meet the
-/// stride. It depends on nothing else: the same scores give the same sample. Another `salt` gives other places.
+/// The position in the stretch is a hash of its number and `salt`, so that no period of the data (rows of a matrix) can match the
+/// stride. It depends on nothing else: the same scores give the same sample.
 pub(super) fn draw(
     layers: &[&[f32]],
     len: usize,

@@ -1,4 +1,4 @@
-//! A histogram over a range of integers, to narrow down where the k-th largest lies.
+//! A histogram over a range of integers, to narrow the range of the k-th largest.
 
 /// 2¹¹ counters: 8 KiB, a quarter of L1.
 const BUCKET_BITS: u32 = 11;

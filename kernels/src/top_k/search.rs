@@ -10,22 +10,22 @@ use crate::top_k::keys::{Order, key_by, rank, unrank};
 use crate::top_k::selection::{Selection, Threshold};
 use crate::top_k::split::{Count, Counts, DropFirst, Gather, Split, WORD};
 
-/// Keys sampled with a hint. The sample only tells how dense the scores are around the hint.
+/// Number of keys sampled with a hint. The sample only estimates the density of scores around the hint.
 const HINT_SAMPLE: usize = 1024;
 
 /// Half the width of the bracket, in standard deviations of the rank in the sample: one guess in 80 misses.
 const DEVIATIONS: f64 = 2.5;
 
-/// The same for the second guess, for scores that are alike where they stand together, as in the rows of a matrix: a sample says
-/// less about these than its size promises. The second sample comes from other places than the first.
+/// The same for the second guess, for scores that are similar to their neighbours, as in the rows of a matrix: their sample has a
+/// larger variance. The second sample takes other positions than the first.
 const WIDE_DEVIATIONS: f64 = 10.0;
 pub(super) const SECOND_SALT: u32 = 0x0100_0000;
 
-/// Up to this many candidates are sorted out by comparing; more go through a histogram first.
+/// Up to this many candidates are selected by comparison; more are first narrowed by a histogram.
 const SMALL: usize = 512;
 
-/// Keys sampled to find the bracket: about n^⅔, which balances the cost of the sample with that of the candidates. By integers:
-/// the platform's cube root may differ in its last bit.
+/// Number of keys sampled to find the bracket: about n^⅔, which balances the cost of the sample with that of the candidates.
+/// Computed with integers, because a platform's cube root may differ in its last bit.
 pub(super) fn sample_size(len: usize) -> usize {
     // ⌊len^⅓⌋, bit by bit; no length of 32 bits has a root of 2¹¹.
     let root = (0..11).rev().fold(0_u64, |root, bit| {
@@ -35,7 +35,7 @@ pub(super) fn sample_size(len: usize) -> usize {
     (root * root) as usize
 }
 
-/// Clock cycles of a pass over so many scores: 0.6 a score.
+/// Clock cycles of a pass over this many scores: 0.6 per score.
 fn pass_cycles(len: usize) -> usize {
     len / 5 * 3
 }
@@ -43,7 +43,7 @@ fn pass_cycles(len: usize) -> usize {
 /// Clock cycles that setting a candidate's bit takes.
 const CANDIDATE_CYCLES: usize = 4;
 
-/// Most candidates that are collected from `len` scores.
+/// Maximum number of candidates collected from `len` scores.
 fn candidate_limit(len: usize) -> usize {
     (len / 8).max(4096)
 }
@@ -68,7 +68,7 @@ pub struct Selector {
     finalists: Vec<u64>,
 }
 
-/// A stretch of a layer that one thread works on, and what it found there.
+/// A part of a layer for one thread, and its results.
 #[derive(Clone, Debug, Default)]
 struct Part {
     len: usize,
@@ -78,7 +78,7 @@ struct Part {
     /// Ranks of the scores inside the bracket, then room.
     candidates: Vec<u64>,
     gathered: usize,
-    /// Of the scores inside a bracket of one key, how many of the first are to be removed.
+    /// Number of scores to remove, from the first on, inside a bracket of one key.
     drop: usize,
     /// Index of the first one that is kept.
     first_kept: Option<u32>,
@@ -103,8 +103,8 @@ impl Selector {
         self.select(engine, &[scores], Selection::largest(keep, order), core::slice::from_mut(mask))
     }
 
-    /// Selects among all scores of several layers together, as if they stood in one slice one after the other, and makes
-    /// each layer's mask keep its share; returns the threshold.
+    /// Selects among all scores of several layers together, as if they were one slice; each layer's mask keeps the selected
+    /// scores of its layer. Returns the threshold.
     ///
     /// Time as for [`keep_largest`](Self::keep_largest). The indices of the kept are
     /// [`PackedMask::kept_indices`].
@@ -140,7 +140,7 @@ impl Selector {
         let order = selection.order;
         let mut job = Job { engine, layers, masks, len, keep, order, parts, sample, histogram, finalists };
         let hint = selection.hint.filter(|hint| hint.order == selection.order);
-        // Guesses are made of floats. No guess changes the result, but a host may have made inexact ones trap.
+        // Guesses use floats. No guess changes the result, but the host may have enabled traps for inexact operations.
         let rank = float_env::with_default(|| job.run(hint));
         let rank = rank.inspect_err(|_| masks.iter_mut().for_each(|mask| mask.words_mut().fill(0)))?;
         if selection.smallest {
@@ -231,7 +231,7 @@ impl Job<'_> {
             let mut guess = guess.clamp_to(range);
             loop {
                 let (above, inside) = self.split(guess)?;
-                // A miss may be by one key that very many scores share: that key is the next guess.
+                // If very many scores share one key, that key is the next guess.
                 let end = if self.keep <= above {
                     range.low = guess.high;
                     guess.high + 1
@@ -331,7 +331,7 @@ impl Job<'_> {
             candidates().for_each(|ranks| ranks.iter().for_each(|&rank| histogram.add(rank)));
             let bucket = histogram.bucket_of(nth);
             nth -= bucket.above;
-            // One comparison, rarely true: those of `contains` would be mispredicted for every other candidate.
+            // One comparison, rarely true: the two of `contains` would be mispredicted for every second candidate.
             let inside = |rank: &u64| rank.wrapping_sub(bucket.first) <= bucket.last - bucket.first;
             candidates().for_each(|ranks| finalists.extend(ranks.iter().filter(|rank| inside(rank))));
         }

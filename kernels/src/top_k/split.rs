@@ -1,4 +1,4 @@
-//! The pass over the scores: what lies above a bracket, and what inside.
+//! The pass over the scores, which separates those above a bracket from those inside.
 
 use crate::simd::{Kernel, Simd};
 use crate::top_k::bracket::Bracket;
@@ -29,8 +29,8 @@ pub(super) struct Gather<'a> {
     pub(super) found: usize,
 }
 
-/// Ranks are written in steps of this many, so that the number of steps is nearly always 1 and predicted: at 1 to 4 %
-/// inside, a word rarely holds more.
+/// Ranks are written in steps of this many: with 1 to 4 % of the scores inside, a word rarely holds more, so the number of steps
+/// is nearly always 1 and predicted.
 const STEP: usize = 4;
 
 impl Visitor for Gather<'_> {
@@ -57,10 +57,10 @@ impl Visitor for Gather<'_> {
     }
 }
 
-/// Sets `place` to the rank, by halves.
+/// Sets `place` to the rank, as two 32-bit halves.
 ///
-/// Of whole ranks the compiler makes a vector, and replaces four trailing-zero counts and loads by an emulation and a gather:
-/// slower (docs/tuning.md, "Top-k").
+/// With 64-bit ranks the compiler vectorises: it replaces four trailing-zero counts and loads by an emulation and a gather, which
+/// is slower (docs/tuning.md, "Top-k").
 #[inline(always)]
 fn write_rank(place: &mut u64, key: i32, index: u32) {
     const HIGH: usize = cfg!(target_endian = "little") as usize;
@@ -179,7 +179,7 @@ fn compare<S: Simd, const SIGNED: bool>(
         lower |= s.mask_bits_of_4([a.1, b.1, c.1, d.1]) << at;
         at += 4 * S::LANES;
     }
-    // What is left where the lanes do not divide a word.
+    // The rest, if the number of lanes does not divide a word.
     while at < WORD {
         let bits = compare_vector::<S, SIGNED>(s, s.load_partial(&block[at..]), ends, worst);
         upper |= u64::from(s.mask_bits(bits.0)) << at;

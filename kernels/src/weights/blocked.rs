@@ -1,10 +1,10 @@
 //! Kept weights by block of columns, row and column: the format of sparse products with wide batches, quick to rebuild.
 //!
-//! For a tile of activations that stays in cache ([`CacheTile`](super::tile)) a product runs over one output after the other. So the
-//! kept weights are stored block by block, within a block row by row, within a row by ascending column; each is one
-//! [`Entry`] of 8 bytes, value and column.
+//! A product computes all outputs for one tile of activations that stays in cache ([`CacheTile`](super::tile)), then the next
+//! tile. So kept weights are stored by block, then row, then ascending column; each is one [`Entry`] of 8 bytes, value and
+//! column.
 //!
-//! Cost of a new mask: one pass over weights and mask, 0.7 to 1.5 cycles per weight. Measurements: docs/tuning.md, "Blocked format".
+//! Cost of a new mask: one pass over weights and mask. Measurements: docs/tuning.md, "Blocked format".
 
 use core::ops::Range;
 
@@ -26,7 +26,7 @@ pub(crate) struct Blocked {
     width: usize,
     /// Where each (block, row) begins in `entries`, block-major, and where the last one ends.
     starts: Vec<usize>,
-    /// As many as were ever kept at once.
+    /// Its length is the largest number of weights that were kept so far.
     entries: Vec<Entry>,
 }
 
@@ -62,7 +62,7 @@ impl<'a> BlockRows<'a> {
 
 impl Blocked {
     pub(super) fn new(rows: usize, columns: usize) -> Self {
-        // All but the sizes follows from the first mask; of a matrix without weights there may be any number of rows.
+        // The first mask determines everything except the sizes. A matrix without weights may have any number of rows.
         Self { rows, columns, width: 1, starts: Vec::new(), entries: Vec::new() }
     }
 
@@ -120,10 +120,11 @@ impl Blocked {
         }
     }
 
-    /// Takes the weights of `weights` `[rows, columns]` that `mask` keeps. Reallocates only when more are kept than ever before.
+    /// Stores the weights of `weights` `[rows, columns]` that `mask` keeps. Reallocates only when nnz exceeds its previous
+    /// maximum.
     pub(super) fn build(&mut self, engine: Engine, weights: &[f32], mask: PackedMaskRef<'_>, kept: usize) {
         let most = engine.backend().run(FindInputs { weights: weights.len(), kept });
-        // Blocks of about the same size: a short last one would cost as much as a full one.
+        // Blocks have about the same size, because a short last one would cost as much as a full one.
         self.width =
             self.columns.div_ceil(self.columns.div_ceil(most).max(1)).next_multiple_of(8).clamp(1, most);
         let segments = self.segments();
@@ -178,7 +179,7 @@ impl Kernel for Compress<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { rows, columns, width, .. } = self;
-        // As many whole vectors as a word of the mask has bits for.
+        // Full vectors in the bits of a mask word.
         let group = 64 / S::LANES * S::LANES;
         let mut end = 0;
         for (first, starts) in (self.first..columns).step_by(width).zip(self.starts.chunks_mut(rows.max(1))) {
@@ -187,7 +188,7 @@ impl Kernel for Compress<'_> {
                 *start = self.base + end;
                 let at = row * columns + first;
                 let weights = &self.weights[at..at + width];
-                // Whole groups have a length that the compiler knows.
+                // Full groups have a length known at compile time.
                 let groups = weights.chunks_exact(group);
                 let rest = groups.remainder();
                 for (index, weights) in groups.enumerate() {
@@ -203,8 +204,9 @@ impl Kernel for Compress<'_> {
     }
 }
 
-/// Puts the kept ones of up to 64 weights to the front of `room`, and returns how many these are; may write anything after them. The
-/// weights are those from `column` on of a piece of a row whose first bit in the mask is `at`. `ahead`: prefetch distance, in weights.
+/// Writes the kept ones of up to 64 weights to the front of `room` and returns their number; what follows them in `room` is
+/// unspecified. The weights start at `column` in a piece of a row whose first bit in the mask is `at`. `ahead`: prefetch
+/// distance, in weights.
 #[inline(always)]
 fn compress<S: Simd>(
     s: S,
@@ -223,7 +225,7 @@ fn compress<S: Simd>(
     word.count_ones() as usize
 }
 
-/// Each vector's entries begin at the number of bits set below them, which the compiler knows to be within `room`.
+/// Each vector's entries begin at the number of bits set below them, which the compiler can prove to be within `room`.
 #[inline(always)]
 fn compress_word<S: Simd>(
     s: S,
@@ -237,8 +239,8 @@ fn compress_word<S: Simd>(
     for i in (0..64 / S::LANES * S::LANES).step_by(S::LANES) {
         let Some(weights) = weights.get(i..).filter(|weights| !weights.is_empty()) else { break };
         if i % LINE == 0 {
-            // Short pieces of rows that lie far apart are no stream to hardware prefetching. Entries are one, yet prefetching as many
-            // lines of them as are written at s = 0.5 saves more.
+            // Hardware prefetching does not follow short pieces of rows that are far apart. It follows the entries, yet
+            // prefetching as many of their lines as are written at s = 0.5 saves more time (docs/tuning.md, "Blocked format").
             s.prefetch::<true, _>(weights.as_ptr().wrapping_add(ahead));
             s.prefetch::<true, _>(room.as_ptr().wrapping_add(128 + i / 2));
         }
@@ -249,7 +251,7 @@ fn compress_word<S: Simd>(
     }
 }
 
-/// The same without writing more than what is kept: at the end of all there may be no room.
+/// The same, but writes only kept weights: at the end of the entries there may be no room for more.
 #[cold]
 fn compress_last(weights: &[f32], mut word: u64, first: usize, room: &mut [Entry]) {
     for to in room {

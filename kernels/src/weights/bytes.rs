@@ -1,7 +1,7 @@
-//! Prepared weights as bytes: shape, options, mask and weights, from which any machine prepares them again.
+//! Prepared weights as bytes: shape, options, mask and weights. Any machine can prepare them again from these.
 //!
-//! The format's own arrays are not written, because their sizes follow from the CPU's cache, and because arrays that were read could not
-//! be trusted to hold places within a block.
+//! The arrays of a format are not written: their sizes depend on the CPU's cache, and places that were read could lie outside
+//! their block.
 
 use super::stored::Storage;
 use super::{MaskReuse, Oriented, Packed, PackedWeights, PrepareOptions, Strategy};
@@ -34,7 +34,7 @@ impl PackedWeights {
             self.options;
         let mut bytes = MAGIC.to_vec();
         for size in [self.outputs(), self.inputs(), max_batch] {
-            // Of any width of `usize`, the most that there is stands for "many".
+            // `usize::MAX` stands for "many", on every width of `usize`.
             let size = if size == usize::MAX { u64::MAX } else { size as u64 };
             bytes.extend(size.to_le_bytes());
         }
@@ -75,9 +75,9 @@ impl PackedWeights {
     /// Prepares the weights that [`to_bytes`](Self::to_bytes) wrote.
     ///
     /// # Errors
-    /// [`Malformed`](KernelError::Malformed) when it did not write these bytes. Any bytes may be given: no memory is taken for
-    /// weights of which they hold neither value nor mask. A mask takes one bit for a weight, so that prepared weights can take up to 400
-    /// times as much memory as the bytes (outputs of one input each, interleaved, with the input gradient).
+    /// [`Malformed`](KernelError::Malformed) when `to_bytes` did not write these bytes. Bytes from any source are safe: memory is
+    /// allocated only for weights with a value or a mask bit in the bytes. A mask takes one bit per weight, so prepared weights
+    /// can take up to 400 times as much memory as the bytes (outputs of one input each, interleaved, with the input gradient).
     pub fn from_bytes(engine: Engine, bytes: &[u8]) -> Result<Self, KernelError> {
         let mut rest = Reader(bytes);
         if rest.take::<8>()? != MAGIC {
@@ -99,7 +99,7 @@ impl PackedWeights {
         let weights = outputs.checked_mul(inputs).ok_or(MALFORMED)?;
         let mask = if flag(masked)? { Some(rest.mask(weights)?) } else { None };
         let kept = mask.as_ref().map_or(weights, PackedMask::kept);
-        // Without its removed weights a file is as long as what it keeps.
+        // Without removed weights the length follows from the mask.
         let size = match options.storage {
             Storage::F32 => 4,
             Storage::Bf16 => 2,
@@ -129,7 +129,7 @@ impl PackedWeights {
 }
 
 impl Oriented {
-    /// The kept weights where they were, row-major, and 0 elsewhere.
+    /// The weights, row-major, with 0 for the removed ones.
     pub(super) fn kept_in_place(&self) -> Vec<f32> {
         let mut weights = vec![0.0; self.rows * self.columns];
         let put = |row: usize, column: usize, weight| weights[row * self.columns + column] = weight;

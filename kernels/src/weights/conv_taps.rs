@@ -1,18 +1,17 @@
-//! The kept weights of a convolution, as lists of (value, offset of what it meets).
+//! The kept weights of a convolution, as lists of (value, offset of its source element).
 //!
-//! For the element (plane, y, x) of the destination a product needs the taps of the kernel whose source is not padding.
-//! Down the plane these are a range of kernel rows, different from y to y: the list of a destination plane is ordered by
-//! kernel row, and a y takes its part. Across the plane they differ for the few x at the edges only, and for the phases of
-//! the stride in the input gradient: each class of x has lists of its own. So no term is computed that padding would make
-//! 0, and the source needs no frame of zeros.
+//! For the element (plane, y, x) of the destination a product needs the taps of the kernel whose source is not padding. For each
+//! y these are a range of kernel rows: the list of a destination plane is ordered by kernel row, and each y uses a part of it. In
+//! x the taps differ only at the edges, and between the phases of the stride in the input gradient: each class of x has its own
+//! lists. So no term with padding is computed, and the source is not padded with zeros.
 //!
-//! Positions that take the same lists, and whose sources lie side by side, form a [`Span`]: lanes run over positions and
-//! batch alike. With a stride neighbouring positions are `stride` apart in the larger plane, so its rows are deinterleaved:
-//! all columns of one phase (x mod stride), then those of the next. Forward, that is how the source is copied; in the input
-//! gradient, how results are staged, unless the batch alone fills the lanes.
+//! Positions that use the same lists, and whose sources are contiguous, form a [`Span`]: lanes run over positions and batch
+//! together. With a stride, neighbouring positions are `stride` apart in the larger plane, so its rows are deinterleaved: all
+//! columns of one phase (x mod stride), then those of the next. The forward product copies the source this way; the input
+//! gradient stores its results this way, unless the batch alone fills the lanes.
 //!
-//! A list is cut into blocks of kernel rows and source planes, each so small that what its taps see stays in L1 from one
-//! strip of positions to the next, and so small that offsets fit 32 bits.
+//! A list is cut into blocks of kernel rows and source planes. Each is small enough that the source of its taps stays in L1 from
+//! one strip of positions to the next, and that offsets fit 32 bits.
 
 use super::entry::{Entry, entry};
 use super::stored::Storage;
@@ -26,23 +25,23 @@ mod geometry;
 
 pub(crate) use geometry::{Direction, Geometry, Reach, TapBlock, even};
 
-/// Positions in a destination row that take the same lists, and whose sources lie side by side.
+/// Positions in a destination row that use the same lists, and whose sources are contiguous.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
-    /// Which lists they take.
+    /// The class of their lists.
     pub(crate) class: usize,
-    /// Where the first one is stored in the row; the next [`Geometry::span_step`] further on.
+    /// Where the first one is stored in the row; each next one is [`Geometry::span_step`] further.
     pub(crate) first: usize,
     pub(crate) positions: usize,
-    /// Where the least source of the first one is stored in its row; `None` where the sources of all taps are padding.
+    /// Where the least source of the first one is stored in its row; `None` if the sources of all taps are padding.
     pub(crate) source: Option<usize>,
 }
 
-/// A kind of x.
+/// A class of x: positions with the same taps.
 #[derive(Clone, Copy, Debug)]
 struct Class {
     reach: Reach,
-    /// One x of the kind, and the tap whose source is stored first.
+    /// One x of the class, and the tap whose source is stored first.
     position: usize,
     tap: usize,
 }
@@ -55,7 +54,7 @@ pub(crate) struct Filters {
     /// One bit for each weight, 1 = kept.
     mask: Vec<u64>,
     kept: usize,
-    /// How many there are, held or not.
+    /// Number of weights, held or not.
     weight_count: usize,
     /// Whether removed weights are held as well.
     complete: bool,
@@ -85,14 +84,14 @@ impl Filters {
         size_of_val(&self.weights[..]) + size_of_val(&self.mask[..])
     }
 
-    /// Takes another mask.
+    /// Sets another mask.
     pub(crate) fn set_mask(&mut self, mask: &PackedMask) {
         (self.kept, self.weight_count) = (mask.kept(), mask.len());
         self.mask.clear();
         self.mask.extend_from_slice(mask.words());
     }
 
-    /// Takes the weights, rounded to what they are stored in; the mask must be there.
+    /// Sets the weights, rounded to their storage type; the mask must be set.
     pub(crate) fn set_weights(&mut self, weights: MatRef<'_>) {
         self.columns = weights.cols();
         self.weights.clear();
@@ -149,9 +148,9 @@ pub(crate) struct TapLists {
     classes: Vec<Class>,
     /// Where each (block, class, row, slot) begins in `entries`, and where the last one ends.
     starts: Vec<usize>,
-    /// Kept weight and the offset of what it meets, in floats, from the least source of the first plane of the block.
+    /// Kept weight and the offset of its source, in floats, from the least source of the first plane of the block.
     entries: Vec<Entry>,
-    /// Where each column of a row is stored; nothing where rows are stored as they are.
+    /// Where each column of a row is stored; empty if rows are stored in order.
     source_places: Vec<u32>,
     destination_places: Vec<u32>,
     taps: Vec<Tap>,
@@ -232,7 +231,7 @@ impl TapLists {
         &self.entries
     }
 
-    /// Where each column of a source row is stored; empty where rows are stored as they are.
+    /// Where each column of a source row is stored; empty if rows are stored in order.
     pub(crate) fn source_places(&self) -> &[u32] {
         &self.source_places
     }
@@ -254,7 +253,7 @@ impl TapLists {
             + size_of_val(&self.column_starts[..])
     }
 
-    /// Everything that depends on no weight.
+    /// Everything that does not depend on the weights.
     fn plan(&mut self, shape: &Shape) {
         let Self {
             geometry,
@@ -281,7 +280,7 @@ impl TapLists {
             return;
         }
         let place_all = |places: &mut Vec<u32>, size: usize, phases: usize| {
-            // From as many phases as columns on, every column is where it was.
+            // With at least as many phases as columns, columns stay in order.
             if phases > 1 && phases < size {
                 places.extend((0..size).map(|x| deinterleaved(x, size, phases) as u32));
             }
@@ -295,12 +294,12 @@ impl TapLists {
         let destination_place = |x: usize| destination_places.get(x).map_or(x, |&place| place as usize);
 
         let step = horizontal.step();
-        // The class of the positions that reach no tap.
+        // The class of positions without taps.
         let mut without_taps = None;
         for phase in 0..step.min(horizontal.destination) {
             for position in (phase..horizontal.destination).step_by(step) {
                 let reach = horizontal.reach(position);
-                // Along a phase both ends of the reach only ever move one way, and no other phase has the same taps.
+                // Along a phase both ends of the reach are monotonic, and no other phase has the same taps.
                 let last = classes.len().checked_sub(1).filter(|&last| classes[last].reach == reach);
                 let known = if reach.count > 0 { last } else { without_taps };
                 let class = known.unwrap_or_else(|| {
@@ -338,7 +337,8 @@ impl TapLists {
         let reached = |&Class { reach, .. }: &Class| (0..reach.count).map(move |i| reach.first + i * step);
         column_starts.resize(kernel_columns + 1, 0);
         classes.iter().flat_map(reached).for_each(|column| column_starts[column + 1] += 1);
-        // A start, and the next place while the column is filled, is kept one further on: it ends as the start of the next.
+        // Each start is stored at the next index. While the column is filled, this element is the next free place, and ends as
+        // the start of the next column.
         let mut total = 0;
         for start in column_starts.iter_mut().skip(1) {
             total += core::mem::replace(start, total);
@@ -353,7 +353,7 @@ impl TapLists {
         }
     }
 
-    /// Sorts the weights into their segments: counts, sums the counts up, places.
+    /// Sorts the weights into their segments: counts, sums the counts, stores.
     fn list(&mut self, filters: &Filters) -> Result<(), KernelError> {
         let Self { geometry, starts, entries, taps, columns, column_starts, .. } = self;
         let Geometry { direction, vertical, rows, pitch, plane, block_slots, block_planes, classes, .. } =
@@ -383,7 +383,8 @@ impl TapLists {
                 }
             });
         };
-        // A segment's count, and its place while it is filled, is kept one further on: it ends as the start of the next.
+        // Each count is stored at the next index. While the segment is filled, this element is the next free place, and ends as
+        // the start of the next segment.
         for_each(&mut |segment, _, _| starts[segment + 1] += 1);
         let mut total = 0;
         for start in starts.iter_mut().skip(1) {
@@ -448,7 +449,7 @@ mod tests {
                         }
                     }
                     assert!(seen.iter().all(|&seen| seen == 1), "{shape:?} {direction:?} {batch}: {seen:?}");
-                    // Lanes run over positions: some spans for each phase and edge, no more.
+                    // Lanes run over positions: only a few spans for each phase and edge.
                     if horizontal.destination > 2 * (kernel + stride) && lists.geometry.span_step == 1 {
                         assert!(lists.spans.len() < horizontal.destination, "{shape:?} {direction:?}");
                     }

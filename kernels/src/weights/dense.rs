@@ -3,14 +3,14 @@
 use crate::engine::Engine;
 use crate::mask::PackedMaskRef;
 
-/// The weights, where a mask makes them other than the source.
+/// The weights, if a mask makes them differ from the source.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dense {
     weights: Vec<f32>,
 }
 
 impl Dense {
-    /// Takes the weights that `mask` keeps. Reallocates only the first time.
+    /// Stores the weights that `mask` keeps. Allocates only the first time.
     pub(super) fn build(&mut self, engine: Engine, weights: &[f32], mask: PackedMaskRef<'_>) {
         self.weights.clear();
         self.weights.reserve_exact(weights.len());

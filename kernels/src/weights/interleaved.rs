@@ -1,11 +1,12 @@
-//! Kept weights of eight rows side by side: the format of sparse products with up to 32 columns.
+//! Kept weights of eight rows, interleaved: the format of sparse products with up to 32 columns.
 //!
-//! With few columns a product is bound by the latency of each output's chain, so eight outputs advance together. For a block of up to
-//! [`KC`] columns the rows of a band are sorted by their number of kept weights, and eight neighbours form a group: step by step the next
-//! kept weight of each, up to the shortest row's last one; what longer rows still have follows row by row, the tails (about 1 % of the
-//! weights). Values and columns are two streams, in the order in which a product reads them: 6 bytes per kept weight, 4 with values of bf16.
+//! With few columns a product is bound by the latency of each output's chain, so eight outputs advance together. For a block of
+//! up to [`KC`] columns the rows of a band are sorted by their number of kept weights, and eight neighbours form a group. Each
+//! step of a group stores the next kept weight of each row, until the shortest row ends. The tails of longer rows follow row by
+//! row (about 1 % of the weights). Values and columns are two streams, in the order in which a product reads them: 6 bytes per
+//! kept weight, 4 with bf16.
 //!
-//! A removed weight is never multiplied. Where a band's rows do not fill the last group, rows of zeros do, whose sums nobody reads.
+//! A removed weight is never multiplied. Rows of zeros fill the last group of a band; their sums are discarded.
 //!
 //! Cost of a new mask: one pass to count, one to fill, about twice the time of the blocked format. Measurements: docs/tuning.md, "Few columns".
 
@@ -21,7 +22,8 @@ pub(crate) const GROUP: usize = 8;
 /// Most columns of a block: a power of two, so that a column within a block needs no check.
 pub(crate) const KC: usize = 512;
 
-/// Most rows of a band: of one band a thread's share is made at least, and the more rows are sorted, the shorter are the tails.
+/// Maximum number of rows of a band. A thread's share is at least one band; the more rows are sorted together, the shorter are
+/// the tails.
 const BAND: usize = 512;
 
 /// The kept weights of a matrix `[rows, columns]`.
@@ -34,7 +36,7 @@ pub(crate) struct Interleaved {
     /// Columns of a block.
     width: usize,
     kept: usize,
-    /// Band by band, in each block by block.
+    /// By band, then block.
     groups: Vec<Group>,
     /// Where the weights of each block of each band begin, and where the last ones end.
     starts: Vec<usize>,
@@ -45,11 +47,11 @@ pub(crate) struct Interleaved {
 /// Eight rows of a block.
 #[derive(Clone, Copy, Debug, Default)]
 struct Group {
-    /// Their indices in the band; the number of its rows where there is no row.
+    /// Their indices in the band; for a row of zeros the number of the band's rows.
     rows: [u16; GROUP],
-    /// Kept weights that all of them have.
+    /// Number of steps: kept weights of the shortest row.
     steps: u16,
-    /// Kept weights that each has beyond.
+    /// Length of each row's tail.
     tails: [u16; GROUP],
 }
 
@@ -65,12 +67,12 @@ pub(crate) struct BandBlock<'a, T> {
 
 /// The kept weights of a group. A place is a column within the block.
 pub(crate) struct GroupWeights<'a, T> {
-    /// The rows' indices in the band; the number of its rows where there is no row.
+    /// The rows' indices in the band; for a row of zeros the number of the band's rows.
     pub(crate) rows: &'a [u16; GROUP],
     /// The next kept weight of each row, step by step.
     pub(crate) values: &'a [[T; GROUP]],
     pub(crate) places: &'a [[u16; GROUP]],
-    /// What longer rows still have, row by row.
+    /// The tails of longer rows, row by row.
     pub(crate) tails: Tails<'a, T>,
 }
 
@@ -122,7 +124,7 @@ impl Interleaved {
             rows,
             columns,
             band: rows.div_ceil(bands).next_multiple_of(GROUP).max(GROUP),
-            // Blocks of about the same size: a short last one would cost as much as a full one.
+            // Blocks have about the same size, because a short last one would cost as much as a full one.
             width: columns.div_ceil(blocks).next_multiple_of(8).clamp(1, KC),
             kept: 0,
             groups: Vec::new(),
@@ -145,7 +147,7 @@ impl Interleaved {
         self.kept
     }
 
-    /// Rows of each band but the last, which may have fewer.
+    /// Rows of each band; the last may have fewer.
     pub(crate) fn band_rows(&self) -> usize {
         self.band
     }
@@ -169,7 +171,7 @@ impl Interleaved {
         &self.values
     }
 
-    /// The kept weights of `band` in `block`, of `values`, which are all there are.
+    /// The kept weights of `band` in `block`; `values` are those of the whole matrix.
     pub(crate) fn band_block<'a, T>(
         &'a self,
         values: &'a [T],
@@ -233,7 +235,8 @@ impl Interleaved {
         }
     }
 
-    /// Takes the weights of `weights` `[rows, columns]` that `mask` keeps. Reallocates only when more are kept than ever before.
+    /// Stores the weights of `weights` `[rows, columns]` that `mask` keeps. Reallocates only when nnz exceeds its previous
+    /// maximum.
     pub(super) fn build(&mut self, engine: Engine, weights: &[f32], mask: PackedMaskRef<'_>, kept: usize) {
         self.kept = kept;
         if weights.is_empty() {
@@ -253,7 +256,7 @@ impl Interleaved {
             columns,
             width,
         };
-        // Groups, and how many weights each block of each band takes.
+        // Groups, and the number of stored weights of each block of each band.
         let counted = self.groups.chunks_mut(band / GROUP * blocks).zip(self.starts[1..].chunks_mut(blocks));
         engine.for_each(counted.enumerate(), |(index, (groups, sizes))| {
             engine.backend().run(CountKept { band: of_band(index), groups, sizes });
@@ -261,7 +264,7 @@ impl Interleaved {
         for part in 0..bands * blocks {
             self.starts[part + 1] += self.starts[part];
         }
-        // With the zeros of rows that are none, so that another mask that keeps as many fits too.
+        // Includes the zeros that fill groups, so that another mask with as many kept weights fits too.
         let room = kept + rows.next_multiple_of(GROUP).abs_diff(rows) * columns;
         let (starts, groups) = (&self.starts, &self.groups);
         self.places.reserve_exact(room.saturating_sub(self.places.len()));
@@ -279,7 +282,7 @@ impl Interleaved {
     }
 }
 
-/// Fills the bands with their weights, whose values are `len` in all.
+/// Fills the bands with their weights, `len` values in all.
 fn fill<'a, T: Stored>(
     engine: Engine,
     parts: impl Iterator<Item = BandPart<'a>> + Send,
@@ -307,7 +310,7 @@ struct Band<'a> {
     width: usize,
 }
 
-/// Sorts the rows of each block into groups, and says how many weights each block takes.
+/// Sorts the rows of each block into groups, and counts the stored weights of each block.
 struct CountKept<'a> {
     band: Band<'a>,
     groups: &'a mut [Group],
@@ -362,7 +365,7 @@ struct BandPart<'a> {
     places: &'a mut [u16],
 }
 
-/// Puts the kept weights where [`CountKept`] has made room for them.
+/// Stores the kept weights at the places that [`CountKept`] computed.
 struct Fill<'a, T> {
     part: BandPart<'a>,
     values: &'a mut [T],

@@ -1,18 +1,18 @@
-//! What products multiply by: weights prepared once, rebuilt for a new mask.
+//! Prepared weights: made once, rebuilt for a new mask.
 //!
-//! A format is a file of this folder: it says what it stores, builds that from weights and mask, and gives it to the products, which
-//! are in [`matmul`](crate::matmul). No format knows of another. [`choose`] is the one table that chooses between them.
+//! Each format is a file of this folder: it defines what is stored, builds it from weights and mask, and offers it to the
+//! products in [`matmul`](crate::matmul). No format imports another. [`choose`] chooses between them by one table.
 //!
 //! | format | what it stores | for |
 //! |---|---|---|
 //! | [`blocked`] | value and column of each kept weight, by cache block | sparse products with more columns, or masks used once |
-//! | [`interleaved`] | values and columns of eight rows side by side | sparse products with up to 32 columns |
+//! | [`interleaved`] | values and columns of eight rows, interleaved | sparse products with up to 32 columns |
 //! | [`panels`] | all weights by panels of 16 rows, zeros for the removed ones | dense products with up to 32 columns |
 //! | [`dense`] | all weights, row-major, zeros for the removed ones | dense products with more columns, or masks used once |
 //! | `conv_taps` | value and offset of each kept weight of a convolution | [`conv2d`](crate::conv2d) |
 //!
-//! The input gradient multiplies by the transpose, which is prepared from transposed weights and a transposed mask, so that both products
-//! are the same code.
+//! The input gradient multiplies by the transpose, which is prepared from transposed weights and a transposed mask. So both
+//! products share their code.
 
 mod blocked;
 mod bytes;
@@ -41,12 +41,12 @@ use dense::Dense;
 use entry::Entry;
 use panels::Panels;
 
-/// How products are computed. Both ways give the same numbers for finite activations (only the sign of a zero may differ); for
-/// infinite ones and NaN the dense one makes NaN of 0 · ∞.
+/// How products are computed. Both ways give equal numbers for finite activations: only the sign of a zero may differ. For
+/// infinite activations and NaN the dense product makes NaN of 0 · ∞.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Strategy {
-    /// Whichever is faster for the shape, the kept share, [`max_batch`](PrepareOptions::max_batch) and
+    /// The faster one for the shape, the fraction kept, [`max_batch`](PrepareOptions::max_batch) and
     /// [`reuse`](PrepareOptions::reuse); the same on every CPU.
     #[default]
     Auto,
@@ -60,11 +60,11 @@ pub enum Strategy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MaskReuse {
-    /// Many: inference.
+    /// Many products for each mask: inference.
     #[default]
     Many,
-    /// One of each kind, before [`PackedWeights::rebuild`] brings the next mask: edge-popup. [`Strategy::Auto`] then takes the sparse format
-    /// that is built faster, and the dense one from other shares on.
+    /// One product of each kind, before [`PackedWeights::rebuild`] sets the next mask: edge-popup. [`Strategy::Auto`] then takes
+    /// the sparse format that is built faster, and other thresholds for the dense one.
     Once,
 }
 
@@ -78,19 +78,19 @@ pub enum MaskReuse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PrepareOptions {
-    /// The most columns that products will have; `usize::MAX`, the default, if unknown or many. Larger batches are still computed, if
+    /// The most columns that products will have; `usize::MAX`, the default, if unknown or many. Larger batches work too, but
     /// slower.
     pub max_batch: usize,
     /// How many products each mask is for.
     pub reuse: MaskReuse,
-    /// Whether [`input_gradient`](crate::matmul::input_gradient) is prepared too: the transpose takes as much memory and time again.
+    /// Whether [`input_gradient`](crate::matmul::input_gradient) is prepared too: the transpose doubles memory and time.
     pub input_gradient: bool,
     /// Sparse, dense, or the faster one.
     pub strategy: Strategy,
-    /// Whether removed weights are kept in memory, so that [`rebuild`](PackedWeights::rebuild) can put another mask over them: 4 bytes a weight,
-    /// and as many for the input gradient. `true` is the default; `false` is for inference.
+    /// Whether removed weights stay in memory, which [`rebuild`](PackedWeights::rebuild) needs: 4 bytes per weight, and 4 more
+    /// for the input gradient. `true` is the default; `false` is for inference.
     pub keep_source: bool,
-    /// The type that weights are stored in; they are rounded to it whenever they are given.
+    /// The type that weights are stored in; each weight is rounded to it once.
     pub storage: Storage,
 }
 
@@ -154,15 +154,15 @@ pub enum Format {
     Dense,
     /// Kept weights by cache block.
     Blocked,
-    /// Kept weights of eight rows side by side.
+    /// Kept weights of eight rows, interleaved.
     Interleaved,
 }
 
-/// The table of [`Strategy::Auto`]: up to how many columns, and from how many of 100 weights kept on the dense format is faster: where
-/// masks are for many products with weights that stay in L2, with more ([`FAR`]), and with bf16; and where a mask is for one product.
-/// Measurements: docs/tuning.md, "Choice of the format".
+/// The table of [`Strategy::Auto`]: the largest number of columns of a row, and the percentages kept from which on the dense
+/// format is faster. The percentages are for masks of many products with weights that stay in L2, with more weights ([`FAR`]),
+/// and with bf16; and for a mask of one product. Measurements: docs/tuning.md, "Choice of the format".
 ///
-/// A choice may decide the sign of a zero, so it is the same on every CPU.
+/// The choice can change the sign of a zero, so it is the same on every CPU.
 const DENSE_FROM: [(usize, [u64; 4]); 8] = [
     (1, [22, 60, 25, 20]),
     (2, [22, 60, 25, 30]),
@@ -174,16 +174,17 @@ const DENSE_FROM: [(usize, [u64; 4]); 8] = [
     (usize::MAX, [85, 85, 85, 85]),
 ];
 
-/// With more weights than this, dense ones do not stay in L2: 3 MiB of them.
+/// Above this number, dense weights do not stay in L2: 3 MiB.
 const FAR: usize = 3 << 18;
 
-/// Most columns for which there are formats of their own. With more, one output's columns fill the registers, and there are chains enough.
+/// Maximum number of columns of the formats for few columns. With more, the columns of one output fill the registers, and give
+/// enough chains.
 const FEW_COLUMNS: usize = 32;
 
-/// Fewer rows are no panel: too much of it would be padding.
+/// Fewer rows are not stored as panels, because too much would be padding.
 const LEAST_PANEL: usize = 8;
 
-/// Whether formats for few columns are taken. For one product the others are built faster.
+/// Whether formats for few columns are used. For a single product the others are better, because they are built faster.
 fn for_few_columns(options: &PrepareOptions) -> bool {
     options.max_batch <= FEW_COLUMNS && options.reuse == MaskReuse::Many
 }
@@ -212,7 +213,7 @@ fn choose(weights: usize, kept: usize, options: &PrepareOptions) -> Format {
     }
 }
 
-/// Weights `[outputs, inputs]`, under a mask or not, as products take them.
+/// Weights `[outputs, inputs]`, with or without a mask, prepared for products.
 ///
 /// ```
 /// use slth_kernels::{Engine, MatRef, PackedMask, PackedWeights, PrepareOptions};
@@ -248,14 +249,14 @@ struct Transpose {
 struct Oriented {
     rows: usize,
     columns: usize,
-    /// All weights, row-major; empty where they were dropped.
+    /// All weights, row-major; empty if they were dropped.
     source: Vec<f32>,
     packed: Packed,
 }
 
 #[derive(Clone, Debug)]
 enum Packed {
-    /// All are kept, and the source is what is multiplied by.
+    /// All weights are kept, and products read the source.
     Source,
     Dense(Dense),
     Panels(Panels),
@@ -263,7 +264,7 @@ enum Packed {
     Interleaved(Interleaved),
 }
 
-/// What a product multiplies by.
+/// The weights as a product reads them.
 pub(crate) enum Operand<'a> {
     /// All weights, zeros for the removed ones.
     Dense(MatRef<'a>),
@@ -274,16 +275,17 @@ pub(crate) enum Operand<'a> {
 }
 
 impl PackedWeights {
-    /// Prepares `weights` `[outputs, inputs]`, those that `mask` keeps (bit `o * inputs + i` is the weight from input i to output o) or
-    /// all of them.
+    /// Prepares `weights` `[outputs, inputs]`: those that `mask` keeps, or all. Bit `o * inputs + i` of the mask is the weight
+    /// from input i to output o.
     ///
-    /// Takes one pass over weights and mask, and one more with [`input_gradient`](PrepareOptions::input_gradient). Holds 8 bytes for each
-    /// kept weight, 6 for few columns (dense: 4 for each weight; [`storage`](PrepareOptions::storage) makes less of some) and the source
-    /// ([`keep_source`](PrepareOptions::keep_source)): 4 bytes for each weight.
+    /// Takes one pass over weights and mask, and one more with [`input_gradient`](PrepareOptions::input_gradient). Holds 8 bytes
+    /// for each kept weight, 6 in the format for few columns, or 4 for each weight in a dense format; fewer with bf16
+    /// [`storage`](PrepareOptions::storage). The source ([`keep_source`](PrepareOptions::keep_source)) takes 4 bytes for each
+    /// weight.
     ///
     /// # Errors
-    /// When the mask is over another number of weights, or there are more weights than memory could hold: those of a view that repeats
-    /// its elements.
+    /// When the mask has another number of weights, or there are more weights than memory could hold (a view that repeats its
+    /// elements).
     pub fn prepare(
         engine: Engine,
         weights: MatRef<'_>,
@@ -312,11 +314,11 @@ impl PackedWeights {
         Ok(new)
     }
 
-    /// Puts another mask over the weights. Reuses every buffer: allocates only when more weights are kept than ever before, or the
-    /// format changes.
+    /// Sets another mask. Reuses every buffer: reallocates only when the number of kept weights exceeds its previous maximum or
+    /// the format changes.
     ///
     /// # Errors
-    /// When the mask is over another number of weights, or the source was not kept ([`NoSource`](KernelError::NoSource)).
+    /// When the mask has another number of weights, or the source was not kept ([`NoSource`](KernelError::NoSource)).
     pub fn rebuild<'m>(
         &mut self,
         engine: Engine,
@@ -335,27 +337,27 @@ impl PackedWeights {
         Ok(())
     }
 
-    /// Takes other weights of the same shape, under the mask that there is.
+    /// Sets other weights of the same shape; the mask stays.
     ///
     /// # Errors
-    /// When the shape is another one.
+    /// When the shape differs.
     pub fn set_weights(&mut self, engine: Engine, weights: MatRef<'_>) -> Result<(), KernelError> {
         KernelError::check_shape("weights", [self.outputs(), self.inputs()], weights.shape())?;
-        // A source that is not kept is read where it lies.
+        // A source that is not kept is read in place.
         let readable = !self.options.keep_source && self.options.storage == Storage::F32;
         let borrowed = weights.as_slice().filter(|_| readable);
         if borrowed.is_none() {
             self.forward.set_source(engine, weights, self.options.storage);
         }
         if let Some(transpose) = &mut self.transpose {
-            // The formats that need a transposed copy make it again.
+            // Formats that need a transposed copy rebuild it.
             transpose.weights.source.clear();
         }
         self.build(engine, borrowed);
         Ok(())
     }
 
-    /// Builds the format that the table chooses, from the mask and the source: the one held, or else `borrowed`, row-major.
+    /// Builds the format that the table chooses from the mask and the source: the stored one, or else `borrowed`, row-major.
     fn build(&mut self, engine: Engine, borrowed: Option<&[f32]>) {
         let Self { options, kept, mask, forward, transpose } = self;
         let weights = forward.rows * forward.columns;
@@ -367,7 +369,7 @@ impl PackedWeights {
         forward.build(engine, borrowed, mask.as_ref().map(PackedMask::view), *kept, format, options);
         if let Some(Transpose { mask: across, weights }) = transpose {
             if format == Format::Dense && !for_few_columns(options) {
-                // A dense product takes either orientation as it is.
+                // A dense product reads either orientation in place.
                 *weights = Oriented::new(weights.rows, weights.columns);
                 *across = PackedMask::none_kept(0);
             } else {
@@ -426,12 +428,12 @@ impl PackedWeights {
         }
     }
 
-    /// Which weights are kept; `None`: all, under no mask.
+    /// The mask; `None` if the weights were prepared without one.
     pub fn mask(&self) -> Option<&PackedMask> {
         self.mask.as_ref()
     }
 
-    /// The kept weights `[outputs, inputs]`, row-major, and 0 in place of the removed ones. O(outputs · inputs).
+    /// The weights `[outputs, inputs]`, row-major, with 0 for the removed ones. O(outputs · inputs).
     ///
     /// ```
     /// use slth_kernels::{Engine, MatRef, PackedMask, PackedWeights, PrepareOptions};
@@ -445,17 +447,17 @@ impl PackedWeights {
         self.forward.kept_in_place()
     }
 
-    /// What they were prepared for.
+    /// The options that the weights were prepared with.
     pub fn options(&self) -> &PrepareOptions {
         &self.options
     }
 
-    /// What [`forward`](crate::matmul::forward) multiplies by.
+    /// The operand of [`forward`](crate::matmul::forward).
     pub(crate) fn operand(&self) -> Operand<'_> {
         self.forward.operand()
     }
 
-    /// What [`input_gradient`](crate::matmul::input_gradient) multiplies by.
+    /// The operand of [`input_gradient`](crate::matmul::input_gradient).
     pub(crate) fn transposed_operand(&self) -> Result<Operand<'_>, KernelError> {
         let transpose = self.transpose.as_ref().ok_or(KernelError::NoInputGradient)?;
         Ok(match self.forward.operand() {
@@ -473,7 +475,7 @@ impl Oriented {
     fn set_source(&mut self, engine: Engine, weights: MatRef<'_>, storage: Storage) {
         let len = self.rows * self.columns;
         if self.source.capacity() < len {
-            // Zeros of the system, which nobody has to write.
+            // Zeroed by the system, which saves a pass over the memory.
             self.source = vec![0.0; len];
         } else {
             self.source.resize(len, 0.0);
@@ -485,7 +487,7 @@ impl Oriented {
         view(&self.source, self.rows, self.columns)
     }
 
-    /// From `borrowed`, all weights, row-major, or else from the source held.
+    /// Builds from `borrowed`, all weights, row-major, or else from the stored source.
     fn build(
         &mut self,
         engine: Engine,
@@ -569,8 +571,7 @@ fn view(weights: &[f32], rows: usize, columns: usize) -> MatRef<'_> {
     MatRef::row_major(weights, rows, columns).expect("as many weights as rows times columns")
 }
 
-/// Rows that a thread copies at a time: so many that of a matrix that is transposed on its way several cache lines of a page are read at
-/// once.
+/// Rows that a thread copies at a time: enough that a transposing copy reads several cache lines of a page at once.
 const STRIP: usize = 256;
 
 /// Copies a matrix into row-major memory, rounded.

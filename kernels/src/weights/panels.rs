@@ -1,8 +1,8 @@
 //! All weights by panels of 16 rows, zeros for the removed ones: the format of dense products with up to 32 columns.
 //!
-//! With few columns the lanes of a product run over outputs. So of each column of a panel's rows the 16 weights lie side by side,
-//! column after column: a panel is one stream, and a product reads several of them at once. 4 bytes per weight, 2 with values of
-//! bf16; the last panel is filled up with rows of zeros, whose sums nobody reads.
+//! With few columns the lanes of a product run over outputs. So the 16 weights of each column of a panel are contiguous, column
+//! after column: a panel is one stream, and a product reads several panels at once. 4 bytes per weight, 2 with bf16. Rows of
+//! zeros fill the last panel; their sums are discarded.
 //!
 //! Cost of a new mask: one pass over weights and mask.
 
@@ -66,7 +66,7 @@ impl Panels {
         }
     }
 
-    /// Takes the weights of `weights` `[rows, columns]` that `mask` keeps; all without one. Reallocates only the first time.
+    /// Stores the weights of `weights` `[rows, columns]` that `mask` keeps, or all without a mask. Allocates only the first time.
     pub(super) fn build(&mut self, engine: Engine, weights: MatRef<'_>, mask: Option<PackedMaskRef<'_>>) {
         match &mut self.values {
             Values::F32(values) => build(engine, weights, mask, values),

@@ -1,7 +1,7 @@
 //! The types that weights are stored in. Products compute in `f32`: they widen values as they read them.
 //!
-//! Another type is a variant of [`Storage`], an implementation of [`Stored`] and a variant of [`Values`]. Rounding happens once, when
-//! weights are taken over ([`Storage::round`]), so every format holds the same numbers, in whatever type.
+//! Each type is a variant of [`Storage`], an implementation of [`Stored`] and a variant of [`Values`]. Weights are rounded once,
+//! when they are set ([`Storage::round`]), so every format holds the same numbers.
 
 use bytemuck::Pod;
 
@@ -9,15 +9,15 @@ use crate::aligned::AlignedVec;
 use crate::bf16::Bf16;
 use crate::simd::Simd;
 
-/// The type that weights are stored in. Activations, sums and results are `f32` in any case.
+/// The type that weights are stored in. Activations, sums and results are always `f32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Storage {
-    /// As they are given.
+    /// Unrounded.
     #[default]
     F32,
-    /// Rounded to bf16, the upper half of an `f32`: to the nearest, of two as near to the even one; beyond ±3.39 · 10³⁸ to ±∞. Products
-    /// widen them, which is exact: results are those of the rounded weights in [`F32`](Self::F32), bit for bit.
+    /// Rounded to bf16, the upper half of an `f32`: to nearest, ties to even; beyond ±3.39 · 10³⁸ to ±∞. Products widen them,
+    /// which is exact: results are those of the rounded weights in [`F32`](Self::F32), bit for bit.
     ///
     /// Formats for few columns hold them in bf16: the interleaved one takes 4 bytes for each kept weight instead of 6, the dense one 2 for each
     /// weight instead of 4. Formats for more columns and sources ([`keep_source`](super::PrepareOptions::keep_source)) hold them as `f32`.
@@ -35,7 +35,7 @@ impl Storage {
     }
 }
 
-/// A type that a format stores values in. `f32` that are rounded to it already are stored as they are.
+/// A type that a format stores values in. `f32` that were already rounded to the type convert exactly.
 pub(crate) trait Stored: Pod + Default + Send + Sync {
     /// The nearest number of the type.
     fn of(x: f32) -> Self;

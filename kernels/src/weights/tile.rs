@@ -1,4 +1,4 @@
-//! How many activations stay in cache while all outputs run over them: the blocks of the weights' columns follow from it.
+//! The tile of activations that stays in cache while all outputs read it. It determines the blocks of the weights' columns.
 
 use super::entry::Entry;
 use crate::simd::{Kernel, Simd};
@@ -6,13 +6,13 @@ use crate::simd::{Kernel, Simd};
 /// Most columns of activations in a tile.
 pub(crate) const NC_MAX: usize = 128;
 
-/// Most columns of weights in a block: a power of two, so that a place within a block needs no check.
+/// Maximum number of columns of weights in a block: a power of two, so that a place within a block needs no bounds check.
 pub(crate) const KC_MAX: usize = 512;
 
-/// Most blocks have no more columns: of a place within them only the low byte counts, which saves an instruction.
+/// Most blocks have at most this many columns. Only the low byte of a place in them is used, which saves an instruction.
 pub(crate) const KC_USUAL: usize = 256;
 
-/// A tile of activations `[inputs, columns]` that stays in L1, or partly in L2, while all outputs run over it.
+/// A tile of activations `[inputs, columns]` that stays in L1, or partly in L2, while all outputs read it.
 #[derive(Clone, Copy)]
 pub(crate) struct CacheTile {
     /// Columns of activations.
@@ -33,9 +33,9 @@ impl CacheTile {
 
     /// Inputs of a tile, which are the columns of a block of `weights` of which `kept` are kept.
     ///
-    /// As many as fit in L1; more where few weights are kept. For each output, starts cost in proportion to 1/inputs and reads
-    /// beyond L1 to keep · inputs, so the best number goes with 1/√keep. More still where the kept weights do not stay in L2,
-    /// because a start waits for them. Measurements: docs/tuning.md, "Sparse products".
+    /// As many as fit in L1; more if few weights are kept. For each output, the cost of starts is proportional to 1/inputs and
+    /// that of reads beyond L1 to keep · inputs, so the best number is proportional to 1/√keep. Still more if the kept weights do
+    /// not stay in L2, because each start waits for them. Measurements: docs/tuning.md, "Sparse products".
     fn inputs(self, weights: usize, kept: usize) -> usize {
         let far = kept * size_of::<Entry>() >= 384 << 10;
         let keep = kept as f64 / weights.max(1) as f64;

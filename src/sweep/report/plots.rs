@@ -5,7 +5,7 @@ use crate::plot::{Axis, Chart, GREY, HeatCell, HeatMap, Picture, Series, Style, 
 use crate::sweep::comparison::mean;
 use crate::sweep::study::Study;
 
-/// A picture and what to say about it.
+/// A picture and its caption.
 pub(super) struct Plot {
     pub(super) name: &'static str,
     pub(super) caption: String,
@@ -115,7 +115,7 @@ fn accuracy() -> Axis {
     Axis::linear("test accuracy").including(0.0, 1.0)
 }
 
-/// Where ε is drawn on a logarithmic axis, which has no place for 0 and ∞.
+/// The position of ε on a logarithmic axis, which has none for 0 and ∞.
 struct Epsilons {
     zero: f64,
     infinity: f64,

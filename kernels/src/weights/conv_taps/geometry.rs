@@ -1,4 +1,4 @@
-//! Where the taps of a convolution find their sources, and how its lists are cut into blocks.
+//! The sources of a convolution's taps, and how its lists are cut into blocks.
 
 use core::ops::Range;
 
@@ -21,7 +21,7 @@ pub(crate) struct Reach {
     pub(crate) count: usize,
 }
 
-/// One of the two axes of a plane: where the kernel's taps find their source.
+/// One of the two axes of a plane, and the sources of the kernel's taps along it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Axis {
     pub(super) direction: Direction,
@@ -42,7 +42,7 @@ impl Axis {
         Self { direction, source, destination, taps, stride: shape.stride, padding: shape.padding }
     }
 
-    /// From one tap of a reach to the next, and from one position to the next that can have the same reach.
+    /// The step from one tap of a reach to the next, and from one position to the next that can have the same reach.
     pub(crate) fn step(self) -> usize {
         match self.direction {
             Direction::Forward => 1,
@@ -50,7 +50,7 @@ impl Axis {
         }
     }
 
-    /// How far the source moves with one [`step`](Self::step) of the destination.
+    /// The source's step for one [`step`](Self::step) of the destination.
     pub(crate) fn advance(self) -> usize {
         match self.direction {
             Direction::Forward => self.stride,
@@ -78,7 +78,7 @@ impl Axis {
         Reach { first: if count > 0 { first } else { 0 }, count }
     }
 
-    /// Where `tap` finds its source; it must be within the position's reach.
+    /// The source of `tap`, which must be within the position's reach.
     pub(super) fn source_of(self, position: usize, tap: usize) -> usize {
         match self.direction {
             Direction::Forward => position * self.stride + tap - self.padding,
@@ -98,8 +98,7 @@ impl Axis {
         }
     }
 
-    /// How far the source of `tap` lies behind that of any other tap that a position can reach together with it, up to a
-    /// constant.
+    /// The distance of the source of `tap` from that of any other tap in the same reach, up to a constant.
     pub(super) fn distance(self, tap: usize) -> usize {
         match self.direction {
             Direction::Forward => tap,
@@ -118,13 +117,13 @@ impl Axis {
     }
 }
 
-/// The place of `index` of `size` where all of one phase (index mod `step`) lie side by side, ascending.
+/// The place of `index` of `size` when all indices of one phase (index mod `step`) are contiguous, ascending.
 pub(super) fn deinterleaved(index: usize, size: usize, step: usize) -> usize {
     let phase = index % step;
     phase * (size / step) + phase.min(size % step) + index / step
 }
 
-/// Most floats that the taps of a block see from one strip of positions: 28 KiB of a 32 KiB L1.
+/// Maximum number of source floats of a block's taps for one strip of positions: 28 KiB of a 32 KiB L1.
 const BLOCK: usize = 7168;
 
 /// Floats of a strip of positions: 8 vectors of 16 lanes.
@@ -133,8 +132,8 @@ const STRIP: usize = 128;
 /// Floats of a cache line.
 const LINE: usize = 16;
 
-/// Batches from which on the lanes are full without their neighbours in the row. The window of the taps grows with the
-/// batch up to there: of larger ones a strip is a part of one position.
+/// From this batch on one position fills a strip. Up to it the window of the taps grows with the batch; for larger batches a
+/// strip is a part of one position.
 const WIDE_BATCH: usize = 64;
 
 /// The sizes behind the lists.
@@ -159,7 +158,7 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    /// Of few kept weights (`sparse`) the starts of short lists outweigh what larger blocks miss L1.
+    /// With few kept weights (`sparse`) blocks are larger, because the starts of short lists cost more than the misses of L1.
     ///
     /// # Errors
     /// When a single plane has 2³² elements or more: offsets have 32 bits.
@@ -186,7 +185,7 @@ impl Geometry {
             Direction::InputGradient => ("a plane of dy", "a plane of dx"),
         };
         plane_of(to, vertical.destination, horizontal.destination.checked_mul(batch))?;
-        // Whole cache lines; an odd number of them, so that rows of a window do not compete for the same sets of L1.
+        // An odd number of full cache lines, so that rows of a window do not compete for the same sets of L1.
         let pitch =
             horizontal.source.checked_mul(batch).and_then(|row| (row.div_ceil(LINE) | 1).checked_mul(LINE));
         let plane = plane_of(from, vertical.source, pitch)?;
@@ -194,7 +193,7 @@ impl Geometry {
 
         let strip = STRIP.min(horizontal.destination.saturating_mul(batch)).max(1);
         let taps = (kernel_columns.max(1) - 1).saturating_mul(batch.min(WIDE_BATCH));
-        // Short rows are taken several at once, and whole cache lines of each.
+        // Strips take several short rows, and full cache lines of each.
         let rows_at_once = STRIP / strip.next_power_of_two().max(LINE);
         let more_rows = (rows_at_once - 1).saturating_mul(vertical.advance());
         let window = strip.saturating_add(taps).min(BLOCK);
@@ -293,8 +292,8 @@ pub(crate) struct TapBlock {
     pub(crate) last: bool,
 }
 
-/// The size of the pieces that `all` is cut into so that none exceeds `most`, about equal, and not 0: a small last one
-/// would take nearly as long as a full one.
+/// The size of about equal pieces of `all`, none larger than `most`, and not 0: a small last piece would take nearly as long as a
+/// full one.
 pub(crate) fn even(all: usize, most: usize) -> usize {
     all.div_ceil(all.div_ceil(most.max(1)).max(1)).max(1)
 }
