@@ -11,9 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::config::{RunConfig, differences};
+use super::config::RunConfig;
 use super::hash::{BITS_REVISION, hex};
 use super::history::EpochRecord;
+use super::options::differences;
 use crate::data::Subset;
 use crate::error::Error;
 use crate::input::FileError;

@@ -1,8 +1,6 @@
 //! The configuration of a run.
 
 use std::fmt::Display;
-use std::io;
-use std::path::Path;
 
 use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
@@ -16,9 +14,7 @@ use crate::error::Error;
 use crate::flags::number;
 use crate::input::FileError;
 use crate::network::{Architecture, Initialisation};
-use crate::training::{
-    Cut, EdgePopupSettings, ImpSettings, KeepDense, Pattern, PretrainSettings, PruneMethod, Schedule, Scope,
-};
+use crate::training::{KeepDense, Pattern, PruneMethod, Schedule, Scope};
 
 /// Everything that decides a run, and where it is computed. The fields are the command line's flags and their help, but for
 /// those that a sweep takes lists of (ε, sparsity, seed), those of the machine, and the network with its weights, which other
@@ -204,9 +200,6 @@ impl Default for RunConfig {
     }
 }
 
-/// Options by name, as JSON.
-pub(crate) type Setting = serde_json::Map<String, serde_json::Value>;
-
 /// The images of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Split<'a> {
@@ -215,47 +208,9 @@ pub(crate) struct Split<'a> {
     pub(crate) test: Subset<'a>,
 }
 
-/// Copies an option from the second configuration to the first.
-type CopyOption = fn(&mut RunConfig, &RunConfig);
-
-/// The options of pruning by their names; not every method heeds all.
-const PRUNING: [(&str, CopyOption); 8] = [
-    ("rounds", |run, other| run.rounds = other.rounds),
-    ("rewind_epoch", |run, other| run.rewind_epoch = other.rewind_epoch),
-    ("halve_output_rate", |run, other| run.halve_output_rate = other.halve_output_rate),
-    ("prune_epochs", |run, other| run.prune_epochs = other.prune_epochs),
-    ("prune_lr", |run, other| run.prune_lr = other.prune_lr),
-    ("prune_schedule", |run, other| run.prune_schedule.clone_from(&other.prune_schedule)),
-    ("momentum", |run, other| run.momentum = other.momentum),
-    ("weight_decay", |run, other| run.weight_decay = other.weight_decay),
-];
-
 impl RunConfig {
     /// The most threads that make sense on any machine; more is taken for a slip.
     pub const MAX_THREADS: usize = 1024;
-
-    /// The configuration of an earlier run, from its `result.json`.
-    ///
-    /// # Errors
-    /// When the file cannot be read or has none.
-    pub fn of_result(file: &Path) -> Result<Self, FileError<io::Error>> {
-        #[derive(Deserialize)]
-        struct Found {
-            configuration: RunConfig,
-        }
-        crate::input::parse(file, |bytes| Ok(serde_json::from_slice::<Found>(bytes)?.configuration))
-    }
-
-    /// The flags of `slth run` that give it.
-    pub fn flags(&self) -> impl Iterator<Item = String> {
-        self.setting().into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| {
-            let word =
-                |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let words = |list: &Vec<_>| list.iter().map(word).collect::<Vec<_>>().join(",");
-            let text = value.as_array().map_or_else(|| word(&value), words);
-            format!("--{}={text}", name.replace('_', "-"))
-        })
-    }
 
     /// Checks everything that can be checked without the data.
     ///
@@ -372,126 +327,6 @@ impl RunConfig {
         }
         Ok([self.validation, train])
     }
-
-    /// The same with the options of pruning that `which` names as they are in `other`.
-    fn with_pruning_of(&self, other: &Self, which: impl Fn(&str) -> bool) -> Self {
-        let mut run = self.clone();
-        PRUNING.iter().filter(|(name, _)| which(name)).for_each(|(_, copy)| copy(&mut run, other));
-        run
-    }
-
-    /// The same run: the options that `method` ignores have their defaults.
-    pub(crate) fn canonical(&self) -> Self {
-        self.with_pruning_of(&Self::default(), |name| self.method.ignores(name))
-    }
-
-    /// The options that are set but change nothing, by their names: `method` ignores them.
-    ///
-    /// ```
-    /// use slth::{run::RunConfig, training::PruneMethod};
-    /// let config = RunConfig { momentum: 0.5, ..RunConfig::default() };
-    /// assert!(config.without_effect().is_empty());
-    /// let config = RunConfig { method: PruneMethod::MagnitudeThenFinetune, ..config };
-    /// assert_eq!(config.without_effect(), ["momentum"]);
-    /// ```
-    pub fn without_effect(&self) -> Vec<&'static str> {
-        let set = |name: &str| self.with_pruning_of(&Self::default(), |option| option == name) != *self;
-        PRUNING.iter().map(|(name, _)| *name).filter(|name| self.method.ignores(name) && set(name)).collect()
-    }
-
-    /// Its options.
-    pub(crate) fn setting(&self) -> Setting {
-        // By way of text: turned into values directly, 0.9_f32 would be shown as 0.8999999761581421.
-        let json = serde_json::to_string(self).expect("no map with keys other than strings");
-        serde_json::from_str(&json).expect("a struct is an object")
-    }
-
-    /// What the initial weights are multiplied by.
-    fn initial_scale(&self) -> f64 {
-        let by_keep = if self.scale_by_keep { libm::sqrt(1.0 - self.sparsity) } else { 1.0 };
-        self.init_scale / by_keep
-    }
-
-    /// Each layer's initial weights, then its biases: those of the file, or drawn.
-    pub(crate) fn initial(&self) -> Result<Vec<Vec<f32>>, Error> {
-        match &self.weights {
-            Some(file) => Ok(StateDict::read(file, Some(&self.network), self.map.as_deref())?.parameters),
-            None => Ok(self.drawn()),
-        }
-    }
-
-    /// Each layer's weights as the seed draws them, then its biases.
-    pub(crate) fn drawn(&self) -> Vec<Vec<f32>> {
-        self.init.parameters(&self.network, self.bias, self.initial_scale(), self.seed)
-    }
-
-    /// The same for all runs that start from the same pretrained network.
-    pub(crate) fn pretraining(&self) -> Self {
-        // Pruning decides nothing before it starts, unless the sparsity scales the weights.
-        Self { sparsity: if self.scale_by_keep { self.sparsity } else { 0.0 }, ..self.clone() }
-    }
-
-    /// Whether the networks `other` prunes are the same, given the same ε and seed.
-    pub(crate) fn pretrains_like(&self, other: &Self) -> bool {
-        self.with_pruning_of(other, |_| true) == *other
-    }
-
-    pub(crate) fn pretrain_settings(&self) -> PretrainSettings {
-        PretrainSettings {
-            epsilon: self.epsilon,
-            epochs: self.pretrain_epochs,
-            batch: self.batch,
-            learning_rate: self.pretrain_lr,
-            schedule: self.pretrain_schedule.clone(),
-            momentum: self.pretrain_momentum,
-            seed: self.seed,
-        }
-    }
-
-    fn cut(&self, sparsity: f64) -> Cut {
-        let Self { scope, pattern, keep_dense, .. } = *self;
-        Cut { sparsity, scope, pattern, keep_dense, output_sparsity: None }
-    }
-
-    /// Settings of methods that train weights.
-    pub(crate) fn imp_settings(&self, sparsity: f64) -> ImpSettings {
-        let Self { rounds, rewind_epoch, halve_output_rate, prune_epochs: epochs, .. } = *self;
-        let training = PretrainSettings { epsilon: f32::INFINITY, epochs, ..self.pretrain_settings() };
-        ImpSettings { cut: self.cut(sparsity), rounds, rewind_epoch, halve_output_rate, training }
-    }
-
-    /// Epochs of pruning.
-    pub(crate) fn pruning_epochs(&self) -> usize {
-        match self.method {
-            _ if self.sparsity == 0.0 || self.method.ignores("prune_epochs") => 0,
-            PruneMethod::Imp => self.imp_settings(self.sparsity).epochs(),
-            _ => self.prune_epochs,
-        }
-    }
-
-    pub(crate) fn edge_popup_settings(&self, sparsity: f64) -> EdgePopupSettings {
-        EdgePopupSettings {
-            cut: self.cut(sparsity),
-            epochs: self.prune_epochs,
-            batch: self.batch,
-            learning_rate: self.prune_lr,
-            schedule: self.prune_schedule.clone(),
-            momentum: self.momentum,
-            weight_decay: self.weight_decay,
-            seed: self.seed,
-        }
-    }
-}
-
-/// How options differ that both have; `None` where they agree.
-pub(crate) fn differences(there: &Setting, here: &Setting) -> Option<String> {
-    let difference = |(key, there): (&String, &serde_json::Value)| {
-        let here = here.get(key).filter(|&here| here != there)?;
-        let [there, here] = [there, here].map(|value| value.to_string().trim_matches('"').to_owned());
-        Some(format!("{key} is {there} there, {here} here"))
-    };
-    let differences: Vec<_> = there.iter().filter_map(difference).collect();
-    (!differences.is_empty()).then(|| differences.join("; "))
 }
 
 /// Checks a number of threads.
