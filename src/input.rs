@@ -1,4 +1,4 @@
-//! Files that come from outside.
+//! Input files.
 
 use std::error::Error as StdError;
 use std::fs::{self, File};
@@ -30,10 +30,10 @@ impl<P: StdError + Send + Sync + 'static> From<FileError<P>> for crate::Error {
     }
 }
 
-/// Opens `path` if it is a regular file: a pipe would be waited for, and a device may have no end.
+/// Opens `path` if it is a regular file: reading a pipe could block, and a device may have no end.
 ///
 /// # Errors
-/// When it is none, is not there, or may not be read.
+/// When it is not a regular file, does not exist, or may not be read.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
@@ -59,7 +59,7 @@ pub(crate) fn table(csv: &str) -> Vec<[f64; 3]> {
     rows.flat_map(|row| (1..row.len()).map(|i| [row[0], columns[i], row[i]]).collect::<Vec<_>>()).collect()
 }
 
-/// What `parse` makes of such a file.
+/// The result of `parse` for such a file.
 pub(crate) fn parse<T, P: StdError + From<io::Error>>(
     path: &Path,
     parse: impl FnOnce(&[u8]) -> Result<T, P>,

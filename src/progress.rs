@@ -1,4 +1,4 @@
-//! What long work tells whoever watches it.
+//! Progress of long work, reported to its caller.
 
 use std::fmt::Display;
 
@@ -48,7 +48,7 @@ pub trait TrainingState {
     fn evaluate(&mut self, images: &Subset<'_>) -> Result<[f64; 2], Error>;
 }
 
-/// Watches work that is divided into units, from any thread. Every method does nothing by default.
+/// Watches work that is divided into units, from any thread. By default every method does nothing.
 ///
 /// The units of training are images, each counted as often as it is seen; of other work what `task` names: trials, weights.
 pub trait Progress: Sync {

@@ -40,7 +40,7 @@ pub enum TensorProblem {
     },
 }
 
-/// A safetensors file whose header was read and found to describe all of its bytes; numbers are read when they are wanted.
+/// A safetensors file whose header was read and describes all of its bytes; numbers are read on demand.
 ///
 /// ```
 /// use slth::{approximate::Target, tensors::TensorFile};
@@ -113,12 +113,12 @@ impl Bytes {
 }
 
 impl TensorEntry {
-    /// How many elements it has.
+    /// Number of elements.
     pub fn elements(&self) -> usize {
         self.info.shape.iter().product()
     }
 
-    /// Elements of a row: all with the same first index. A vector is one row, a number too.
+    /// Elements of a row: those with the same first index. A vector and a number are one row.
     pub fn row(&self) -> usize {
         match *self.info.shape {
             [first, _, ..] => self.elements().checked_div(first).unwrap_or(0),
@@ -285,7 +285,7 @@ impl TensorFile {
         Ok(values)
     }
 
-    /// So many bytes after the header, from the `place`-th on.
+    /// Bytes after the header, from `place` on.
     pub(crate) fn read(&self, place: u64, length: usize) -> Result<Vec<u8>, TensorError> {
         let mut bytes = vec![0; length];
         self.bytes.read(self.data + place, &mut bytes).map_err(|error| self.error(error))?;
@@ -327,7 +327,7 @@ fn matches(pattern: &str, name: &str) -> bool {
     })
 }
 
-/// What sorts names naturally: by their bytes, runs of digits as numbers.
+/// The key that sorts names naturally: by bytes, with runs of digits as numbers.
 fn natural(name: &str) -> impl Ord {
     let runs = name.as_bytes().chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit());
     let parts = runs.map(|run| {

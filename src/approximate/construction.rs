@@ -1,4 +1,4 @@
-//! The theorem's network: random, twice as deep and much wider than the target, pruned and perturbed into it.
+//! The theorem's network: random, twice as deep and much wider than the target, and pruned and perturbed to approximate it.
 //!
 //! Each input of a layer gets 2n hidden ReLU units. Unit i has the input weight u_i, +1 in the first n and −1 in the others, and to
 //! each output an own weight v_i, uniform on [−1, 1). For x > 0 the first n are active and the kept ones give Σ v_i x, for
@@ -39,7 +39,7 @@ pub struct Construction {
     pub network: Architecture,
     /// U, V, U, V, …: weights perturbed, masks; no scores.
     pub layers: Vec<PrunedLayer>,
-    /// How far weights were moved at most.
+    /// Largest move of a weight.
     pub epsilon: f32,
     /// Candidates of each half: n.
     pub candidates: usize,
@@ -52,7 +52,7 @@ pub struct Construction {
     pub units_of_theorem: f64,
     /// The subsets of every weight, the half for x > 0 and then that for x < 0.
     pub subsets: Vec<Chosen>,
-    /// Inputs, uniform on [−1, 1), it was tried on.
+    /// Number of test inputs, uniform on [−1, 1).
     pub probes: usize,
     /// The largest difference between its outputs and the target's.
     pub max_difference: f64,
@@ -63,10 +63,10 @@ pub struct Construction {
 }
 
 impl Construction {
-    /// The most weights it may have, removed ones too.
+    /// Maximum number of weights, including removed ones.
     pub const MAX_WEIGHTS: usize = 1 << 26;
 
-    /// Inputs it is tried on.
+    /// Number of test inputs.
     const PROBES: usize = 1000;
 
     pub(super) fn new(
@@ -145,7 +145,7 @@ impl Construction {
         let whole: Vec<_> = target.network.layers().zip(&target.weights).map(dense).collect();
         let expected = run(engine, &whole, &x, Self::PROBES)?;
         let outputs = run(engine, &layers, &x, Self::PROBES)?;
-        // NaN where there is one: an output that overflows is no small difference.
+        // NaN if there is one: an overflowing output must not count as a small difference.
         let larger = |most: f64, x: f64| if most.is_nan() || x <= most { most } else { x };
         let largest = |numbers: &mut dyn Iterator<Item = f64>| numbers.fold(0.0, larger);
         let differences =

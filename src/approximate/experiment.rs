@@ -13,20 +13,20 @@ use crate::output::{Content, NamedContent, OutputDirectory};
 use crate::plot::PlotError;
 use crate::progress::Progress;
 
-/// What came out for every ε.
+/// The results for every ε.
 pub struct ApproximateOutcome {
     /// The content of `approximation.json`.
     pub result: ApproximationResult,
-    /// The check of each ε, where one was asked for; all have passed.
+    /// The check of each ε, if requested; all have passed.
     pub checks: Vec<Check>,
     /// The safetensors files of each ε.
     files: Vec<Box<dyn Content>>,
 }
 
 impl Approximator<'_> {
-    /// Approximates the tensors with every ε; with several also finds the smallest n of each. `network`: what the file is, where
-    /// it is a fully connected network without biases, and the images to test it on. `check`: compares every subset with the
-    /// optimum. `out`: where files will be written to, and whether the subsets shall be too.
+    /// Approximates the tensors with every ε; with several also finds the smallest n of each. `network`: the file's network, if
+    /// it is a fully connected one without biases, and its test images. `check`: compares every subset with the optimum. `out`:
+    /// the directory of the files, and whether the subsets are written too.
     ///
     /// # Errors
     /// When the network does not fit its data, a subset is found not to be optimal, or a file cannot be read or written.
@@ -75,7 +75,7 @@ impl Approximator<'_> {
         Ok(outcome)
     }
 
-    /// Builds the theorem's network for `target` with every ε, and evaluates it where `data` is given.
+    /// Builds the theorem's network for `target` with every ε, and evaluates it if `data` is given.
     ///
     /// # Errors
     /// When the target does not fit `data`, or the network would be too large.
@@ -108,7 +108,7 @@ impl Approximator<'_> {
 }
 
 impl ApproximateOutcome {
-    /// The names of all files, the sign of a complete result last. `subsets`: with those of the subsets.
+    /// The names of all files; the last one marks a complete result. `subsets`: with those of the subsets.
     pub fn file_names(config: &ApproximateConfig, subsets: bool) -> Vec<String> {
         let whats = if subsets { &["approximated", "subsets"][..] } else { &["approximated"] };
         let of = |&epsilon| whats.iter().map(move |what| ApproximationResult::file_of(config, what, epsilon));

@@ -20,10 +20,10 @@ pub struct ApproximationResult {
     /// The smallest n for each of several ε.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub smallest: Vec<SmallestRow>,
-    /// The theorem's network for each ε, where it was asked for.
+    /// The theorem's network for each ε, if requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub construction: Vec<ConstructionRow>,
-    /// Widths of the target; null where the file is not a fully connected network without biases.
+    /// Widths of the target; null if the file is not a fully connected network without biases.
     pub network: Option<String>,
     /// The tensors rebuilt, in the order of the file.
     pub tensors: Vec<String>,
@@ -39,13 +39,13 @@ pub struct ApproximationResult {
     pub bits_revision: u32,
     /// The machine.
     pub machine: Machine,
-    /// What went in.
+    /// The configuration.
     pub configuration: ApproximateConfig,
 }
 
-/// An approximation at one ε. Where η is relative, residuals and ε are fractions of each tensor's largest |weight|. With a
-/// construction the residuals are those of both halves of every weight, candidates and kept ones are counted over both, and a
-/// weight fails when one half does.
+/// An approximation at one ε. If η is relative, residuals and ε are fractions of each tensor's largest |weight|. With a
+/// construction the residuals are those of both halves of every weight. Candidates and kept ones are counted over both halves,
+/// and a weight fails when one half does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ApproximationRow {
     /// How far candidates may be moved.
@@ -54,9 +54,9 @@ pub struct ApproximationRow {
     pub weights: usize,
     /// n.
     pub candidates_per_weight: usize,
-    /// The most that a weight was given: more than n where it would have failed.
+    /// The most candidates of a weight: more than n if it failed with n.
     pub candidates_most: usize,
-    /// Those of all weights, shared or not.
+    /// Candidates of all weights, shared or not.
     pub candidates_total: usize,
     /// Of those, kept.
     pub kept_total: usize,
@@ -66,10 +66,10 @@ pub struct ApproximationRow {
     pub mean_residual: f64,
     /// Weights further than η from their subset.
     pub failed: usize,
-    /// Weights that differ by more than η as they are written: the subset's sum rounded to the tensor's type. Half a unit in the
-    /// last place can carry one that is within η out of it: at most 2⁻⁸ of the weight with BF16, 2⁻¹¹ with F16.
+    /// Weights that differ by more than η as written: the subset's sum rounded to the tensor's type. The rounding, at most 2⁻⁸ of
+    /// the weight with BF16 and 2⁻¹¹ with F16, can move a weight beyond η.
     pub failed_as_written: usize,
-    /// Test accuracy of the target, a fraction; null where no data was given that fits it.
+    /// Test accuracy of the target, a fraction; null without data that fits it.
     pub accuracy_before: Option<f64>,
     /// Test accuracy of the approximation.
     pub accuracy_after: Option<f64>,
@@ -85,7 +85,7 @@ pub struct ApproximationRow {
 pub struct SmallestRow {
     /// How far candidates may be moved.
     pub epsilon: f32,
-    /// n; null where it is beyond 30.
+    /// n; null if it is beyond 30.
     pub candidates_per_weight: Option<usize>,
 }
 
@@ -106,7 +106,7 @@ pub struct ConstructionRow {
     pub weights: usize,
     /// Of those, kept.
     pub kept: usize,
-    /// Random inputs it was compared on.
+    /// Number of random test inputs.
     pub probes: usize,
     /// The largest difference between its outputs and the target's.
     pub max_difference: f64,
@@ -115,8 +115,7 @@ pub struct ConstructionRow {
 }
 
 impl ApproximationRow {
-    /// Adds weights with these `subsets`, `halves` for each, of so many `candidates` in all; residuals and `eta` are measured in
-    /// `scale`.
+    /// Adds weights with these `subsets`, `halves` for each, of `candidates` in all; residuals and `eta` are measured in `scale`.
     pub(super) fn add(&mut self, subsets: &[Subset], halves: usize, candidates: usize, scale: f64, eta: f64) {
         let residuals = || subsets.iter().map(|subset| subset.residual / scale);
         let weights = self.weights + subsets.len() / halves;
@@ -155,13 +154,13 @@ impl ConstructionRow {
 }
 
 impl ApproximationResult {
-    /// The name of its file, the sign of a complete result.
+    /// The name of its file, which marks a complete result.
     pub const FILE: &str = "approximation.json";
 
     /// The names of the plot.
     pub const PLOT: [&str; 2] = ["approximation.svg", "approximation.png"];
 
-    /// The name of the file of what was made with `epsilon`, one of the configuration's: `approximated` or `subsets`.
+    /// The name of a file of `epsilon`, one of the configuration's: `approximated` or `subsets`.
     pub fn file_of(config: &ApproximateConfig, what: &str, epsilon: f32) -> String {
         if config.epsilon.len() == 1 {
             format!("{what}.safetensors")
@@ -170,7 +169,7 @@ impl ApproximationResult {
         }
     }
 
-    /// A result without anything in it yet.
+    /// An empty result.
     pub(super) fn new(approximator: &Approximator<'_>, network: Option<String>) -> Self {
         let (backend, threads) = approximator.runs_on();
         Self {
@@ -202,7 +201,7 @@ impl ApproximationResult {
 }
 
 impl Construction {
-    /// How near the weights come, a weight failing when one of its halves is further than `eta`; without accuracies.
+    /// The residuals of the weights, without accuracies; a weight fails when one of its halves is further than `eta`.
     pub fn summary(&self, eta: f64) -> ApproximationRow {
         let Self { epsilon, candidates: n, seconds, .. } = *self;
         let mut row =

@@ -37,7 +37,7 @@ impl Target {
     /// momentum 0.9; with the configuration's normalisation, seed, threads and backend.
     ///
     /// # Errors
-    /// When training diverges, or a backend or threads cannot be had.
+    /// When training diverges, or a backend or threads are not available.
     pub fn train(
         config: &ApproximateConfig,
         dataset: &Dataset,
@@ -87,7 +87,7 @@ impl Target {
         }
     }
 
-    /// Checks that it takes the images of `dataset` and tells its classes apart.
+    /// Checks that it takes the images of `dataset` and has an output for each class.
     ///
     /// # Errors
     /// [`Error::Config`] of the field `target` when not.

@@ -10,8 +10,8 @@ use crate::output::pretty;
 use crate::plot::PlotError;
 use crate::run::BITS_REVISION;
 
-/// The content of `candidates.json`. A quantile is null (in the CSV: empty) where it lies beyond 30 candidates, `paper_n`
-/// where the paper plots nothing.
+/// The content of `candidates.json`. A quantile is null (in the CSV: empty) if it is beyond 30 candidates, `paper_n` if the paper
+/// has no point.
 #[derive(Clone, Debug, Serialize)]
 pub struct CandidatesResult {
     results: Vec<Row>,
@@ -61,7 +61,7 @@ struct Fall {
 }
 
 impl CandidatesResult {
-    /// The names of the files, the sign of a complete result last.
+    /// The names of the files; the last one marks a complete result.
     pub const FILES: [&str; 4] = ["candidates.csv", "candidates.svg", "candidates.png", "candidates.json"];
 
     /// Summarises `found`, on this machine.

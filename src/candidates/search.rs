@@ -1,4 +1,4 @@
-//! How many random candidates a subset sum needs: the theory's claim, measured.
+//! Measures how many random candidates a subset sum needs.
 //!
 //! Candidates x₁, x₂, … are uniform on [−1, 1), each may be moved by ε, and n* is the smallest n for which the first n meet
 //! every target of [−1/2, 1/2], or one random target of it, within η. Both are decided by all 2ⁿ subsets, never by a grid of
@@ -33,7 +33,7 @@ pub fn entropy(p: f64) -> f64 {
     -(p * libm::log2(p) + (1.0 - p) * libm::log2(1.0 - p))
 }
 
-/// What one η and one ε/η need.
+/// The numbers of candidates for one η and one ε/η.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Needed {
     /// η.
@@ -55,7 +55,7 @@ impl Needed {
         self.counts[rank.clamp(1, trials) - 1]
     }
 
-    /// What the paper plots here (90 %), where it plots something.
+    /// The paper's point (90 %), if it has one.
     pub fn paper(&self) -> Option<usize> {
         if self.size == SubsetSize::Any { paper_candidates(self.eta, self.ratio) } else { None }
     }
@@ -76,7 +76,7 @@ pub fn paper_candidates(eta: f64, ratio: f64) -> Option<usize> {
 /// The measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequiredCandidates {
-    /// What went in.
+    /// The configuration.
     pub config: CandidatesConfig,
     /// The instruction set it ran on.
     pub backend: Backend,
@@ -144,12 +144,12 @@ fn fit(points: &[[f64; 2]]) -> Option<[f64; 2]> {
     (under > 0.0).then(|| [over / under, y - x * over / under])
 }
 
-/// Measures on a pool of its own of `config.threads` threads. The result depends on neither threads nor backend.
+/// Measures on its own pool of `config.threads` threads. The result depends on neither threads nor backend.
 ///
 /// Time: 2ⁿ* steps a trial. Memory: 8 bytes · 2/η a thread.
 ///
 /// # Errors
-/// When the configuration makes no sense, a backend or threads cannot be had, or `watch` asks for the end.
+/// When the configuration is invalid, a backend or threads are not available, or `watch` stops the work.
 ///
 /// ```
 /// use slth::{candidates::{CandidatesConfig, required_candidates}, progress::NoProgress};

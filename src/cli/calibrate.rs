@@ -10,10 +10,10 @@ use slth::sweep::{Grid, Prunings, Trial, TrialLog};
 
 use super::shared::{DataArguments, MachineArguments, SettingArguments};
 
-/// How near many ways of pruning come to the published table, all on the same pretrained networks.
+/// Measure how near many ways of pruning, on the same pretrained networks, come to the published table.
 ///
-/// Pretrains once per epsilon and seed, prunes with every combination of the --try lists, and appends a line to the log for
-/// each: the setting, its distance from the published table, accuracies. What the log holds is not tried again.
+/// Pretrains once per epsilon and seed, prunes with every combination of the --try lists, and appends a line to the log for each:
+/// the setting, its distance from the published table, accuracies. Trials in the log are not repeated.
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(super) struct CalibrateArguments {

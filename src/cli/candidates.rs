@@ -12,7 +12,7 @@ use super::progress::progress;
 use super::shared::{MachineArguments, OutputArguments};
 use super::table::numbers;
 
-/// How many random candidates a subset sum needs, beside the paper's plot.
+/// Measure how many random candidates a subset sum needs, beside the paper's plot.
 ///
 /// Candidates are uniform on [-1, 1], each may be moved by epsilon. n* is the smallest n for which the first n meet every
 /// target in [-1/2, 1/2] (or one random target) within eta, decided exactly over all 2^n subsets, or over those of one size

@@ -1,8 +1,8 @@
 //! The command line: flags to configurations, outcomes to text. All work is the library's.
 //!
-//! Exit codes: 0 done; 2 bad input (flags, data, tickets, a place that cannot be written to), said before any work
-//! begins; 3 a sweep stopped by a signal, to be continued by the same command; 130 interrupted, which leaves no half-written
-//! file; 1 whatever else failed.
+//! Exit codes: 0 done; 2 bad input (flags, data, tickets, an unwritable directory), reported before any work begins; 3 a sweep
+//! stopped by a signal, to be continued by the same command; 130 interrupted, which leaves no half-written file; 1 any other
+//! failure.
 
 mod approximate;
 mod calibrate;
@@ -90,7 +90,7 @@ pub(crate) fn main() -> ExitCode {
     };
     match done {
         Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
-            // A reader that closed the pipe early has read what it wanted.
+            // Ignores errors: a reader may close the pipe early.
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
                 say(&format!("standard output: {error}"));
                 ExitCode::from(1)
@@ -167,7 +167,7 @@ fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Says which flags change nothing.
+/// Notes which flags have no effect.
 fn note_without_effect(config: &RunConfig) {
     let flags: Vec<_> =
         config.without_effect().iter().map(|field| format!("--{}", field.replace('_', "-"))).collect();

@@ -17,8 +17,8 @@ use super::table::{kept, numbers};
 /// Pretrain a random network, or a trained one of --weights, prune it, report the accuracy before and after.
 ///
 /// Everything is checked before the work starts. A table goes to standard output, progress to standard error, with --out also
-/// result.json, ticket.safetensors, history.csv (every epoch) and history.svg (its curves) into that directory. Exit code 2:
-/// bad flags, data or output directory; 1: the run itself failed. Of a flag given twice the last counts.
+/// result.json, ticket.safetensors, history.csv (every epoch) and history.svg (its curves) into that directory. Exit code 2: bad
+/// flags, data or output directory; 1: the run itself failed. If a flag is repeated, the last one counts.
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(super) struct RunArguments {

@@ -12,7 +12,7 @@ use slth::output::OutputDirectory;
 use slth::run::RunConfig;
 use slth_kernels::{Backend, Engine};
 
-/// Where the images come from.
+/// The images.
 #[derive(Args)]
 pub(super) struct DataArguments {
     /// Directory of a data set, or where it has several a file of one: IDX files named as those of MNIST, EMNIST or QMNIST
@@ -88,7 +88,7 @@ impl SettingArguments {
     }
 }
 
-/// Where the work is done; none of it changes a result.
+/// Threads and instruction set, which change no result.
 #[derive(Args)]
 pub(super) struct MachineArguments {
     /// Number of threads; does not change the result [default: all cores]
@@ -114,7 +114,7 @@ impl MachineArguments {
     }
 }
 
-/// Where results go, and what is told meanwhile.
+/// Output directory and progress.
 #[derive(Args)]
 pub(super) struct OutputArguments {
     /// Write the results into this directory

@@ -17,16 +17,16 @@ use super::{grid, note, note_without_effect};
 
 /// Run a grid of ε by sparsity by seeds: pretrain once per ε and seed, prune at every sparsity.
 ///
-/// Cells run side by side, one on each thread. Each is appended to cells.jsonl in --out when it is done (a shard's to
-/// cells-I-of-N.jsonl). The same command continues what was stopped or killed, and computes nothing twice. A cell that fails
-/// is recorded with its error, and the others go on. SIGINT, SIGTERM and SIGUSR1 end the sweep at once with exit code 3;
-/// the cells under way are given up. Exit code 2: bad flags, data or directory; 1: it could not go on, the disk full.
+/// Cells run in parallel, one on each thread. Each is appended to cells.jsonl in --out when it is done (a shard's to
+/// cells-I-of-N.jsonl). The same command continues a sweep that was stopped or killed, and computes nothing twice. A failing cell
+/// is recorded with its error, and the others continue. SIGINT, SIGTERM and SIGUSR1 end the sweep at once with exit code 3;
+/// running cells are abandoned. Exit code 2: bad flags, data or directory; 1: another failure, such as a full disk.
 ///
 /// Lists ascend and are separated by commas: --epsilon 0,0.01,0.1.
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(super) struct SweepArguments {
-    /// Flags that go together; those given beside it count
+    /// Named list of flags; flags on the command line override it
     #[arg(long, value_name = "NAME", help_heading = "Grid")]
     pub(super) preset: Option<Preset>,
 
@@ -52,7 +52,7 @@ pub(super) struct SweepArguments {
     )]
     sparsity: List<f64>,
 
-    /// The numbers that decide all random numbers of a run
+    /// Seeds of all random numbers, one run for each
     #[arg(long, value_name = "LIST", help_heading = "Grid", value_parser = list::<u64>, allow_hyphen_values = true, default_value = "1")]
     seeds: List<u64>,
 
@@ -78,7 +78,7 @@ pub(super) struct SweepArguments {
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: PathBuf,
 
-    /// Compute cells again that failed
+    /// Compute failed cells again
     #[arg(long, help_heading = "Output")]
     retry_failed: bool,
 
@@ -134,7 +134,7 @@ fn shard(arguments: &SweepArguments) -> Result<Shard, Error> {
     Ok(shard)
 }
 
-/// Becomes true when the process is asked to end. Asked twice by the keyboard, it ends without further ado.
+/// Becomes true at the first signal to end. A second interrupt ends the process at once.
 fn stop_on_signals() -> Arc<AtomicBool> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     use signal_hook::flag;

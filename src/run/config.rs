@@ -20,7 +20,7 @@ use crate::training::{KeepDense, Pattern, PruneMethod, Schedule, Scope};
 /// those that a sweep takes lists of (ε, sparsity, seed), those of the machine, and the network with its weights, which other
 /// commands take too.
 ///
-/// Serialised it lacks `threads` and `backend`, which change no bit of any result.
+/// Serialisation omits `threads` and `backend`, which change no bit of any result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Args)]
 pub struct RunConfig {
     /// The network; default 784-500-500-10.
@@ -55,7 +55,7 @@ pub struct RunConfig {
     /// deviations
     #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Data", default_value_t)]
     pub normalize: NormalisationRule,
-    /// How a training image is changed at random, anew in each epoch
+    /// Random change of each training image in each epoch
     #[serde(default)]
     #[arg(long, value_name = "KIND", help_heading = "Data", default_value_t)]
     pub augment: Augmentation,
@@ -106,7 +106,7 @@ pub struct RunConfig {
     /// pruning take none
     #[arg(long, value_name = "N", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = Self::default().prune_epochs)]
     pub prune_epochs: usize,
-    /// Images per step of both trainings; more than there are means all
+    /// Images per step of both trainings; all, if this exceeds their number
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = Self::default().batch)]
     pub batch: usize,
     /// Learning rate of pretraining, which its schedule changes
@@ -209,13 +209,13 @@ pub(crate) struct Split<'a> {
 }
 
 impl RunConfig {
-    /// The most threads that make sense on any machine; more is taken for a slip.
+    /// Maximum number of threads; more is an error of input.
     pub const MAX_THREADS: usize = 1024;
 
     /// Checks everything that can be checked without the data.
     ///
     /// # Errors
-    /// [`Error::Config`] for the first field that makes no sense.
+    /// [`Error::Config`] for the first invalid field.
     ///
     /// ```
     /// use slth::run::RunConfig;
@@ -225,7 +225,7 @@ impl RunConfig {
     /// ```
     pub fn validate(&self) -> Result<(), Error> {
         let check = |field, holds, must: &str, is: &dyn Display| Error::check(field, holds, must, is);
-        // −0 would be another run than 0, with the same bits.
+        // −0 and 0 would be different runs with the same bits.
         let epsilon = self.epsilon >= 0.0 && self.epsilon.is_sign_positive();
         check("epsilon", epsilon, "lie in [0, inf]", &self.epsilon)?;
         let sparsity = (0.0..1.0).contains(&self.sparsity) && self.sparsity.is_sign_positive();
@@ -269,7 +269,7 @@ impl RunConfig {
     /// Checks everything that can be checked before the work starts.
     ///
     /// # Errors
-    /// [`Error::Config`] for the first field that makes no sense, by itself or for `dataset`.
+    /// [`Error::Config`] for the first invalid field, by itself or for `dataset`.
     pub fn check(&self, dataset: &Dataset) -> Result<(), Error> {
         self.sizes(dataset)?;
         if self.weights.is_some() { self.initial().map(drop) } else { Ok(()) }
@@ -306,7 +306,7 @@ impl RunConfig {
         Ok(Split { train, validation, test: Subset::all(dataset.test()) })
     }
 
-    /// How many images are held out and how many trained on, after all checks.
+    /// The numbers of held-out and of training images, after all checks.
     fn sizes(&self, dataset: &Dataset) -> Result<[usize; 2], Error> {
         self.validate()?;
         let available = dataset.train().len();
@@ -336,7 +336,7 @@ pub(crate) fn check_threads(threads: Option<usize>) -> Result<(), Error> {
     Error::check("threads", (1..=MOST).contains(&n), format_args!("lie in 1 to {MOST}"), n)
 }
 
-/// Checks that `network`, which `field` names, takes the images of `dataset` and tells its classes apart.
+/// Checks that `network`, which `field` names, takes the images of `dataset` and has an output for each class.
 pub(crate) fn check_network(
     field: &'static str,
     network: &Architecture,

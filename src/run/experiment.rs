@@ -13,12 +13,12 @@ use crate::error::Error;
 use crate::progress::Progress;
 use crate::training::{Evaluation, Pretrained, PrunedLayer, Timing, Trainer};
 
-/// The network after pretraining, all weights in place.
+/// The network after pretraining, with all weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DenseOutcome {
     /// The largest change of any weight, at most ε.
     pub max_change: f32,
-    /// How long pretraining took.
+    /// Time of pretraining.
     pub timing: Timing,
     /// On the images held out; `None` when there are none.
     pub validation: Option<Evaluation>,
@@ -29,7 +29,7 @@ pub struct DenseOutcome {
 /// The network after pruning.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PrunedOutcome {
-    /// How long pruning took.
+    /// Time of pruning.
     pub timing: Timing,
     /// On the images held out; `None` when there are none.
     pub validation: Option<Evaluation>,
@@ -37,10 +37,10 @@ pub struct PrunedOutcome {
     pub test: Evaluation,
 }
 
-/// What came out of a run.
+/// The outcome of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// What went in.
+    /// The configuration.
     pub config: RunConfig,
     /// The instruction set it ran on.
     pub backend: Backend,
@@ -61,8 +61,7 @@ pub struct Outcome {
 /// Pretrains and prunes on `config.threads` threads.
 ///
 /// # Errors
-/// When the configuration makes no sense (by itself or for `dataset`), a backend or threads cannot be had, or training
-/// diverges.
+/// When the configuration is invalid (by itself or for `dataset`), a backend or threads are not available, or training diverges.
 ///
 /// ```no_run
 /// use slth::{data::Dataset, run::{RunConfig, run}, progress::NoProgress};
@@ -102,7 +101,7 @@ pub(super) fn recorded(
     })
 }
 
-/// The engine for work that is done on `threads` threads. `None` is what the machine offers.
+/// The engine for work on `threads` threads; `None` means all cores.
 ///
 /// # Errors
 /// When `threads` is 0 or more than [`RunConfig::MAX_THREADS`], or the backend is not to be had.
@@ -110,7 +109,7 @@ pub fn engine(backend: Option<Backend>, threads: Option<usize>) -> Result<Engine
     Ok(serial(backend, threads)?.with_threads(threads.unwrap_or(0)))
 }
 
-/// For independent work that is done side by side: the engine of each part, and a pool of `threads` threads to run them.
+/// For independent parallel work: the engine of each part, and a pool of `threads` threads to run them.
 pub(crate) fn start_pool(
     backend: Option<Backend>,
     threads: Option<usize>,
@@ -129,7 +128,7 @@ fn serial(backend: Option<Backend>, threads: Option<usize>) -> Result<Engine<'st
     Ok(Engine::new(backend.map_or_else(Backend::detect, Ok)?))
 }
 
-/// The parts of a run, on the engine handed in; `threads` and `backend` of the configuration are not looked at.
+/// The parts of a run, on the given engine; `threads` and `backend` of the configuration are ignored.
 ///
 /// ```
 /// use slth::{data::Dataset, run::{Experiment, RunConfig}, progress::NoProgress};
@@ -196,7 +195,7 @@ impl<'a> Experiment<'a> {
         Ok((pretrained, outcome))
     }
 
-    /// Prunes the pretrained network at `sparsity`, which takes the place of the configuration's.
+    /// Prunes the pretrained network at `sparsity`, which replaces the configuration's.
     ///
     /// # Errors
     /// When `sparsity` is outside [0, 1) or training diverges.

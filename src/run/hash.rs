@@ -31,7 +31,7 @@ pub fn mask_hash(layers: &[PrunedLayer]) -> String {
     hex(hash)
 }
 
-/// SHA-256, in hex, over sizes, labels and pixels of all images: equal for the same data, whatever file it came from.
+/// SHA-256, in hex, over sizes, labels and pixels of all images: equal for the same data, from any file.
 pub fn dataset_hash(dataset: &Dataset) -> String {
     let mut hash = Sha256::new();
     let [channels, rows, columns] = dataset.shape();

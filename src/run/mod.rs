@@ -1,9 +1,9 @@
 //! One run: a configuration becomes an outcome, and an outcome becomes files.
 //!
-//! [`run`](run()) draws, pretrains, prunes and evaluates. [`Experiment`] does it in parts, so that a network can be
-//! pretrained once and pruned at many sparsities. A run leaves `result.json` ([`RunResult`]), `ticket.safetensors`
-//! ([`Ticket`]), `history.csv` ([`EpochRecord`]) and its curves, each written whole or not at all. [`RunDirectory`] does all
-//! that, and can keep a [`Checkpoint`] meanwhile.
+//! [`run`](run()) draws, pretrains, prunes and evaluates. [`Experiment`] does it in parts, so that a network can be pretrained
+//! once and pruned at many sparsities. A run leaves `result.json` ([`RunResult`]), `ticket.safetensors` ([`Ticket`]),
+//! `history.csv` ([`EpochRecord`]) and its curves, each written completely or not at all. [`RunDirectory`] does all that, and can
+//! keep a [`Checkpoint`] meanwhile.
 //!
 //! ```
 //! use slth::data::Dataset;

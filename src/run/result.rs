@@ -21,7 +21,7 @@ impl Outcome {
     /// The names of the files.
     pub const FILES: [&'static str; 4] = ["ticket.safetensors", "history.csv", "history.svg", "result.json"];
 
-    /// The files, as (name, content). `result.json` is the last, and so the sign of a complete result.
+    /// The files, as (name, content). `result.json` is the last, so it marks a complete result.
     ///
     /// # Errors
     /// When the curves cannot be drawn, for which no reason is known.
@@ -102,8 +102,8 @@ impl RunDirectory {
     }
 }
 
-/// The content of `result.json`. Accuracies are fractions in [0, 1]; those for validation are null when nothing is held
-/// out. Epochs are those done, 0 where there was nothing to do; those asked for are in `configuration`.
+/// The content of `result.json`. Accuracies are fractions in [0, 1]; those for validation are null when nothing is held out.
+/// Epochs are those done, 0 if there was nothing to do; the requested ones are in `configuration`.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunResult {
     network: Architecture,

@@ -40,23 +40,23 @@ pub enum TicketProblem {
         "not a ticket of slth: its metadata has no `{CONFIGURATION}`; evaluate other networks by --weights"
     )]
     Foreign,
-    /// The configuration in its metadata cannot be understood.
+    /// The configuration in its metadata cannot be parsed.
     #[error("its configuration cannot be read: {0}")]
     Configuration(String),
     /// A tensor is missing.
     #[error("tensor `{0}` is missing")]
     Missing(String),
-    /// A tensor that does not belong there.
+    /// A tensor does not belong to the network.
     #[error("tensor `{0}` does not belong to the network of its configuration")]
     Unexpected(String),
-    /// A tensor is of another kind or shape than the network asks for.
+    /// A tensor has another type or shape than the network requires.
     #[error("tensor `{name}` is {found}, expected {expected}")]
     Tensor {
         /// Its name.
         name: String,
-        /// What it should be.
+        /// The expected type and shape.
         expected: String,
-        /// What it is.
+        /// The type and shape found.
         found: String,
     },
     /// A mask has another value than 0 and 1.
@@ -98,19 +98,19 @@ impl Ticket {
     /// Reads a ticket.
     ///
     /// # Errors
-    /// When the file cannot be read, is no safetensors file, was not written by slth, or its tensors are not those of
-    /// the network in its configuration: missing, unexpected, of wrong kind or shape, weights or scores not finite, masks
-    /// neither 0 nor 1.
+    /// When the file cannot be read, is not a safetensors file, was not written by slth, or its tensors are not those of the
+    /// network in its configuration: missing, unexpected, of wrong kind or shape, weights or scores not finite, masks neither 0
+    /// nor 1.
     pub fn read(file: impl AsRef<Path>) -> Result<Self, TicketError> {
         let file = TensorFile::open(file).map_err(FileError::convert)?;
         Self::of(&file).map_err(|problem| file.error(problem))
     }
 
-    /// Evaluates the ticket on the test images of `dataset`, walking its kept weights only. `backend` and `threads` as
-    /// in [`RunConfig`]; neither changes the result.
+    /// Evaluates the ticket on the test images of `dataset`, multiplying by its kept weights only. `backend` and `threads` as in
+    /// [`RunConfig`]; neither changes the result.
     ///
     /// # Errors
-    /// When the data does not fit the network, or backend or threads cannot be had.
+    /// When the data does not fit the network, or backend or threads are not available.
     pub fn evaluate(
         &self,
         dataset: &Dataset,

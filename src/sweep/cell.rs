@@ -1,4 +1,4 @@
-//! One cell of a sweep: a configuration and what came of it, a line of the store.
+//! One cell of a sweep: a configuration and its result, a line of the store.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::run::hash::{BITS_REVISION, mask_hash, text_hash, weights_hash};
 use crate::run::{PrunedOutcome, RunConfig, Setting, number_or_inf};
 use crate::training::{Evaluation, PrunedLayer, Scope};
 
-/// Defaults of options that older stores do not have; left out, cells keep their [`id`](CellConfig::id).
+/// Defaults of options that older stores do not have. They are omitted, so that cells keep their [`id`](CellConfig::id).
 const NEWER_DEFAULTS: [&str; 6] = [
     r#","bias":false,"weights":null,"map":null"#,
     r#","augment":"none""#,
@@ -60,7 +60,7 @@ impl CellConfig {
         serde_json::to_string(&decisive).expect("no map with keys other than strings")
     }
 
-    /// The method, and its scope where that is not the default.
+    /// The method, and its scope if that is not the default.
     pub fn method(&self) -> String {
         match self.run.scope {
             Scope::PerLayer => self.run.method.to_string(),
@@ -68,31 +68,31 @@ impl CellConfig {
         }
     }
 
-    /// What all cells of a store share as far as their methods heed it: everything but ε, sparsity and seed, which make its
-    /// grid, and the methods it compares.
+    /// The options that all cells of a store share, as far as their methods use them: everything except ε, sparsity and seed,
+    /// which form its grid, and the methods that it compares.
     pub(super) fn setting(&self) -> Setting {
         const GRID: [&str; 5] = ["epsilon", "sparsity", "seed", "method", "scope"];
-        // By way of text: turned into values directly, 0.9_f32 would be shown as 0.8999999761581421.
+        // Converted through text, because a direct conversion would show 0.9_f32 as 0.8999999761581421.
         let mut setting: Setting = serde_json::from_str(&self.json()).expect("a struct is an object");
         setting.retain(|key, _| !GRID.contains(&key.as_str()) && !self.run.method.ignores(key));
         setting
     }
 }
 
-/// What came of a cell.
+/// The result of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum CellOutcome {
     /// A pruned network.
     Done(CellResult),
-    /// It failed, and would again: all that decides it is in its configuration.
+    /// The cell failed, and would fail again: its configuration determines it.
     Failed {
-        /// Why.
+        /// The error.
         error: String,
     },
 }
 
-/// How the pruned network of a cell did. Accuracies are fractions in [0, 1].
+/// The result of the pruned network of a cell. Accuracies are fractions in [0, 1].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellResult {
     /// Mean cross-entropy on the images held out; `None` when there are none.
@@ -107,7 +107,7 @@ pub struct CellResult {
     pub mask_hash: String,
 }
 
-/// What may differ between two computations of the same cell.
+/// Fields that may differ between two computations of the same cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellTiming {
     /// Seconds of the pretraining that this cell shares with those of its ε and seed.
@@ -118,7 +118,7 @@ pub struct CellTiming {
     pub finished: u64,
     /// The instruction set.
     pub backend: String,
-    /// How many cells were computed side by side.
+    /// Number of cells computed in parallel.
     pub threads: usize,
     /// What the directory or file of the images is called; empty in older stores.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -135,7 +135,7 @@ pub struct CellTiming {
 pub struct Cell {
     /// [`CellConfig::id`]
     pub id: String,
-    /// What decides it.
+    /// The configuration.
     pub config: CellConfig,
     /// ε
     #[serde(with = "number_or_inf")]
@@ -144,10 +144,10 @@ pub struct Cell {
     pub sparsity: f64,
     /// The seed.
     pub seed: u64,
-    /// What came of it.
+    /// The result.
     #[serde(flatten)]
     pub outcome: CellOutcome,
-    /// What may differ when it is computed again.
+    /// Fields that may differ when it is computed again.
     pub timing: CellTiming,
 }
 
@@ -202,12 +202,12 @@ impl Cell {
         format!("ε = {epsilon}, sparsity {sparsity}, seed {seed}, {}", self.config.method())
     }
 
-    /// The cell as a line of JSON, its end included.
+    /// The cell as a line of JSON, including the newline.
     pub(super) fn line(&self) -> String {
         serde_json::to_string(self).expect("no map with keys other than strings") + "\n"
     }
 
-    /// A line of a store; what is wrong with it if it is none, or a cell of another revision.
+    /// Parses a line of a store; the error says what is wrong, or that the cell has another revision.
     pub(super) fn parse(line: &[u8]) -> Result<Self, String> {
         let json: serde_json::Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         match json["config"]["bits_revision"].as_u64() {

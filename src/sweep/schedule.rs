@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::progress::Progress;
 use crate::run::{RunConfig, start_pool};
 
-/// A grid and what its runs share.
+/// A grid, and the configuration that its runs share.
 ///
 /// ```
 /// use std::sync::atomic::AtomicBool;
@@ -49,15 +49,14 @@ use crate::run::{RunConfig, start_pool};
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sweep {
-    /// The configuration of every cell but for ε, sparsity and seed, whose values here are not looked at. `threads` is
-    /// how many cells run side by side.
+    /// The configuration of every cell, except ε, sparsity and seed, whose values here are ignored. `threads` is the number of
+    /// cells that run in parallel.
     pub config: RunConfig,
     /// ε, sparsities, seeds.
     pub grid: Grid,
     /// The part to compute. Parts differ in (ε, seed), so that none repeats another's pretraining.
     pub shard: Shard,
-    /// Computes cells again that failed. Without it they count as known: they would fail again, unless the machine was
-    /// at fault.
+    /// Computes failed cells again. Without it they count as known: they would fail again, unless the machine was at fault.
     pub retry_failed: bool,
 }
 
@@ -65,7 +64,7 @@ impl Sweep {
     /// Checks everything that can be checked before the work starts.
     ///
     /// # Errors
-    /// [`Error::Config`] for what makes no sense, by itself or for `dataset`.
+    /// [`Error::Config`] for invalid fields, by themselves or for `dataset`.
     pub fn check(&self, dataset: &Dataset) -> Result<(), Error> {
         self.grid.validate()?;
         let shared = self.shared();
@@ -83,12 +82,12 @@ impl Sweep {
         RunConfig { sparsity: 0.0, ..self.config.clone() }
     }
 
-    /// Computes the cells of the shard that the stores in `directory` lack, and appends them to the shard's store there.
-    /// When `stop` becomes true the cells under way are given up, and the summary is not complete.
+    /// Computes the cells of the shard that the stores in `directory` lack, and appends them to the shard's store there. When
+    /// `stop` becomes true the running cells are abandoned, and the summary is not complete.
     ///
     /// # Errors
-    /// When the configuration makes no sense, the backend or threads cannot be had, or the store cannot be used. A cell
-    /// that fails is no error: it is recorded, and the others go on.
+    /// When the configuration is invalid, the backend or threads are not available, or the store cannot be used. A failing cell
+    /// is not an error: it is recorded, and the others continue.
     pub fn run(
         &self,
         dataset: &Dataset,

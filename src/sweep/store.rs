@@ -1,12 +1,12 @@
 //! The store of a sweep: an append-only file of cells, one JSON object a line.
 //!
-//! `cells.jsonl`, or `cells-I-of-N.jsonl` for a shard. A cell is appended in one write and synced before it counts, under
-//! a lock that keeps other writers out. A process that is killed leaves at most one torn line, at the end: it is removed
-//! when the file is next opened for writing, and not looked at by readers. When the disk is full the line that did not
-//! fit is taken back. So a store only ever holds whole lines of cells that were computed.
+//! `cells.jsonl`, or `cells-I-of-N.jsonl` for a shard. A cell is appended in one write and synced before it counts, under a lock
+//! that excludes other writers. A killed process leaves at most one incomplete line, at the end: readers ignore it, and the next
+//! opening for writing removes it. If the disk is full, the line that did not fit is removed. So a store has only complete lines
+//! of computed cells.
 //!
-//! All `cells*.jsonl` of a directory together are what is known there. They must agree: in the configuration, apart from
-//! ε, sparsity, seed, method, scope and what a method ignores; and in the result, where a cell stands twice.
+//! All `cells*.jsonl` of a directory belong together. They must agree in the configuration, except for ε, sparsity, seed, method,
+//! scope and options that a method ignores, and in the result of a cell that occurs twice.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -26,10 +26,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store of `shard` in `directory`, which is made where it is missing, and removes a torn last line.
+    /// Opens the store of `shard` in `directory`, which is created if missing, and removes an incomplete last line.
     ///
     /// # Errors
-    /// When the file cannot be written to, is locked by another writer, or holds something else than cells.
+    /// When the file cannot be written to, is locked by another writer, or has lines that are not cells.
     ///
     /// ```
     /// use slth::sweep::{Shard, Store, StoreError, read_cells};
@@ -53,7 +53,7 @@ impl Store {
     /// Appends `cell`; when this returns it is on the disk.
     ///
     /// # Errors
-    /// When the cell does not agree with those there, or the system refuses; the file is then as it was.
+    /// When the cell does not agree with the stored ones, or the system refuses; the file is then unchanged.
     pub fn append(&mut self, cell: &Cell) -> Result<(), StoreError> {
         self.cells.insert(self.file.path(), cell.clone())?;
         self.file.append(&cell.line())
@@ -82,14 +82,14 @@ pub fn read_cells(directory: &Path) -> Result<Vec<Cell>, StoreError> {
 /// The cells in `text`, the content of a store that errors call `file`; sorted as by [`read_cells`].
 ///
 /// # Errors
-/// When a whole line of it is no cell, or they do not agree.
+/// When a complete line is not a cell, or cells do not agree.
 pub fn parse_cells(file: &Path, text: &[u8]) -> Result<Vec<Cell>, StoreError> {
     let mut cells = Cells::default();
     cells.add(file, text)?;
     Ok(cells.into_sorted())
 }
 
-/// What `directory` knows; an error when a cell of it has another [setting](CellConfig::setting) than `config`.
+/// The cells of `directory`; an error when one has another [setting](CellConfig::setting) than `config`.
 pub(super) fn known_cells(directory: &Path, config: &CellConfig) -> Result<Vec<Cell>, StoreError> {
     let cells = Cells::read(directory)?;
     agree(&cells.file, &cells.setting, &config.setting())?;
@@ -128,7 +128,7 @@ impl Cells {
         Ok(cells)
     }
 
-    /// Adds the whole lines of `text`.
+    /// Adds the complete lines of `text`.
     fn add(&mut self, path: &Path, text: &[u8]) -> Result<(), StoreError> {
         let cells = parse_lines(path, whole_lines(text), Cell::parse)?;
         cells.into_iter().try_for_each(|cell| self.insert(path, cell))
@@ -165,7 +165,7 @@ impl Cells {
 
     pub(super) fn into_sorted(self) -> Vec<Cell> {
         let mut cells: Vec<Cell> = self.by_id.into_values().map(|(cell, _)| cell).collect();
-        // ε and sparsity are not negative: their bits are in their order.
+        // ε and sparsity are not negative, so their bits order like their values.
         cells.sort_by_key(|Cell { config, epsilon, sparsity, seed, .. }| {
             let (method, scope) = (config.run.method as u8, config.run.scope as u8);
             (method, scope, epsilon.to_bits(), sparsity.to_bits(), *seed)
@@ -188,7 +188,7 @@ fn file_name(shard: Shard) -> String {
     }
 }
 
-/// So that a file made just now is found after a power failure. Not every system can; then it is not.
+/// Syncs the directory, so that a new file survives a power failure; not every system can.
 fn sync_directory(directory: &Path) {
     let _ = File::open(directory).and_then(|directory| directory.sync_all());
 }

@@ -1,8 +1,8 @@
 //! The workers of a sweep.
 //!
-//! Cells run side by side, each on one thread: that is faster than one cell on all threads, whose layers are small, and
-//! changes no bit. A thread prunes the network that it pretrained, and whoever is idle helps, so that few pretrained networks
-//! are held at a time. Each cell goes to the [`Store`] when it is done.
+//! Cells run in parallel, each on one thread. This is faster than one cell on all threads, because layers are small, and changes
+//! no bit. A thread prunes the network that it pretrained, and idle threads help, so that few pretrained networks are in memory
+//! at a time. Each cell is stored in the [`Store`] when it is done.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,21 +21,21 @@ use crate::progress::Progress;
 use crate::run::{Experiment, RunConfig};
 use crate::training::Pretrained;
 
-/// How a sweep ended.
+/// The end of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SweepSummary {
     /// Cells of this shard.
     pub cells: usize,
-    /// How many of them were in the store before.
+    /// Number of these cells that were in the store already.
     pub known: usize,
-    /// How many were computed now.
+    /// Number of cells computed by this sweep.
     pub computed: usize,
     /// The names and errors of those that failed, now or before.
     pub failed: Vec<String>,
 }
 
 impl SweepSummary {
-    /// Whether all cells are in the store. They are not when the sweep was stopped.
+    /// Whether all cells are in the store: no, if the sweep was stopped.
     pub fn is_complete(&self) -> bool {
         self.known + self.computed == self.cells
     }
@@ -48,7 +48,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// How many images it trains on, each counted as often as it is seen.
+    /// Number of images of its trainings, each counted as often as it is used.
     pub(super) fn work(&self, images: usize) -> usize {
         let pretrained = if self.pretraining.epsilon > 0.0 { self.pretraining.pretrain_epochs } else { 0 };
         let pruned = self.cells.iter().map(|cell| cell.run.pruning_epochs());
@@ -61,10 +61,10 @@ impl Group {
 pub(super) struct Workshop<'a> {
     dataset: &'a Dataset,
     engine: Engine<'static>,
-    /// The caller's wish to stop.
+    /// Set when the caller wants to stop.
     stop: &'a AtomicBool,
     progress: &'a dyn Progress,
-    /// Set when the sweep cannot go on: cells under way are given up.
+    /// Set when the sweep cannot continue: running cells are abandoned.
     broken: AtomicBool,
     state: Mutex<State>,
     template: CellTiming,
@@ -108,7 +108,7 @@ impl<'a> Workshop<'a> {
         Self { dataset, engine, stop, progress, broken, state, template }
     }
 
-    /// Computes the cells of `groups` on the threads of `pool`, and counts them. When the caller wishes to stop it ends early.
+    /// Computes the cells of `groups` on the threads of `pool`, and counts them. Ends early when the caller wants to stop.
     pub(super) fn compute(self, pool: &ThreadPool, groups: Vec<Group>) -> Result<SweepSummary, Error> {
         pool.install(|| groups.into_par_iter().with_max_len(1).for_each(|group| self.compute_group(group)));
         let State { summary, error, .. } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +152,7 @@ impl<'a> Workshop<'a> {
         }
     }
 
-    /// A cell that was given up is none that failed.
+    /// An abandoned cell did not fail.
     fn record_failure(&self, config: CellConfig, error: &Error, pretrain_seconds: f64) {
         if !matches!(error, Error::Stopped) {
             self.record(&Cell::failed(config, error.to_string(), self.timing(pretrain_seconds, 0.0)));
@@ -161,7 +161,7 @@ impl<'a> Workshop<'a> {
 
     fn record(&self, cell: &Cell) {
         let mut state = self.lock();
-        // Not after a line that could not be written.
+        // Nothing is appended after a line that could not be written.
         if self.broken.load(Ordering::Relaxed) {
             return;
         }

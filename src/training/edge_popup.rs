@@ -1,5 +1,5 @@
-//! Pruning by edge-popup (Ramanujan et al. 2020, "What's Hidden in a Randomly Weighted Neural Network?",
-//! arXiv 1911.13299): the weights are frozen, a score per weight is trained.
+//! Pruning by edge-popup (Ramanujan et al. 2020, "What's Hidden in a Randomly Weighted Neural Network?", arXiv 1911.13299):
+//! weights are frozen, and a score per weight is trained.
 //!
 //! Each forward removes the int(s·n) weights of lowest |score|, layer by layer or among all. The straight-through gradient
 //! ∂L/∂score = sign(score) · w · ∂L/∂w_eff goes to all scores, those of removed weights too. SGD with momentum and
@@ -21,12 +21,12 @@ use crate::network::{LayerShape, Stage};
 use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 
-/// How to prune.
+/// Settings of edge-popup.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EdgePopupSettings {
     /// Which weights go.
     pub cut: Cut,
-    /// Times through the training images; with 0 the random initial scores decide.
+    /// Epochs; with 0 the random initial scores decide.
     pub epochs: usize,
     /// Images per step, at least 1.
     pub batch: usize,
@@ -43,8 +43,8 @@ pub struct EdgePopupSettings {
 }
 
 impl Trainer<'_> {
-    /// Prunes a network with the frozen `weights`, each layer's `[outputs, inputs]`, then its biases if it has some. Where nothing is to be removed (s = 0) the
-    /// scores have no effect: they keep their initial values, and no epoch is counted.
+    /// Prunes a network with the frozen `weights`, each layer's `[outputs, inputs]`, then its biases if it has some. With s = 0
+    /// the scores have no effect: they keep their initial values, and no epoch is counted.
     ///
     /// # Errors
     /// When the loss or a score becomes infinite or NaN, weights or images do not fit the network, the sparsity is outside

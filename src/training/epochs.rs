@@ -1,4 +1,4 @@
-//! The loop all trainings share: epochs of shuffled batches.
+//! The loop of all trainings: epochs of shuffled batches.
 
 use std::time::Instant;
 
@@ -12,20 +12,20 @@ use crate::network::loss::LossSum;
 use crate::progress::{EpochDone, Progress, Step, TrainingState};
 use crate::random::{Purpose, Stream};
 
-/// How long a phase took, evaluation not included.
+/// The time of a phase, without evaluation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Timing {
-    /// Epochs done; 0 where there was nothing to do.
+    /// Epochs done; 0 if there was nothing to do.
     pub epochs: usize,
     /// Wall time in seconds.
     pub seconds: f64,
-    /// Training images per second; 0 where there was nothing to do.
+    /// Training images per second; 0 if there was nothing to do.
     pub images_per_second: f64,
 }
 
-/// What differs between the trainings.
+/// The parts that differ between the trainings.
 pub(super) trait Method {
-    /// What it is called.
+    /// The name.
     const PHASE: &'static str;
     const ORDER: Purpose;
 
@@ -83,7 +83,7 @@ impl Trainer<'_> {
         }
         for epoch in done..epochs {
             let start = Instant::now();
-            // From the file's order each time, so that an epoch's order depends on its key alone.
+            // Each epoch shuffles the file's order, so that its order depends on its key only.
             order.copy_from_slice(images.indices());
             Stream::new(seed, M::ORDER, 0, epoch).shuffle(&mut order);
             let mut stream = Stream::new(seed, Purpose::Augmentation, M::ORDER as usize, epoch);

@@ -14,7 +14,7 @@ use crate::network::propagation::{MaskedLayer, Propagation, Weights, prepare_fil
 pub struct Evaluation {
     /// Number of images, at least 1.
     pub images: usize,
-    /// How many of them were classified correctly.
+    /// Number of images classified correctly.
     pub correct: usize,
     /// Mean cross-entropy.
     pub loss: f64,
@@ -62,13 +62,13 @@ impl Trainer<'_> {
         self.evaluate(&layers.collect::<Vec<_>>())
     }
 
-    /// How layers of so many `weights` are prepared, after the checks.
+    /// The options for layers of this many `weights`, after the checks.
     fn options(&self, weights: impl ExactSizeIterator<Item = usize>) -> Result<PrepareOptions, Error> {
         self.check(weights, BATCH)?;
         Ok(PrepareOptions::default().max_batch(self.evaluation_batch()?).keep_source(false))
     }
 
-    /// How many images are evaluated at a time: in huge networks fewer, as memory allows.
+    /// Number of images evaluated at a time: fewer in huge networks, as memory allows.
     fn evaluation_batch(&self) -> Result<usize, Error> {
         let network = self.network;
         match Architecture::MAX_ACTIVATIONS / network.activations().max(1) {

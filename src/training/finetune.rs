@@ -14,8 +14,8 @@ use crate::progress::Progress;
 use crate::random::Purpose;
 
 impl Trainer<'_> {
-    /// Trains the kept weights of a pruned network, and its biases, by SGD; `settings.epsilon` bounds their change. The removed weights stay
-    /// as they are in the result. Where nothing is removed, or with no epochs, there is nothing to do, and no epoch is counted.
+    /// Trains the kept weights of a pruned network, and its biases, by SGD; `settings.epsilon` bounds their change. The removed
+    /// weights are unchanged in the result. If nothing is removed, or without epochs, nothing is done, and no epoch is counted.
     ///
     /// # Errors
     /// When the loss or a weight becomes infinite or NaN, layers or images do not fit the network, or the batch is 0.

@@ -1,4 +1,4 @@
-//! The methods of pruning, by their names.
+//! The methods of pruning.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ pub enum PruneMethod {
 }
 
 impl PruneMethod {
-    /// Whether it does without this option of a run's configuration, which then changes nothing.
+    /// Whether the method ignores this option of a run's configuration.
     pub fn ignores(self, option: &str) -> bool {
         const SCORES: [&str; 4] = ["prune_lr", "prune_schedule", "momentum", "weight_decay"];
         const ROUNDS: [&str; 3] = ["rounds", "rewind_epoch", "halve_output_rate"];

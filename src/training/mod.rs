@@ -1,8 +1,9 @@
 //! Training and evaluation: a [`Trainer`] [pretrains](Trainer::pretrain) by projected SGD, prunes by
-//! [edge-popup](Trainer::edge_popup) or [by and by](Trainer::imp), [finetunes](Trainer::finetune) and evaluates; [`one_shot`] is what edge-popup is compared with.
+//! [edge-popup](Trainer::edge_popup) or [by and by](Trainer::imp), [finetunes](Trainer::finetune) and evaluates; [`one_shot`] has
+//! the methods that edge-popup is compared with.
 //!
-//! Once the buffers are made, a step of any training on one thread allocates nothing; on several each parallel call allocates
-//! a few bytes.
+//! Once the buffers exist, a training step on one thread allocates nothing; on several threads each parallel call allocates a few
+//! bytes.
 //!
 //! [`Experiment`](crate::run::Experiment) puts the parts together; by hand it is:
 //!

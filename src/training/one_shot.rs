@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::network::Architecture;
 use crate::random::{Purpose, Stream};
 
-/// Removes weights by their magnitude, or with a seed in `random` by scores drawn uniformly; of equal ones the lower index goes
-/// first. The scores are |w|, or those drawn. O(n).
+/// Removes weights by their magnitude, or with a seed in `random` by scores drawn uniformly; of equal ones the lower index is
+/// removed first. The scores are |w|, or the drawn ones. O(n).
 ///
 /// # Errors
 /// When a weight is NaN, `weights` do not fit `network`, or `cut` makes no sense.

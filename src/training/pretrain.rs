@@ -1,7 +1,7 @@
 //! Pretraining by projected SGD: Algorithm 1 of "Strong Lottery Ticket Hypothesis with ε-perturbation".
 //!
-//! ΔW ← 0; each step ΔW ← clamp(ΔW − α∇L, ±ε), W ← W₀ + ΔW, elementwise. ε = 0 leaves the weights alone, ε = ∞ is
-//! ordinary SGD. Momentum, which the paper does not use, is PyTorch's: no dampening, not Nesterov's.
+//! ΔW ← 0; each step ΔW ← clamp(ΔW − α∇L, ±ε), W ← W₀ + ΔW, elementwise. ε = 0 changes no weight, ε = ∞ is ordinary SGD.
+//! Momentum, which the paper does not use, is PyTorch's, without dampening and not Nesterov's.
 
 use slth_kernels::conv2d::PackedConv2d;
 use slth_kernels::optimizer::ProjectedStep;
@@ -19,20 +19,20 @@ use crate::network::{LayerShape, Stage};
 use crate::progress::Progress;
 use crate::random::Purpose;
 
-/// How to pretrain.
+/// Settings of pretraining.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PretrainSettings {
     /// ε, the largest change of any weight, in [0, ∞].
     pub epsilon: f32,
-    /// Times through the training images.
+    /// Epochs.
     pub epochs: usize,
     /// Images per step, at least 1.
     pub batch: usize,
     /// α, which `schedule` changes.
     pub learning_rate: f32,
-    /// How α changes from epoch to epoch; constant as in the paper.
+    /// Learning-rate schedule; constant in the paper.
     pub schedule: Schedule,
-    /// 0 as in the paper.
+    /// Momentum; 0 in the paper.
     pub momentum: f32,
     /// Keys the order of the images.
     pub seed: u64,
@@ -45,14 +45,13 @@ pub struct Pretrained {
     pub weights: Vec<Vec<f32>>,
     /// The largest |ΔW| of any weight or bias, as the step keeps it: at most ε.
     pub max_change: f32,
-    /// How long it took.
+    /// The time of pretraining.
     pub timing: Timing,
 }
 
 impl Trainer<'_> {
-    /// Pretrains from the weights `initial`, each layer's `[outputs, inputs]`, then its biases if it has some; neither moves further
-    /// than ε. With ε = 0 or no epochs there is nothing to do, and
-    /// no epoch is counted.
+    /// Pretrains from the weights `initial`, each layer's `[outputs, inputs]`, then its biases if it has some; neither moves
+    /// further than ε. With ε = 0 or without epochs nothing is done, and no epoch is counted.
     ///
     /// # Errors
     /// When the loss or a weight becomes infinite or NaN, weights or images do not fit the network, or the batch is 0.

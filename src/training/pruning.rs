@@ -1,4 +1,4 @@
-//! What all ways of pruning share.
+//! Shared by all ways of pruning.
 
 use std::ops::Range;
 
@@ -73,7 +73,7 @@ pub struct PrunedLayer {
     pub shape: LayerShape,
     /// All weights `[outputs, inputs]`, the removed ones not zeroed.
     pub weights: Vec<f32>,
-    /// The scores that the mask was cut from, `[outputs, inputs]`.
+    /// The scores that the mask was made from, `[outputs, inputs]`.
     pub scores: Vec<f32>,
     /// Which weights are kept.
     pub mask: PackedMask,
@@ -86,7 +86,7 @@ pub struct PrunedLayer {
 pub struct Pruned {
     /// Its layers, first to last.
     pub layers: Vec<PrunedLayer>,
-    /// How long it took.
+    /// The time of pruning.
     pub timing: Timing,
 }
 

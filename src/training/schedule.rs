@@ -1,4 +1,4 @@
-//! How a learning rate changes from epoch to epoch.
+//! Learning-rate schedules.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::flags::number;
 
-/// How the learning rate of a training changes from epoch to epoch. As text `constant`, `cosine` or `multistep:80,120`, at another
-/// factor than 0.1 `multistep:80,120x0.2`; after a warm-up `warmup:5+cosine`.
+/// A learning-rate schedule. As text `constant`, `cosine` or `multistep:80,120`, at another factor than 0.1
+/// `multistep:80,120x0.2`; after a warm-up `warmup:5+cosine`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Schedule {

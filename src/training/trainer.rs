@@ -1,4 +1,4 @@
-//! What every training and evaluation works with.
+//! The inputs of every training and evaluation.
 
 use slth_kernels::Engine;
 
@@ -7,10 +7,10 @@ use crate::data::{Augmentation, Normalisation, Normaliser, Subset};
 use crate::error::Error;
 use crate::network::Architecture;
 
-/// Trains a network on images, and evaluates it. Each method is in the file of its subject.
+/// Trains a network on images, and evaluates it. The methods are in the files of their subjects.
 #[derive(Clone, Copy, Debug)]
 pub struct Trainer<'a> {
-    /// What it runs on. Changes no bit of any result.
+    /// The engine, which changes no bit of any result.
     pub engine: Engine<'a>,
     /// The layers.
     pub network: &'a Architecture,
@@ -18,7 +18,7 @@ pub struct Trainer<'a> {
     pub images: &'a Subset<'a>,
     /// How their pixels become inputs.
     pub normalisation: Normalisation,
-    /// How training changes them. Evaluation takes them as they are.
+    /// How training changes them. Evaluation does not change them.
     pub augmentation: Augmentation,
 }
 
@@ -32,8 +32,8 @@ impl<'a> Trainer<'a> {
         Normaliser::new(self.normalisation)
     }
 
-    /// Checks that layers of so many `weights` and the images fit the network, and that there are images. Gives the number of
-    /// images per step: `batch`, or all where there are fewer.
+    /// Checks that layers of this many `weights` and the images fit the network, and that there are images. Returns the number of
+    /// images per step: `batch`, or all if there are fewer.
     pub(super) fn check(
         &self,
         weights: impl ExactSizeIterator<Item = usize>,
