@@ -29,6 +29,7 @@ fn cell_at(epsilon: f32, sparsity: f64, seed: u64, found: Option<(f64, Option<f6
         finished: 1,
         backend: "scalar".to_owned(),
         threads: 1,
+        data_name: String::new(),
         host: "here".to_owned(),
         machine: Machine::current(),
     };
