@@ -92,7 +92,7 @@ pub trait Progress: Sync {
     }
 
     /// Whether to stop now; asked after every step of training and before every trial, which then end with
-    /// [`Error::Stopped`](crate::Error::Stopped).
+    /// [`Error::Stopped`].
     fn stopped(&self) -> bool {
         false
     }
