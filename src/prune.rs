@@ -50,9 +50,9 @@ pub struct PrunedFile<'a> {
 }
 
 impl<'a> PrunedFile<'a> {
-    /// Prunes every tensor of F16, BF16, F32 and F64 with two or more dimensions that the configuration chooses. Ranked by |w|, those
-    /// of f64 rounded to f32; of equal ones the lower index goes first. What a mask of PyTorch removes stays removed. Memory: four bytes a
-    /// weight, of one tensor at a time or, with [`Scope::Global`], of all.
+    /// Prunes every tensor of F16, BF16, F32 and F64 with two or more dimensions that the configuration chooses. Weights are ranked
+    /// by |w|, those of f64 rounded to f32; of equal ones the lower index is removed first. What a mask of PyTorch removes stays
+    /// removed. Memory: some eight bytes a weight, of one tensor at a time or, with [`Scope::Global`], of all.
     ///
     /// # Errors
     /// When the configuration makes no sense or chooses nothing, the file cannot be read or a weight is infinite or NaN.

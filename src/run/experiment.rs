@@ -177,7 +177,8 @@ impl<'a> Experiment<'a> {
         }
     }
 
-    /// Draws the weights, or reads those of a trained network, and pretrains them. With `scale_by_keep` their scale is that of the configuration's sparsity.
+    /// Draws the weights, or reads those of a trained network, and pretrains them. With `scale_by_keep` the
+    /// scale of drawn weights is that of the configuration's sparsity.
     ///
     /// # Errors
     /// When a file of weights cannot be read or does not fit, or training diverges.
