@@ -129,7 +129,7 @@ impl Dataset {
         mut files: Vec<DataFile<'_>>,
     ) -> Result<Self, DatasetError> {
         let train = files.split_off(files.len().min(1));
-        Self::of(source, kind.read(train)?, kind.read(files)?)
+        Self::of(source, kind.read(train)?, kind.read(files)?, 0)
     }
 
     /// Reads an `.npz` archive with the arrays `x_train`, `y_train`, `x_test` and `y_test`, as [`read`](Self::read).
@@ -157,7 +157,7 @@ impl Dataset {
             let (labels_file, labels) = next().parse(labels)?;
             part(format!("{images_file} and {labels_file}"), pixels, labels, shape)
         };
-        Self::of(source, pair()?, pair()?)
+        Self::of(source, pair()?, pair()?, 1)
     }
 
     /// A data set of these examples; messages name it `source`.
@@ -167,13 +167,15 @@ impl Dataset {
     pub fn new(source: String, train: Examples, test: Examples) -> Result<Self, DatasetError> {
         let part = |name, examples| (format!("{source}, {name}"), examples);
         let (train, test) = (part("training images", train), part("test images", test));
-        Self::of(source, train, test)
+        Self::of(source, train, test, 0)
     }
 
+    /// Labels may begin at 0 or at `most_first`.
     fn of(
         source: String,
         (train_files, mut train): Part,
         (test_files, mut test): Part,
+        most_first: u8,
     ) -> Result<Self, DatasetError> {
         let refused = |problem: DatasetProblem| Err(problem.of(&test_files));
         let shape @ [channels, rows, columns] = train.shape();
@@ -183,7 +185,7 @@ impl Dataset {
         let most = train.labels.iter().max().copied().unwrap_or_default();
         let least = train.labels.iter().chain(&test.labels).min().copied().unwrap_or_default();
         // Only 1: data of which the lowest classes were left out keep their numbers.
-        let first_label = u8::from(least == 1);
+        let first_label = u8::from(least == 1).min(most_first);
         let classes = usize::from(most - first_label) + 1;
         if let Some(index) = test.labels.iter().position(|&label| label > most) {
             return refused(DatasetProblem::Label { index, label: test.labels[index], classes });
