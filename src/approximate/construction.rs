@@ -165,6 +165,9 @@ impl Construction {
     }
 }
 
+/// V of a layer as drawn, and of each of its weights the subsets of both halves.
+type Drawn = (Vec<f32>, Vec<Chosen>);
+
 /// A layer of a target, to be built.
 struct Layer<'a> {
     target: &'a Target,
@@ -181,7 +184,7 @@ impl Layer<'_> {
         seed: u64,
         most: f64,
         watch: &dyn Progress,
-    ) -> Result<Option<(Vec<f32>, Vec<Chosen>)>, Error> {
+    ) -> Result<Option<Drawn>, Error> {
         let Self { target, index, n, epsilon } = *self;
         let targets: Vec<f32> = target.weights[index].iter().flat_map(|&w| [w, -w]).collect();
         let shape = LayerShape::new(1, n * targets.len());
