@@ -167,6 +167,9 @@ impl Construction {
     }
 }
 
+/// V of a layer as drawn, and of each of its weights the subsets of both halves.
+type Drawn = (Vec<f32>, Vec<Chosen>);
+
 /// A layer of a target, to be built.
 struct Layer<'a> {
     target: &'a Target,
