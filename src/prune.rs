@@ -79,16 +79,21 @@ impl<'a> PrunedFile<'a> {
             Scope::Global => parameters.chunks(parameters.len()),
         };
         for group in groups {
-            let score = |parameter: &Parameter<'_>| {
-                Ok(scores(&source.values(parameter)?, parameter.tensor.rank, random))
-            };
-            let scores = group.iter().map(score).collect::<Result<Vec<_>, Error>>()?;
-            let all = LayerShape::new(1, scores.iter().map(Vec::len).sum());
-            let masks = largest(engine, &scores, all.kept(config.sparsity))?;
-            for (parameter, mut mask) in group.iter().zip(masks) {
+            let mut all = Vec::new();
+            for parameter in group {
+                let values = source.values(parameter)?;
+                let mut scores = scores(&values, parameter.tensor.rank, random);
                 if parameter.mask.is_some() {
-                    let values = source.values(parameter)?;
-                    (0..mask.len()).filter(|&i| values[i] == 0.0).for_each(|i| mask.set(i, false));
+                    // What is removed already goes first.
+                    scores.iter_mut().zip(&values).filter(|(_, w)| **w == 0.0).for_each(|(s, _)| *s = 0.0);
+                }
+                all.push(scores);
+            }
+            let shape = LayerShape::new(1, all.iter().map(Vec::len).sum());
+            let masks = largest(engine, &all, shape.kept(config.sparsity))?;
+            for ((parameter, mut mask), scores) in group.iter().zip(masks).zip(all) {
+                if parameter.mask.is_some() {
+                    (0..mask.len()).filter(|&i| scores[i] == 0.0).for_each(|i| mask.set(i, false));
                 }
                 weights.push((*parameter, mask));
             }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 use safetensors::{Dtype, SafeTensorError};
@@ -92,7 +93,8 @@ impl std::fmt::Display for Parameter<'_> {
 
 #[derive(Debug)]
 enum Bytes {
-    File(File),
+    /// Locked, as a read moves the place of the next.
+    File(Mutex<File>),
     Memory(Vec<u8>),
 }
 
@@ -100,7 +102,7 @@ impl Bytes {
     fn read(&self, from: u64, bytes: &mut [u8]) -> io::Result<()> {
         match self {
             Self::File(file) => {
-                let mut file = file;
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 file.seek(SeekFrom::Start(from))?;
                 file.read_exact(bytes)
             }
@@ -142,7 +144,7 @@ impl TensorFile {
         let open = || {
             let file = crate::input::open(path)?;
             let length = file.metadata()?.len();
-            Self::new(path.display().to_string(), Bytes::File(file), length)
+            Self::new(path.display().to_string(), Bytes::File(Mutex::new(file)), length)
         };
         open().map_err(|problem| FileError { file: path.display().to_string(), problem })
     }
@@ -281,6 +283,10 @@ impl TensorFile {
                 false => self.bytes(mask)?.into_iter().map(f32::from).collect(),
             };
             values.iter_mut().zip(mask).for_each(|(value, mask)| *value *= mask);
+            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+                let (name, value) = (parameter.name.to_owned(), values[index]);
+                return Err(self.error(TensorProblem::NotFinite { name, index, value }));
+            }
         }
         Ok(values)
     }
@@ -361,6 +367,11 @@ impl Tensor {
     pub(crate) fn bits(name: impl Into<String>, mask: &PackedMask) -> Self {
         let mut bytes: Vec<u8> = mask.words().iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.truncate(mask.len().div_ceil(8));
+        Self::bytes(name, bytes)
+    }
+
+    /// Bytes, as u8.
+    pub(crate) fn bytes(name: impl Into<String>, bytes: Vec<u8>) -> Self {
         Self { name: name.into(), kind: Dtype::U8, shape: vec![bytes.len()], bytes }
     }
 }

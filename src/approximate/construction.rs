@@ -178,9 +178,6 @@ struct Layer<'a> {
     epsilon: f32,
 }
 
-/// V, and the subsets.
-type Drawn = (Vec<f32>, Vec<Chosen>);
-
 impl Layer<'_> {
     /// V as drawn, and of each weight the subsets of both halves; nothing as soon as a subset is further than `most` from its target.
     fn search(

@@ -170,8 +170,11 @@ impl CandidatesConfig {
                 return Err(Error::config(field, "no value is given"));
             }
         }
-        for size in &self.size {
+        for (index, size) in self.size.iter().enumerate() {
             size.check(BRUTE_FORCE_LIMIT)?;
+            if self.size[..index].contains(size) {
+                return Err(Error::config("size", format!("{size} is given twice")));
+            }
         }
         for eta in &self.eta {
             Error::check("eta", (1e-6..=1.0).contains(eta), "lie in [1e-6, 1]", eta)?;

@@ -17,7 +17,7 @@ use super::shared::{DataArguments, MachineArguments, NetworkArguments};
 #[command(args_override_self = true)]
 pub(super) struct EvaluateArguments {
     /// The ticket.safetensors of a run
-    #[arg(long, value_name = "FILE", required_unless_present = "weights", conflicts_with_all = ["weights", "network", "normalize"])]
+    #[arg(long, value_name = "FILE", required_unless_present = "weights", conflicts_with_all = ["weights", "map", "network", "normalize"])]
     ticket: Option<PathBuf>,
 
     #[command(flatten)]

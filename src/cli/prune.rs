@@ -37,8 +37,8 @@ pub(super) fn prune(arguments: &PruneArguments) -> Result<String, Error> {
     let PruneArguments { file, config, output, machine } = arguments;
     let engine = machine.engine()?;
     let source = TensorFile::open(file)?;
-    let out = output.prepare()?;
     let pruned = PrunedFile::new(&source, config, engine)?;
+    let out = output.prepare()?;
     let rows = pruned
         .weights
         .iter()

@@ -59,7 +59,7 @@ pub(super) struct NetworkArguments {
 
     /// The layers' tensors in --weights, first to last, by the names of their weights, with or without .weight; WEIGHT+BIAS where
     /// the biases are called otherwise than layer.bias. Other tensors are ignored [default: all tensors in natural order]
-    #[arg(long, value_name = "NAME,..", help_heading = "Network", value_parser = names, requires = "weights")]
+    #[arg(long, value_name = "NAME,..", help_heading = "Network", value_parser = names)]
     map: Option<List<String>>,
 }
 
@@ -154,9 +154,13 @@ pub(super) struct OutputFileArguments {
 impl OutputFileArguments {
     /// The directory and the name of `--out`, where it was given, as [`OutputArguments::prepare`].
     pub(super) fn prepare(&self) -> Result<Option<(OutputDirectory, &OsStr)>, Error> {
-        let Some(out) = &self.out else { return Ok(None) };
-        let name = out.file_name().unwrap_or_default();
-        let directory = out.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Ok(Some((OutputDirectory::prepare(directory, &[name], self.force)?, name)))
+        self.out.as_ref().map(|out| prepare_file(out, self.force)).transpose()
     }
+}
+
+/// The directory and the name of a file to be written. To be called when everything else has been checked.
+pub(super) fn prepare_file(file: &Path, force: bool) -> Result<(OutputDirectory, &OsStr), Error> {
+    let name = file.file_name().unwrap_or_default();
+    let directory = file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((OutputDirectory::prepare(directory, &[name], force)?, name))
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use slth::Error;
 use slth::run::Ticket;
 
-use super::shared::OutputFileArguments;
+use super::shared::prepare_file;
 
 /// Work on saved tickets.
 #[derive(Args)]
@@ -27,23 +27,26 @@ enum Command {
         #[arg(value_name = "TICKET")]
         ticket: PathBuf,
 
-        #[command(flatten)]
-        output: OutputFileArguments,
+        /// Write the weights to this file
+        #[arg(long, value_name = "FILE", help_heading = "Output")]
+        out: PathBuf,
+
+        /// Replace the file of --out
+        #[arg(long, help_heading = "Output")]
+        force: bool,
     },
 }
 
 /// Expands; the text for standard output says what was written.
 pub(super) fn ticket(
-    TicketArguments { command: Command::Expand { ticket, output } }: &TicketArguments,
+    TicketArguments { command: Command::Expand { ticket, out, force } }: &TicketArguments,
 ) -> Result<String, Error> {
-    let out = output.prepare()?;
     let ticket = Ticket::read(ticket)?;
+    let (directory, name) = prepare_file(out, *force)?;
     let (kept, all) = ticket
         .layers
         .iter()
         .fold((0, 0), |(kept, all), layer| (kept + layer.mask.kept(), all + layer.mask.len()));
-    if let Some((directory, name)) = out {
-        directory.write(&[(name, ticket.expanded())])?;
-    }
+    directory.write(&[(name, ticket.expanded())])?;
     Ok(format!("{}, {kept} of {all} weights kept\n", ticket.config.network))
 }

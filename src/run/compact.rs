@@ -2,18 +2,29 @@
 //!
 //! Of each layer, I from 1: `layerI.mask_bits` (u8), bit j of byte i for weight 8 i + j, 1 kept; where training has changed kept weights,
 //! these as `layerI.kept` (f32), in order; where it has changed biases, `layerI.bias` (f32). Differences to the drawn weights would
-//! take as much room, and rounding would lose bits.
+//! take as much room, and rounding would lose bits. `drawn_hash` (u8) is the SHA-256 of all that the configuration draws, weights and
+//! biases as little-endian f32, where any of it is left out: another version of slth may draw otherwise.
 
 use std::collections::BTreeMap;
 
 use safetensors::Dtype;
+use sha2::{Digest, Sha256};
 use slth_kernels::PackedMask;
 
 use super::config::RunConfig;
 use super::ticket::{TicketProblem, floats, take};
 use crate::network::LayerShape;
-use crate::tensors::{Tensor, TensorEntry, TensorFile};
+use crate::tensors::{Tensor, TensorEntry, TensorFile, little_endian};
 use crate::training::PrunedLayer;
+
+const DRAWN_HASH: &str = "drawn_hash";
+
+/// SHA-256 of what a configuration draws.
+fn hash(drawn: &[Vec<f32>]) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    drawn.iter().for_each(|layer| hash.update(little_endian(layer)));
+    hash.finalize().to_vec()
+}
 
 /// The names of a layer's tensors, `index` from 0.
 fn names(index: usize) -> [String; 3] {
@@ -29,7 +40,7 @@ pub(super) fn is_compact(tensors: &BTreeMap<&str, &TensorEntry>) -> bool {
 pub(super) fn tensors(config: &RunConfig, layers: &[PrunedLayer]) -> Vec<Tensor> {
     let same = |a: &[f32], b: &[f32]| a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits()));
     let drawn = config.weights.is_none().then(|| config.drawn());
-    let mut tensors = Vec::new();
+    let (mut tensors, mut complete) = (Vec::new(), true);
     for (index, PrunedLayer { weights, mask, bias, .. }) in layers.iter().enumerate() {
         let [mask_bits, kept, biases] = names(index);
         let drawn = drawn.as_ref().map(|layers| layers[index].split_at(mask.len()));
@@ -38,11 +49,16 @@ pub(super) fn tensors(config: &RunConfig, layers: &[PrunedLayer]) -> Vec<Tensor>
         tensors.push(Tensor::bits(mask_bits, mask));
         if !drawn.is_some_and(|(weights, _)| same(&own, &kept_of(weights))) {
             tensors.push(Tensor::floats(kept, vec![own.len()], &own));
+        } else {
+            complete = false;
         }
         if !bias.is_empty() && !drawn.is_some_and(|(_, drawn)| same(bias, drawn)) {
             tensors.push(Tensor::floats(biases, vec![bias.len()], bias));
+        } else {
+            complete &= bias.is_empty();
         }
     }
+    tensors.extend(drawn.filter(|_| !complete).map(|drawn| Tensor::bytes(DRAWN_HASH, hash(&drawn))));
     tensors
 }
 
@@ -76,7 +92,17 @@ pub(super) fn layers(
         stored.push(Stored { shape, mask, kept, bias });
     }
     let complete = stored.iter().all(|layer| layer.kept.is_some() && (layer.bias.is_some() || !config.bias));
-    let mut drawn = if complete { Vec::new() } else { config.drawn() }.into_iter();
+    let drawn = if complete { Vec::new() } else { config.drawn() };
+    if !complete {
+        let expected = take(left, DRAWN_HASH.to_owned(), Dtype::U8, vec![32])?;
+        if file.bytes(expected).map_err(|error| error.problem)? != hash(&drawn) {
+            return Err(TicketProblem::DrawnOtherwise);
+        }
+        if !drawn.iter().flatten().all(|weight| weight.is_finite()) {
+            return Err(TicketProblem::Configuration("the weights that it draws are not finite".to_owned()));
+        }
+    }
+    let mut drawn = drawn.into_iter();
     let layer = |Stored { shape, mask, kept, bias }| {
         let mut weights = drawn.next().unwrap_or_default();
         let drawn_bias = weights.split_off(weights.len().min(mask.len()));

@@ -317,8 +317,7 @@ impl RunConfig {
         let must = format!("be at most {others}, those not held out");
         Error::check("train_images", train <= others, must, train)?;
         check_network("network", &self.network, dataset)?;
-        let fits = dataset.shape()[0] == 3 || dataset.normalisation(self.normalize).is_uniform();
-        Error::check("normalize", fits, "have one mean for images of one channel", self.normalize)?;
+        check_normalisation(dataset, self.normalize)?;
         if self.batch.min(available).saturating_mul(self.network.activations())
             > Architecture::MAX_ACTIVATIONS
         {
@@ -334,6 +333,12 @@ pub(crate) fn check_threads(threads: Option<usize>) -> Result<(), Error> {
     const MOST: usize = RunConfig::MAX_THREADS;
     let n = threads.unwrap_or(1);
     Error::check("threads", (1..=MOST).contains(&n), format_args!("lie in 1 to {MOST}"), n)
+}
+
+/// Checks that there are no constants of colours for images of one channel.
+pub(crate) fn check_normalisation(dataset: &Dataset, rule: NormalisationRule) -> Result<(), Error> {
+    let fits = dataset.shape()[0] == 3 || dataset.normalisation(rule).is_uniform();
+    Error::check("normalize", fits, "have one mean for images of one channel", rule)
 }
 
 /// Checks that `network`, which `field` names, takes the images of `dataset` and has an output for each class.

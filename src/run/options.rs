@@ -41,7 +41,11 @@ impl RunConfig {
 
     /// The flags of `slth run` that give it.
     pub fn flags(&self) -> impl Iterator<Item = String> {
-        self.setting().into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| {
+        // The sparsity of a pattern is its own, so that another pattern may be given beside these flags.
+        let implied = self.pattern.is_some_and(|pattern| pattern.sparsity() == self.sparsity);
+        let given =
+            move |name: &str, value: &serde_json::Value| !(value.is_null() || implied && name == "sparsity");
+        self.setting().into_iter().filter(move |(name, value)| given(name, value)).map(|(name, value)| {
             let word =
                 |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let words = |list: &Vec<_>| list.iter().map(word).collect::<Vec<_>>().join(",");
@@ -62,7 +66,8 @@ impl RunConfig {
         self.with_pruning_of(&Self::default(), |name| self.method.ignores(name))
     }
 
-    /// The options that are set but change nothing, by their names: `method` ignores them.
+    /// The options that are set but change nothing, by their names: `method` ignores them, or a file gives the weights that they
+    /// draw.
     ///
     /// ```
     /// use slth::{run::RunConfig, training::PruneMethod};
@@ -73,7 +78,15 @@ impl RunConfig {
     /// ```
     pub fn without_effect(&self) -> Vec<&'static str> {
         let set = |name: &str| self.with_pruning_of(&Self::default(), |option| option == name) != *self;
-        PRUNING.iter().map(|(name, _)| *name).filter(|name| self.method.ignores(name) && set(name)).collect()
+        let drawing = [
+            ("init", self.init != Self::default().init),
+            ("init_scale", self.init_scale != Self::default().init_scale),
+            ("scale_by_keep", self.scale_by_keep),
+        ];
+        let undrawn = drawing.into_iter().filter(|(_, set)| *set && self.weights.is_some());
+        let ignored = PRUNING.iter().map(|(name, _)| *name);
+        let ignored = ignored.filter(|name| self.method.ignores(name) && set(name));
+        undrawn.map(|(name, _)| name).chain(ignored).collect()
     }
 
     /// Its options.
@@ -86,7 +99,8 @@ impl RunConfig {
     /// The same for all runs that start from the same pretrained network.
     pub(crate) fn pretraining(&self) -> Self {
         // Pruning decides nothing before it starts, unless the sparsity scales the weights.
-        Self { sparsity: if self.scale_by_keep { self.sparsity } else { 0.0 }, ..self.clone() }
+        let scales = self.scale_by_keep && self.weights.is_none();
+        Self { sparsity: if scales { self.sparsity } else { 0.0 }, ..self.clone() }
     }
 
     /// Whether the networks `other` prunes are the same, given the same ε and seed.

@@ -69,10 +69,15 @@ impl RunDirectory {
         let path = path.as_ref();
         let anew = checkpoints == Some(Checkpoints::Write);
         let names = anew.then_some(Self::CHECKPOINT).into_iter().chain(Outcome::FILES);
-        let out = OutputDirectory::prepare(path, &names.collect::<Vec<_>>(), force)?;
-        let checkpoint = checkpoints.map(|_| path.join(Self::CHECKPOINT));
-        if anew {
-            let _ = std::fs::remove_file(path.join(Self::CHECKPOINT));
+        let file = path.join(Self::CHECKPOINT);
+        // A run that was killed between the renaming of its files goes on.
+        let [.., last] = Outcome::FILES;
+        let unfinished =
+            checkpoints == Some(Checkpoints::Resume) && file.is_file() && !path.join(last).exists();
+        let out = OutputDirectory::prepare(path, &names.collect::<Vec<_>>(), force || unfinished)?;
+        let checkpoint = checkpoints.map(|_| file);
+        if let Some(file) = checkpoint.as_ref().filter(|file| anew && file.symlink_metadata().is_ok()) {
+            std::fs::remove_file(file).map_err(|source| OutputError::Write { file: file.clone(), source })?;
         }
         Ok(Self { out, checkpoint, ticket: TicketKind::default() })
     }

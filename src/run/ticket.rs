@@ -15,7 +15,7 @@ use safetensors::Dtype;
 use slth_kernels::{Backend, PackedMask};
 
 use super::compact;
-use super::config::{RunConfig, check_network};
+use super::config::{RunConfig, check_network, check_normalisation};
 use super::experiment::engine;
 use crate::data::{Augmentation, Dataset, Normalisation, NormalisationRule, Subset};
 use crate::error::Error;
@@ -72,6 +72,9 @@ pub enum TicketProblem {
     /// A mask of bits has a bit for a weight that is not there.
     #[error("tensor `{0}` has bits beyond the last weight")]
     MaskTooLong(String),
+    /// A compact ticket leaves out weights that this version does not draw.
+    #[error("its weights are drawn otherwise by this version of slth: take the one that wrote it")]
+    DrawnOtherwise,
 }
 
 /// What the file of a ticket has.
@@ -119,6 +122,7 @@ impl Ticket {
     ) -> Result<Evaluation, Error> {
         let Self { config, layers } = self;
         check_network("ticket", &config.network, dataset)?;
+        check_normalisation(dataset, config.normalize)?;
         let engine = engine(backend, threads)?;
         let images = Subset::all(dataset.test());
         let (network, normalisation) = (&config.network, dataset.normalisation(config.normalize));

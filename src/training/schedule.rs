@@ -60,7 +60,7 @@ impl Schedule {
     ///     let schedule: Schedule = text.parse().unwrap();
     ///     (0..4).map(|epoch| schedule.rate(0.1, epoch, 4)).collect()
     /// };
-    /// assert_eq!(rates("cosine")[..3], [0.1, 0.085355335, 0.05]);
+    /// assert_eq!(rates("cosine")[..3], [0.1, 0.08535534, 0.05]);
     /// assert_eq!(rates("warmup:1+constant"), [0.05, 0.1, 0.1, 0.1]);
     /// assert_eq!(rates("multistep:1,3x0.5"), [0.1, 0.05, 0.05, 0.025]);
     /// ```
