@@ -97,7 +97,7 @@ fn a_trained_network_is_evaluated_and_pruned_as_it_is_or_moved_within_the_ball()
         small_run(data.path()).arg("--weights").arg(&file).arg("--bias"),
         &["--bias", "weights of a file"],
     );
-    refused(small_run(data.path()).args(["--map", "a"]), &["--weights"]);
+    refused(small_run(data.path()).args(["--map", "a"]), &["--map", "no weights"]);
     refused(small_run(data.path()).args(["--weights", "/nowhere"]), &["/nowhere"]);
 }
 
