@@ -156,6 +156,7 @@ def measured(given, task, threads):
             if len(times[variant]) == MOST.get(variant):
                 continue
             seconds, loss = way.epoch(images, labels)
+            # In one epoch noise cannot be learnt: there only NaN tells that something is wrong.
             if not loss < (math.inf if network == "conv4" else 2.0):
                 raise SystemExit(f"{variant}: does not learn, loss {loss}")
             times[variant].append(seconds)
