@@ -22,17 +22,22 @@ def one_thread() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-def in_turns(contestants: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """The median seconds of a call of each: rounds in which each is called once, in the same order, after a round that is not counted."""
+def in_turns(
+    contestants: dict[str, Callable[[], object]], seconds: float, calls: int = 1, skip: int = 0
+) -> dict[str, float]:
+    """The median seconds of a call of each: rounds in which each is called so many times, in the same order, after a round that is not
+    counted. The first `skip` calls of each turn are not counted: they pay for memory that the others have given back to the system."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for call in contestants.values():
         call()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(next(iter(times.values()))) < 5:
         for name, call in contestants.items():
-            begin = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - begin)
+            for index in range(calls):
+                begin = time.perf_counter()
+                call()
+                if index >= skip:
+                    times[name].append(time.perf_counter() - begin)
     return {name: statistics.median(values) for name, values in times.items()}
 
 

@@ -3,11 +3,12 @@
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, dtype};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::PyTuple;
-use slth_kernels::{KernelError, PackedMask};
+use slth_kernels::{KernelError, PackedMask, PackedMaskRef};
 
 use crate::array::{as_array, data, empty, wrong_shape};
+
+/// Booleans expanded at a time.
+const TILE: usize = 4096;
 
 /// The mask over weights of shape `weights` that `value` is: bool of that shape, or uint8 of ⌈n / 8⌉ elements with bit i of all the mask of
 /// weight i, lowest bits first, as `top_k(…, packed=True)` and `numpy.packbits(…, bitorder="little")` give it.
@@ -60,12 +61,22 @@ pub(crate) fn to_bools<'py>(
     mask: &PackedMask,
     shape: &[usize],
 ) -> PyResult<Bound<'py, PyUntypedArray>> {
-    // NumPy's own function is several times as fast as writing booleans one after the other.
-    static UNPACK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let unpack = UNPACK.import(py, "numpy", "unpackbits")?;
-    let arguments = (to_bits(py, mask)?, py.None(), mask.len(), "little");
-    let bools = unpack.call1(arguments)?.call_method1("view", ("bool",))?;
-    Ok(bools.call_method1("reshape", (PyTuple::new(py, shape)?,))?.cast_into()?)
+    let array = empty(py, shape, "bool")?;
+    assert_eq!(array.len(), mask.len());
+    let mut to = data::<bool>(&array);
+    // By way of the stack, because the array's memory is not initialised; a tile stays in L1.
+    let mut tile = [false; TILE];
+    for (index, words) in mask.words().chunks(TILE / 64).enumerate() {
+        let count = TILE.min(mask.len() - index * TILE);
+        let part = PackedMaskRef::from_words(count, words).map_err(crate::engine::refused)?;
+        part.write_bools(&mut tile[..count]).map_err(crate::engine::refused)?;
+        // SAFETY: a new array of `mask.len()` booleans, which nobody else has seen; the counts add up to `mask.len()`.
+        unsafe {
+            to.copy_from_nonoverlapping(tile.as_ptr(), count);
+            to = to.add(count);
+        }
+    }
+    Ok(array)
 }
 
 /// A mask as an array of packed bits.
