@@ -12,6 +12,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 use safetensors::Dtype;
+use serde::Deserialize;
 use slth_kernels::{Backend, PackedMask};
 
 use super::compact;
@@ -78,7 +79,8 @@ pub enum TicketProblem {
 }
 
 /// What the file of a ticket has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TicketKind {
     /// Weights, scores and masks

@@ -23,7 +23,7 @@ use slth::Error;
 use slth::candidates::{CandidatesConfig, CandidatesResult};
 use slth::data::Dataset;
 use slth::progress::{Progress, Step};
-use slth::run::{Checkpoints, RunConfig, RunDirectory, RunResult};
+use slth::run::{Checkpoints, RunConfig, RunDirectory, RunResult, TicketKind};
 use slth::sweep::{CellConfig, Grid, Plan, Shard, Sweep, read_cells};
 use slth_kernels::{Backend, KernelError};
 
@@ -204,11 +204,14 @@ fn config<T: Default + Serialize + DeserializeOwned>(settings: &str) -> PyResult
     Ok(config)
 }
 
-/// The configuration of a run; a network that the settings do not name is that of their weights.
+/// The configuration of a run; a network that the settings do not name is that of their weights, a sparsity that of their pattern.
 fn run_config(settings: &str) -> PyResult<RunConfig> {
-    let config: RunConfig = config(settings)?;
-    let given = serde_json::from_str::<Map<String, Value>>(settings).is_ok_and(|s| s.contains_key("network"));
-    let network = given.then(|| config.network.clone());
+    let mut config: RunConfig = config(settings)?;
+    let given: Map<String, Value> = serde_json::from_str(settings).unwrap_or_default();
+    if let Some(pattern) = config.pattern.filter(|_| !given.contains_key("sparsity")) {
+        config.sparsity = pattern.sparsity();
+    }
+    let network = given.contains_key("network").then(|| config.network.clone());
     config.with_network(network).map_err(failed)
 }
 
@@ -232,7 +235,7 @@ type Layer<'py> =
 
 /// One run: result.json's content, and the layers.
 #[pyfunction]
-#[pyo3(signature = (settings, data, out, force, checkpoint, resume, threads, backend, callback, /))]
+#[pyo3(signature = (settings, data, out, force, ticket, checkpoint, resume, threads, backend, callback, /))]
 #[expect(clippy::too_many_arguments, reason = "the flags that are no settings")]
 pub(crate) fn _run<'py>(
     py: Python<'py>,
@@ -240,6 +243,7 @@ pub(crate) fn _run<'py>(
     data: Option<PathBuf>,
     out: Option<PathBuf>,
     force: bool,
+    ticket: &str,
     checkpoint: bool,
     resume: bool,
     threads: Option<usize>,
@@ -248,6 +252,8 @@ pub(crate) fn _run<'py>(
 ) -> PyResult<(String, Vec<Layer<'py>>)> {
     let threads = self::threads(threads)?;
     let config = RunConfig { threads, backend: self::backend(backend)?, ..run_config(settings)? };
+    let ticket: TicketKind = serde_json::from_value(Value::from(ticket))
+        .map_err(|error| PyValueError::new_err(format!("ticket: {error}")))?;
     if out.is_none() && (checkpoint || resume) {
         return Err(PyValueError::new_err("checkpoints need a directory; give out"));
     }
@@ -260,7 +266,8 @@ pub(crate) fn _run<'py>(
         let outcome = match out {
             None => slth::run::run(&config, &dataset, progress)?,
             Some(path) => {
-                RunDirectory::prepare(path, force, checkpoints)?.run(&config, &dataset, progress)?
+                let directory = RunDirectory::prepare(path, force, checkpoints)?.with_ticket(ticket);
+                directory.run(&config, &dataset, progress)?
             }
         };
         Ok((RunResult::new(&outcome).to_json(), outcome.layers))

@@ -89,6 +89,20 @@ def test_files_of_a_run(tmp_path, small):
     assert slth.run(config=out / "result.json", seed=4).result["seed"] == 4
 
 
+def test_a_compact_ticket(tmp_path, small):
+    for ticket in ("full", "compact"):
+        assert slth.run(**SMALL, out=tmp_path / ticket, ticket=ticket).mask_hash == small.mask_hash
+    full, compact = ((tmp_path / ticket / "ticket.safetensors").stat().st_size for ticket in ("full", "compact"))
+    assert compact < full / 4  # scores left out, half of the weights, masks as bits
+    with pytest.raises(ValueError, match="ticket: unknown variant `small`"):
+        slth.run(**SMALL, ticket="small")
+
+
+def test_a_pattern_says_its_sparsity():
+    run = slth.run(**SMALL, pattern="1:4")
+    assert run.result["sparsity"] == 0.75 and all(layer.kept == layer.mask.size // 4 for layer in run.layers)
+
+
 def test_a_run_goes_on_from_its_checkpoint(tmp_path, small):
     class Enough(Exception):
         pass

@@ -145,6 +145,7 @@ def run(
     config: Path | None = None,
     out: Path | None = None,
     force: bool = False,
+    ticket: str = "full",
     checkpoint: bool = False,
     resume: bool = False,
     threads: int | None = None,
@@ -158,14 +159,15 @@ def run(
     `slth run --help` says what each does, and the same ones give the same hashes. `data` is the directory of a data set, or a
     file of it: IDX files, CIFAR-10 or CIFAR-100 in binary form, or NumPy's `.npz` or `.npy` with `x_train`, `y_train`, `x_test` and `y_test`;
     MNIST by default. `config` is the `result.json` of a run to repeat, but for the settings given beside it. `out` takes `result.json`,
-    `ticket.safetensors`, `history.csv` and its curves, which `force` replaces; with `checkpoint` also the run's state after every epoch, and
+    `ticket.safetensors`, `history.csv` and its curves, which `force` replaces. `ticket` is "full", or "compact" for masks as bits and only those
+    weights that the seed does not draw. With `checkpoint` the directory also takes the state of the run after every epoch, and
     `resume` goes on from there, to the same bits, where there is one. `progress` is called on the calling thread,
     some ten times a second; an exception there, or Ctrl-C, stops the run.
     """
     if config is not None:
         settings = {**json.loads(pathlib.Path(config).read_text())["configuration"], **settings}
     answer, layers = _slth._run(
-        _json(settings), data, out, force, checkpoint, resume, threads, backend, _callback(progress)
+        _json(settings), data, out, force, ticket, checkpoint, resume, threads, backend, _callback(progress)
     )
     result = json.loads(answer)
     dense, pruned = result["pretrain"], result["prune"]

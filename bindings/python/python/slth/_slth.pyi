@@ -282,6 +282,7 @@ def _run(
     data: _Path | None,
     out: _Path | None,
     force: bool,
+    ticket: str,
     checkpoint: bool,
     resume: bool,
     threads: int | None,
