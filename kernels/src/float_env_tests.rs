@@ -73,7 +73,7 @@ fn products() {
                 call(MatMut::row_major(&mut memory, rows, batch).unwrap(), &mut space);
                 all.push(bits(&memory));
             };
-            for strategy in [Strategy::Sparse, Strategy::Dense] {
+            for strategy in [Strategy::Sparse, Strategy::Dense, Strategy::Bitmask] {
                 let options =
                     PrepareOptions::default().strategy(strategy).max_batch(batch).input_gradient(true);
                 let layer = PackedWeights::prepare(engine, weights_view, Some(&mask), &options).unwrap();

@@ -36,6 +36,21 @@ pub(crate) const fn positions() -> [[u8; 8]; 256] {
     table
 }
 
+/// For each 8-bit mask the number of its set bits below each bit, one byte each; 2 KiB.
+pub(crate) const fn ranks() -> [[u8; 8]; 256] {
+    let mut table = [[0; 8]; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let mut i = 1;
+        while i < 8 {
+            table[bits][i] = table[bits][i - 1] + (bits >> (i - 1) & 1) as u8;
+            i += 1;
+        }
+        bits += 1;
+    }
+    table
+}
+
 /// A computation that can run on any vector unit.
 pub(crate) trait Kernel {
     /// What the computation returns.
@@ -129,6 +144,36 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
             rest &= rest - 1;
             kept += 1;
         }
+    }
+
+    /// The inverse of [`compress_i32`](Self::compress_i32): the first lanes of `v`, in order, in the lanes whose bit is set.
+    /// Nothing is said of the other lanes.
+    #[inline(always)]
+    fn expand(self, v: Self::F32, bits: u32) -> Self::F32 {
+        let (from, mut to) = (v, v);
+        let from = bytemuck::cast_slice::<Self::F32, f32>(core::slice::from_ref(&from));
+        let lanes = bytemuck::cast_slice_mut::<Self::F32, f32>(core::slice::from_mut(&mut to));
+        let mut taken = 0;
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            *lane = from[taken.min(Self::LANES - 1)];
+            taken += (bits >> i & 1) as usize;
+        }
+        to
+    }
+
+    /// `a * b + c` in the lanes whose bit is set, `c` in the others.
+    #[inline(always)]
+    fn mul_add_where(self, bits: u32, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        let mut sums = c;
+        let new = self.mul_add(a, b, c);
+        let new = bytemuck::cast_slice::<Self::F32, f32>(core::slice::from_ref(&new));
+        let lanes = bytemuck::cast_slice_mut::<Self::F32, f32>(core::slice::from_mut(&mut sums));
+        for (i, (lane, &new)) in lanes.iter_mut().zip(new).enumerate() {
+            if bits >> i & 1 != 0 {
+                *lane = new;
+            }
+        }
+        sums
     }
 
     /// Writes, for each lane whose bit is set, an integer with the bit pattern of `v`'s lane in the high half and its column,

@@ -322,6 +322,13 @@ impl Kernel for Masks {
             s.compress_i32(vn, bits, &mut packed);
             assert_eq!(packed[..count], kept(&n, bits), "compress_i32 {bits:b}");
             assert!(packed[S::LANES..].iter().all(|&p| p == 77), "compress_i32 {bits:b} writes too much");
+            let expanded = s.expand(vx, bits);
+            let expanded = bytemuck::cast_slice::<S::F32, f32>(slice::from_ref(&expanded));
+            let chosen = (0..S::LANES).filter(|&l| on(l));
+            assert!(chosen.zip(x).all(|(l, x)| expanded[l].to_bits() == x.to_bits()), "expand {bits:b}");
+            check_bits::<S>("mul_add_where", &s.mul_add_where(bits, vx, s.splat(2.0), s.splat(-0.0)), |l| {
+                if on(l) { x[l] * 2.0 } else { -0.0 }
+            });
             for base in [0_u32, 1000, u32::MAX - 1] {
                 let entries: [u64; MOST_LANES] = core::array::from_fn(|l| {
                     u64::from(x[l].to_bits()) << 32 | u64::from(base.wrapping_add(l as u32))

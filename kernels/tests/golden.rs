@@ -316,6 +316,9 @@ fn check<'a>(engines: impl Iterator<Item = Engine<'a>>) {
         for layout in 0..LAYOUTS.len() {
             let sparse =
                 [1, 2, 70].map(|batch| products(engine, Strategy::Sparse, Storage::F32, batch, layout));
+            let bits =
+                [1, 2, 70].map(|batch| products(engine, Strategy::Bitmask, Storage::F32, batch, layout));
+            assert_eq!(bits, sparse, "{engine:?}, layout {layout}");
             let bf16 =
                 [1, 2, 70].map(|batch| products(engine, Strategy::Sparse, Storage::Bf16, batch, layout));
             let all = [1, 70].map(|batch| products(engine, Strategy::Dense, Storage::F32, batch, layout));

@@ -42,7 +42,7 @@ fn all_kernels(engine: Engine) -> Vec<u32> {
     let space = &mut Workspace::default();
     let mut bits = Vec::new();
     let mut take = |values: &[f32]| bits.extend(values.iter().map(|x| x.to_bits()));
-    for strategy in [Strategy::Sparse, Strategy::Dense] {
+    for strategy in [Strategy::Sparse, Strategy::Dense, Strategy::Bitmask] {
         let options = PrepareOptions::default().strategy(strategy);
         let mask = PackedMask::from_fn(w.len(), |i| i % 5 != 0);
         let layer = PackedWeights::prepare(engine, weights, Some(&mask), &options).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Dense peers multiply by weights with zeros for those removed: they do the same task, and their useful work is the same,
 //! 2 · kept · batch operations. The variant `rebuilt` pays for a new mask at every product. Up to [`FEW_COLUMNS`] columns each format is
-//! measured beside the chosen one, as the variants `interleaved`, `blocked` and `panels`, and weights stored in `bf16`.
+//! measured beside the chosen one, as the variants `interleaved`, `bitmask`, `blocked` and `panels`, and weights stored in `bf16`.
 
 use std::sync::Arc;
 
@@ -325,6 +325,7 @@ fn contestants(
                 let sparse = options.strategy(Strategy::Sparse);
                 for (variant, options) in [
                     ("interleaved", own.strategy(Strategy::Sparse)),
+                    ("bitmask", own.strategy(Strategy::Bitmask)),
                     ("blocked", sparse.max_batch(usize::MAX)),
                     ("panels", own.strategy(Strategy::Dense)),
                 ] {

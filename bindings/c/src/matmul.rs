@@ -99,7 +99,7 @@ pub const SLTH_REUSE_MANY: slth_mask_reuse = 0;
 /// One of each kind before the next mask: edge-popup.
 pub const SLTH_REUSE_ONCE: slth_mask_reuse = 1;
 
-/// How products are computed: SLTH_AUTO, SLTH_SPARSE or SLTH_DENSE. All give the same numbers for finite activations; only
+/// How products are computed: SLTH_AUTO, SLTH_SPARSE, SLTH_DENSE or SLTH_BITMASK. All give the same numbers for finite activations; only
 /// the sign of a zero may differ.
 pub type slth_strategy = u32;
 
@@ -109,6 +109,8 @@ pub const SLTH_AUTO: slth_strategy = 0;
 pub const SLTH_SPARSE: slth_strategy = 1;
 /// Multiply by all weights, zeros for the removed ones.
 pub const SLTH_DENSE: slth_strategy = 2;
+/// Multiply by the kept weights only, in the format of least memory where a third of them or more is kept.
+pub const SLTH_BITMASK: slth_strategy = 3;
 
 /// The type of the numbers that prepared weights are stored as.
 pub type slth_storage = u32;
@@ -160,6 +162,7 @@ impl slth_prepare_options {
             SLTH_AUTO => Strategy::Auto,
             SLTH_SPARSE => Strategy::Sparse,
             SLTH_DENSE => Strategy::Dense,
+            SLTH_BITMASK => Strategy::Bitmask,
             _ => return Err(Failure::out_of_range("options.strategy")),
         };
         let storage = match self.storage {
@@ -196,6 +199,8 @@ pub const SLTH_FORMAT_DENSE: slth_format = 1;
 pub const SLTH_FORMAT_BLOCKED: slth_format = 2;
 /// Kept weights of eight rows side by side.
 pub const SLTH_FORMAT_INTERLEAVED: slth_format = 3;
+/// Kept weights, and one bit for each weight.
+pub const SLTH_FORMAT_BITMASK: slth_format = 4;
 
 /// A layer's weights `[outputs, inputs]`, under a mask or not, as products take them.
 pub struct slth_weights(RwLock<PackedWeights>);
@@ -322,6 +327,7 @@ pub unsafe extern "C" fn slth_weights_format(weights: *const slth_weights) -> sl
         Format::Dense => SLTH_FORMAT_DENSE,
         Format::Blocked => SLTH_FORMAT_BLOCKED,
         Format::Interleaved => SLTH_FORMAT_INTERLEAVED,
+        Format::Bitmask => SLTH_FORMAT_BITMASK,
         _ => slth_format::MAX,
     };
     // SAFETY: as the header asks of each caller.
@@ -351,6 +357,7 @@ impl slth_prepare_options {
             strategy: match options.strategy {
                 Strategy::Sparse => SLTH_SPARSE,
                 Strategy::Dense => SLTH_DENSE,
+                Strategy::Bitmask => SLTH_BITMASK,
                 _ => SLTH_AUTO,
             },
             storage: if options.storage == Storage::Bf16 { SLTH_BF16 } else { SLTH_F32 },

@@ -83,7 +83,7 @@ void test_matmul(const slth_engine *engine) {
       enum layout layout = (shape + share) % LAYOUTS;
       slth_matrix_mut w = noisy(outputs, inputs, layout);
       uint64_t *mask = some_mask(outputs * inputs, shares[share]);
-      for (slth_strategy strategy = SLTH_AUTO; strategy <= SLTH_DENSE; strategy++) {
+      for (slth_strategy strategy = SLTH_AUTO; strategy <= SLTH_BITMASK; strategy++) {
         slth_prepare_options options = {.size = sizeof options, .strategy = strategy, .flags = SLTH_INPUT_GRADIENT};
         options.max_batch = strategy == SLTH_AUTO ? batch : 0;
         slth_weights *weights;

@@ -220,13 +220,14 @@ impl PackedWeights {
         self.read().bytes() + self.bias.as_ref().map_or(0, |bias| size_of_val(&**bias))
     }
 
-    /// How the weights are stored: "dense", "blocked" or "interleaved".
+    /// How the weights are stored: "dense", "blocked", "interleaved" or "bitmask".
     #[getter]
     fn format(&self) -> &'static str {
         match self.read().format() {
             Format::Dense => "dense",
             Format::Blocked => "blocked",
             Format::Interleaved => "interleaved",
+            Format::Bitmask => "bitmask",
             _ => "other",
         }
     }

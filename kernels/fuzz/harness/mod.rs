@@ -40,7 +40,7 @@ pub(crate) fn run(target: &str, data: &[u8]) {
 
 /// How weights are prepared.
 fn options(u: &mut Unstructured<'_>) -> Result<PrepareOptions> {
-    let strategy = *u.choose(&[Strategy::Auto, Strategy::Sparse, Strategy::Dense])?;
+    let strategy = *u.choose(&[Strategy::Auto, Strategy::Sparse, Strategy::Dense, Strategy::Bitmask])?;
     // Around the batches where another format is chosen, and beyond all.
     let max_batch = *u.choose(&[0, 1, 2, 3, 4, 8, 15, 16, 17, 63, 64, 65, usize::MAX])?;
     let reuse = *u.choose(&[MaskReuse::Many, MaskReuse::Once])?;

@@ -308,6 +308,21 @@ impl Simd for Avx2 {
         self.store_i32(packed, dst);
     }
     #[inline(always)]
+    fn expand(self, v: __m256, bits: u32) -> __m256 {
+        static RANKS: [[u8; 8]; 256] = crate::simd::ranks();
+        let ranks = u64::from_le_bytes(RANKS[usize::from(bits as u8)]);
+        op!(_mm256_permutevar8x32_ps(v, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(ranks as i64))))
+    }
+    #[inline(always)]
+    fn mul_add_where(self, bits: u32, a: __m256, b: __m256, c: __m256) -> __m256 {
+        op!({
+            let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            let chosen = _mm256_and_si256(_mm256_set1_epi32(bits as i32), lanes);
+            let chosen = _mm256_castsi256_ps(_mm256_cmpeq_epi32(chosen, lanes));
+            _mm256_blendv_ps(c, _mm256_fmadd_ps(a, b, c), chosen)
+        })
+    }
+    #[inline(always)]
     fn compress_entries(self, first: __m256i, v: __m256, bits: u32, dst: &mut [u64]) {
         let positions = self.positions_i32(bits);
         let (low, high) = op!({

@@ -179,6 +179,14 @@ impl Simd for Avx512 {
         self.store_i32(op!(_mm512_maskz_compress_epi32(bits as __mmask16, v)), dst);
     }
     #[inline(always)]
+    fn expand(self, v: __m512, bits: u32) -> __m512 {
+        op!(_mm512_maskz_expand_ps(bits as __mmask16, v))
+    }
+    #[inline(always)]
+    fn mul_add_where(self, bits: u32, a: __m512, b: __m512, c: __m512) -> __m512 {
+        op!(_mm512_mask3_fmadd_ps(a, b, c, bits as __mmask16))
+    }
+    #[inline(always)]
     fn compress_entries(self, first: __m512i, v: __m512, bits: u32, dst: &mut [u64]) {
         let (low, high) = (bits as __mmask8, (bits >> 8) as __mmask8);
         let halves: [[u64; 8]; 2] = bytemuck::cast(op!({

@@ -46,7 +46,7 @@ pub use crate::epilogue::{Activation, Epilogue};
 /// * blocked format: 768 KiB per thread. If a thread has more than 1024 outputs and there are at most 8192 inputs, 512 bytes more
 ///   for each input. (For the input gradient exchange inputs and outputs.)
 /// * interleaved format: per thread up to 128 bytes for each input and each of the thread's outputs
-/// * panels of dense weights: as much for each input, and 16 KiB
+/// * panels of weights, dense or with a bit mask: as much for each input, and 16 KiB
 /// * other dense weights: a copy of X or dY, and of the result if its rows are not contiguous
 /// * the input gradient of dense weights: a copy of the weights too; the weight gradient: copies of X and dY
 #[derive(Clone, Debug, Default)]
@@ -234,6 +234,13 @@ fn multiply(engine: Engine, a: Operand<'_>, call: Call<'_, '_>) {
         Operand::Panels(a) => {
             let engine = engine.for_work((a.rows() * a.columns() / 32).saturating_mul(call.x.cols().max(4)));
             panels::multiply(engine, a, call);
+        }
+        Operand::Bitmask(a) if is_empty(a.columns(), &call) => {
+            vector::finish_empty(engine, call.y, call.accumulate, call.finish);
+        }
+        Operand::Bitmask(a) => {
+            let engine = engine.for_work((a.rows() * a.columns() / 16).saturating_mul(call.x.cols().max(2)));
+            panels::multiply_kept(engine, a, call);
         }
         Operand::Blocked(a) if is_empty(a.columns(), &call) => {
             vector::finish_empty(engine, call.y, call.accumulate, call.finish);

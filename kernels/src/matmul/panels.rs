@@ -1,13 +1,15 @@
-//! Dense weights × few columns of activations: Y = W · X with W [`Panels`], X `[K, N]`, Y `[M, N]`. Made for few columns N; any
-//! number is computed.
+//! Panels of weights × few columns of activations: Y = W · X with W [`Panels`], all weights, or [`Bitmask`], the kept ones; X
+//! `[K, N]`, Y `[M, N]`. Made for few columns N; any number is computed.
 //!
 //! Lanes run over outputs. A tile is a few panels of outputs by up to eight columns: each step multiplies a vector of weights
 //! with the broadcast activations of all columns. For up to four columns four panels are read at once (AVX-512): this gives
-//! enough chains, and several streams are read faster than one. K is cut into blocks, so that with more than eight columns the
-//! later ones find a block's weights in L2. Sums are stored in scratch memory, outputs contiguous, and go to Y at the end.
+//! enough chains, and several streams are read faster than one. K of dense panels is cut into blocks, so that with more than eight
+//! columns the later ones find a block's weights in L2. Sums are stored in scratch memory, outputs contiguous, and go to Y at the end.
 //!
 //! Cost: with up to four columns bound by memory, then N / 32 cycles per weight with AVX-512. Measurements: docs/tuning.md, "Few
 //! columns".
+
+use core::ops::Range;
 
 use super::call::Call;
 use crate::engine::Engine;
@@ -15,6 +17,7 @@ use crate::epilogue::Finish;
 use crate::panel::{self, Block};
 use crate::simd::{Kernel, Simd};
 use crate::view::{MatMut, MatRef};
+use crate::weights::bitmask::{Bitmask, BitmaskPanel};
 use crate::weights::panels::{PANEL, Panels};
 use crate::weights::stored::{Stored, Values};
 
@@ -42,17 +45,129 @@ fn tile_columns<S: Simd>(columns: usize) -> usize {
     if columns >= most { most } else { columns.next_power_of_two() }
 }
 
-/// Computes Y `[M, N]`; none of M, N and K is 0.
+/// Computes Y `[M, N]` over all weights; none of M, N and K is 0.
 pub(super) fn multiply(engine: Engine, weights: &Panels, call: Call<'_, '_>) {
+    let (rows, columns) = (weights.rows(), weights.columns());
     match weights.values() {
-        Values::F32(values) => multiply_stored(engine, weights, values, call),
-        Values::Bf16(values) => multiply_stored(engine, weights, values, call),
+        Values::F32(values) => multiply_matrix(engine, AllWeights { values, columns }, rows, call),
+        Values::Bf16(values) => multiply_matrix(engine, AllWeights { values, columns }, rows, call),
     }
 }
 
-fn multiply_stored<T: Stored>(engine: Engine, weights: &Panels, values: &[T], call: Call<'_, '_>) {
+/// Computes Y `[M, N]` over the kept weights; none of M, N and K is 0.
+pub(super) fn multiply_kept(engine: Engine, weights: &Bitmask, call: Call<'_, '_>) {
+    match weights.values() {
+        Values::F32(values) => multiply_matrix(engine, KeptWeights { values, weights }, weights.rows(), call),
+        Values::Bf16(values) => {
+            multiply_matrix(engine, KeptWeights { values, weights }, weights.rows(), call)
+        }
+    }
+}
+
+/// A matrix of panels.
+trait PanelMatrix: Copy + Send + Sync {
+    type Panel: PanelStream;
+    /// Whether a panel can be read from any column on.
+    const DIVISIBLE: bool;
+
+    /// Columns `first_k..first_k + depth` of panel `index`; all of them unless `DIVISIBLE`.
+    fn panel(self, index: usize, first_k: usize, depth: usize) -> Self::Panel;
+}
+
+/// The weights of a panel, column after column.
+trait PanelStream: Copy {
+    /// Whether no weight was removed: then sums take all lanes.
+    const ALL: bool;
+
+    /// The weights of the next column, which is column `k`, and the bits of the lanes that have one. Prefetches the weights
+    /// `ahead` bytes further.
+    fn next<S: Simd, const VECTORS: usize>(
+        &mut self,
+        s: S,
+        k: usize,
+        ahead: usize,
+    ) -> [(S::F32, u32); VECTORS];
+}
+
+/// The matrix of [`Panels`].
+#[derive(Clone, Copy)]
+struct AllWeights<'a, T> {
+    values: &'a [T],
+    columns: usize,
+}
+
+impl<'a, T: Stored> PanelMatrix for AllWeights<'a, T> {
+    type Panel = &'a [[T; PANEL]];
+    const DIVISIBLE: bool = true;
+
+    #[inline(always)]
+    fn panel(self, index: usize, first_k: usize, depth: usize) -> Self::Panel {
+        &self.values.as_chunks().0[index * self.columns + first_k..][..depth]
+    }
+}
+
+impl<T: Stored> PanelStream for &[[T; PANEL]] {
+    const ALL: bool = true;
+
+    #[inline(always)]
+    fn next<S: Simd, const VECTORS: usize>(
+        &mut self,
+        s: S,
+        k: usize,
+        ahead: usize,
+    ) -> [(S::F32, u32); VECTORS] {
+        let weights = &self[k];
+        s.prefetch::<true, _>(weights.as_ptr().cast::<u8>().wrapping_add(ahead));
+        core::array::from_fn(|v| (T::repeat::<S, 1>(s, &weights[v * S::LANES..]), 0))
+    }
+}
+
+/// The matrix of a [`Bitmask`].
+#[derive(Clone, Copy)]
+struct KeptWeights<'a, T> {
+    values: &'a [T],
+    weights: &'a Bitmask,
+}
+
+impl<'a, T: Stored> PanelMatrix for KeptWeights<'a, T> {
+    type Panel = BitmaskPanel<'a, T>;
+    const DIVISIBLE: bool = false;
+
+    #[inline(always)]
+    fn panel(self, index: usize, _first_k: usize, depth: usize) -> Self::Panel {
+        let BitmaskPanel { bits, values } = self.weights.panel(self.values, index);
+        BitmaskPanel { bits: &bits[..depth], values }
+    }
+}
+
+impl<T: Stored> PanelStream for BitmaskPanel<'_, T> {
+    const ALL: bool = false;
+
+    #[inline(always)]
+    fn next<S: Simd, const VECTORS: usize>(
+        &mut self,
+        s: S,
+        k: usize,
+        ahead: usize,
+    ) -> [(S::F32, u32); VECTORS] {
+        let bits = self.bits[k];
+        let values: &[T; PANEL] = self.values.first_chunk().expect("a vector more than all values");
+        s.prefetch::<true, _>(values.as_ptr().cast::<u8>().wrapping_add(ahead));
+        let mut taken = 0;
+        let weights = core::array::from_fn(|v| {
+            let bits = u32::from(bits) >> (v * S::LANES) & ((1 << S::LANES) - 1);
+            let weights = s.expand(T::repeat::<S, 1>(s, &values[taken..]), bits);
+            taken += bits.count_ones() as usize;
+            (weights, bits)
+        });
+        self.values = &self.values[bits.count_ones() as usize..];
+        weights
+    }
+}
+
+fn multiply_matrix<W: PanelMatrix>(engine: Engine, weights: W, rows: usize, call: Call<'_, '_>) {
     let Call { x, y, accumulate, finish, scratch } = call;
-    let (rows, inputs) = (weights.rows(), weights.columns());
+    let inputs = x.rows();
     let share = match engine.threads() {
         1 => rows,
         threads => rows.div_ceil(threads).next_multiple_of(OUTPUTS),
@@ -62,13 +177,13 @@ fn multiply_stored<T: Stored>(engine: Engine, weights: &Panels, values: &[T], ca
     let scratch = scratch.get(floats * rows.div_ceil(share));
     let shares = y.bands(share).zip(scratch.chunks_mut(floats)).zip((0..).step_by(share));
     engine.for_each(shares, |((y, scratch), first_row)| {
-        engine.backend().run(MultiplyPanels { values, x, first_row, accumulate, finish, y, scratch });
+        engine.backend().run(MultiplyPanels { weights, x, first_row, accumulate, finish, y, scratch });
     });
 }
 
 /// The rows of Y from `first_row` on.
-struct MultiplyPanels<'a, T> {
-    values: &'a [T],
+struct MultiplyPanels<'a, W> {
+    weights: W,
     x: MatRef<'a>,
     first_row: usize,
     accumulate: bool,
@@ -77,7 +192,7 @@ struct MultiplyPanels<'a, T> {
     scratch: &'a mut [f32],
 }
 
-impl<T: Stored> Kernel for MultiplyPanels<'_, T> {
+impl<W: PanelMatrix> Kernel for MultiplyPanels<'_, W> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -89,7 +204,7 @@ impl<T: Stored> Kernel for MultiplyPanels<'_, T> {
     }
 }
 
-impl<T: Stored> MultiplyPanels<'_, T> {
+impl<W: PanelMatrix> MultiplyPanels<'_, W> {
     #[inline(always)]
     fn multiply<S: Simd>(mut self, s: S) {
         let batch = self.x.cols();
@@ -101,7 +216,7 @@ impl<T: Stored> MultiplyPanels<'_, T> {
     /// The next `columns` columns.
     #[inline(always)]
     fn columns<S: Simd>(&mut self, s: S, first_column: usize, columns: usize) {
-        let Self { values, x, first_row, accumulate, finish, .. } = *self;
+        let Self { weights, x, first_row, accumulate, finish, .. } = *self;
         let (inputs, rows) = (x.rows(), self.y.rows());
         let padded = columns.next_multiple_of(PADDED_TO);
         let (packed, sums) = self.scratch.split_at_mut(padded * inputs.next_multiple_of(16));
@@ -112,11 +227,10 @@ impl<T: Stored> MultiplyPanels<'_, T> {
             panel::pack(s, x, block, &mut packed[at * inputs..], width);
             at += width;
         }
-        let kc = if columns <= tile_columns::<S>(columns) { inputs } else { KC };
+        let kc = if columns <= tile_columns::<S>(columns) || !W::DIVISIBLE { inputs } else { KC };
         for first in (0..rows).step_by(OUTPUTS) {
             let outputs = OUTPUTS.min(rows - first);
-            let values = &values[(first_row + first) * inputs..];
-            let values = &values[..outputs.next_multiple_of(PANEL) * inputs];
+            let panels = (first_row + first) / PANEL..(first_row + first + outputs).div_ceil(PANEL);
             let of_y = Block { row: first_column, rows: columns, col: first, cols: outputs };
             let sums = &mut sums[..padded * OUTPUTS];
             if accumulate {
@@ -130,18 +244,19 @@ impl<T: Stored> MultiplyPanels<'_, T> {
                     let width = tile_columns::<S>(columns - at);
                     let x = &packed[at * inputs + first_k * width..][..depth * width];
                     let sums = &mut sums[at * OUTPUTS..][..width * OUTPUTS];
-                    let group = PanelGroup { values, inputs, first_k, x, sums, begin };
+                    let panels = panels.clone();
+                    let group = PanelGroup { weights, panels, first_k, x, sums, begin };
                     match (S::LANES, width) {
-                        (16, 1) => s.outlined(PanelTiles::<T, 4, 1, 1>(group)),
-                        (16, 2) => s.outlined(PanelTiles::<T, 4, 1, 2>(group)),
-                        (16, 4) => s.outlined(PanelTiles::<T, 4, 1, 4>(group)),
-                        (16, _) => s.outlined(PanelTiles::<T, 2, 1, 8>(group)),
-                        (8, 1) => s.outlined(PanelTiles::<T, 4, 2, 1>(group)),
-                        (8, 2) => s.outlined(PanelTiles::<T, 2, 2, 2>(group)),
-                        (8, _) => s.outlined(PanelTiles::<T, 1, 2, 4>(group)),
-                        (_, 1) => s.outlined(PanelTiles::<T, 2, 4, 1>(group)),
-                        (_, 2) => s.outlined(PanelTiles::<T, 2, 4, 2>(group)),
-                        _ => s.outlined(PanelTiles::<T, 1, 4, 4>(group)),
+                        (16, 1) => s.outlined(PanelTiles::<W, 4, 1, 1>(group)),
+                        (16, 2) => s.outlined(PanelTiles::<W, 4, 1, 2>(group)),
+                        (16, 4) => s.outlined(PanelTiles::<W, 4, 1, 4>(group)),
+                        (16, _) => s.outlined(PanelTiles::<W, 2, 1, 8>(group)),
+                        (8, 1) => s.outlined(PanelTiles::<W, 4, 2, 1>(group)),
+                        (8, 2) => s.outlined(PanelTiles::<W, 2, 2, 2>(group)),
+                        (8, _) => s.outlined(PanelTiles::<W, 1, 2, 4>(group)),
+                        (_, 1) => s.outlined(PanelTiles::<W, 2, 4, 1>(group)),
+                        (_, 2) => s.outlined(PanelTiles::<W, 2, 4, 2>(group)),
+                        _ => s.outlined(PanelTiles::<W, 1, 4, 4>(group)),
                     }
                     at += width;
                 }
@@ -159,10 +274,9 @@ impl<T: Stored> MultiplyPanels<'_, T> {
 }
 
 /// A group of panels over a block's depth.
-struct PanelGroup<'a, T> {
-    /// The panels, all of K.
-    values: &'a [T],
-    inputs: usize,
+struct PanelGroup<'a, W> {
+    weights: W,
+    panels: Range<usize>,
     first_k: usize,
     /// `[depth][columns]`
     x: &'a [f32],
@@ -173,26 +287,24 @@ struct PanelGroup<'a, T> {
 }
 
 /// Tiles of `PANELS` panels, each of `VECTORS` vectors, by `N` columns.
-struct PanelTiles<'a, T, const PANELS: usize, const VECTORS: usize, const N: usize>(PanelGroup<'a, T>);
+struct PanelTiles<'a, W, const PANELS: usize, const VECTORS: usize, const N: usize>(PanelGroup<'a, W>);
 
-impl<T: Stored, const PANELS: usize, const VECTORS: usize, const N: usize> Kernel
-    for PanelTiles<'_, T, PANELS, VECTORS, N>
+impl<W: PanelMatrix, const PANELS: usize, const VECTORS: usize, const N: usize> Kernel
+    for PanelTiles<'_, W, PANELS, VECTORS, N>
 {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let PanelGroup { values, inputs, first_k, x, sums, begin } = self.0;
+        let PanelGroup { weights, panels, first_k, x, sums, begin } = self.0;
         let x: &[[f32; N]] = x.as_chunks().0;
-        let values: &[[T; PANEL]] = values.as_chunks().0;
-        let panels = values.len() / inputs;
-        for first in (0..panels).step_by(PANELS) {
+        for first in panels.clone().step_by(PANELS) {
             // Panels past the last one repeat it, and their sums are discarded.
-            let weights: [&[[T; PANEL]]; PANELS] = core::array::from_fn(|p| {
-                let start = (first + p).min(panels - 1) * inputs + first_k;
-                &values[start..start + x.len()]
-            });
+            let mut streams: [W::Panel; PANELS] =
+                core::array::from_fn(|p| weights.panel((first + p).min(panels.end - 1), first_k, x.len()));
             let mut running = [[[s.splat(0.0); N]; VECTORS]; PANELS];
-            let output = |p: usize, v: usize, n: usize| n * OUTPUTS + (first + p) * PANEL + v * S::LANES;
+            let output = |p: usize, v: usize, n: usize| {
+                n * OUTPUTS + (first - panels.start + p) * PANEL + v * S::LANES
+            };
             if !begin {
                 for p in 0..PANELS {
                     for v in 0..VECTORS {
@@ -203,13 +315,16 @@ impl<T: Stored, const PANELS: usize, const VECTORS: usize, const N: usize> Kerne
                 }
             }
             for (k, x) in x.iter().enumerate() {
-                for p in 0..PANELS {
-                    let weights = &weights[p][k];
-                    s.prefetch::<true, _>(weights.as_ptr().cast::<u8>().wrapping_add(AHEAD / PANELS));
-                    for v in 0..VECTORS {
-                        let weights = T::repeat::<S, 1>(s, &weights[v * S::LANES..]);
-                        for n in 0..N {
-                            running[p][v][n] = s.mul_add(weights, s.splat(x[n]), running[p][v][n]);
+                for (stream, running) in streams.iter_mut().zip(&mut running) {
+                    let weights = stream.next::<S, VECTORS>(s, k, AHEAD / PANELS);
+                    for (running, (weights, bits)) in running.iter_mut().zip(weights) {
+                        for (running, &x) in running.iter_mut().zip(x) {
+                            let x = s.splat(x);
+                            *running = if W::Panel::ALL {
+                                s.mul_add(weights, x, *running)
+                            } else {
+                                s.mul_add_where(bits, weights, x, *running)
+                            };
                         }
                     }
                 }

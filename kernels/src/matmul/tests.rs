@@ -241,6 +241,13 @@ fn effective(weights: &[f32], mask: &PackedMask) -> Vec<f32> {
     weights.iter().zip(mask.iter()).map(|(&w, keep)| if keep { w } else { 0.0 }).collect()
 }
 
+/// Options that lead to all formats of a strategy.
+fn formats(strategy: Strategy) -> Vec<PrepareOptions> {
+    let options = PrepareOptions::default().strategy(strategy);
+    let bitmask = (strategy == Strategy::Sparse).then_some(options.strategy(Strategy::Bitmask));
+    [options.max_batch(1), options].into_iter().chain(bitmask).collect()
+}
+
 #[test]
 fn prepared_products() {
     for (number, &shape) in SHAPES.iter().enumerate() {
@@ -249,10 +256,10 @@ fn prepared_products() {
             let mask = case.mask(kept_of_100);
             let all = effective(&case.weights, &mask);
             let turn = number + kept_of_100 as usize;
-            let strategy = [Strategy::Auto, Strategy::Sparse, Strategy::Dense][turn % 3];
+            let strategy = [Strategy::Auto, Strategy::Sparse, Strategy::Dense, Strategy::Bitmask][turn % 4];
             let options = PrepareOptions::default()
                 .strategy(strategy)
-                .max_batch(case.batch * (turn % 4))
+                .max_batch(case.batch * (turn % 5))
                 .input_gradient(true)
                 .keep_source(turn.is_multiple_of(2));
             let epilogue = case.epilogue(turn % 8);
@@ -287,11 +294,8 @@ fn prepared_products_have_the_same_bits_everywhere() {
             for which in [0, 7] {
                 let epilogue = case.epilogue(which);
                 let (mut y, mut dx) = (None, None);
-                for max_batch in [1, usize::MAX] {
-                    let options = PrepareOptions::default()
-                        .strategy(strategy)
-                        .max_batch(max_batch)
-                        .input_gradient(true);
+                for options in formats(strategy) {
+                    let options = options.input_gradient(true);
                     for layout in 0..LAYOUTS.len() {
                         let (x, dy) = (case.x_laid(layout), case.dy_laid((layout + 1) % 5));
                         for backend in Backend::available() {
@@ -330,9 +334,8 @@ fn every_number_of_columns_has_the_same_bits_in_all_formats() {
             for strategy in [Strategy::Sparse, Strategy::Dense] {
                 let mut first: Option<Vec<f32>> = None;
                 for backend in Backend::available() {
-                    for max_batch in [1, usize::MAX] {
+                    for options in formats(strategy) {
                         let engine = Engine::new(backend).with_threads(1 + batch % 2).share_from(0);
-                        let options = PrepareOptions::default().strategy(strategy).max_batch(max_batch);
                         let layer = PackedWeights::prepare(engine, weights, Some(&mask), &options).unwrap();
                         let (x, mut out) = (case.x_laid(batch % 5), case.y_laid(batch / 2 % 5, &epilogue));
                         let workspace = &mut Workspace::default();
@@ -358,12 +361,8 @@ fn weights_of_bf16_give_the_bits_of_rounded_weights() {
         let rounded = MatRef::row_major(&rounded, 27, 530).unwrap();
         let epilogue = case.epilogue(batch % 8);
         for strategy in [Strategy::Sparse, Strategy::Dense] {
-            for max_batch in [1, usize::MAX] {
-                let options = PrepareOptions::default()
-                    .strategy(strategy)
-                    .max_batch(max_batch)
-                    .input_gradient(true)
-                    .keep_source(batch % 2 == 0);
+            for options in formats(strategy) {
+                let options = options.input_gradient(true).keep_source(batch % 2 == 0);
                 let (x, dy) = (case.x_laid(batch % 5), case.dy_laid(batch / 2 % 5));
                 let products = |engine: Engine<'_>, layer: &PackedWeights| {
                     let (mut y, mut dx) = (case.y_laid(0, &epilogue), Laid::unset(530, batch, 1));
@@ -468,7 +467,7 @@ fn repeated_elements() {
     let weights = MatRef::row_major(&case.weights, 5, 300).unwrap();
     let x = MatRef::new(&one, 300, 40, 1, 0).unwrap();
     everywhere(|engine| {
-        for strategy in [Strategy::Sparse, Strategy::Dense] {
+        for strategy in [Strategy::Sparse, Strategy::Dense, Strategy::Bitmask] {
             let options = PrepareOptions::default().strategy(strategy);
             let layer = PackedWeights::prepare(engine, weights, None, &options).unwrap();
             let mut out = Laid::unset(5, 40, 1);
@@ -513,7 +512,7 @@ fn empty_products_of_any_size() {
     dense::input_gradient(engine, view(0, 1 << 45), view(0, 0), None, into(1 << 45, 0), workspace).unwrap();
     for (outputs, inputs) in [(0, huge), (huge, 0)] {
         for max_batch in [1, 100] {
-            for strategy in [Strategy::Sparse, Strategy::Dense] {
+            for strategy in [Strategy::Sparse, Strategy::Dense, Strategy::Bitmask] {
                 let options =
                     PrepareOptions::default().strategy(strategy).max_batch(max_batch).input_gradient(true);
                 let layer = PackedWeights::prepare(engine, view(outputs, inputs), None, &options).unwrap();

@@ -42,6 +42,7 @@ impl PackedWeights {
             Strategy::Auto => 0,
             Strategy::Sparse => 1,
             Strategy::Dense => 2,
+            Strategy::Bitmask => 3,
         };
         let once = reuse == MaskReuse::Once;
         let masked = self.mask.is_some();
@@ -90,7 +91,7 @@ impl PackedWeights {
             max_batch,
             reuse: if flag(once)? { MaskReuse::Once } else { MaskReuse::Many },
             input_gradient: flag(input_gradient)?,
-            strategy: *[Strategy::Auto, Strategy::Sparse, Strategy::Dense]
+            strategy: *[Strategy::Auto, Strategy::Sparse, Strategy::Dense, Strategy::Bitmask]
                 .get(usize::from(strategy))
                 .ok_or(MALFORMED)?,
             keep_source: flag(keep_source)?,
@@ -136,6 +137,7 @@ impl Oriented {
         match &self.packed {
             Packed::Blocked(blocked) => blocked.for_each(put),
             Packed::Interleaved(interleaved) => interleaved.for_each(put),
+            Packed::Bitmask(bitmask) => bitmask.for_each(put),
             Packed::Panels(panels) => panels.for_each(put),
             Packed::Dense(dense) => weights.copy_from_slice(dense.weights()),
             Packed::Source => weights.copy_from_slice(&self.source),

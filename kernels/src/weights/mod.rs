@@ -8,12 +8,14 @@
 //! | [`blocked`] | value and column of each kept weight, by cache block | sparse products with more columns, or masks used once |
 //! | [`interleaved`] | values and columns of eight rows, interleaved | sparse products with up to 32 columns |
 //! | [`panels`] | all weights by panels of 16 rows, zeros for the removed ones | dense products with up to 32 columns |
+//! | [`bitmask`] | values of the kept weights by panels of 16 rows, 16 bits for each column | sparse products with up to 8 columns, many weights kept |
 //! | [`dense`] | all weights, row-major, zeros for the removed ones | dense products with more columns, or masks used once |
 //! | `conv_taps` | value and offset of each kept weight of a convolution | [`conv2d`](crate::conv2d) |
 //!
 //! The input gradient multiplies by the transpose, which is prepared from transposed weights and a transposed mask. So both
 //! products share their code.
 
+pub(crate) mod bitmask;
 mod blocked;
 mod bytes;
 pub(crate) mod conv_taps;
@@ -37,6 +39,7 @@ use crate::mask::{PackedMask, PackedMaskRef};
 use crate::panel::{self, Block};
 use crate::simd::{Kernel, Simd};
 use crate::view::MatRef;
+use bitmask::Bitmask;
 use dense::Dense;
 use entry::Entry;
 use panels::Panels;
@@ -54,6 +57,9 @@ pub enum Strategy {
     Sparse,
     /// Multiply by all weights, zeros for the removed ones.
     Dense,
+    /// Multiply by the kept weights only, in the format that takes the least memory from a third of the weights kept on: 4 bytes
+    /// for each kept weight, 2 with bf16, and one bit for each weight. For up to 8 columns.
+    Bitmask,
 }
 
 /// How many products each mask is for.
@@ -156,6 +162,8 @@ pub enum Format {
     Blocked,
     /// Kept weights of eight rows, interleaved.
     Interleaved,
+    /// Kept weights by panels of 16 rows, with one bit for each weight.
+    Bitmask,
 }
 
 /// The table of [`Strategy::Auto`]: the largest number of columns of a row, and the percentages kept from which on the dense
@@ -189,8 +197,22 @@ fn for_few_columns(options: &PrepareOptions) -> bool {
     options.max_batch <= FEW_COLUMNS && options.reuse == MaskReuse::Many
 }
 
-/// Chooses a format for `kept` of `weights` weights.
-fn choose(weights: usize, kept: usize, options: &PrepareOptions) -> Format {
+/// From this percentage kept on, weights beyond L2 are stored with a bit mask for up to [`Tiles::bitmask_columns`] columns.
+const BITMASK_FROM: u64 = 30;
+
+/// [`Tiles::bitmask_columns`] of a backend.
+struct BitmaskColumns;
+
+impl Kernel for BitmaskColumns {
+    type Out = usize;
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) -> usize {
+        S::TILES.bitmask_columns
+    }
+}
+
+/// Chooses a format for `kept` of `weights` weights. The choice between sparse formats, which changes no bit, depends on the CPU.
+fn choose(engine: Engine, weights: usize, kept: usize, options: &PrepareOptions) -> Format {
     let &(_, [near, far, bf16, once]) = DENSE_FROM
         .iter()
         .find(|(columns, ..)| options.max_batch <= *columns)
@@ -201,15 +223,19 @@ fn choose(weights: usize, kept: usize, options: &PrepareOptions) -> Format {
         (MaskReuse::Many, Storage::F32) if weights > FAR => far,
         (MaskReuse::Many, Storage::F32) => near,
     };
-    let dense = match options.strategy {
-        Strategy::Auto => kept as u128 * 100 >= weights as u128 * u128::from(percent),
-        Strategy::Sparse => false,
-        Strategy::Dense => true,
+    let is_kept = |percent: u64| kept as u128 * 100 >= weights as u128 * u128::from(percent);
+    let few = for_few_columns(options);
+    let bitmask = || {
+        let columns = engine.backend().run(BitmaskColumns);
+        few && weights > FAR && options.max_batch <= columns && is_kept(BITMASK_FROM)
     };
-    match dense {
-        true => Format::Dense,
-        false if for_few_columns(options) => Format::Interleaved,
-        false => Format::Blocked,
+    match options.strategy {
+        Strategy::Dense => Format::Dense,
+        Strategy::Auto if is_kept(percent) => Format::Dense,
+        Strategy::Bitmask => Format::Bitmask,
+        Strategy::Auto if bitmask() => Format::Bitmask,
+        _ if few => Format::Interleaved,
+        _ => Format::Blocked,
     }
 }
 
@@ -262,6 +288,7 @@ enum Packed {
     Panels(Panels),
     Blocked(Blocked),
     Interleaved(Interleaved),
+    Bitmask(Bitmask),
 }
 
 /// The weights as a product reads them.
@@ -272,6 +299,7 @@ pub(crate) enum Operand<'a> {
     /// The kept weights.
     Blocked(&'a Blocked),
     Interleaved(&'a Interleaved),
+    Bitmask(&'a Bitmask),
 }
 
 impl PackedWeights {
@@ -362,7 +390,7 @@ impl PackedWeights {
         let Self { options, kept, mask, forward, transpose } = self;
         let weights = forward.rows * forward.columns;
         *kept = mask.as_ref().map_or(weights, |mask| mask.view().kept_on(engine));
-        let format = choose(weights, *kept, options);
+        let format = choose(engine, weights, *kept, options);
         if format != Format::Dense && mask.is_none() {
             *mask = Some(PackedMask::all_kept(weights));
         }
@@ -425,6 +453,7 @@ impl PackedWeights {
             Packed::Source | Packed::Dense(_) | Packed::Panels(_) => Format::Dense,
             Packed::Blocked(_) => Format::Blocked,
             Packed::Interleaved(_) => Format::Interleaved,
+            Packed::Bitmask(_) => Format::Bitmask,
         }
     }
 
@@ -535,6 +564,13 @@ impl Oriented {
                 let Packed::Interleaved(interleaved) = packed else { unreachable!("made just now") };
                 interleaved.build(engine, source, mask, kept);
             }
+            (Format::Bitmask, Some(mask)) => {
+                if !matches!(packed, Packed::Bitmask(_)) {
+                    *packed = Packed::Bitmask(Bitmask::new(*rows, *columns, options.storage));
+                }
+                let Packed::Bitmask(bitmask) = packed else { unreachable!("made just now") };
+                bitmask.build(engine, view(source, *rows, *columns), mask, kept);
+            }
         }
     }
 
@@ -552,6 +588,7 @@ impl Oriented {
             Packed::Panels(panels) => panels.bytes_held(),
             Packed::Blocked(blocked) => blocked.bytes_held(),
             Packed::Interleaved(interleaved) => interleaved.bytes_held(),
+            Packed::Bitmask(bitmask) => bitmask.bytes_held(),
         };
         packed + self.source.capacity() * size_of::<f32>()
     }
@@ -563,6 +600,7 @@ impl Oriented {
             Packed::Panels(panels) => Operand::Panels(panels),
             Packed::Blocked(blocked) => Operand::Blocked(blocked),
             Packed::Interleaved(interleaved) => Operand::Interleaved(interleaved),
+            Packed::Bitmask(bitmask) => Operand::Bitmask(bitmask),
         }
     }
 }

@@ -11,6 +11,11 @@ fn sparse() -> PrepareOptions {
     PrepareOptions::default().strategy(Strategy::Sparse)
 }
 
+/// Options of each sparse format.
+fn sparse_formats() -> [PrepareOptions; 3] {
+    [sparse().max_batch(16), sparse().max_batch(128), sparse().strategy(Strategy::Bitmask)]
+}
+
 fn prepare(
     engine: Engine,
     weights: &[f32],
@@ -30,6 +35,7 @@ fn check(oriented: &Oriented, weight: &dyn Fn(usize, usize) -> Option<f32>) {
     match packed {
         Packed::Blocked(blocked) => blocked.for_each(put),
         Packed::Interleaved(interleaved) => interleaved.for_each(put),
+        Packed::Bitmask(bitmask) => bitmask.for_each(put),
         Packed::Source | Packed::Dense(_) | Packed::Panels(_) => panic!("a sparse format"),
     }
     for (row, found) in found.iter().enumerate() {
@@ -54,11 +60,13 @@ fn what_is_stored_are_the_kept_weights_in_order() {
         for threads in [1, 2, 3, 7] {
             let engine = Engine::new(backend).with_threads(threads).share_from(0);
             let shapes = [(1, 1), (3, 7), (5, 96), (2, 97), (7, 193), (11, 400), (130, 1000), (1030, 40)];
-            for ((rows, columns), max_batch) in shapes.into_iter().flat_map(|s| [(s, 16), (s, 128)]) {
+            for (number, ((rows, columns), options)) in
+                shapes.into_iter().flat_map(|s| sparse_formats().map(|o| (s, o))).enumerate()
+            {
                 let weights: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 0.5).collect();
                 // Weights of bf16 are rounded: these are not the numbers that are given.
-                let storage = [Storage::F32, Storage::Bf16][(rows + max_batch / 16) % 2];
-                let options = sparse().max_batch(max_batch).input_gradient(true).storage(storage);
+                let storage = [Storage::F32, Storage::Bf16][number / 2 % 2];
+                let options = options.input_gradient(true).storage(storage);
                 let mut layer = prepare(engine, &weights, rows, None, &options);
                 check_both(&layer, &weights, &PackedMask::all_kept(weights.len()));
                 for modulus in [1, 2, 3, 10, 97, 100_000] {
@@ -101,9 +109,9 @@ fn masks_and_weights_follow_each_other() {
     let (rows, columns) = (23, 700);
     let mut weights: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 0.5).collect();
     let storages = [Storage::F32, Storage::Bf16];
-    for (max_batch, storage) in [1, 9, usize::MAX].into_iter().flat_map(|batch| storages.map(|s| (batch, s)))
+    for (options, storage) in sparse_formats().into_iter().flat_map(|options| storages.map(|s| (options, s)))
     {
-        let options = sparse().max_batch(max_batch).input_gradient(true).storage(storage);
+        let options = options.input_gradient(true).storage(storage);
         let mut layer = prepare(Engine::serial(), &weights, rows, None, &options);
         for step in 0..60_usize {
             let backends = Backend::available();
@@ -122,7 +130,8 @@ fn masks_and_weights_follow_each_other() {
 
 #[test]
 fn the_table_chooses() {
-    let format = |kept: usize, options: PrepareOptions| choose(100, kept, &options);
+    let engine = Engine::new(Backend::scalar());
+    let format = |kept: usize, options: PrepareOptions| choose(engine, 100, kept, &options);
     let many = PrepareOptions::default();
     assert_eq!(format(85, many), Format::Dense);
     assert_eq!(format(84, many), Format::Blocked);
@@ -155,13 +164,32 @@ fn the_table_chooses() {
             (large, once, options.reuse(MaskReuse::Once), Format::Blocked),
         ] {
             let kept = (weights * percent).div_ceil(100);
-            assert_eq!(choose(weights, kept, &options), Format::Dense, "{weights} {options:?}");
-            assert_eq!(choose(weights, kept - 1, &options), sparse, "{weights} {options:?}");
+            assert_eq!(choose(engine, weights, kept, &options), Format::Dense, "{weights} {options:?}");
+            assert_eq!(choose(engine, weights, kept - 1, &options), sparse, "{weights} {options:?}");
         }
     }
     assert_eq!(format(0, many.strategy(Strategy::Dense)), Format::Dense);
     assert_eq!(format(100, many.strategy(Strategy::Sparse)), Format::Blocked);
-    assert_eq!(choose(0, 0, &many), Format::Dense);
+    assert_eq!(choose(engine, 0, 0, &many), Format::Dense);
+    assert_eq!(format(100, many.strategy(Strategy::Bitmask)), Format::Bitmask);
+
+    for backend in Backend::available() {
+        let engine = Engine::new(backend);
+        let weights = (3_usize << 18) + 100;
+        let (least, expanding) = ((weights * 30).div_ceil(100), backend.name() == "avx512");
+        for (max_batch, kept, format) in [
+            (1, least, Format::Bitmask),
+            (8, least, Format::Bitmask),
+            (8, least - 1, Format::Interleaved),
+            (9, least, Format::Interleaved),
+        ] {
+            let format = if expanding { format } else { Format::Interleaved };
+            let options = many.max_batch(max_batch);
+            assert_eq!(choose(engine, weights, kept, &options), format, "{backend} {kept} {max_batch}");
+        }
+        let once = many.max_batch(1).reuse(MaskReuse::Once);
+        assert_eq!(choose(engine, weights, weights / 10, &once), Format::Blocked);
+    }
 }
 
 /// Memory, so that nothing is held that the format does not need.

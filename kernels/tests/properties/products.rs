@@ -423,7 +423,7 @@ fn options() -> impl Strategy<Value = PrepareOptions> {
     // Products need not keep to the batch.
     let max_batch = prop_oneof![0..6_usize, prop::sample::select(vec![16, 17, 63, 64, usize::MAX])];
     let reuse = prop::sample::select(vec![MaskReuse::Many, MaskReuse::Once]);
-    let way = prop::sample::select(vec![Way::Auto, Way::Sparse, Way::Dense]);
+    let way = prop::sample::select(vec![Way::Auto, Way::Sparse, Way::Dense, Way::Bitmask]);
     let storage = prop::sample::select(vec![Storage::F32, Storage::Bf16]);
     (max_batch, reuse, way, prop::bool::weighted(0.8), prop::bool::weighted(0.75), storage).prop_map(
         |(max_batch, reuse, way, input_gradient, keep_source, storage)| {
@@ -454,6 +454,7 @@ fn format(options: &PrepareOptions, mask: &PackedMask) -> Format {
     match options.strategy {
         Way::Auto if mask.kept() * 100 >= mask.len() * percent => Format::Dense,
         Way::Dense => Format::Dense,
+        Way::Bitmask => Format::Bitmask,
         _ if options.max_batch <= 32 && options.reuse == MaskReuse::Many => Format::Interleaved,
         _ => Format::Blocked,
     }
