@@ -32,8 +32,8 @@ impl Tiles {
             column_tiles: if lanes >= 16 { 1 } else { 2 },
             // 8 columns of panels of several vectors leave no register for the weights.
             panel_columns: if wide && lanes == 16 { 8 } else { 4 },
-            // With fewer lanes no instruction expands them.
-            bitmask_columns: if lanes >= 16 { 8 } else { 0 },
+            // AVX-512: no other backend has an instruction that expands lanes.
+            bitmask_columns: if wide && lanes == 16 { 8 } else { 0 },
             // At most four vectors, so that the sums of enough outputs fit the registers.
             interleaved_columns: if lanes >= 16 { 2 * lanes } else { 4 * lanes },
             conv_outputs: if wide { 3 } else { 2 },

@@ -270,15 +270,17 @@ typedef uint32_t slth_mask_reuse;
 #define SLTH_REUSE_ONCE 1                 /**< One of each kind before the next mask: edge-popup. */
 
 /**
- * How products are computed: SLTH_AUTO, SLTH_SPARSE or SLTH_DENSE. All give the same numbers for finite activations;
- * only the sign of a zero may differ.
+ * How products are computed: SLTH_AUTO, SLTH_SPARSE, SLTH_DENSE or SLTH_BITMASK. All give the same numbers for finite
+ * activations; only the sign of a zero may differ.
  */
 typedef uint32_t slth_strategy;
 
-/** Whichever is faster for the shape, the kept share and the options; the same on every CPU. */
+/** Whichever is faster for the shape, the kept share and the options. Whether that is dense is the same on every CPU. */
 #define SLTH_AUTO 0
 #define SLTH_SPARSE 1                     /**< Multiply by the kept weights only. */
 #define SLTH_DENSE 2                      /**< Multiply by all weights, zeros for the removed ones. */
+/** Multiply by the kept weights only, in the format of least memory where a third of them or more is kept. */
+#define SLTH_BITMASK 3
 
 /** The type of the numbers that prepared weights are stored as. */
 typedef uint32_t slth_storage;
@@ -308,6 +310,7 @@ typedef uint32_t slth_format;
 #define SLTH_FORMAT_DENSE 1               /**< All weights, row-major. */
 #define SLTH_FORMAT_BLOCKED 2             /**< Kept weights by cache block. */
 #define SLTH_FORMAT_INTERLEAVED 3         /**< Kept weights of eight rows side by side. */
+#define SLTH_FORMAT_BITMASK 4             /**< Kept weights, and one bit for each weight. */
 
 /** A layer's weights [outputs, inputs], under a mask or not, as products take them. */
 typedef struct slth_weights slth_weights;

@@ -103,7 +103,7 @@ pub const SLTH_REUSE_ONCE: slth_mask_reuse = 1;
 /// the sign of a zero may differ.
 pub type slth_strategy = u32;
 
-/// Whichever is faster for the shape, the kept share and the options; the same on every CPU.
+/// Whichever is faster for the shape, the kept share and the options. Whether that is dense is the same on every CPU.
 pub const SLTH_AUTO: slth_strategy = 0;
 /// Multiply by the kept weights only.
 pub const SLTH_SPARSE: slth_strategy = 1;

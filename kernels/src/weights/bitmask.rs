@@ -164,6 +164,17 @@ impl<T: Stored> Kernel for Fill<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        if PANEL.is_multiple_of(S::LANES) {
+            self.fill(s);
+        } else {
+            self.fill(s.narrow());
+        }
+    }
+}
+
+impl<T: Stored> Fill<'_, T> {
+    #[inline(always)]
+    fn fill<S: Simd>(self, s: S) {
         let Self { panel: BuildPanel { weights, mask, first_row, rows, bits }, values } = self;
         let columns = weights.cols();
         let mut strip = [0.0; STRIP * PANEL];

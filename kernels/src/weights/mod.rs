@@ -50,7 +50,7 @@ use panels::Panels;
 #[non_exhaustive]
 pub enum Strategy {
     /// The faster one for the shape, the fraction kept, [`max_batch`](PrepareOptions::max_batch) and
-    /// [`reuse`](PrepareOptions::reuse); the same on every CPU.
+    /// [`reuse`](PrepareOptions::reuse). Whether that is dense is the same on every CPU; the sparse formats, which give the same bits, differ.
     #[default]
     Auto,
     /// Multiply by the kept weights only.
@@ -227,7 +227,7 @@ fn choose(engine: Engine, weights: usize, kept: usize, options: &PrepareOptions)
     let few = for_few_columns(options);
     let bitmask = || {
         let columns = engine.backend().run(BitmaskColumns);
-        few && weights > FAR && options.max_batch <= columns && is_kept(BITMASK_FROM)
+        few && weights > FAR && options.max_batch.max(1) <= columns && is_kept(BITMASK_FROM)
     };
     match options.strategy {
         Strategy::Dense => Format::Dense,
