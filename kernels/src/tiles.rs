@@ -13,8 +13,8 @@ pub(crate) struct Tiles {
     pub(crate) column_tiles: usize,
     /// Dense panels: most columns of a tile.
     pub(crate) panel_columns: usize,
-    /// [`Strategy::Auto`](crate::Strategy::Auto): most columns with which weights beyond L2 are stored with a bit mask.
-    pub(crate) bitmask_columns: usize,
+    /// Whether one instruction expands lanes, which makes the format with a bit mask fast.
+    pub(crate) expands: bool,
     /// Interleaved weights: most columns of a panel of activations.
     pub(crate) interleaved_columns: usize,
     /// The weight gradient of a convolution: outputs of a tile of up to [`CONV_TAPS`] taps.
@@ -32,8 +32,8 @@ impl Tiles {
             column_tiles: if lanes >= 16 { 1 } else { 2 },
             // 8 columns of panels of several vectors leave no register for the weights.
             panel_columns: if wide && lanes == 16 { 8 } else { 4 },
-            // AVX-512: no other backend has an instruction that expands lanes.
-            bitmask_columns: if wide && lanes == 16 { 8 } else { 0 },
+            // AVX-512: no other backend has such an instruction.
+            expands: wide && lanes == 16,
             // At most four vectors, so that the sums of enough outputs fit the registers.
             interleaved_columns: if lanes >= 16 { 2 * lanes } else { 4 * lanes },
             conv_outputs: if wide { 3 } else { 2 },

@@ -79,14 +79,11 @@ trait PanelStream: Copy {
     /// Whether no weight was removed: then sums take all lanes.
     const ALL: bool;
 
-    /// The weights of the next column, which is column `k`, and the bits of the lanes that have one. Prefetches the weights
-    /// `ahead` bytes further.
-    fn next<S: Simd, const VECTORS: usize>(
-        &mut self,
-        s: S,
-        k: usize,
-        ahead: usize,
-    ) -> [(S::F32, u32); VECTORS];
+    /// Prefetches what is `ahead` bytes after the weights of column `k`, the next one.
+    fn prefetch<S: Simd>(&self, s: S, k: usize, ahead: usize);
+
+    /// The weights of vector `v` of column `k`, and the bits of the lanes that have one: vector after vector, column after column.
+    fn next<S: Simd>(&mut self, s: S, k: usize, v: usize) -> (S::F32, u32);
 }
 
 /// The matrix of [`Panels`].
@@ -110,15 +107,13 @@ impl<T: Stored> PanelStream for &[[T; PANEL]] {
     const ALL: bool = true;
 
     #[inline(always)]
-    fn next<S: Simd, const VECTORS: usize>(
-        &mut self,
-        s: S,
-        k: usize,
-        ahead: usize,
-    ) -> [(S::F32, u32); VECTORS] {
-        let weights = &self[k];
-        s.prefetch::<true, _>(weights.as_ptr().cast::<u8>().wrapping_add(ahead));
-        core::array::from_fn(|v| (T::repeat::<S, 1>(s, &weights[v * S::LANES..]), 0))
+    fn prefetch<S: Simd>(&self, s: S, k: usize, ahead: usize) {
+        s.prefetch::<true, _>(self[k].as_ptr().cast::<u8>().wrapping_add(ahead));
+    }
+
+    #[inline(always)]
+    fn next<S: Simd>(&mut self, s: S, k: usize, v: usize) -> (S::F32, u32) {
+        (T::repeat::<S, 1>(s, &self[k][v * S::LANES..]), 0)
     }
 }
 
@@ -144,24 +139,18 @@ impl<T: Stored> PanelStream for BitmaskPanel<'_, T> {
     const ALL: bool = false;
 
     #[inline(always)]
-    fn next<S: Simd, const VECTORS: usize>(
-        &mut self,
-        s: S,
-        k: usize,
-        ahead: usize,
-    ) -> [(S::F32, u32); VECTORS] {
-        let bits = self.bits[k];
-        let values: &[T; PANEL] = self.values.first_chunk().expect("a vector more than all values");
-        s.prefetch::<true, _>(values.as_ptr().cast::<u8>().wrapping_add(ahead));
-        let mut taken = 0;
-        let weights = core::array::from_fn(|v| {
-            let bits = u32::from(bits) >> (v * S::LANES) & ((1 << S::LANES) - 1);
-            let weights = s.expand(T::repeat::<S, 1>(s, &values[taken..]), bits);
-            taken += bits.count_ones() as usize;
-            (weights, bits)
-        });
-        self.values = &self.values[bits.count_ones() as usize..];
-        weights
+    fn prefetch<S: Simd>(&self, s: S, _k: usize, ahead: usize) {
+        s.prefetch::<true, _>(self.values.as_ptr().cast::<u8>().wrapping_add(ahead));
+    }
+
+    #[inline(always)]
+    fn next<S: Simd>(&mut self, s: S, k: usize, v: usize) -> (S::F32, u32) {
+        let bits = u32::from(self.bits[k]) >> (v * S::LANES) & ((1 << S::LANES) - 1);
+        let weights = s.expand(T::repeat::<S, 1>(s, self.values), bits);
+        // At least a vector is left. This way the compiler knows that no second check is needed.
+        let taken = (bits.count_ones() as usize).min(S::LANES);
+        self.values = &self.values[taken..];
+        (weights, bits)
     }
 }
 
@@ -315,15 +304,16 @@ impl<W: PanelMatrix, const PANELS: usize, const VECTORS: usize, const N: usize> 
                 }
             }
             for (k, x) in x.iter().enumerate() {
-                for (stream, running) in streams.iter_mut().zip(&mut running) {
-                    let weights = stream.next::<S, VECTORS>(s, k, AHEAD / PANELS);
-                    for (running, (weights, bits)) in running.iter_mut().zip(weights) {
-                        for (running, &x) in running.iter_mut().zip(x) {
-                            let x = s.splat(x);
-                            *running = if W::Panel::ALL {
-                                s.mul_add(weights, x, *running)
+                for p in 0..PANELS {
+                    streams[p].prefetch(s, k, AHEAD / PANELS);
+                    for v in 0..VECTORS {
+                        let (weights, bits) = streams[p].next(s, k, v);
+                        for n in 0..N {
+                            let sum = running[p][v][n];
+                            running[p][v][n] = if W::Panel::ALL {
+                                s.mul_add(weights, s.splat(x[n]), sum)
                             } else {
-                                s.mul_add_where(bits, weights, x, *running)
+                                s.mul_add_where(bits, weights, s.splat(x[n]), sum)
                             };
                         }
                     }

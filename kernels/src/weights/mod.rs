@@ -166,20 +166,21 @@ pub enum Format {
     Bitmask,
 }
 
-/// The table of [`Strategy::Auto`]: the largest number of columns of a row, and the percentages kept from which on the dense
-/// format is faster. The percentages are for masks of many products with weights that stay in L2, with more weights ([`FAR`]),
-/// and with bf16; and for a mask of one product. Measurements: docs/tuning.md, "Choice of the format".
+/// The table of [`Strategy::Auto`]: the largest number of columns of a row, and percentages kept. From the first four on the dense
+/// format is faster: for masks of many products with weights that stay in L2, with more weights ([`FAR`]), and with bf16; and for a
+/// mask of one product. From the last on up to the second, a bit mask is faster where one instruction expands lanes. Measurements:
+/// docs/tuning.md, "Choice of the format".
 ///
-/// The choice can change the sign of a zero, so it is the same on every CPU.
-const DENSE_FROM: [(usize, [u64; 4]); 8] = [
-    (1, [22, 60, 25, 20]),
-    (2, [22, 60, 25, 30]),
-    (4, [22, 50, 22, 35]),
-    (8, [30, 48, 28, 35]),
-    (16, [55, 65, 48, 35]),
-    (32, [55, 70, 55, 60]),
-    (63, [60, 60, 60, 60]),
-    (usize::MAX, [85, 85, 85, 85]),
+/// Dense or sparse can change the sign of a zero, so that choice is the same on every CPU.
+const PERCENTAGES: [(usize, [u64; 4], u64); 8] = [
+    (1, [22, 66, 25, 20], 30),
+    (2, [22, 66, 25, 30], 30),
+    (4, [22, 66, 22, 35], 30),
+    (8, [30, 66, 28, 35], 45),
+    (16, [55, 65, 48, 35], 100),
+    (32, [55, 70, 55, 60], 100),
+    (63, [60, 60, 60, 60], 100),
+    (usize::MAX, [85, 85, 85, 85], 100),
 ];
 
 /// Above this number, dense weights do not stay in L2: 3 MiB.
@@ -197,43 +198,39 @@ fn for_few_columns(options: &PrepareOptions) -> bool {
     options.max_batch <= FEW_COLUMNS && options.reuse == MaskReuse::Many
 }
 
-/// From this percentage kept on, weights beyond L2 are stored with a bit mask for up to [`Tiles::bitmask_columns`] columns.
-const BITMASK_FROM: u64 = 30;
+/// [`Tiles::expands`](crate::tiles::Tiles::expands) of a backend.
+struct Expands;
 
-/// [`Tiles::bitmask_columns`] of a backend.
-struct BitmaskColumns;
-
-impl Kernel for BitmaskColumns {
-    type Out = usize;
+impl Kernel for Expands {
+    type Out = bool;
     #[inline(always)]
-    fn run<S: Simd>(self, _s: S) -> usize {
-        S::TILES.bitmask_columns
+    fn run<S: Simd>(self, _s: S) -> bool {
+        S::TILES.expands
     }
 }
 
-/// Chooses a format for `kept` of `weights` weights. The choice between sparse formats, which changes no bit, depends on the CPU.
+/// Chooses a format for `kept` of `weights` weights.
 fn choose(engine: Engine, weights: usize, kept: usize, options: &PrepareOptions) -> Format {
-    let &(_, [near, far, bf16, once]) = DENSE_FROM
+    let &(_, [near, far, bf16, once], bitmask) = PERCENTAGES
         .iter()
         .find(|(columns, ..)| options.max_batch <= *columns)
         .expect("the last one is the most that there are");
-    let percent = match (options.reuse, options.storage) {
+    let is_far = weights > FAR;
+    let dense = match (options.reuse, options.storage) {
         (MaskReuse::Once, _) => once,
         (MaskReuse::Many, Storage::Bf16) => bf16,
-        (MaskReuse::Many, Storage::F32) if weights > FAR => far,
+        (MaskReuse::Many, Storage::F32) if is_far => far,
         (MaskReuse::Many, Storage::F32) => near,
     };
     let is_kept = |percent: u64| kept as u128 * 100 >= weights as u128 * u128::from(percent);
     let few = for_few_columns(options);
-    let bitmask = || {
-        let columns = engine.backend().run(BitmaskColumns);
-        few && weights > FAR && options.max_batch.max(1) <= columns && is_kept(BITMASK_FROM)
-    };
     match options.strategy {
         Strategy::Dense => Format::Dense,
-        Strategy::Auto if is_kept(percent) => Format::Dense,
+        Strategy::Auto if is_kept(dense) => Format::Dense,
         Strategy::Bitmask => Format::Bitmask,
-        Strategy::Auto if bitmask() => Format::Bitmask,
+        Strategy::Auto if few && is_far && is_kept(bitmask) && engine.backend().run(Expands) => {
+            Format::Bitmask
+        }
         _ if few => Format::Interleaved,
         _ => Format::Blocked,
     }

@@ -19,8 +19,8 @@ pub enum Storage {
     /// Rounded to bf16, the upper half of an `f32`: to nearest, ties to even; beyond ±3.39 · 10³⁸ to ±∞. Products widen them,
     /// which is exact: results are those of the rounded weights in [`F32`](Self::F32), bit for bit.
     ///
-    /// Formats for few columns hold them in bf16: the interleaved one takes 4 bytes for each kept weight instead of 6, the dense one 2 for each
-    /// weight instead of 4. Formats for more columns and sources ([`keep_source`](super::PrepareOptions::keep_source)) hold them as `f32`.
+    /// Formats for few columns hold them in bf16: the interleaved one takes 4 bytes for each kept weight instead of 6, the one with a bit mask 2
+    /// instead of 4, and the dense one 2 for each weight instead of 4. Formats for more columns and sources ([`keep_source`](super::PrepareOptions::keep_source)) hold them as `f32`.
     Bf16,
 }
 

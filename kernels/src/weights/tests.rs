@@ -136,13 +136,13 @@ fn the_table_chooses() {
     assert_eq!(format(85, many), Format::Dense);
     assert_eq!(format(84, many), Format::Blocked);
     for (max_batch, near, far, bf16, once) in [
-        (0, 22, 60, 25, 20),
-        (1, 22, 60, 25, 20),
-        (2, 22, 60, 25, 30),
-        (3, 22, 50, 22, 35),
-        (4, 22, 50, 22, 35),
-        (5, 30, 48, 28, 35),
-        (8, 30, 48, 28, 35),
+        (0, 22, 66, 25, 20),
+        (1, 22, 66, 25, 20),
+        (2, 22, 66, 25, 30),
+        (3, 22, 66, 22, 35),
+        (4, 22, 66, 22, 35),
+        (5, 30, 66, 28, 35),
+        (8, 30, 66, 28, 35),
         (9, 55, 65, 48, 35),
         (16, 55, 65, 48, 35),
         (17, 55, 70, 55, 60),
@@ -176,14 +176,16 @@ fn the_table_chooses() {
     for backend in Backend::available() {
         let engine = Engine::new(backend);
         let weights = (3_usize << 18) + 100;
-        let (least, expanding) = ((weights * 30).div_ceil(100), backend.name() == "avx512");
+        let (least, many_columns) = ((weights * 30).div_ceil(100), (weights * 45).div_ceil(100));
         for (max_batch, kept, format) in [
             (1, least, Format::Bitmask),
-            (8, least, Format::Bitmask),
-            (8, least - 1, Format::Interleaved),
-            (9, least, Format::Interleaved),
+            (4, least, Format::Bitmask),
+            (4, least - 1, Format::Interleaved),
+            (5, many_columns - 1, Format::Interleaved),
+            (8, many_columns, Format::Bitmask),
+            (9, many_columns, Format::Interleaved),
         ] {
-            let format = if expanding { format } else { Format::Interleaved };
+            let format = if backend.name() == "avx512" { format } else { Format::Interleaved };
             let options = many.max_batch(max_batch);
             assert_eq!(choose(engine, weights, kept, &options), format, "{backend} {kept} {max_batch}");
         }
