@@ -7,6 +7,7 @@ use std::error::Error as StdError;
 use std::fmt::Display;
 
 use slth_kernels::KernelError;
+use slth_plot::PlotError;
 use thiserror::Error;
 
 /// Why a run, or part of one, failed.
@@ -77,6 +78,12 @@ impl From<KernelError> for Error {
             }
             _ => Self::Kernel(error),
         }
+    }
+}
+
+impl From<PlotError> for Error {
+    fn from(error: PlotError) -> Self {
+        Self::failed(error)
     }
 }
 

@@ -27,7 +27,7 @@
 //! * [`candidates`], [`approximate`]: the theory, measured
 //! * [`prune`]: safetensors files pruned without data
 //! * [`tensors`]: safetensors files of any size, read in pieces
-//! * [`plot`]: charts as SVG and PNG
+//! * [`plot`]: charts as SVG and PNG, a crate of its own
 //! * [`progress`]: reports of long work to its caller; [`flags`]: numbers and lists as the command line takes them
 //! * [`random`]: the keyed random streams
 //!
@@ -44,7 +44,6 @@ mod input;
 pub mod machine;
 pub mod network;
 pub mod output;
-pub mod plot;
 pub mod progress;
 pub mod prune;
 pub mod random;
@@ -56,6 +55,7 @@ pub mod training;
 pub use error::Error;
 pub use input::FileError;
 pub use run::BITS_REVISION;
+pub use slth_plot as plot;
 
 /// The examples of the README, tested as they stand.
 #[cfg(doctest)]

@@ -8,7 +8,7 @@
 use slth_kernels::optimizer::ScoreStep;
 use slth_kernels::{Engine, KernelError, MaskReuse, PackedMask, PrepareOptions};
 
-use super::epochs::{Method, Timing};
+use super::epochs::{Method, Phase, Timing};
 use super::evaluate::Evaluation;
 use super::pruning::{Cut, Cutter, Pruned, PrunedLayer};
 use super::schedule::Schedule;
@@ -74,7 +74,7 @@ impl Trainer<'_> {
 }
 
 fn diverged(epoch: usize) -> Error {
-    Error::Diverged { phase: EdgePopup::PHASE, epoch, what: "a score" }
+    Phase::PRUNING.diverged(epoch, "a score")
 }
 
 fn not_a_number(error: KernelError, epoch: usize) -> Error {
@@ -173,8 +173,9 @@ impl EdgePopup<'_> {
 }
 
 impl Method for EdgePopup<'_> {
-    const PHASE: &'static str = "pruning";
-    const ORDER: Purpose = Purpose::PruneOrder;
+    fn phase(&self) -> Phase {
+        Phase::PRUNING
+    }
 
     fn begin_epoch(&mut self, epoch: usize) -> Result<f32, Error> {
         self.epoch = epoch + 1;

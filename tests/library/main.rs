@@ -5,7 +5,6 @@ mod candidates;
 mod data;
 mod network;
 mod output;
-mod plot;
 mod random;
 mod resume;
 mod run;
