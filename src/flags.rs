@@ -56,6 +56,13 @@ pub fn names(text: &str) -> Result<List<String>, String> {
     if names.iter().any(String::is_empty) { Err("a name is empty".to_owned()) } else { Ok(names) }
 }
 
+/// What the flags of `A` give where none is on the command line.
+pub(crate) fn defaults<A: clap::Args>() -> A {
+    let command = A::augment_args(clap::Command::new("").no_binary_name(true));
+    let given = command.try_get_matches_from([""; 0]);
+    given.and_then(|given| A::from_arg_matches(&given)).expect("every flag has a default")
+}
+
 /// Displays unit variants by their names in files, which [`clap::ValueEnum`] gives to their flags too.
 macro_rules! display_by_name {
     ($($kind:ty),+) => {
