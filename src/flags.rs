@@ -56,6 +56,17 @@ pub fn names(text: &str) -> Result<List<String>, String> {
     if names.iter().any(String::is_empty) { Err("a name is empty".to_owned()) } else { Ok(names) }
 }
 
+/// A value that may be `none`. A name of its own, because clap would take an `Option` for a flag that may be left out.
+pub type Maybe<T> = Option<T>;
+
+/// The value in `text`, unless that is `none`.
+///
+/// # Errors
+/// When it is no such value.
+pub fn maybe<T: FromStr>(text: &str) -> Result<Maybe<T>, T::Err> {
+    if text == "none" { Ok(None) } else { text.parse().map(Some) }
+}
+
 /// What the flags of `A` give where none is on the command line.
 pub(crate) fn defaults<A: clap::Args>() -> A {
     let command = A::augment_args(clap::Command::new("").no_binary_name(true));

@@ -291,8 +291,27 @@ impl TensorFile {
         Ok(values)
     }
 
+    /// The first bytes of a file of the same tensors with this metadata.
+    pub(crate) fn header(&self, metadata: &BTreeMap<String, String>) -> Vec<u8> {
+        header(self.tensors.iter().map(|t| (&*t.name, t.info.dtype, t.info.shape.clone())), metadata)
+    }
+
+    /// The bytes of this range, counted from the end of the header, in pieces of a few MiB, each with its place. Of the range
+    /// of a tensor no piece splits a number.
+    pub(crate) fn pieces(
+        &self,
+        range: Range<usize>,
+    ) -> impl Iterator<Item = Result<(usize, Vec<u8>), TensorError>> {
+        const PIECE: usize = 1 << 22;
+        let end = range.end;
+        range.step_by(PIECE).map(move |place| {
+            let bytes = self.read(place as u64, PIECE.min(end - place))?;
+            Ok((place, bytes))
+        })
+    }
+
     /// Bytes after the header, from `place` on.
-    pub(crate) fn read(&self, place: u64, length: usize) -> Result<Vec<u8>, TensorError> {
+    fn read(&self, place: u64, length: usize) -> Result<Vec<u8>, TensorError> {
         let mut bytes = vec![0; length];
         self.bytes.read(self.data + place, &mut bytes).map_err(|error| self.error(error))?;
         Ok(bytes)

@@ -11,7 +11,7 @@ use super::infinity::number_or_inf;
 use super::state_dict::StateDict;
 use crate::data::{Augmentation, Dataset, NormalisationRule, Subset, image_size};
 use crate::error::Error;
-use crate::flags::number;
+use crate::flags::{Maybe, maybe, number};
 use crate::input::FileError;
 use crate::network::{Architecture, Initialisation};
 use crate::training::{KeepDense, Pattern, PruneMethod, Schedule, Scope};
@@ -75,8 +75,8 @@ pub struct RunConfig {
     /// Keep N of every M consecutive weights of a neuron or filter, those of the largest scores: 2:4. Removes 1 - N/M, which is
     /// then the sparsity
     #[serde(default)]
-    #[arg(long, value_name = "N:M", help_heading = "Pruning")]
-    pub pattern: Option<Pattern>,
+    #[arg(long, value_name = "N:M|none", help_heading = "Pruning", value_parser = maybe::<Pattern>, default_value = "none")]
+    pub pattern: Maybe<Pattern>,
     /// Which layers keep all their weights; the sparsity is then a fraction of the others' weights
     #[serde(default)]
     #[arg(long, value_name = "WHICH", help_heading = "Pruning", default_value_t)]
@@ -100,11 +100,23 @@ pub struct RunConfig {
     #[arg(long, help_heading = "Pruning", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub halve_output_rate: bool,
     /// Epochs of pretraining; 0 leaves the weights as they were drawn
-    #[arg(long, value_name = "N", help_heading = "Pretraining", allow_negative_numbers = true, default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Pretraining",
+        allow_negative_numbers = true,
+        default_value_t = 1
+    )]
     pub pretrain_epochs: usize,
     /// Epochs of edge-popup, of finetuning, or of each training of imp, at least 1 where anything is removed; magnitude and random
     /// pruning take none
-    #[arg(long, value_name = "N", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = 5)]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Pruning",
+        allow_negative_numbers = true,
+        default_value_t = 5
+    )]
     pub prune_epochs: usize,
     /// Images per step of both trainings; all, if this exceeds their number
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 128)]
@@ -132,7 +144,13 @@ pub struct RunConfig {
     #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = 1e-4)]
     pub weight_decay: f32,
     /// Hold out N training images for validation, drawn at random by the seed, stratified by class
-    #[arg(long, value_name = "N", help_heading = "Data", allow_negative_numbers = true, default_value_t = 5000)]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Data",
+        allow_negative_numbers = true,
+        default_value_t = 5000
+    )]
     pub validation: usize,
     /// Train on N training images only, drawn at random by the seed, stratified by class [default: all that are not held out]
     #[arg(long, value_name = "N", help_heading = "Data", allow_negative_numbers = true)]

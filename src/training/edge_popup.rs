@@ -144,7 +144,7 @@ impl<'a> EdgePopup<'a> {
             },
             epoch: 0,
             masks: network.layers().map(|layer| PackedMask::all_kept(layer.weights())).collect(),
-            cutter: Cutter::new(network, &settings.cut),
+            cutter: Cutter::new(&network.layers().collect::<Vec<_>>(), &settings.cut),
             layers,
             propagation: Propagation::new(engine, network, trainer.normaliser(), batch, true),
             gradient: vec![0.0; network.layers().map(LayerShape::weights).max().unwrap_or(0)],

@@ -14,6 +14,7 @@ use super::pruning::{Cut, Cutter, Pruned, PrunedLayer, Scope};
 use super::trainer::Trainer;
 use crate::data::Batch;
 use crate::error::Error;
+use crate::network::LayerShape;
 use crate::network::loss::LossSum;
 use crate::progress::Progress;
 
@@ -87,18 +88,20 @@ impl Trainer<'_> {
         let batch = self.check(weights.iter().map(Vec::len), training.batch)?;
         settings.cut.check(self.network)?;
         settings.check()?;
-        let masks = self.network.layers().map(|layer| PackedMask::all_kept(layer.weights())).collect();
+        let shapes: Vec<_> = self.network.layers().collect();
+        let masks = shapes.iter().map(|shape| PackedMask::all_kept(shape.weights())).collect();
         let mut method = Imp {
             trainer: *self,
             settings,
             sgd: ProjectedSgd::new(self, Phase::PRUNING, weights.to_vec(), masks, training, batch)?,
             rewound: weights.to_vec(),
-            scores: self.network.layers().map(|layer| vec![0.0; layer.weights()]).collect(),
+            scores: shapes.iter().map(|shape| vec![0.0; shape.weights()]).collect(),
+            shapes,
         };
         let timing = self.run_epochs(&mut method, settings.epochs(), batch, training.seed, progress)?;
-        let Imp { sgd, rewound, scores, .. } = method;
+        let Imp { sgd, shapes, rewound, scores, .. } = method;
         sgd.check(settings.epochs())?;
-        let layers = self.network.layers().zip(rewound).zip(scores.into_iter().zip(&sgd.masks));
+        let layers = shapes.into_iter().zip(rewound).zip(scores.into_iter().zip(&sgd.masks));
         let layers = layers.map(|((shape, mut weights), (scores, mask))| {
             let bias = weights.split_off(shape.weights());
             PrunedLayer { shape, weights, scores, mask: mask.clone(), bias }
@@ -115,6 +118,7 @@ struct Imp<'a> {
     sgd: ProjectedSgd<'a>,
     /// The weights at epoch k.
     rewound: Vec<Vec<f32>>,
+    shapes: Vec<LayerShape>,
     /// Of the last cut.
     scores: Vec<Vec<f32>>,
 }
@@ -122,7 +126,7 @@ struct Imp<'a> {
 impl Imp<'_> {
     /// Makes the masks of a round from the scores.
     fn select(&mut self, round: usize, epoch: usize) -> Result<(), Error> {
-        let mut cutter = Cutter::new(self.trainer.network, &self.settings.cut(round));
+        let mut cutter = Cutter::new(&self.shapes, &self.settings.cut(round));
         let scores = self.scores.iter().map(Vec::as_slice);
         let selected = cutter.select(self.trainer.engine, scores, &mut self.sgd.masks);
         selected.map_err(|_| self.phase().diverged(epoch, "a weight"))
