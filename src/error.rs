@@ -6,6 +6,7 @@
 use std::error::Error as StdError;
 use std::fmt::Display;
 
+use slth_data::FileError;
 use slth_kernels::KernelError;
 use slth_plot::PlotError;
 use thiserror::Error;
@@ -78,6 +79,12 @@ impl From<KernelError> for Error {
             }
             _ => Self::Kernel(error),
         }
+    }
+}
+
+impl<P: StdError + Send + Sync + 'static> From<FileError<P>> for Error {
+    fn from(error: FileError<P>) -> Self {
+        Self::input(error)
     }
 }
 

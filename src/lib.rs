@@ -19,7 +19,7 @@
 //! # Ok::<(), slth::Error>(())
 //! ```
 //!
-//! * [`data`]: data sets (MNIST is built in), their files, normalisation and augmentation
+//! * [`data`]: data sets (MNIST is built in), their files, normalisation and augmentation; a crate of its own
 //! * [`network`]: architectures, initialisations, the loss
 //! * [`training`]: projected SGD, edge-popup and other pruning methods, evaluation
 //! * [`run`](mod@run): one run; its `result.json` and `ticket.safetensors`
@@ -37,24 +37,22 @@
 
 pub mod approximate;
 pub mod candidates;
-pub mod data;
 mod error;
 pub mod flags;
-mod input;
 pub mod machine;
 pub mod network;
 pub mod output;
 pub mod progress;
 pub mod prune;
-pub mod random;
 pub mod run;
 pub mod sweep;
 pub mod tensors;
 pub mod training;
 
 pub use error::Error;
-pub use input::FileError;
 pub use run::BITS_REVISION;
+use slth_data::input;
+pub use slth_data::{self as data, FileError, random};
 pub use slth_plot as plot;
 
 /// The examples of the README, tested as they stand.
