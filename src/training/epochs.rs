@@ -8,7 +8,7 @@ use super::evaluate::Evaluation;
 use super::trainer::Trainer;
 use crate::data::{Batch, Subset};
 use crate::error::Error;
-use crate::network::loss::LossSum;
+use crate::network::LossSum;
 use crate::progress::{EpochDone, Progress, Step, TrainingState};
 use crate::random::{Purpose, Stream};
 

@@ -14,8 +14,7 @@ use super::pruning::{Cut, Cutter, Pruned, PrunedLayer, Scope};
 use super::trainer::Trainer;
 use crate::data::Batch;
 use crate::error::Error;
-use crate::network::LayerShape;
-use crate::network::loss::LossSum;
+use crate::network::{LayerShape, LossSum};
 use crate::progress::Progress;
 
 /// How to prune by and by.

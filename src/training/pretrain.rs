@@ -14,9 +14,8 @@ use super::schedule::Schedule;
 use super::trainer::Trainer;
 use crate::data::Batch;
 use crate::error::Error;
-use crate::network::loss::LossSum;
 use crate::network::propagation::{Propagation, Weights, prepare_filters, rows};
-use crate::network::{LayerShape, Stage};
+use crate::network::{LayerShape, LossSum, Stage};
 use crate::progress::Progress;
 
 /// Settings of pretraining.

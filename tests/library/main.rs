@@ -2,6 +2,7 @@
 
 mod approximate;
 mod candidates;
+mod cells;
 mod data;
 mod network;
 mod output;

@@ -117,12 +117,3 @@ fn texts(content: &Content, plots: &[Plot]) -> Result<Vec<(String, String)>, Err
     let tables = tables.into_iter().map(|(name, text)| (name.to_owned(), text));
     Ok(tables.chain(named).chain([("report.html".to_owned(), page)]).collect())
 }
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn mnist_is_known() {
-        let mnist = crate::data::Dataset::mnist().unwrap();
-        assert_eq!(crate::run::dataset_hash(&mnist), super::MNIST);
-    }
-}
