@@ -42,6 +42,7 @@ pub mod flags;
 pub mod machine;
 pub mod network;
 pub mod output;
+mod page;
 pub mod progress;
 pub mod prune;
 pub mod run;

@@ -30,7 +30,7 @@ impl Outcome {
         Ok([
             (ticket, Ticket::bytes(kind, &self.config, self.normalisation, &self.layers)),
             (table, history::csv(&self.history)?),
-            (curves, history::svg(&self.history)?.into_bytes()),
+            (curves, history::curves(&self.history).svg()?.into_bytes()),
             (result, RunResult::new(self).to_json().into_bytes()),
         ])
     }
