@@ -43,8 +43,8 @@ impl Check {
     }
 }
 
-/// Checks the `subsets` of `targets`, each with `own` candidates, which successive ones may share, against those of the optimum that
-/// `search`, given the number of candidates, stands for. 2^(n/2) · n/2 steps each.
+/// Checks the `subsets` of `targets`, each with `own` candidates, which successive ones may share, against the optimum for which
+/// `search`, given the number of candidates, looks. 2^(n/2) · n/2 steps each.
 pub fn check<'c>(
     search: impl Fn(usize) -> Search,
     own: impl Fn(usize) -> &'c [f32],
