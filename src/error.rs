@@ -6,7 +6,9 @@
 use std::error::Error as StdError;
 use std::fmt::Display;
 
+use slth_data::FileError;
 use slth_kernels::KernelError;
+use slth_plot::PlotError;
 use thiserror::Error;
 
 /// Why a run, or part of one, failed.
@@ -77,6 +79,18 @@ impl From<KernelError> for Error {
             }
             _ => Self::Kernel(error),
         }
+    }
+}
+
+impl<P: StdError + Send + Sync + 'static> From<FileError<P>> for Error {
+    fn from(error: FileError<P>) -> Self {
+        Self::input(error)
+    }
+}
+
+impl From<PlotError> for Error {
+    fn from(error: PlotError) -> Self {
+        Self::failed(error)
     }
 }
 

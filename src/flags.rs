@@ -56,34 +56,22 @@ pub fn names(text: &str) -> Result<List<String>, String> {
     if names.iter().any(String::is_empty) { Err("a name is empty".to_owned()) } else { Ok(names) }
 }
 
-/// Displays unit variants by their names in files, which [`clap::ValueEnum`] gives to their flags too.
-macro_rules! display_by_name {
-    ($($kind:ty),+) => {
-        $(impl std::fmt::Display for $kind {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                serde::Serialize::serialize(self, f)
-            }
-        })+
-    };
+/// A value that may be `none`. A name of its own, because clap would take an `Option` for a flag that may be left out.
+pub type Maybe<T> = Option<T>;
+
+/// The value in `text`, unless that is `none`.
+///
+/// # Errors
+/// When it is no such value.
+pub fn maybe<T: FromStr>(text: &str) -> Result<Maybe<T>, T::Err> {
+    if text == "none" { Ok(None) } else { text.parse().map(Some) }
 }
 
-/// Conversions for `#[serde(into = "String", try_from = "String")]`, for a type that is written and parsed as text.
-macro_rules! serde_by_text {
-    ($($kind:ty),+) => {
-        $(impl TryFrom<String> for $kind {
-            type Error = String;
-
-            fn try_from(text: String) -> Result<Self, String> {
-                text.parse()
-            }
-        }
-
-        impl From<$kind> for String {
-            fn from(value: $kind) -> Self {
-                value.to_string()
-            }
-        })+
-    };
+/// What the flags of `A` give where none is on the command line.
+pub(crate) fn defaults<A: clap::Args>() -> A {
+    let command = A::augment_args(clap::Command::new("").no_binary_name(true));
+    let given = command.try_get_matches_from([""; 0]);
+    given.and_then(|given| A::from_arg_matches(&given)).expect("every flag has a default")
 }
 
-pub(crate) use {display_by_name, serde_by_text};
+pub(crate) use slth_data::{display_by_name, serde_by_text};

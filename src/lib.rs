@@ -19,7 +19,7 @@
 //! # Ok::<(), slth::Error>(())
 //! ```
 //!
-//! * [`data`]: data sets (MNIST is built in), their files, normalisation and augmentation
+//! * [`data`]: data sets (MNIST is built in), their files, normalisation and augmentation; a crate of its own
 //! * [`network`]: architectures, initialisations, the loss
 //! * [`training`]: projected SGD, edge-popup and other pruning methods, evaluation
 //! * [`run`](mod@run): one run; its `result.json` and `ticket.safetensors`
@@ -27,7 +27,7 @@
 //! * [`candidates`], [`approximate`]: the theory, measured
 //! * [`prune`]: safetensors files pruned without data
 //! * [`tensors`]: safetensors files of any size, read in pieces
-//! * [`plot`]: charts as SVG and PNG
+//! * [`plot`]: charts as SVG and PNG, a crate of its own
 //! * [`progress`]: reports of long work to its caller; [`flags`]: numbers and lists as the command line takes them
 //! * [`random`]: the keyed random streams
 //!
@@ -37,25 +37,24 @@
 
 pub mod approximate;
 pub mod candidates;
-pub mod data;
 mod error;
 pub mod flags;
-mod input;
 pub mod machine;
 pub mod network;
 pub mod output;
-pub mod plot;
+mod page;
 pub mod progress;
 pub mod prune;
-pub mod random;
 pub mod run;
 pub mod sweep;
 pub mod tensors;
 pub mod training;
 
 pub use error::Error;
-pub use input::FileError;
 pub use run::BITS_REVISION;
+use slth_data::input;
+pub use slth_data::{self as data, FileError, random};
+pub use slth_plot as plot;
 
 /// The examples of the README, tested as they stand.
 #[cfg(doctest)]

@@ -209,6 +209,18 @@ pub fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), OutputError> {
     Staged::write(file.to_owned(), &bytes.to_vec())?.rename()
 }
 
+/// Writes each of the `files`, as (name, content), into `directory`, which is made where it is missing. Returns their paths.
+pub(crate) fn write_all(directory: &Path, files: &[(String, Vec<u8>)]) -> Result<Vec<PathBuf>, OutputError> {
+    let unwritable = |source| OutputError::Unwritable { directory: directory.to_owned(), source };
+    fs::create_dir_all(directory).map_err(unwritable)?;
+    let write = |(name, bytes): &(String, Vec<u8>)| {
+        let _writing = between_writes();
+        let file = directory.join(name);
+        write_atomically(&file, bytes).map(|()| file)
+    };
+    files.iter().map(write).collect()
+}
+
 /// `value` as indented JSON.
 pub(crate) fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).expect("no map with keys other than strings") + "\n"

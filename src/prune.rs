@@ -11,11 +11,8 @@ use crate::error::Error;
 use crate::flags::{List, names, number};
 use crate::network::LayerShape;
 use crate::output::Content;
-use crate::tensors::{Parameter, TensorFile, TensorProblem, header};
-use crate::training::{PruneMethod, Scope, check_sparsity, largest, scores};
-
-/// Bytes that are copied at once.
-const PIECE: usize = 1 << 22;
+use crate::tensors::{Parameter, TensorFile, TensorProblem};
+use crate::training::{Cut, PruneMethod, Scope, check_sparsity, masks, scores};
 
 /// How to prune a file.
 #[derive(Clone, Debug, PartialEq, Args)]
@@ -89,9 +86,11 @@ impl<'a> PrunedFile<'a> {
                 }
                 all.push(scores);
             }
-            let shape = LayerShape::new(1, all.iter().map(Vec::len).sum());
-            let masks = largest(engine, &all, shape.kept(config.sparsity))?;
-            for ((parameter, mut mask), scores) in group.iter().zip(masks).zip(all) {
+            let shapes: Vec<_> = all.iter().map(|scores| LayerShape::new(1, scores.len())).collect();
+            let cut = Cut { sparsity: config.sparsity, scope: Scope::Global, ..Cut::default() };
+            for ((parameter, mut mask), scores) in
+                group.iter().zip(masks(engine, &shapes, &all, &cut)?).zip(all)
+            {
                 if parameter.mask.is_some() {
                     (0..mask.len()).filter(|&i| scores[i] == 0.0).for_each(|i| mask.set(i, false));
                 }
@@ -105,16 +104,13 @@ impl<'a> PrunedFile<'a> {
 impl Content for PrunedFile<'_> {
     fn write(&self, file: &mut File) -> io::Result<()> {
         let mut file = BufWriter::new(file);
-        let tensors = self.source.tensors();
-        let all = tensors.iter().map(|t| (&*t.name, t.info.dtype, t.info.shape.clone()));
-        file.write_all(&header(all, &self.source.metadata))?;
+        file.write_all(&self.source.header(&self.source.metadata))?;
         let removed = self.weights.iter().map(|(of, mask)| (of.mask.unwrap_or(of.tensor).rank, mask));
         let removed: HashMap<_, _> = removed.collect();
-        for tensor in tensors {
+        for tensor in self.source.tensors() {
             let (begin, end) = tensor.info.data_offsets;
-            for start in (begin..end).step_by(PIECE) {
-                let mut bytes =
-                    self.source.read(start as u64, PIECE.min(end - start)).map_err(io::Error::other)?;
+            for piece in self.source.pieces(begin..end) {
+                let (start, mut bytes) = piece.map_err(io::Error::other)?;
                 if let Some(mask) = removed.get(&tensor.rank) {
                     let size = tensor.info.dtype.bitsize() / 8;
                     let first = (start - begin) / size;

@@ -3,6 +3,7 @@
 //!
 //! `tests/fuzz_seeds.rs` runs the committed seeds without a fuzzer.
 
+pub(crate) mod checkpoint;
 mod grammar;
 mod idx;
 mod images;
@@ -13,12 +14,13 @@ mod store;
 type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub(crate) const TARGETS: [(&str, Target); 5] = [
+pub(crate) const TARGETS: [(&str, Target); 6] = [
     ("idx", idx::run),
     ("images", images::run),
     ("safetensors", safetensors::run),
     ("store", store::run),
     ("grammar", grammar::run),
+    ("checkpoint", checkpoint::run),
 ];
 
 /// Runs a target on one input.
@@ -52,7 +54,7 @@ fn check(data: &slth::data::Dataset) {
 
 /// A data set of blank images of this size, one of each class for training and one for testing; `None` for channels that no
 /// images have.
-fn blank(shape: [usize; 3], classes: u8) -> Option<slth::data::Dataset> {
+pub(crate) fn blank(shape: [usize; 3], classes: u8) -> Option<slth::data::Dataset> {
     use slth::data::{Dataset, Examples};
     let images = |count: u8| {
         let pixels = vec![1; usize::from(count) * shape.iter().product::<usize>()];

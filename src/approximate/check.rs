@@ -43,8 +43,9 @@ impl Check {
     }
 }
 
-/// Checks a piece of weights, each with `own` candidates; successive weights may share theirs.
-pub(super) fn check<'c>(
+/// Checks the `subsets` of `targets`, each with `own` candidates, which successive ones may share, against the optimum for which
+/// `search`, given the number of candidates, looks. 2^(n/2) · n/2 steps each.
+pub fn check<'c>(
     search: impl Fn(usize) -> Search,
     own: impl Fn(usize) -> &'c [f32],
     targets: &[f32],
@@ -130,42 +131,5 @@ impl Halves {
             above.min(below.max(0.0))
         };
         self.other.iter().map(of).fold(f64::INFINITY, f64::min)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::{Purpose, Stream};
-
-    #[test]
-    fn halves_find_the_optimum() {
-        let mut stream = Stream::new(1, Purpose::Candidates, 0, 0);
-        for trial in 0..300 {
-            let n = 1 + trial % 9;
-            let candidates: Vec<f32> = (0..n).map(|_| stream.symmetric(1.0)).collect();
-            let (target, epsilon) = (stream.symmetric(2.0), [0.0, 1e-3, 0.1][trial % 3]);
-            for sizes in [Sizes::Any, Sizes::Exactly(n), Sizes::Exactly(n.div_ceil(3))] {
-                let allowed = (0..1_u64 << n).filter(|bits| sizes.allows(bits.count_ones() as usize));
-                let all = allowed.map(|bits| residual(&candidates, bits, target, epsilon));
-                let expected = all.fold(f64::INFINITY, f64::min);
-                let search = Search { epsilon, sizes, ..Search::default() };
-                let found = Halves::new(&candidates, search).nearest(target);
-                assert!((found - expected).abs() < 1e-12, "{found} {expected} {sizes:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_worse_subset_is_seen() {
-        let check = |bits, residual| {
-            check(|_| Search::default(), |_| &[0.5, 0.25], &[0.7], &[Chosen { bits, residual }])
-        };
-        let exact = f64::from(0.75 - 0.7_f32);
-        assert_eq!(check(0b11, exact).beyond, 0);
-        assert_eq!(check(0b11, 0.0).beyond, 1);
-        let worse = check(0b01, f64::from(0.7_f32) - 0.5);
-        assert_eq!(worse.beyond, 1);
-        assert!((worse.max_excess - 0.15).abs() < 1e-6);
     }
 }

@@ -56,7 +56,7 @@ impl Draw {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Args)]
 pub struct ApproximateConfig {
     /// The tolerance, in [1e-6, 1): a weight further from its subset has failed
-    #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().eta)]
+    #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = 0.01)]
     pub eta: f64,
 
     /// Take eta and epsilon as fractions of each tensor's largest |weight| m, and draw its candidates from [-2m, 2m): the
@@ -65,7 +65,7 @@ pub struct ApproximateConfig {
     pub eta_relative: bool,
 
     /// Candidates per weight are c times log2(1/eta), the logarithm rounded
-    #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().c)]
+    #[arg(long, value_name = "F", help_heading = "Approximation", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = 3.0)]
     pub c: f64,
 
     /// Candidates per weight, in place of --c
@@ -104,11 +104,11 @@ pub struct ApproximateConfig {
     pub skip: Option<List<String>>,
 
     /// How a pixel x becomes an input: mean-std, unit or MEAN,STD, as for `slth run`
-    #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Target", default_value_t = Self::default().normalize)]
+    #[arg(long, value_name = "mean-std|unit|MEAN,STD", help_heading = "Target", default_value_t = NormalisationRule::Unit)]
     pub normalize: NormalisationRule,
 
     /// Seed of all random numbers
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = Self::default().seed)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1)]
     pub seed: u64,
 
     /// Number of threads; default all cores.
@@ -123,23 +123,9 @@ pub struct ApproximateConfig {
 }
 
 impl Default for ApproximateConfig {
+    /// The defaults of the flags.
     fn default() -> Self {
-        Self {
-            eta: 0.01,
-            eta_relative: false,
-            c: 3.0,
-            candidates: None,
-            candidates_most: None,
-            draw: Draw::default(),
-            size: SubsetSize::Any,
-            epsilon: vec![0.0],
-            only: None,
-            skip: None,
-            normalize: NormalisationRule::Unit,
-            seed: 1,
-            threads: None,
-            backend: None,
-        }
+        crate::flags::defaults()
     }
 }
 

@@ -25,7 +25,7 @@ mod result;
 mod rewrite;
 mod target;
 
-pub use check::{Check, NotOptimal};
+pub use check::{Check, NotOptimal, check};
 pub use config::{ApproximateConfig, Draw};
 pub use construction::Construction;
 pub use experiment::ApproximateOutcome;

@@ -11,9 +11,6 @@ use crate::error::Error;
 use crate::output::OutputDirectory;
 use crate::tensors::{TensorFile, header};
 
-/// Maximum number of bytes copied at once.
-const COPIED: u64 = 1 << 22;
-
 /// Two files without names yet.
 ///
 /// The weights: the target file with the rebuilt weights, and the same names, types, sizes and order. Other tensors are copied.
@@ -28,7 +25,7 @@ pub(super) struct Rewrite<'a> {
     out: &'a OutputDirectory,
     weights: BufWriter<File>,
     /// Bytes of tensors written.
-    written: u64,
+    written: usize,
     subsets: Option<BufWriter<File>>,
     n: usize,
     /// Bits of subsets that do not fill a byte yet, and their number.
@@ -50,9 +47,8 @@ impl<'a> Rewrite<'a> {
             file.write_all(&header).map_err(|error| out.unwritten(error))?;
             Ok::<_, Error>(file)
         };
-        let tensors = source.tensors().iter().map(|t| (&*t.name, t.info.dtype, t.info.shape.clone()));
         let metadata = source.metadata.clone().into_iter().chain([how.clone()]).collect();
-        let weights = begin(header(tensors, &metadata))?;
+        let weights = begin(source.header(&metadata))?;
         let bits = || {
             let size = |elements: usize| vec![(elements * n).div_ceil(8)];
             let tensors =
@@ -72,7 +68,7 @@ impl<'a> Rewrite<'a> {
     pub(super) fn add(&mut self, rebuilt: &Rebuilt<'_>) -> Result<(), Error> {
         let size = rebuilt.tensor.info.dtype.bitsize() / 8;
         self.copy(rebuilt.tensor.info.data_offsets.0 + rebuilt.first * size)?;
-        self.written += rebuilt.bytes.len() as u64;
+        self.written += rebuilt.bytes.len();
         self.weights.write_all(&rebuilt.bytes).map_err(|error| self.out.unwritten(error))?;
         let Some(file) = &mut self.subsets else { return Ok(()) };
         let mut bytes = Vec::new();
@@ -102,12 +98,10 @@ impl<'a> Rewrite<'a> {
 
     /// Copies the bytes of the tensors before byte `end` that are not written yet.
     fn copy(&mut self, end: usize) -> Result<(), Error> {
-        while self.written < end as u64 {
-            let length = (end as u64 - self.written).min(COPIED);
-            let bytes = self.source.read(self.written, length as usize)?;
-            self.weights.write_all(&bytes).map_err(|error| self.out.unwritten(error))?;
-            self.written += length;
+        for piece in self.source.pieces(self.written..end) {
+            self.weights.write_all(&piece?.1).map_err(|error| self.out.unwritten(error))?;
         }
+        self.written = self.written.max(end);
         Ok(())
     }
 }

@@ -121,11 +121,11 @@ pub struct CandidatesConfig {
     pub criterion: Criterion,
 
     /// Random candidate sets, for each tolerance and perturbation
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = Self::default().trials)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 200)]
     pub trials: usize,
 
     /// Seed of all random numbers
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = Self::default().seed)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1)]
     pub seed: u64,
 
     /// Number of threads; default all cores.
@@ -140,17 +140,9 @@ pub struct CandidatesConfig {
 }
 
 impl Default for CandidatesConfig {
+    /// The defaults of the flags.
     fn default() -> Self {
-        Self {
-            eta: vec![1e-2, 1e-3, 1e-4, 1e-5],
-            ratio: vec![0.0, 0.1, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0],
-            size: vec![SubsetSize::Any],
-            criterion: Criterion::default(),
-            trials: 200,
-            seed: 1,
-            threads: None,
-            backend: None,
-        }
+        crate::flags::defaults()
     }
 }
 

@@ -12,7 +12,7 @@ use slth::tensors::TensorFile;
 
 use super::progress::progress;
 use super::shared::{DataArguments, MachineArguments, OutputArguments};
-use super::table::numbers;
+use super::table::{candidates, numbers, or_dash};
 
 /// Rebuild the tensors of a network from random candidates by subset sums.
 ///
@@ -159,12 +159,11 @@ fn construction_text(result: &ApproximationResult) -> String {
         "max |difference|",
         "max |output|",
     ]);
-    let count = |count: Option<usize>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
     for row in &result.construction {
         networks.add_row([
             row.epsilon.to_string(),
-            count(row.candidates_needed),
-            count(row.units_needed),
+            or_dash(row.candidates_needed),
+            or_dash(row.units_needed),
             format!("{:.0}", row.units_of_theorem),
             row.network.clone(),
             row.weights.to_string(),
@@ -205,8 +204,7 @@ fn table(result: &ApproximationResult) -> comfy_table::Table {
         header.push("smallest n");
     }
     let mut table = numbers(header);
-    let percent =
-        |fraction: Option<f64>| fraction.map_or_else(|| "-".to_owned(), |x| format!("{:.2} %", 100.0 * x));
+    let percent = |fraction: Option<f64>| or_dash(fraction.map(|x| format!("{:.2} %", 100.0 * x)));
     for (index, row) in result.results.iter().enumerate() {
         let mut cells = vec![
             row.epsilon.to_string(),
@@ -223,7 +221,7 @@ fn table(result: &ApproximationResult) -> comfy_table::Table {
             format!("{:.2}", row.seconds),
         ];
         if let Some(smallest) = result.smallest.get(index) {
-            cells.push(smallest.candidates_per_weight.map_or_else(|| ">30".to_owned(), |n| n.to_string()));
+            cells.push(candidates(smallest.candidates_per_weight));
         }
         table.add_row(cells);
     }

@@ -10,7 +10,7 @@ use slth::plot::number;
 
 use super::progress::progress;
 use super::shared::{MachineArguments, OutputArguments};
-use super::table::numbers;
+use super::table::{self, numbers, or_dash};
 
 /// Measure how many random candidates a subset sum needs, beside the paper's plot.
 ///
@@ -56,9 +56,8 @@ fn by_size(found: &RequiredCandidates) -> String {
         for (row, ratio) in ratio.iter().enumerate() {
             let cells = found.needed.iter().skip(row).step_by(found.config.ratio.len());
             let cell = |n: Option<usize>| match (n, size) {
-                (None, _) => ">30".to_owned(),
                 (Some(n), SubsetSize::Fraction(p)) => format!("{n} ({:.1})", n as f64 * entropy(p)),
-                (Some(n), _) => n.to_string(),
+                _ => table::candidates(n),
             };
             let cells = cells.map(|needed| cell(needed.quantile(0.9)));
             table.add_row([size.to_string(), ratio.to_string()].into_iter().chain(cells));
@@ -81,12 +80,12 @@ fn tables(found: &RequiredCandidates) -> String {
     let header =
         ["ε/η".to_owned()].into_iter().chain(config.eta.iter().map(|&eta| format!("η = {}", number(eta))));
     let mut quantiles = numbers(header);
-    let n = |count: Option<usize>| count.map_or_else(|| ">30".to_owned(), |n| n.to_string());
     let etas = config.eta.len();
     for (row, &ratio) in config.ratio.iter().enumerate() {
         let cell = |column: usize| {
             let needed = &needed[column * config.ratio.len() + row];
-            let ours = [0.5, 0.9, 0.99].map(|quantile| n(needed.quantile(quantile))).join(" ");
+            let ours =
+                [0.5, 0.9, 0.99].map(|quantile| table::candidates(needed.quantile(quantile))).join(" ");
             match needed.paper() {
                 Some(paper_n) => format!("{ours} [{paper_n}]"),
                 None => ours,
@@ -94,12 +93,13 @@ fn tables(found: &RequiredCandidates) -> String {
         };
         quantiles.add_row([format!("{ratio}")].into_iter().chain((0..etas).map(cell)));
     }
-    let some = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
     let mut fits = String::new();
     if etas > 1 {
         let mut slopes = numbers(["ε/η", "candidates per decade of 1/η", "paper"]);
         for &ratio in &config.ratio {
-            let [ours, theirs] = [false, true].map(|paper| some(found.slope_per_decade(ratio, paper)));
+            let slope =
+                |paper| or_dash(found.slope_per_decade(ratio, paper).map(|slope| format!("{slope:.2}")));
+            let [ours, theirs] = [false, true].map(slope);
             slopes.add_row([format!("{ratio}"), ours, theirs]);
         }
         fits += &format!("{slopes}\n");
@@ -109,8 +109,7 @@ fn tables(found: &RequiredCandidates) -> String {
         let fall = format!("candidates fewer at ε/η = {to} than at {from}");
         let mut falls = numbers(["η", &fall, "paper"]);
         for &eta in &config.eta {
-            let [ours, theirs] = [false, true]
-                .map(|paper| found.fall(eta, paper).map_or_else(|| "-".to_owned(), |fall| fall.to_string()));
+            let [ours, theirs] = [false, true].map(|paper| or_dash(found.fall(eta, paper)));
             falls.add_row([number(eta), ours, theirs]);
         }
         fits += &format!("{falls}\n");

@@ -3,7 +3,7 @@
 use comfy_table::Table;
 use slth::sweep::{Cell, Study, Summary};
 
-use super::table::numbers;
+use super::table::{numbers, or_dash};
 
 /// A table for each method, of the mean test accuracy over the seeds of every ε and sparsity.
 pub(super) fn tables(cells: &[Cell]) -> String {
@@ -24,9 +24,8 @@ fn table(study: &Study) -> Table {
     let mut table =
         numbers(std::iter::once("s \\ ε".to_owned()).chain(study.epsilons.iter().map(f32::to_string)));
     for &s in &study.sparsities {
-        let cell = |&epsilon: &f32| match study.summary(epsilon, s) {
-            Some(summary) => format!("{:.3}{}", summary.test, summary.mark()),
-            None => "-".to_owned(),
+        let cell = |&epsilon: &f32| {
+            or_dash(study.summary(epsilon, s).map(|found| format!("{:.3}{}", found.test, found.mark())))
         };
         table.add_row(std::iter::once(s.to_string()).chain(study.epsilons.iter().map(cell)));
     }

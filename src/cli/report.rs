@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slth::Error;
+use slth::run::Outcome;
+use slth::sweep::StoreError;
 
-/// Write tables, plots and a page of a sweep, beside the published table.
+/// Write tables, plots and a page of a sweep, beside the published table; or the curves of a run and a page.
 ///
-/// Writes table.md, table.csv, heatmap, accuracy-by-epsilon, sparsity-by-epsilon and accuracy-by-sparsity as SVG and PNG, and
-/// report.html, one file with all of them.
+/// Of a sweep writes table.md, table.csv, heatmap, accuracy-by-epsilon, sparsity-by-epsilon and accuracy-by-sparsity as SVG and PNG, and
+/// report.html, one file with all of them; of a run history.svg, history.png and report.html.
 #[derive(Args)]
 pub(super) struct ReportArguments {
-    /// The --out of a sweep, or of slth merge
+    /// The --out of a sweep, of slth merge, or of a run
     directory: PathBuf,
 
     /// Directory to write to [default: the same directory]
@@ -22,6 +24,11 @@ pub(super) struct ReportArguments {
 /// Reports; the text lists the files for standard output.
 pub(super) fn report(arguments: &ReportArguments) -> Result<String, Error> {
     let out = arguments.out.as_ref().unwrap_or(&arguments.directory);
-    let files = slth::sweep::report(&arguments.directory, out)?;
+    let directory = &arguments.directory;
+    let [_, history, ..] = Outcome::FILES;
+    let is_run = directory.join(history).is_file()
+        && matches!(slth::sweep::read_cells(directory), Err(StoreError::Missing(_)));
+    let report = if is_run { slth::run::report } else { slth::sweep::report };
+    let files = report(directory, out)?;
     Ok(files.iter().map(|file| format!("{}\n", file.display())).collect())
 }

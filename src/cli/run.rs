@@ -12,7 +12,7 @@ use slth::training::{Evaluation, Pattern, PruneMethod, Timing};
 use super::note_without_effect;
 use super::progress::progress;
 use super::shared::{DataArguments, MachineArguments, OutputArguments, SettingArguments};
-use super::table::{kept, numbers};
+use super::table::{kept, numbers, or_dash};
 
 /// Pretrain a random network, or a trained one of --weights, prune it, report the accuracy before and after.
 ///
@@ -121,7 +121,7 @@ fn accuracies(outcome: &Outcome) -> Table {
         let Timing { epochs, seconds, images_per_second } = timing;
         table.add_row([
             name.to_owned(),
-            validation.map_or_else(|| "-".to_owned(), percent),
+            or_dash(validation.map(percent)),
             percent(test),
             epochs.to_string(),
             format!("{seconds:.2}"),

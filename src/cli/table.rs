@@ -2,6 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use slth_kernels::PackedMask;
+use slth_kernels::subset_sum::BRUTE_FORCE_LIMIT;
 
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 const STYLE: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
@@ -14,6 +15,16 @@ pub(super) fn numbers<T: Into<Cell>>(header: impl IntoIterator<Item = T>) -> Tab
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// A value, or a dash where there is none.
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// A number of candidates; `None` is beyond those that are searched.
+pub(super) fn candidates(n: Option<usize>) -> String {
+    n.map_or_else(|| format!(">{BRUTE_FORCE_LIMIT}"), |n| n.to_string())
 }
 
 /// How many weights are kept: of each tensor, by its name and sizes, and of all.

@@ -4,11 +4,12 @@
 
 mod architecture;
 mod initialisation;
-pub(crate) mod loss;
+mod loss;
 mod pooling;
 pub(crate) mod propagation;
 mod stage;
 
 pub use architecture::Architecture;
 pub use initialisation::Initialisation;
+pub use loss::{LossSum, cross_entropy};
 pub use stage::{LayerShape, Pool, Stage};

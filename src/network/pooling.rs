@@ -35,7 +35,7 @@ impl Window {
 impl Pool {
     /// The largest of each window: x `[channels, height, width, batch]` → y `[channels, out height, out width, batch]`. The
     /// planes are shared among the engine's threads.
-    pub(super) fn forward(self, engine: Engine, x: &[f32], batch: usize, y: &mut [f32]) {
+    pub fn forward(self, engine: Engine, x: &[f32], batch: usize, y: &mut [f32]) {
         let [from, to] = self.planes(batch);
         let whole = batch - batch % LANES;
         engine.for_each(x.chunks_exact(from).zip(y.chunks_exact_mut(to)), |(x, y)| {
@@ -49,14 +49,7 @@ impl Pool {
     }
 
     /// The gradient at the input: that of each window goes to its largest element, or to the first of equal ones, row by row.
-    pub(super) fn backward(
-        self,
-        engine: Engine,
-        [x, y]: [&[f32]; 2],
-        dy: &[f32],
-        batch: usize,
-        dx: &mut [f32],
-    ) {
+    pub fn backward(self, engine: Engine, [x, y]: [&[f32]; 2], dy: &[f32], batch: usize, dx: &mut [f32]) {
         let [from, to] = self.planes(batch);
         let whole = batch - batch % LANES;
         let left_out = !self.height.is_multiple_of(self.size) || !self.width.is_multiple_of(self.size);
@@ -116,51 +109,5 @@ fn pass_on<const N: usize>([x, y, dy]: [&[f32]; 3], window: Window, first: usize
             *dx = std::array::from_fn(|i| if is_largest[i] { left[i] } else { 0.0 });
             left = std::array::from_fn(|i| if is_largest[i] { 0.0 } else { left[i] });
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_give_their_largest_and_it_gets_the_gradient() {
-        for (channels, height, width, size, batch) in
-            [(1, 2, 2, 2, 1), (3, 5, 7, 2, 5), (2, 6, 6, 3, 64), (1, 4, 3, 1, 2), (2, 7, 5, 3, 9)]
-        {
-            let pool = Pool { channels, height, width, size };
-            let [out_height, out_width] = pool.output_plane();
-            // Few different values: many equal ones in a window.
-            let x: Vec<f32> =
-                (0..channels * height * width * batch).map(|i| (i * i % 7 % 4) as f32).collect();
-            let n = channels * out_height * out_width * batch;
-            let gradient: Vec<f32> = (0..n).map(|i| i as f32 + 1.0).collect();
-            let (mut expected_y, mut expected_dx) = (vec![0.0; n], vec![0.0; x.len()]);
-            for c in 0..channels {
-                for to in 0..out_height * out_width * batch {
-                    let (oy, ox, b) = (to / batch / out_width, to / batch % out_width, to % batch);
-                    let mut best = None;
-                    for i in 0..size {
-                        for j in 0..size {
-                            let at = ((c * height + oy * size + i) * width + ox * size + j) * batch + b;
-                            if best.is_none_or(|best: usize| x[at] > x[best]) {
-                                best = Some(at);
-                            }
-                        }
-                    }
-                    let at = c * out_height * out_width * batch + to;
-                    expected_y[at] = x[best.unwrap()];
-                    expected_dx[best.unwrap()] = gradient[at];
-                }
-            }
-            for threads in [1, 2] {
-                let engine = Engine::serial().with_threads(threads);
-                let (mut y, mut dx) = (vec![f32::NAN; n], vec![f32::NAN; x.len()]);
-                pool.forward(engine, &x, batch, &mut y);
-                assert_eq!(y, expected_y);
-                pool.backward(engine, [&x, &y], &gradient, batch, &mut dx);
-                assert_eq!(dx, expected_dx);
-            }
-        }
     }
 }

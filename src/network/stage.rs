@@ -82,7 +82,7 @@ pub struct Pool {
 
 impl Pool {
     /// Rows and columns of an output plane.
-    pub(super) fn output_plane(self) -> [usize; 2] {
+    pub fn output_plane(self) -> [usize; 2] {
         [self.height / self.size, self.width / self.size]
     }
 }

@@ -11,7 +11,7 @@ use super::infinity::number_or_inf;
 use super::state_dict::StateDict;
 use crate::data::{Augmentation, Dataset, NormalisationRule, Subset, image_size};
 use crate::error::Error;
-use crate::flags::number;
+use crate::flags::{Maybe, maybe, number};
 use crate::input::FileError;
 use crate::network::{Architecture, Initialisation};
 use crate::training::{KeepDense, Pattern, PruneMethod, Schedule, Scope};
@@ -30,7 +30,7 @@ pub struct RunConfig {
     #[arg(long, value_name = "KIND", help_heading = "Network", default_value_t)]
     pub init: Initialisation,
     /// Multiply the initial weights by this, at least 1e-30 and below 1e30, so that f32 can hold them
-    #[arg(long, value_name = "F", help_heading = "Network", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = Self::default().init_scale)]
+    #[arg(long, value_name = "F", help_heading = "Network", allow_negative_numbers = true, value_parser = number::<f64>, default_value_t = 1.0)]
     pub init_scale: f64,
     /// Multiply the initial weights by 1/sqrt(keep), where keep = 1 - sparsity, so that a neuron's input has the same variance
     /// under a random mask. `scale_fan` of edge-popup's published code multiplies by 1/sqrt(1 - keep) instead: the same at
@@ -61,10 +61,10 @@ pub struct RunConfig {
     pub augment: Augmentation,
     /// ε, the largest change pretraining may make to a weight, in [0, ∞]; default 0.02.
     #[serde(with = "number_or_inf")]
-    #[arg(skip = Self::default().epsilon)]
+    #[arg(skip = 0.02_f32)]
     pub epsilon: f32,
     /// s, the fraction of weights REMOVED, in [0, 1); default 0.5.
-    #[arg(skip = Self::default().sparsity)]
+    #[arg(skip = 0.5)]
     pub sparsity: f64,
     /// How the weights to remove are found
     #[arg(long, value_name = "NAME", help_heading = "Pruning", default_value_t)]
@@ -75,8 +75,8 @@ pub struct RunConfig {
     /// Keep N of every M consecutive weights of a neuron or filter, those of the largest scores: 2:4. Removes 1 - N/M, which is
     /// then the sparsity
     #[serde(default)]
-    #[arg(long, value_name = "N:M", help_heading = "Pruning")]
-    pub pattern: Option<Pattern>,
+    #[arg(long, value_name = "N:M|none", help_heading = "Pruning", value_parser = maybe::<Pattern>, default_value = "none")]
+    pub pattern: Maybe<Pattern>,
     /// Which layers keep all their weights; the sparsity is then a fraction of the others' weights
     #[serde(default)]
     #[arg(long, value_name = "WHICH", help_heading = "Pruning", default_value_t)]
@@ -100,45 +100,63 @@ pub struct RunConfig {
     #[arg(long, help_heading = "Pruning", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub halve_output_rate: bool,
     /// Epochs of pretraining; 0 leaves the weights as they were drawn
-    #[arg(long, value_name = "N", help_heading = "Pretraining", allow_negative_numbers = true, default_value_t = Self::default().pretrain_epochs)]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Pretraining",
+        allow_negative_numbers = true,
+        default_value_t = 1
+    )]
     pub pretrain_epochs: usize,
     /// Epochs of edge-popup, of finetuning, or of each training of imp, at least 1 where anything is removed; magnitude and random
     /// pruning take none
-    #[arg(long, value_name = "N", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = Self::default().prune_epochs)]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Pruning",
+        allow_negative_numbers = true,
+        default_value_t = 5
+    )]
     pub prune_epochs: usize,
     /// Images per step of both trainings; all, if this exceeds their number
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = Self::default().batch)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 128)]
     pub batch: usize,
     /// Learning rate of pretraining, which its schedule changes
-    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().pretrain_lr)]
+    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = 0.1)]
     pub pretrain_lr: f32,
     /// Learning-rate schedule of pretraining, of finetuning and of imp.
     #[arg(long, value_name = "SCHEDULE", help_heading = "Pretraining", default_value_t, help = Schedule::help("pretraining, of finetuning and of imp"))]
     pub pretrain_schedule: Schedule,
     /// Momentum of pretraining; 0 is plain SGD
-    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().pretrain_momentum)]
+    #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = 0.0)]
     pub pretrain_momentum: f32,
     /// Learning rate of the scores, which their schedule changes
-    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().prune_lr)]
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = 0.1)]
     pub prune_lr: f32,
     /// Learning-rate schedule of the scores.
     #[serde(default = "cosine")]
     #[arg(long, value_name = "SCHEDULE", help_heading = "Pruning", default_value_t = cosine(), help = Schedule::help("the scores"))]
     pub prune_schedule: Schedule,
     /// Momentum of the scores
-    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().momentum)]
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = 0.9)]
     pub momentum: f32,
     /// Weight decay of the scores
-    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = Self::default().weight_decay)]
+    #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = 1e-4)]
     pub weight_decay: f32,
     /// Hold out N training images for validation, drawn at random by the seed, stratified by class
-    #[arg(long, value_name = "N", help_heading = "Data", allow_negative_numbers = true, default_value_t = Self::default().validation)]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Data",
+        allow_negative_numbers = true,
+        default_value_t = 5000
+    )]
     pub validation: usize,
     /// Train on N training images only, drawn at random by the seed, stratified by class [default: all that are not held out]
     #[arg(long, value_name = "N", help_heading = "Data", allow_negative_numbers = true)]
     pub train_images: Option<usize>,
     /// Keys all random numbers; default 1.
-    #[arg(skip = Self::default().seed)]
+    #[arg(skip = 1_u64)]
     pub seed: u64,
     /// Number of threads; default all cores.
     #[serde(skip)]
@@ -161,42 +179,9 @@ fn rounds() -> usize {
 }
 
 impl Default for RunConfig {
+    /// The defaults of the flags.
     fn default() -> Self {
-        Self {
-            network: Architecture::default(),
-            init: Initialisation::default(),
-            init_scale: 1.0,
-            scale_by_keep: false,
-            bias: false,
-            weights: None,
-            map: None,
-            normalize: NormalisationRule::default(),
-            augment: Augmentation::default(),
-            epsilon: 0.02,
-            sparsity: 0.5,
-            method: PruneMethod::default(),
-            scope: Scope::default(),
-            pattern: None,
-            keep_dense: KeepDense::None,
-            rounds: rounds(),
-            rewind_epoch: 0,
-            halve_output_rate: false,
-            pretrain_epochs: 1,
-            prune_epochs: 5,
-            batch: 128,
-            pretrain_lr: 0.1,
-            pretrain_schedule: Schedule::CONSTANT,
-            pretrain_momentum: 0.0,
-            prune_lr: 0.1,
-            prune_schedule: cosine(),
-            momentum: 0.9,
-            weight_decay: 1e-4,
-            validation: 5000,
-            train_images: None,
-            seed: 1,
-            threads: None,
-            backend: None,
-        }
+        crate::flags::defaults()
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Outcome {
     pub backend: Backend,
     /// The threads it ran on.
     pub threads: usize,
+    /// The [name](Dataset::name) of the data set.
+    pub data_name: String,
     /// How pixels became inputs.
     pub normalisation: Normalisation,
     /// The pretrained network.
@@ -93,6 +95,7 @@ pub(super) fn recorded(
         config: config.clone(),
         backend: engine.backend(),
         threads: engine.threads(),
+        data_name: dataset.name().to_owned(),
         normalisation: experiment.normalisation,
         pretrain: dense,
         prune: pruned,

@@ -1,9 +1,13 @@
 //! `history.csv`: how each epoch of a run went, and its curves.
 
+use std::io;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::plot::{Axis, Chart, Picture, PlotError, Series, Style};
+use crate::input::FileError;
+use crate::plot::{Axis, Chart, Picture, Series, Style};
 
 /// An epoch of a run, a line of `history.csv`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,8 +45,15 @@ pub(super) fn csv(history: &[EpochRecord]) -> Result<Vec<u8>, Error> {
     writer.into_inner().map_err(|error| Error::failed(error.into_error()))
 }
 
+/// The epochs in a `history.csv`.
+pub(super) fn read(file: &Path) -> Result<Vec<EpochRecord>, FileError<io::Error>> {
+    crate::input::parse(file, |bytes| {
+        Ok(csv::Reader::from_reader(bytes).deserialize().collect::<Result<_, _>>()?)
+    })
+}
+
 /// Loss, accuracy and learning rate against the epochs of all phases, counted through.
-pub(super) fn svg(history: &[EpochRecord]) -> Result<String, PlotError> {
+pub(super) fn curves(history: &[EpochRecord]) -> Picture {
     type Column<'a> = (&'a str, &'a dyn Fn(&EpochRecord) -> Option<f64>);
     let chart = |title: &str, columns: &[Column<'_>]| {
         let mut series = Vec::new();
@@ -64,5 +75,4 @@ pub(super) fn svg(history: &[EpochRecord]) -> Result<String, PlotError> {
         chart("validation accuracy", &[("", &|e| e.validation_accuracy)]),
         chart("learning rate", &[("", &|e| Some(f64::from(e.learning_rate)))]),
     ])
-    .svg()
 }

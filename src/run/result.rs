@@ -30,7 +30,7 @@ impl Outcome {
         Ok([
             (ticket, Ticket::bytes(kind, &self.config, self.normalisation, &self.layers)),
             (table, history::csv(&self.history)?),
-            (curves, history::svg(&self.history)?.into_bytes()),
+            (curves, history::curves(&self.history).svg()?.into_bytes()),
             (result, RunResult::new(self).to_json().into_bytes()),
         ])
     }
@@ -119,6 +119,8 @@ pub struct RunResult {
     seed: u64,
     backend: String,
     threads: usize,
+    /// What the directory or file of the images is called.
+    data_name: String,
     /// The constants by which pixels became inputs.
     normalization: Normalisation,
     pretrain: PretrainResult,
@@ -162,7 +164,8 @@ struct LayerResult {
 impl RunResult {
     /// Summarises `outcome`, on this machine.
     pub fn new(outcome: &Outcome) -> Self {
-        let Outcome { config, backend, threads, normalisation, pretrain, prune, layers, .. } = outcome;
+        let Outcome { config, backend, threads, data_name, normalisation, pretrain, prune, layers, .. } =
+            outcome;
         let layer = |PrunedLayer { shape, mask, .. }: &PrunedLayer| LayerResult {
             shape: shape.dimensions(),
             weights: mask.len(),
@@ -178,6 +181,7 @@ impl RunResult {
             seed: config.seed,
             backend: backend.name().to_owned(),
             threads: *threads,
+            data_name: data_name.clone(),
             normalization: *normalisation,
             pretrain: PretrainResult {
                 timing: pretrain.timing,

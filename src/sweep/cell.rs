@@ -73,7 +73,7 @@ impl CellConfig {
 
     /// The options that all cells of a store share, as far as their methods use them: everything except ε, sparsity and seed,
     /// which form its grid, and the methods that it compares.
-    pub(super) fn setting(&self) -> Setting {
+    pub fn setting(&self) -> Setting {
         const GRID: [&str; 5] = ["epsilon", "sparsity", "seed", "method", "scope"];
         // Converted through text, because a direct conversion would show 0.9_f32 as 0.8999999761581421.
         let mut setting: Setting = serde_json::from_str(&self.json()).expect("a struct is an object");
@@ -238,36 +238,5 @@ impl Cell {
             }
         }
         Ok(cell)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::training::PruneMethod;
-
-    #[test]
-    fn options_that_a_method_ignores_make_no_other_cell() {
-        let config = |method, momentum, prune_epochs| {
-            let run = RunConfig { method, momentum, prune_epochs, ..RunConfig::default() };
-            CellConfig::new(&run, "data")
-        };
-        for (method, keys) in [
-            (PruneMethod::EdgePopup, 3),
-            (PruneMethod::MagnitudeThenFinetune, 7),
-            (PruneMethod::Magnitude, 8),
-            (PruneMethod::Random, 8),
-            (PruneMethod::Imp, 4),
-        ] {
-            let [a, b] = [0.3, 0.5].map(|momentum| config(method, momentum, 5));
-            assert_eq!(a.id() == b.id(), keys > 3, "{method}");
-            let [a, b] = [2, 3].map(|epochs| config(method, 0.9, epochs));
-            assert_eq!(a.id() == b.id(), keys == 8, "{method}");
-            let all = config(PruneMethod::EdgePopup, 0.9, 5).setting();
-            assert_eq!(
-                (a.setting().len(), all["momentum"].to_string()),
-                (all.len() + 3 - keys, "0.9".to_owned())
-            );
-        }
     }
 }

@@ -11,14 +11,6 @@ use crate::output::OutputError;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The directory cannot be created, or the file cannot be opened for writing.
-    #[error("{}: cannot write there: {source}", path.display())]
-    Unwritable {
-        /// The directory or file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
     /// The directory or file cannot be read.
     #[error("{}: {source}", path.display())]
     Unreadable {
@@ -69,9 +61,9 @@ pub enum StoreError {
         /// Which cell.
         cell: String,
     },
-    /// `sweep.json` cannot be written.
+    /// The directory cannot be created, the file cannot be opened for writing, or `sweep.json` cannot be written.
     #[error(transparent)]
-    Plan(#[from] OutputError),
+    Output(#[from] OutputError),
     /// Appending failed; the store is as it was before.
     #[error("{}: cannot write: {source}; what was computed before is kept, the same command continues", file.display())]
     Write {
@@ -85,7 +77,11 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the choice of the directory is at fault, rather than a later failure.
     pub fn is_bad_input(&self) -> bool {
-        !matches!(self, Self::Write { .. } | Self::Plan(_))
+        match self {
+            Self::Write { .. } => false,
+            Self::Output(error) => error.is_bad_input(),
+            _ => true,
+        }
     }
 }
 

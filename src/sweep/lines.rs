@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
+use crate::output::OutputError;
 
 /// A file open for appending lines, locked against other writers.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ impl LineFile {
     /// # Errors
     /// When it cannot be written to or is locked by another writer.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<u8>), StoreError> {
-        let unwritable = |source| StoreError::Unwritable { path: path.to_owned(), source };
+        let unwritable = unwritable(path);
         if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
             return Err(unwritable(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
@@ -51,7 +52,7 @@ impl LineFile {
         self.file
             .metadata()
             .and_then(|found| if found.len() > self.length { self.file.set_len(self.length) } else { Ok(()) })
-            .map_err(|source| StoreError::Unwritable { path: self.path.clone(), source })
+            .map_err(unwritable(&self.path))
     }
 
     /// Appends `line`, which ends with a newline; when this returns it is on the disk.
@@ -73,6 +74,11 @@ impl LineFile {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The error of opening `path` for writing.
+pub(super) fn unwritable(path: &Path) -> impl Fn(io::Error) -> StoreError + Copy {
+    move |source| OutputError::Unwritable { directory: path.to_owned(), source }.into()
 }
 
 /// `text` without an incomplete last line.

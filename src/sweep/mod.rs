@@ -21,7 +21,7 @@ mod workshop;
 
 pub use calibrate::{Prunings, Trial, TrialLog, calibrate};
 pub use cell::{Cell, CellConfig, CellOutcome, CellResult, CellTiming};
-pub use comparison::Comparison;
+pub use comparison::{Comparison, rank_correlation};
 pub use error::StoreError;
 pub use findings::Finding;
 pub use grid::Grid;

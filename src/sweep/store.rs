@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::cell::{Cell, CellConfig, CellOutcome};
 use super::error::StoreError;
-use super::lines::{LineFile, parse_lines, whole_lines};
+use super::lines::{LineFile, parse_lines, unwritable, whole_lines};
 use super::shard::Shard;
 use crate::run::{Setting, differences};
 
@@ -40,8 +40,7 @@ impl Store {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(directory: &Path, shard: Shard) -> Result<Self, StoreError> {
-        let unwritable = |source| StoreError::Unwritable { path: directory.to_owned(), source };
-        fs::create_dir_all(directory).map_err(unwritable)?;
+        fs::create_dir_all(directory).map_err(unwritable(directory))?;
         let (mut file, text) = LineFile::open(&directory.join(file_name(shard)))?;
         let mut cells = Cells::default();
         cells.add(file.path(), &text)?;

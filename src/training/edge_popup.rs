@@ -8,16 +8,15 @@
 use slth_kernels::optimizer::ScoreStep;
 use slth_kernels::{Engine, KernelError, MaskReuse, PackedMask, PrepareOptions};
 
-use super::epochs::{Method, Timing};
+use super::epochs::{Method, Phase, Timing};
 use super::evaluate::Evaluation;
 use super::pruning::{Cut, Cutter, Pruned, PrunedLayer};
 use super::schedule::Schedule;
 use super::trainer::Trainer;
 use crate::data::Batch;
 use crate::error::Error;
-use crate::network::loss::LossSum;
 use crate::network::propagation::{MaskedLayer, Propagation};
-use crate::network::{LayerShape, Stage};
+use crate::network::{LayerShape, LossSum, Stage};
 use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 
@@ -74,7 +73,7 @@ impl Trainer<'_> {
 }
 
 fn diverged(epoch: usize) -> Error {
-    Error::Diverged { phase: EdgePopup::PHASE, epoch, what: "a score" }
+    Phase::PRUNING.diverged(epoch, "a score")
 }
 
 fn not_a_number(error: KernelError, epoch: usize) -> Error {
@@ -144,7 +143,7 @@ impl<'a> EdgePopup<'a> {
             },
             epoch: 0,
             masks: network.layers().map(|layer| PackedMask::all_kept(layer.weights())).collect(),
-            cutter: Cutter::new(network, &settings.cut),
+            cutter: Cutter::new(&network.layers().collect::<Vec<_>>(), &settings.cut),
             layers,
             propagation: Propagation::new(engine, network, trainer.normaliser(), batch, true),
             gradient: vec![0.0; network.layers().map(LayerShape::weights).max().unwrap_or(0)],
@@ -173,8 +172,9 @@ impl EdgePopup<'_> {
 }
 
 impl Method for EdgePopup<'_> {
-    const PHASE: &'static str = "pruning";
-    const ORDER: Purpose = Purpose::PruneOrder;
+    fn phase(&self) -> Phase {
+        Phase::PRUNING
+    }
 
     fn begin_epoch(&mut self, epoch: usize) -> Result<f32, Error> {
         self.epoch = epoch + 1;
@@ -206,56 +206,5 @@ impl Method for EdgePopup<'_> {
     fn evaluate(&mut self, trainer: &Trainer<'_>) -> Result<Evaluation, Error> {
         self.select().map_err(|error| not_a_number(error, self.epoch))?;
         trainer.evaluate_pruned(&self.pruned())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::{Augmentation, Dataset, NormalisationRule, Subset};
-    use crate::network::Initialisation;
-    use crate::network::propagation::Weights;
-
-    #[test]
-    fn exactly_the_share_is_removed_at_every_step() {
-        let mnist = Dataset::mnist().unwrap();
-        let network = "784-37-11-10".parse().unwrap();
-        let trainer = Trainer {
-            engine: Engine::detect().unwrap(),
-            network: &network,
-            images: &Subset::first(mnist.train(), 200),
-            normalisation: mnist.normalisation(NormalisationRule::MeanStd),
-            augmentation: Augmentation::None,
-        };
-        let weights = Initialisation::KaimingNormal.network(&network, 1.0, 3);
-        let (epochs, batch, seed) = (2, 33, 1);
-        let (learning_rate, momentum, weight_decay) = (0.1, 0.9, 1e-4);
-        for sparsity in [0.0, 0.1, 0.29, 0.5, 0.9, 0.999] {
-            let settings = EdgePopupSettings {
-                cut: Cut { sparsity, ..Cut::default() },
-                epochs,
-                batch,
-                learning_rate,
-                schedule: Schedule::COSINE,
-                momentum,
-                weight_decay,
-                seed,
-            };
-            let mut method = EdgePopup::new(&trainer, &weights, &settings, batch).unwrap();
-            for epoch in 0..epochs {
-                method.begin_epoch(epoch).unwrap();
-                for indices in trainer.images.indices().chunks(batch) {
-                    let examples = trainer.images.examples();
-                    method.step(Batch { examples, indices, changes: &[] }).unwrap();
-                    for ((layer, mask), n) in
-                        method.layers.iter().zip(&method.masks).zip([784 * 37, 37 * 11, 110])
-                    {
-                        let removed = (sparsity * f64::from(n)) as usize;
-                        let Weights::Packed(masked) = layer.masked.weights() else { unreachable!() };
-                        assert_eq!((mask.removed(), masked.kept()), (removed, n as usize - removed));
-                    }
-                }
-            }
-        }
     }
 }

@@ -8,7 +8,7 @@ use super::evaluate::Evaluation;
 use super::trainer::Trainer;
 use crate::data::{Batch, Subset};
 use crate::error::Error;
-use crate::network::loss::LossSum;
+use crate::network::LossSum;
 use crate::progress::{EpochDone, Progress, Step, TrainingState};
 use crate::random::{Purpose, Stream};
 
@@ -23,11 +23,27 @@ pub struct Timing {
     pub images_per_second: f64,
 }
 
+/// The name of a training, and what its random numbers are keyed by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Phase {
+    pub(super) name: &'static str,
+    pub(super) order: Purpose,
+}
+
+impl Phase {
+    pub(super) const PRETRAINING: Self = Self { name: "pretraining", order: Purpose::PretrainOrder };
+    pub(super) const PRUNING: Self = Self { name: "pruning", order: Purpose::PruneOrder };
+    pub(super) const FINETUNING: Self = Self { name: "finetuning", order: Purpose::PruneOrder };
+
+    /// The error of `what`, which is infinite or NaN.
+    pub(super) fn diverged(self, epoch: usize, what: &'static str) -> Error {
+        Error::Diverged { phase: self.name, epoch, what }
+    }
+}
+
 /// The parts that differ between the trainings.
 pub(super) trait Method {
-    /// The name.
-    const PHASE: &'static str;
-    const ORDER: Purpose;
+    fn phase(&self) -> Phase;
 
     /// Called before each epoch, `epoch` from 0; returns its learning rate.
     fn begin_epoch(&mut self, epoch: usize) -> Result<f32, Error>;
@@ -73,10 +89,11 @@ impl Trainer<'_> {
         progress: &dyn Progress,
     ) -> Result<Timing, Error> {
         let Self { images, augmentation, .. } = *self;
+        let phase = method.phase();
         let mut order = images.indices().to_vec();
         let mut changes = Vec::new();
-        progress.begin(M::PHASE, epochs.saturating_mul(order.len()));
-        let (done, mut seconds) = progress.resume(M::PHASE, &mut Watched(*self, method))?;
+        progress.begin(phase.name, epochs.saturating_mul(order.len()));
+        let (done, mut seconds) = progress.resume(phase.name, &mut Watched(*self, method))?;
         if done > 0 {
             method.restored(done)?;
             progress.advance(done.saturating_mul(order.len()));
@@ -85,8 +102,8 @@ impl Trainer<'_> {
             let start = Instant::now();
             // Each epoch shuffles the file's order, so that its order depends on its key only.
             order.copy_from_slice(images.indices());
-            Stream::new(seed, M::ORDER, 0, epoch).shuffle(&mut order);
-            let mut stream = Stream::new(seed, Purpose::Augmentation, M::ORDER as usize, epoch);
+            Stream::new(seed, phase.order, 0, epoch).shuffle(&mut order);
+            let mut stream = Stream::new(seed, Purpose::Augmentation, phase.order as usize, epoch);
             augmentation.draw(order.len(), &mut stream, &mut changes);
             let learning_rate = method.begin_epoch(epoch)?;
             let (mut sum, mut seen) = (LossSum::default(), 0);
@@ -95,7 +112,7 @@ impl Trainer<'_> {
                 let batch = Batch { examples: images.examples(), indices, changes };
                 let LossSum { loss, correct } = method.step(batch)?;
                 if !loss.is_finite() {
-                    return Err(Error::Diverged { phase: M::PHASE, epoch: epoch + 1, what: "the loss" });
+                    return Err(phase.diverged(epoch + 1, "the loss"));
                 }
                 sum.loss += loss;
                 sum.correct += correct;
@@ -113,7 +130,7 @@ impl Trainer<'_> {
             }
             let (loss, took) = (sum.loss / seen as f64, start.elapsed().as_secs_f64());
             seconds += took;
-            let done = EpochDone { phase: M::PHASE, epoch: epoch + 1, loss, learning_rate, seconds: took };
+            let done = EpochDone { phase: phase.name, epoch: epoch + 1, loss, learning_rate, seconds: took };
             progress.epoch(&done, &mut Watched(*self, method))?;
         }
         progress.end();

@@ -1,17 +1,11 @@
 //! Finetuning: SGD on the weights that pruning has kept.
 
-use slth_kernels::PackedMask;
-
-use super::epochs::Method;
-use super::evaluate::Evaluation;
+use super::epochs::Phase;
 use super::pretrain::{PretrainSettings, ProjectedSgd};
 use super::pruning::{Pruned, PrunedLayer};
 use super::trainer::Trainer;
-use crate::data::Batch;
 use crate::error::Error;
-use crate::network::loss::LossSum;
 use crate::progress::Progress;
-use crate::random::Purpose;
 
 impl Trainer<'_> {
     /// Trains the kept weights of a pruned network, and its biases, by SGD; `settings.epsilon` bounds their change. The removed
@@ -34,48 +28,11 @@ impl Trainer<'_> {
         if settings.epochs == 0 || pruned.layers.iter().all(|layer| layer.mask.removed() == 0) {
             return Ok(pruned);
         }
-        let sgd = ProjectedSgd::new(self, initial, settings, batch)?;
         let masks = pruned.layers.iter().map(|layer| layer.mask.clone()).collect();
-        let mut method = Finetuning { sgd, masks };
-        pruned.timing = self.run_epochs(&mut method, settings.epochs, batch, settings.seed, progress)?;
-        method.sgd.check(Finetuning::PHASE, settings.epochs)?;
-        for (layer, trained) in pruned.layers.iter_mut().zip(method.sgd.into_weights()) {
-            let (trained, bias) = layer.shape.split(&trained);
-            layer.mask.kept_indices().for_each(|index| layer.weights[index] = trained[index]);
-            layer.bias.copy_from_slice(bias);
-        }
+        let mut sgd = ProjectedSgd::new(self, Phase::FINETUNING, initial, masks, settings, batch)?;
+        pruned.timing = self.run_epochs(&mut sgd, settings.epochs, batch, settings.seed, progress)?;
+        sgd.check(settings.epochs)?;
+        sgd.put_into(&mut pruned.layers);
         Ok(pruned)
-    }
-}
-
-/// SGD under masks: the removed weights have no gradient.
-struct Finetuning<'a> {
-    sgd: ProjectedSgd<'a>,
-    masks: Vec<PackedMask>,
-}
-
-impl Method for Finetuning<'_> {
-    const PHASE: &'static str = "finetuning";
-    const ORDER: Purpose = Purpose::PruneOrder;
-
-    fn begin_epoch(&mut self, epoch: usize) -> Result<f32, Error> {
-        self.sgd.begin_epoch(epoch)
-    }
-
-    fn step(&mut self, batch: Batch<'_>) -> Result<LossSum, Error> {
-        let masks = &self.masks;
-        self.sgd.learn(batch, |index, gradient| masks[index].apply(&mut gradient[..masks[index].len()]))
-    }
-
-    fn numbers(&mut self) -> Vec<&mut [f32]> {
-        self.sgd.numbers()
-    }
-
-    fn restored(&mut self, epochs: usize) -> Result<(), Error> {
-        self.sgd.restored(epochs)
-    }
-
-    fn evaluate(&mut self, trainer: &Trainer<'_>) -> Result<Evaluation, Error> {
-        self.sgd.evaluate(trainer)
     }
 }

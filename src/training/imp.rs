@@ -7,16 +7,15 @@
 
 use slth_kernels::PackedMask;
 
-use super::epochs::Method;
+use super::epochs::{Method, Phase};
 use super::evaluate::Evaluation;
 use super::pretrain::{PretrainSettings, ProjectedSgd};
 use super::pruning::{Cut, Cutter, Pruned, PrunedLayer, Scope};
 use super::trainer::Trainer;
 use crate::data::Batch;
 use crate::error::Error;
-use crate::network::loss::LossSum;
+use crate::network::{LayerShape, LossSum};
 use crate::progress::Progress;
-use crate::random::Purpose;
 
 /// How to prune by and by.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,25 +87,27 @@ impl Trainer<'_> {
         let batch = self.check(weights.iter().map(Vec::len), training.batch)?;
         settings.cut.check(self.network)?;
         settings.check()?;
+        let shapes: Vec<_> = self.network.layers().collect();
+        let masks = shapes.iter().map(|shape| PackedMask::all_kept(shape.weights())).collect();
         let mut method = Imp {
             trainer: *self,
             settings,
-            sgd: ProjectedSgd::new(self, weights.to_vec(), training, batch)?,
+            sgd: ProjectedSgd::new(self, Phase::PRUNING, weights.to_vec(), masks, training, batch)?,
             rewound: weights.to_vec(),
-            scores: self.network.layers().map(|layer| vec![0.0; layer.weights()]).collect(),
-            masks: self.network.layers().map(|layer| PackedMask::all_kept(layer.weights())).collect(),
+            scores: shapes.iter().map(|shape| vec![0.0; shape.weights()]).collect(),
+            shapes,
         };
         let timing = self.run_epochs(&mut method, settings.epochs(), batch, training.seed, progress)?;
-        method.sgd.check(Imp::PHASE, settings.epochs())?;
-        let (kept, parts) = (method.sgd.into_weights(), method.scores.into_iter().zip(method.masks));
-        let layers = self.network.layers().zip(method.rewound).zip(kept.zip(parts));
-        let layers = layers.map(|((shape, mut weights), (trained, (scores, mask)))| {
-            let (trained, bias) = shape.split(&trained);
-            weights.truncate(trained.len());
-            mask.kept_indices().for_each(|index| weights[index] = trained[index]);
-            PrunedLayer { shape, weights, scores, mask, bias: bias.to_vec() }
+        let Imp { sgd, shapes, rewound, scores, .. } = method;
+        sgd.check(settings.epochs())?;
+        let layers = shapes.into_iter().zip(rewound).zip(scores.into_iter().zip(&sgd.masks));
+        let layers = layers.map(|((shape, mut weights), (scores, mask))| {
+            let bias = weights.split_off(shape.weights());
+            PrunedLayer { shape, weights, scores, mask: mask.clone(), bias }
         });
-        Ok(Pruned { layers: layers.collect(), timing })
+        let mut layers: Vec<_> = layers.collect();
+        sgd.put_into(&mut layers);
+        Ok(Pruned { layers, timing })
     }
 }
 
@@ -116,43 +117,43 @@ struct Imp<'a> {
     sgd: ProjectedSgd<'a>,
     /// The weights at epoch k.
     rewound: Vec<Vec<f32>>,
+    shapes: Vec<LayerShape>,
     /// Of the last cut.
     scores: Vec<Vec<f32>>,
-    masks: Vec<PackedMask>,
 }
 
 impl Imp<'_> {
     /// Makes the masks of a round from the scores.
     fn select(&mut self, round: usize, epoch: usize) -> Result<(), Error> {
-        let mut cutter = Cutter::new(self.trainer.network, &self.settings.cut(round));
+        let mut cutter = Cutter::new(&self.shapes, &self.settings.cut(round));
         let scores = self.scores.iter().map(Vec::as_slice);
-        let selected = cutter.select(self.trainer.engine, scores, &mut self.masks);
-        selected.map_err(|_| Error::Diverged { phase: Self::PHASE, epoch, what: "a weight" })
+        let selected = cutter.select(self.trainer.engine, scores, &mut self.sgd.masks);
+        selected.map_err(|_| self.phase().diverged(epoch, "a weight"))
     }
 }
 
 impl Method for Imp<'_> {
-    const PHASE: &'static str = "pruning";
-    const ORDER: Purpose = Purpose::PruneOrder;
+    fn phase(&self) -> Phase {
+        self.sgd.phase()
+    }
 
     fn begin_epoch(&mut self, epoch: usize) -> Result<f32, Error> {
         let (round, own) = self.settings.place(epoch);
         if own == self.settings.rewind_epoch && round == 0 {
             self.sgd.weights().zip(&mut self.rewound).for_each(|(now, kept)| kept.copy_from_slice(now));
         } else if own == self.settings.rewind_epoch {
-            for ((weights, mask), scores) in self.sgd.weights().zip(&self.masks).zip(&mut self.scores) {
+            for ((weights, mask), scores) in self.sgd.weights().zip(&self.sgd.masks).zip(&mut self.scores) {
                 scores.iter_mut().zip(weights).for_each(|(score, weight)| *score = weight.abs());
                 mask.apply(scores)?;
             }
             self.select(round, epoch)?;
-            self.sgd.start_again(&self.rewound, &self.masks)?;
+            self.sgd.start_again(&self.rewound)?;
         }
         self.sgd.begin_epoch(own)
     }
 
     fn step(&mut self, batch: Batch<'_>) -> Result<LossSum, Error> {
-        let masks = &self.masks;
-        self.sgd.learn(batch, |index, gradient| masks[index].apply(&mut gradient[..masks[index].len()]))
+        self.sgd.step(batch)
     }
 
     fn numbers(&mut self) -> Vec<&mut [f32]> {

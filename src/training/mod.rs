@@ -60,7 +60,7 @@ pub use imp::ImpSettings;
 pub use method::PruneMethod;
 pub use n_of_m::{NOfMError, Pattern, n_of_m};
 pub use one_shot::one_shot;
-pub(crate) use one_shot::{largest, scores};
+pub(crate) use one_shot::{masks, scores};
 pub use pretrain::{PretrainSettings, Pretrained};
 pub(crate) use pruning::check_sparsity;
 pub use pruning::{Cut, KeepDense, Pruned, PrunedLayer, Scope};

@@ -1,13 +1,12 @@
 //! Pruning without training, to compare edge-popup with: by magnitude (S. Han et al. 2015, "Learning both Weights and
 //! Connections for Efficient Neural Networks") or at random.
 
-use slth_kernels::top_k::{Order, Selection, Selector};
 use slth_kernels::{Engine, KernelError, PackedMask};
 
 use super::epochs::Timing;
 use super::pruning::{Cut, Cutter, Pruned, PrunedLayer, check_weights};
 use crate::error::Error;
-use crate::network::Architecture;
+use crate::network::{Architecture, LayerShape};
 use crate::random::{Purpose, Stream};
 
 /// Removes weights by their magnitude, or with a seed in `random` by scores drawn uniformly; of equal ones the lower index is
@@ -41,13 +40,12 @@ pub fn one_shot(
     check_weights(network, weights.iter().map(Vec::len))?;
     cut.check(network)?;
     let start = std::time::Instant::now();
-    let parts: Vec<_> = network.layers().zip(weights).map(|(shape, weights)| shape.split(weights)).collect();
+    let shapes: Vec<_> = network.layers().collect();
+    let parts: Vec<_> = shapes.iter().zip(weights).map(|(shape, weights)| shape.split(weights)).collect();
     let score = |(index, &(weights, _)): (usize, &(&[f32], _))| scores(weights, index, random);
     let scores: Vec<_> = parts.iter().enumerate().map(score).collect();
-    let mut masks: Vec<_> = scores.iter().map(|scores| PackedMask::all_kept(scores.len())).collect();
-    let views = scores.iter().map(Vec::as_slice);
-    Cutter::new(network, cut).select(engine, views, &mut masks).map_err(not_a_number)?;
-    let layers = network.layers().zip(parts).zip(scores.into_iter().zip(masks));
+    let masks = masks(engine, &shapes, &scores, cut)?;
+    let layers = shapes.into_iter().zip(parts).zip(scores.into_iter().zip(masks));
     let layers = layers.map(|((shape, (weights, bias)), (scores, mask))| {
         let (weights, bias) = (weights.to_vec(), bias.to_vec());
         PrunedLayer { shape, weights, scores, mask, bias }
@@ -68,12 +66,16 @@ pub(crate) fn scores(weights: &[f32], index: usize, random: Option<u64>) -> Vec<
     }
 }
 
-/// The masks that keep the `keep` largest scores of all.
-pub(crate) fn largest(engine: Engine, scores: &[Vec<f32>], keep: usize) -> Result<Vec<PackedMask>, Error> {
-    let views: Vec<&[f32]> = scores.iter().map(Vec::as_slice).collect();
-    let mut masks: Vec<_> = views.iter().map(|scores| PackedMask::all_kept(scores.len())).collect();
-    let selection = Selection::largest(keep, Order::Magnitude);
-    Selector::default().select(engine, &views, selection, &mut masks).map_err(not_a_number)?;
+/// The masks that `cut` makes of the scores of layers of these `shapes`.
+pub(crate) fn masks(
+    engine: Engine,
+    shapes: &[LayerShape],
+    scores: &[Vec<f32>],
+    cut: &Cut,
+) -> Result<Vec<PackedMask>, Error> {
+    let mut masks: Vec<_> = scores.iter().map(|scores| PackedMask::all_kept(scores.len())).collect();
+    let views = scores.iter().map(Vec::as_slice);
+    Cutter::new(shapes, cut).select(engine, views, &mut masks).map_err(not_a_number)?;
     Ok(masks)
 }
 

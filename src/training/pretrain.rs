@@ -7,17 +7,16 @@ use slth_kernels::conv2d::PackedConv2d;
 use slth_kernels::optimizer::ProjectedStep;
 use slth_kernels::{Engine, KernelError, PackedMask, PrepareOptions};
 
-use super::epochs::{Method, Timing};
+use super::epochs::{Method, Phase, Timing};
 use super::evaluate::Evaluation;
+use super::pruning::PrunedLayer;
 use super::schedule::Schedule;
 use super::trainer::Trainer;
 use crate::data::Batch;
 use crate::error::Error;
-use crate::network::loss::LossSum;
 use crate::network::propagation::{Propagation, Weights, prepare_filters, rows};
-use crate::network::{LayerShape, Stage};
+use crate::network::{LayerShape, LossSum, Stage};
 use crate::progress::Progress;
-use crate::random::Purpose;
 
 /// Settings of pretraining.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,9 +64,9 @@ impl Trainer<'_> {
         if settings.epsilon == 0.0 || settings.epochs == 0 {
             return Ok(Pretrained { weights: initial, max_change: 0.0, timing: Timing::default() });
         }
-        let mut method = ProjectedSgd::new(self, initial, settings, batch)?;
+        let mut method = ProjectedSgd::new(self, Phase::PRETRAINING, initial, vec![], settings, batch)?;
         let timing = self.run_epochs(&mut method, settings.epochs, batch, settings.seed, progress)?;
-        method.check(ProjectedSgd::PHASE, settings.epochs)?;
+        method.check(settings.epochs)?;
         let changes = method.layers.iter().flat_map(|layer| &layer.change);
         let max_change = changes.fold(0.0, |largest: f32, change| largest.max(change.abs()));
         Ok(Pretrained { max_change, weights: method.into_weights().collect(), timing })
@@ -100,11 +99,14 @@ impl ProjectedLayer {
 }
 
 pub(super) struct ProjectedSgd<'a> {
+    phase: Phase,
     engine: Engine<'a>,
     /// Of the current epoch.
     step: ProjectedStep,
     settings: PretrainSettings,
     layers: Vec<ProjectedLayer>,
+    /// Of the layers; a removed weight has no gradient. Empty where all are kept.
+    pub(super) masks: Vec<PackedMask>,
     propagation: Propagation<'a>,
     /// The gradient of one layer's parameters at a time.
     gradient: Vec<f32>,
@@ -113,7 +115,9 @@ pub(super) struct ProjectedSgd<'a> {
 impl<'a> ProjectedSgd<'a> {
     pub(super) fn new(
         trainer: &Trainer<'a>,
+        phase: Phase,
         initial: Vec<Vec<f32>>,
+        masks: Vec<PackedMask>,
         settings: &PretrainSettings,
         batch: usize,
     ) -> Result<Self, KernelError> {
@@ -132,7 +136,9 @@ impl<'a> ProjectedSgd<'a> {
         };
         let shapes = network.layer_stages().zip(network.layers());
         Ok(Self {
+            phase,
             engine,
+            masks,
             settings: settings.clone(),
             step: ProjectedStep {
                 learning_rate: settings.learning_rate,
@@ -145,37 +151,11 @@ impl<'a> ProjectedSgd<'a> {
         })
     }
 
-    /// A step; `edit` may change the gradient of each layer before it is applied.
-    pub(super) fn learn(
-        &mut self,
-        batch: Batch<'_>,
-        edit: impl Fn(usize, &mut [f32]) -> Result<(), KernelError>,
-    ) -> Result<LossSum, Error> {
-        self.propagation.load(batch);
-        for (index, layer) in self.layers.iter().enumerate() {
-            let (weights, bias) = layer.parameters();
-            self.propagation.forward(index, weights, bias)?;
-        }
-        let loss = self.propagation.loss(batch);
-        for (index, layer) in self.layers.iter_mut().enumerate().rev() {
-            let gradient = &mut self.gradient[..layer.weights.len()];
-            self.propagation.backward(index, layer.parameters().0, gradient)?;
-            edit(index, gradient)?;
-            let ProjectedLayer { initial, velocity, change, weights, .. } = layer;
-            self.step.apply(self.engine, gradient, initial, velocity, change, weights)?;
-            layer.prepare(self.engine)?;
-        }
-        Ok(loss)
-    }
-
     /// An error when a weight is infinite or NaN. Velocities are checked too: the projection turns a NaN into ±ε.
-    pub(super) fn check(&self, phase: &'static str, epoch: usize) -> Result<(), Error> {
+    pub(super) fn check(&self, epoch: usize) -> Result<(), Error> {
         let mut numbers =
             self.layers.iter().flat_map(|l| l.weights.iter().chain(&l.change).chain(&l.velocity));
-        if numbers.all(|x| x.is_finite()) {
-            return Ok(());
-        }
-        Err(Error::Diverged { phase, epoch, what: "a weight" })
+        if numbers.all(|x| x.is_finite()) { Ok(()) } else { Err(self.phase.diverged(epoch, "a weight")) }
     }
 
     /// Each layer's weights as they are, then its biases.
@@ -183,13 +163,9 @@ impl<'a> ProjectedSgd<'a> {
         self.layers.iter().map(|layer| layer.weights.as_slice())
     }
 
-    /// Begins again with those weights of `initial` that `masks` keep, and its biases.
-    pub(super) fn start_again(
-        &mut self,
-        initial: &[Vec<f32>],
-        masks: &[PackedMask],
-    ) -> Result<(), KernelError> {
-        for (layer, (initial, mask)) in self.layers.iter_mut().zip(initial.iter().zip(masks)) {
+    /// Begins again with those weights of `initial` that are kept, and its biases.
+    pub(super) fn start_again(&mut self, initial: &[Vec<f32>]) -> Result<(), KernelError> {
+        for (layer, (initial, mask)) in self.layers.iter_mut().zip(initial.iter().zip(&self.masks)) {
             layer.initial.copy_from_slice(initial);
             mask.apply(&mut layer.initial[..mask.len()])?;
             layer.weights.copy_from_slice(&layer.initial);
@@ -200,15 +176,25 @@ impl<'a> ProjectedSgd<'a> {
         Ok(())
     }
 
+    /// Puts the trained weights that are kept, and the biases, into the `layers`.
+    pub(super) fn put_into(self, layers: &mut [PrunedLayer]) {
+        for (layer, trained) in layers.iter_mut().zip(self.into_weights()) {
+            let (trained, bias) = layer.shape.split(&trained);
+            layer.mask.kept_indices().for_each(|index| layer.weights[index] = trained[index]);
+            layer.bias.copy_from_slice(bias);
+        }
+    }
+
     /// Each layer's trained weights, then its biases.
-    pub(super) fn into_weights(self) -> impl Iterator<Item = Vec<f32>> {
+    fn into_weights(self) -> impl Iterator<Item = Vec<f32>> {
         self.layers.into_iter().map(|layer| layer.weights)
     }
 }
 
 impl Method for ProjectedSgd<'_> {
-    const PHASE: &'static str = "pretraining";
-    const ORDER: Purpose = Purpose::PretrainOrder;
+    fn phase(&self) -> Phase {
+        self.phase
+    }
 
     fn begin_epoch(&mut self, epoch: usize) -> Result<f32, Error> {
         let PretrainSettings { learning_rate, ref schedule, epochs, .. } = self.settings;
@@ -217,7 +203,23 @@ impl Method for ProjectedSgd<'_> {
     }
 
     fn step(&mut self, batch: Batch<'_>) -> Result<LossSum, Error> {
-        self.learn(batch, |_, _| Ok(()))
+        self.propagation.load(batch);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let (weights, bias) = layer.parameters();
+            self.propagation.forward(index, weights, bias)?;
+        }
+        let loss = self.propagation.loss(batch);
+        for (index, layer) in self.layers.iter_mut().enumerate().rev() {
+            let gradient = &mut self.gradient[..layer.weights.len()];
+            self.propagation.backward(index, layer.parameters().0, gradient)?;
+            if let Some(mask) = self.masks.get(index) {
+                mask.apply(&mut gradient[..mask.len()])?;
+            }
+            let ProjectedLayer { initial, velocity, change, weights, .. } = layer;
+            self.step.apply(self.engine, gradient, initial, velocity, change, weights)?;
+            layer.prepare(self.engine)?;
+        }
+        Ok(loss)
     }
 
     fn numbers(&mut self) -> Vec<&mut [f32]> {

@@ -109,9 +109,8 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    /// For the layers of `network`.
-    pub(super) fn new(network: &Architecture, cut: &Cut) -> Self {
-        let shapes: Vec<_> = network.layers().collect();
+    /// For the layers of a network.
+    pub(super) fn new(shapes: &[LayerShape], cut: &Cut) -> Self {
         let pruned = cut.keep_dense.pruned(shapes.len());
         let weights = shapes[pruned.clone()].iter().map(|shape| shape.weights()).sum();
         let ranking = |layers: Range<usize>, shape: LayerShape, sparsity| {

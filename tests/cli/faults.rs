@@ -247,7 +247,17 @@ fn a_configuration_is_run_again() {
     };
     small_run(data.path())
         .args(["--epsilon", "inf", "--scale-by-keep", "--train-images", "90", "--weight-decay", "0.0003"])
-        .args(["--normalize", "0.3,0.7", "--pretrain-schedule", "warmup:1+multistep:2x0.3", "--out"])
+        .args([
+            "--pattern",
+            "2:5",
+            "--keep-dense",
+            "last",
+            "--normalize",
+            "0.3,0.7",
+            "--pretrain-schedule",
+            "warmup:1+multistep:2x0.3",
+            "--out",
+        ])
         .arg(&first)
         .assert()
         .success();
@@ -266,7 +276,12 @@ fn a_configuration_is_run_again() {
     for key in ["configuration", "weights_hash", "mask_hash"] {
         assert_eq!(found[key], result(&first)[key], "{key}");
     }
-    let found = run(&["--seed", "2", "--scale-by-keep=false", "--epsilon", "0.5"], &other);
+    assert_eq!(found["data_name"], data.path().file_name().unwrap().to_str().unwrap());
+    let pruning = |found: &Value| ["pattern", "sparsity"].map(|key| found["configuration"][key].clone());
+    assert_eq!(pruning(&found), ["2:5".into(), Value::from(0.6)]);
+    let found =
+        run(&["--seed", "2", "--scale-by-keep=false", "--epsilon", "0.5", "--pattern", "none"], &other);
+    assert_eq!(pruning(&found), [Value::Null, 0.5.into()]);
     let config = &found["configuration"];
     assert_eq!((&config["seed"], &config["scale_by_keep"]), (&2.into(), &false.into()));
     assert_eq!((&config["epsilon"], &config["train_images"]), (&0.5.into(), &90.into()));

@@ -37,6 +37,7 @@ fn a_run_writes_result_and_ticket() {
         "seed",
         "backend",
         "threads",
+        "data_name",
         "normalization",
         "pretrain",
         "prune",

@@ -107,3 +107,23 @@ fn captions_say_what_chose_the_sparsity() {
         assert!(!text.contains("validation loss"), "{name}");
     }
 }
+
+#[test]
+fn a_run_has_a_report_of_its_curves() {
+    let (data, directory) = (fixture::dataset(), tempfile::tempdir().unwrap());
+    let out = directory.path().join("out");
+    fixture::small_run(data.path()).arg("--out").arg(&out).assert().success();
+    let curves = fs::read(out.join("history.svg")).unwrap();
+    let page = directory.path().join("page");
+    fixture::slth().arg("report").arg(&out).arg("--out").arg(&page).assert().success().stdout(
+        predicate::str::contains("history.svg")
+            .and(predicate::str::contains("history.png"))
+            .and(predicate::str::contains("report.html")),
+    );
+    assert_eq!(fs::read(page.join("history.svg")).unwrap(), curves);
+    let html = fs::read_to_string(page.join("report.html")).unwrap();
+    assert!(html.contains(std::str::from_utf8(&curves).unwrap()) && html.contains("prune_epochs"));
+    // A damaged file is named.
+    fs::write(out.join("history.csv"), "epoch,phase\n1,pruning\n").unwrap();
+    fixture::slth().arg("report").arg(&out).assert().code(2).stderr(predicate::str::contains("history.csv"));
+}

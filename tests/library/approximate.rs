@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use slth::Error;
-use slth::approximate::{ApproximateConfig, ApproximationRow, Approximator, Draw, Rebuilt, Target};
+use slth::approximate::{ApproximateConfig, ApproximationRow, Approximator, Draw, Rebuilt, Target, check};
 use slth::candidates::SubsetSize;
 use slth::output::OutputDirectory;
 use slth::progress::NoProgress;
 use slth::random::{Purpose, Stream};
 use slth::tensors::{TensorFile, encode};
 use slth_kernels::Backend;
-use slth_kernels::subset_sum::Subset;
+use slth_kernels::subset_sum::{Search, Sizes, Subset};
 
 fn config() -> ApproximateConfig {
     ApproximateConfig { eta: 0.02, candidates: Some(16), epsilon: vec![0.0, 1e-3], ..Default::default() }
@@ -338,4 +338,42 @@ fn senseless_values_are_refused() {
     refused("epsilon", |c| c.epsilon = vec![f32::NAN]);
     refused("epsilon", |c| c.epsilon = vec![f32::INFINITY]);
     refused("threads", |c| c.threads = Some(0));
+}
+
+#[test]
+fn the_check_finds_the_optimum() {
+    let mut stream = Stream::new(1, Purpose::Candidates, 0, 0);
+    for trial in 0..300 {
+        let n = 1 + trial % 9;
+        let candidates: Vec<f32> = (0..n).map(|_| stream.symmetric(1.0)).collect();
+        let (target, epsilon) = (stream.symmetric(2.0), [0.0, 1e-3, 0.1][trial % 3]);
+        for sizes in [Sizes::Any, Sizes::Exactly(n), Sizes::Exactly(n.div_ceil(3))] {
+            let residual = |bits: u64| {
+                let chosen = || candidates.iter().enumerate().filter(|&(i, _)| bits >> i & 1 != 0);
+                let sum: f64 = chosen().map(|(_, &x)| f64::from(x)).sum();
+                ((sum - f64::from(target)).abs() - f64::from(epsilon) * chosen().count() as f64).max(0.0)
+            };
+            let allowed = (0..1_u64 << n).filter(|bits| sizes.allows(bits.count_ones() as usize));
+            let mut all: Vec<_> = allowed.map(|bits| Subset { bits, residual: residual(bits) }).collect();
+            all.sort_by(|a, b| a.residual.total_cmp(&b.residual));
+            let (best, worst) = (all[0], all[all.len() - 1]);
+            let search = Search { epsilon, sizes, ..Search::default() };
+            let check = |subset| check(|_| search, |_| &candidates, &[target], &[subset]);
+            assert_eq!(check(best).beyond, 0, "{sizes:?}");
+            let (found, expected) = (check(worst).max_excess, worst.residual - best.residual);
+            assert!((found - expected).abs() < 1e-12, "{found} {expected} {sizes:?}");
+        }
+    }
+}
+
+#[test]
+fn a_worse_subset_is_seen() {
+    let check =
+        |bits, residual| check(|_| Search::default(), |_| &[0.5, 0.25], &[0.7], &[Subset { bits, residual }]);
+    let exact = f64::from(0.75 - 0.7_f32);
+    assert_eq!(check(0b11, exact).beyond, 0);
+    assert_eq!(check(0b11, 0.0).beyond, 1);
+    let worse = check(0b01, f64::from(0.7_f32) - 0.5);
+    assert_eq!(worse.beyond, 1);
+    assert!((worse.max_excess - 0.15).abs() < 1e-6);
 }

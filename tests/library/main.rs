@@ -2,10 +2,10 @@
 
 mod approximate;
 mod candidates;
+mod cells;
 mod data;
 mod network;
 mod output;
-mod plot;
 mod random;
 mod resume;
 mod run;

@@ -1,8 +1,9 @@
-//! Architectures and initialisations.
+//! Architectures, initialisations, the loss, pooling.
 
 use clap::ValueEnum;
-use slth::network::{Architecture, Initialisation, LayerShape};
+use slth::network::{Architecture, Initialisation, LayerShape, Pool, cross_entropy};
 use slth::random::{Purpose, Stream};
+use slth_kernels::Engine;
 
 #[test]
 fn text_leads_back() {
@@ -128,4 +129,80 @@ fn kept_counts_truncate_in_f64() {
     assert_eq!(layer.kept(0.3), 7);
     assert_eq!(LayerShape::new(1, 100).kept(0.29), 72);
     assert_eq!(LayerShape::new(1, 1).kept(0.999), 1);
+}
+
+#[test]
+fn the_gradient_is_that_of_the_mean_loss() {
+    let labels = [2_u8, 0, 3]; // of 4 classes
+    let logits: Vec<f32> = (0..12).map(|i| ((i * 7 % 5) as f32 - 2.0) * 0.7).collect();
+    let mut gradient = vec![f32::NAN; 12];
+    let found = cross_entropy(&logits, labels.into_iter(), Some(&mut gradient));
+    let loss = |at: usize, step: f32| {
+        let mut moved = logits.clone();
+        moved[at] += step;
+        cross_entropy(&moved, labels.into_iter(), None).loss / 3.0
+    };
+    assert_eq!(cross_entropy(&logits, labels.into_iter(), None), found);
+    for (at, &g) in gradient.iter().enumerate() {
+        let difference = (loss(at, 1e-2) - loss(at, -1e-2)) / 2e-2;
+        assert!((difference - f64::from(g)).abs() < 1e-4, "{at}");
+    }
+}
+
+#[test]
+fn equal_scores_are_chance() {
+    let sum = cross_entropy(&[0.5; 10], [0_u8].into_iter(), None);
+    assert!((sum.loss - 10_f64.ln()).abs() < 1e-6);
+    assert_eq!(sum.correct, 1); // ties: the lower class
+    assert_eq!(cross_entropy(&[0.5; 10], [1_u8].into_iter(), None).correct, 0);
+}
+
+#[test]
+fn large_scores_do_not_overflow() {
+    let mut gradient = [0.0; 3];
+    let sum = cross_entropy(&[3e38, -3e38, 0.0], [0_u8].into_iter(), Some(&mut gradient));
+    assert_eq!((sum.loss, sum.correct), (0.0, 1));
+    assert_eq!(gradient, [0.0; 3]);
+    assert!(!cross_entropy(&[f32::NAN, 0.0], [1_u8].into_iter(), None).loss.is_finite());
+    assert!(!cross_entropy(&[f32::INFINITY, 0.0], [0_u8].into_iter(), None).loss.is_finite());
+}
+
+#[test]
+fn windows_give_their_largest_and_it_gets_the_gradient() {
+    for (channels, height, width, size, batch) in
+        [(1, 2, 2, 2, 1), (3, 5, 7, 2, 5), (2, 6, 6, 3, 64), (1, 4, 3, 1, 2), (2, 7, 5, 3, 9)]
+    {
+        let pool = Pool { channels, height, width, size };
+        let [out_height, out_width] = pool.output_plane();
+        // Few different values: many equal ones in a window.
+        let x: Vec<f32> = (0..channels * height * width * batch).map(|i| (i * i % 7 % 4) as f32).collect();
+        let n = channels * out_height * out_width * batch;
+        let gradient: Vec<f32> = (0..n).map(|i| i as f32 + 1.0).collect();
+        let (mut expected_y, mut expected_dx) = (vec![0.0; n], vec![0.0; x.len()]);
+        for c in 0..channels {
+            for to in 0..out_height * out_width * batch {
+                let (oy, ox, b) = (to / batch / out_width, to / batch % out_width, to % batch);
+                let mut best = None;
+                for i in 0..size {
+                    for j in 0..size {
+                        let at = ((c * height + oy * size + i) * width + ox * size + j) * batch + b;
+                        if best.is_none_or(|best: usize| x[at] > x[best]) {
+                            best = Some(at);
+                        }
+                    }
+                }
+                let at = c * out_height * out_width * batch + to;
+                expected_y[at] = x[best.unwrap()];
+                expected_dx[best.unwrap()] = gradient[at];
+            }
+        }
+        for threads in [1, 2] {
+            let engine = Engine::serial().with_threads(threads);
+            let (mut y, mut dx) = (vec![f32::NAN; n], vec![f32::NAN; x.len()]);
+            pool.forward(engine, &x, batch, &mut y);
+            assert_eq!(y, expected_y);
+            pool.backward(engine, [&x, &y], &gradient, batch, &mut dx);
+            assert_eq!(dx, expected_dx);
+        }
+    }
 }

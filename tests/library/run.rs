@@ -97,6 +97,7 @@ fn bytes_of(ticket: &Ticket, kind: TicketKind) -> Vec<u8> {
         config: ticket.config.clone(),
         backend: Backend::best(),
         threads: 1,
+        data_name: String::new(),
         normalisation,
         pretrain: DenseOutcome { max_change: 0.0, timing, validation: None, test },
         prune: PrunedOutcome { timing, validation: None, test },

@@ -387,3 +387,35 @@ fn what_cannot_be_divided_is_an_error() {
     assert_eq!(n_of_m(&[0.0; 8], 5, 4), Err(NOfMError::Keep { keep: 5, group: 4 }));
     assert_eq!(n_of_m(&[0.0, 0.0, 0.0, -f32::NAN], 1, 2), Err(NOfMError::NotANumber(3)));
 }
+
+#[test]
+fn edge_popup_removes_exactly_the_share_after_every_step() {
+    let (mnist, network) = (Dataset::mnist().unwrap(), "784-37-11-10".parse().unwrap());
+    let weights = Initialisation::KaimingNormal.network(&network, 1.0, 3);
+    let (batch, seed) = (33, 1);
+    for sparsity in [0.0, 0.1, 0.29, 0.5, 0.9, 0.999] {
+        for steps in 0..8 {
+            let trainer = Trainer {
+                engine: Engine::detect().unwrap(),
+                network: &network,
+                images: &Subset::first(mnist.train(), batch * steps.max(1)),
+                normalisation: mnist.normalisation(NormalisationRule::MeanStd),
+                augmentation: Augmentation::None,
+            };
+            let settings = EdgePopupSettings {
+                cut: Cut { sparsity, ..Cut::default() },
+                epochs: steps.min(1),
+                batch,
+                learning_rate: 0.1,
+                schedule: Schedule::COSINE,
+                momentum: 0.9,
+                weight_decay: 1e-4,
+                seed,
+            };
+            let pruned = trainer.edge_popup(&weights, &settings, &NoProgress).unwrap();
+            for (layer, n) in pruned.layers.iter().zip([784 * 37, 37 * 11, 110]) {
+                assert_eq!(layer.mask.removed(), (sparsity * f64::from(n)) as usize, "{steps}");
+            }
+        }
+    }
+}

@@ -14,7 +14,7 @@ use super::error::StoreError;
 use super::store::read_cells;
 use super::study::{Study, Summary};
 use crate::error::Error;
-use crate::output::{OutputError, between_writes, write_atomically};
+use crate::output::write_all;
 
 /// What a report is made of.
 struct Content {
@@ -71,24 +71,15 @@ pub fn report(directory: &Path, out: &Path) -> Result<Vec<PathBuf>, Error> {
     let Some((content, plots)) = content(cells) else {
         return Err(StoreError::NoneDone { directory: directory.to_owned(), cells: known }.into());
     };
-    let texts = texts(&content, &plots)?;
-    std::fs::create_dir_all(out)
-        .map_err(|source| OutputError::Unwritable { directory: out.to_owned(), source })?;
     let mut files = Vec::new();
-    let mut write = |name: &str, bytes: &[u8]| {
-        let _writing = between_writes();
-        let file = out.join(name);
-        write_atomically(&file, bytes)?;
-        files.push(file);
-        Ok::<_, Error>(())
-    };
-    for (name, text) in &texts {
-        write(name, text.as_bytes())?;
-        if let Some(plot) = plots.iter().find(|plot| name.strip_suffix(".svg") == Some(plot.name)) {
-            write(&format!("{}.png", plot.name), &plot.picture.png(SCALE)?)?;
+    for (name, text) in texts(&content, &plots)? {
+        let plot = plots.iter().find(|plot| name.strip_suffix(".svg") == Some(plot.name));
+        files.push((name, text.into_bytes()));
+        if let Some(plot) = plot {
+            files.push((format!("{}.png", plot.name), plot.picture.png(SCALE)?));
         }
     }
-    Ok(files)
+    Ok(write_all(out, &files)?)
 }
 
 /// The files of a [`report`] of `cells` but for the PNGs, as (name, content), `report.html` last; none where no cell is done.
@@ -116,13 +107,4 @@ fn texts(content: &Content, plots: &[Plot]) -> Result<Vec<(String, String)>, Err
     let named = plots.iter().map(|plot| format!("{}.svg", plot.name)).zip(svgs);
     let tables = tables.into_iter().map(|(name, text)| (name.to_owned(), text));
     Ok(tables.chain(named).chain([("report.html".to_owned(), page)]).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn mnist_is_known() {
-        let mnist = crate::data::Dataset::mnist().unwrap();
-        assert_eq!(crate::run::dataset_hash(&mnist), super::MNIST);
-    }
 }

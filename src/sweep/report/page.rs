@@ -1,29 +1,16 @@
-//! `report.html`: one file, nothing loaded from elsewhere.
+//! `report.html`.
 
 use std::collections::BTreeMap;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 
 use super::plots::{Plot, dominated, shade};
 use super::tables::holds;
 use super::{Content, NOT_PUBLISHED, list};
+use crate::page::{options, page};
 use crate::sweep::cell::Cell;
 use crate::sweep::comparison::mean;
 use crate::sweep::study::Study;
-
-const STYLE: &str = "
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; text-align: right; } th { font-weight: 600; }
-.text td, .text th { text-align: left; border-bottom: 1px solid #ddd; vertical-align: top; overflow-wrap: anywhere; }
-.map td { min-width: 3.2rem; border: 1px solid #fff; }
-.map .dominated { opacity: .75; } .map .best { font-weight: 800; }
-.map td.lth { border-left: 4px solid #d0201f; border-right: 4px solid #d0201f; }
-.map td.sgd { border-top: 4px solid #1f5fd0; border-bottom: 4px solid #1f5fd0; }
-small { font-size: .75em; opacity: .85; } figure { margin: 2rem 0; } figure svg { max-width: 100%; height: auto; }
-figcaption { color: #555; } .true, .false, th { white-space: nowrap; } .true { color: #0a7a2f; } .false { color: #b3261e; } .wide { overflow-x: auto; }
-";
 
 /// The page.
 pub(super) fn html(content: &Content, plots: &[Plot], svgs: &[String]) -> String {
@@ -31,75 +18,63 @@ pub(super) fn html(content: &Content, plots: &[Plot], svgs: &[String]) -> String
     let ours = &studies[0];
     let seeds: std::collections::BTreeSet<_> = cells.iter().map(|cell| cell.seed).collect();
     let comparison = ours.compare(published);
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "slth: pretrain, then prune" }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { "Pretrain, then prune: accuracy by ε and sparsity" }
-                p {
-                    "A random network is pretrained, no weight moving further than ε, and a fraction s of its weights is then "
-                    "REMOVED. " (cells.len()) " cells, " (seeds.len()) " seeds. Data set " (content.data())
-                    ", network " (cells[0].config.run.network) ". Each run, of one seed, chooses the s of each ε by " (ours.criterion()) "."
+    page(&html! {
+        h1 { "Pretrain, then prune: accuracy by ε and sparsity" }
+        p {
+            "A random network is pretrained, no weight moving further than ε, and a fraction s of its weights is then "
+            "REMOVED. " (cells.len()) " cells, " (seeds.len()) " seeds. Data set " (content.data())
+            ", network " (cells[0].config.run.network) ". Each run, of one seed, chooses the s of each ε by " (ours.criterion()) "."
+        }
+        h2 { "The paper's findings" }
+        table.text {
+            tr { th { "finding" } th { "holds" } th { "found" } @if comparison.cells > 0 { th { "published table" } } }
+            @for (finding, theirs) in ours.findings().iter().zip(published.findings()) {
+                tr {
+                    td { (finding.claim) }
+                    td class=(holds(finding)) { b { (holds(finding)) } }
+                    td { (finding.found) }
+                    @if comparison.cells > 0 { td { (theirs.found) } }
                 }
-                h2 { "The paper's findings" }
-                table.text {
-                    tr { th { "finding" } th { "holds" } th { "found" } @if comparison.cells > 0 { th { "published table" } } }
-                    @for (finding, theirs) in ours.findings().iter().zip(published.findings()) {
-                        tr {
-                            td { (finding.claim) }
-                            td class=(holds(finding)) { b { (holds(finding)) } }
-                            td { (finding.found) }
-                            @if comparison.cells > 0 { td { (theirs.found) } }
-                        }
-                    }
-                }
-                @for study in studies {
-                    h2 { "Mean test accuracy, " (study.name) }
-                    (map(study, true))
-                }
-                p {
-                    "Red column: ε = 0, the strong lottery ticket. Blue row: s = 0, SGD only. Faded: pruning is dominated by SGD, "
-                    "the network before it is better. Bold: the best of a column. •n: n runs chose this s by " (ours.criterion())
-                    ". ±: one standard deviation over the seeds. Below: the s that each run chose, the mean test accuracy of "
-                    "the networks chosen"
-                    @if ours.holds_out() { ", and the s of the least mean validation loss" }
-                    ". "
-                    @if let Some(remark) = content.remark_on_failures() { (remark) }
-                }
-                @if comparison.cells > 0 {
-                    h2 { "Beside the published table" }
-                    p {
-                        "Xiong, Liao, Kyrillidis, AISTATS 2023, as printed on the authors' poster. "
-                        (comparison.cells) " cells in common: mean absolute difference "
-                        b { (format!("{:.3}", comparison.mean_absolute_difference)) }
-                        ", mean difference " (format!("{:+.3}", comparison.mean_difference))
-                        ", Spearman rank correlation " b { (format!("{:.3}", comparison.rank_correlation)) } ". "
-                        (NOT_PUBLISHED)
-                    }
-                    (map(published, false))
-                    h3 { "Difference: " (ours.name) " less published" }
-                    (differences(ours, published))
-                }
-                @if studies.len() > 1 { (methods(studies)) }
-                h2 { "Plots" }
-                @for (plot, svg) in plots.iter().zip(svgs) {
-                    figure { (PreEscaped(svg)) figcaption { (plot.caption) } }
-                }
-                (failures(content))
-                h2 { "Configuration" }
-                (configuration(content))
-                h2 { "Machines" }
-                (machines(content))
             }
         }
-    };
-    page.into_string()
+        @for study in studies {
+            h2 { "Mean test accuracy, " (study.name) }
+            (map(study, true))
+        }
+        p {
+            "Red column: ε = 0, the strong lottery ticket. Blue row: s = 0, SGD only. Faded: pruning is dominated by SGD, "
+            "the network before it is better. Bold: the best of a column. •n: n runs chose this s by " (ours.criterion())
+            ". ±: one standard deviation over the seeds. Below: the s that each run chose, the mean test accuracy of "
+            "the networks chosen"
+            @if ours.holds_out() { ", and the s of the least mean validation loss" }
+            ". "
+            @if let Some(remark) = content.remark_on_failures() { (remark) }
+        }
+        @if comparison.cells > 0 {
+            h2 { "Beside the published table" }
+            p {
+                "Xiong, Liao, Kyrillidis, AISTATS 2023, as printed on the authors' poster. "
+                (comparison.cells) " cells in common: mean absolute difference "
+                b { (format!("{:.3}", comparison.mean_absolute_difference)) }
+                ", mean difference " (format!("{:+.3}", comparison.mean_difference))
+                ", Spearman rank correlation " b { (format!("{:.3}", comparison.rank_correlation)) } ". "
+                (NOT_PUBLISHED)
+            }
+            (map(published, false))
+            h3 { "Difference: " (ours.name) " less published" }
+            (differences(ours, published))
+        }
+        @if studies.len() > 1 { (methods(studies)) }
+        h2 { "Plots" }
+        @for (plot, svg) in plots.iter().zip(svgs) {
+            figure { (PreEscaped(svg)) figcaption { (plot.caption) } }
+        }
+        (failures(content))
+        h2 { "Configuration" }
+        (options(&cells[0].config.setting()))
+        h2 { "Machines" }
+        (machines(content))
+    })
 }
 
 fn header(study: &Study) -> Markup {
@@ -220,17 +195,6 @@ fn failures(content: &Content) -> Markup {
         @if !failed.is_empty() {
             h2 { "Failed" }
             ul { @for line in &failed { li { (line) } } }
-        }
-    }
-}
-
-fn configuration(content: &Content) -> Markup {
-    let setting = content.cells[0].config.setting();
-    html! {
-        table.text {
-            @for (key, value) in &setting {
-                tr { td { (key) } td { (value.to_string().trim_matches('"')) } }
-            }
         }
     }
 }

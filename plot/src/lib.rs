@@ -3,19 +3,22 @@
 //! Pictures do not depend on the system's fonts: text in pixels is set in the embedded DejaVu Sans.
 //!
 //! ```
-//! use slth::plot::{Axis, Chart, Picture, Series, Style};
+//! use slth_plot::{Axis, Chart, Picture, Series, Style};
 //! let series = Series::new("measured", 0, Style::Solid, vec![[1e-3, 16.0], [1e-2, 13.0], [1e-1, 7.0]]);
 //! let chart = Chart::new("Candidates", Axis::log("η"), Axis::linear("n"), vec![series]);
 //! let picture = Picture::Charts(vec![chart]);
 //! assert!(picture.svg()?.contains("measured"));
 //! assert_eq!(picture.png(1.0)?[1..4], *b"PNG");
-//! # Ok::<(), slth::plot::PlotError>(())
+//! # Ok::<(), slth_plot::PlotError>(())
 //! ```
+#![forbid(unsafe_code)]
 
 mod axis;
 mod chart;
 mod heat_map;
 mod pixels;
+#[cfg(test)]
+mod tests;
 
 use plotters::prelude::{DrawingBackend, IntoDrawingArea, SVGBackend, WHITE};
 
@@ -71,12 +74,6 @@ impl Picture {
 #[derive(Debug, thiserror::Error)]
 #[error("plot: {0}")]
 pub struct PlotError(String);
-
-impl From<PlotError> for crate::Error {
-    fn from(error: PlotError) -> Self {
-        Self::failed(error)
-    }
-}
 
 /// One pair of axes with series and a legend.
 #[derive(Clone, Debug)]

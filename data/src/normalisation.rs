@@ -31,7 +31,7 @@ impl Normalisation {
     /// When a mean is outside [−10⁶, 10⁶], or a deviation outside [10⁻⁶, 10⁶].
     ///
     /// ```
-    /// use slth::data::Normalisation;
+    /// use slth_data::Normalisation;
     /// let usual = Normalisation::new([0.1307; 3], [0.3081; 3])?;
     /// assert_eq!(usual.apply(0, 255), (1.0 - 0.1307) / 0.3081);
     /// assert_eq!(usual, "0.1307,0.3081".parse()?);
@@ -83,7 +83,7 @@ impl Normalisation {
     }
 
     /// Whether all channels have the same constants.
-    pub(crate) fn is_uniform(self) -> bool {
+    pub fn is_uniform(self) -> bool {
         self.mean == [self.mean[0]; CHANNELS] && self.std == [self.std[0]; CHANNELS]
     }
 }
@@ -151,7 +151,7 @@ impl FromStr for NormalisationRule {
     }
 }
 
-crate::flags::serde_by_text!(Normalisation, NormalisationRule);
+serde_by_text!(Normalisation, NormalisationRule);
 
 /// Images transposed at a time: 16 floats are a cache line, so that each line of the output is written once, whole.
 const IMAGES: usize = 16;
@@ -160,18 +160,22 @@ const FEATURES: usize = 64;
 
 /// Gathers images into batches.
 #[derive(Clone, Debug)]
-pub(crate) struct Normaliser {
+pub struct Normaliser {
     tables: [[f32; 256]; CHANNELS],
 }
 
 impl Normaliser {
-    pub(crate) fn new(normalisation: Normalisation) -> Self {
+    /// For this normalisation.
+    pub fn new(normalisation: Normalisation) -> Self {
         let table = |channel| std::array::from_fn(|pixel| normalisation.apply(channel, pixel as u8));
         Self { tables: std::array::from_fn(table) }
     }
 
     /// Writes the images of `batch` to `x`, `[features, images]`, feature-major. The engine's threads share the features.
-    pub(crate) fn gather(&self, engine: Engine, batch: Batch<'_>, x: &mut [f32]) {
+    ///
+    /// # Panics
+    /// When `x` has not that size.
+    pub fn gather(&self, engine: Engine, batch: Batch<'_>, x: &mut [f32]) {
         let Batch { examples, indices, changes } = batch;
         let (batch, features) = (indices.len(), examples.features());
         assert_eq!(x.len(), features * batch, "a batch of {batch} images of {features} pixels");
@@ -210,7 +214,7 @@ impl Normaliser {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Examples;
+    use crate::Examples;
 
     #[test]
     fn gathering_transposes() {

@@ -21,7 +21,7 @@ const PADDING: usize = 4;
 
 impl Augmentation {
     /// Draws the changes of this many `images`, one after another, into `changes`, which stays empty without augmentation.
-    pub(crate) fn draw(self, images: usize, stream: &mut Stream, changes: &mut Vec<Change>) {
+    pub fn draw(self, images: usize, stream: &mut Stream, changes: &mut Vec<Change>) {
         changes.clear();
         if self == Self::FlipCrop {
             changes.extend((0..images).map(|_| {
@@ -35,7 +35,7 @@ impl Augmentation {
 
 /// The change of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Change {
+pub struct Change {
     mirrored: bool,
     /// Where the crop begins in the padded image.
     row: usize,
@@ -56,7 +56,7 @@ impl Change {
     }
 }
 
-crate::flags::display_by_name!(Augmentation);
+display_by_name!(Augmentation);
 
 #[cfg(test)]
 mod tests {

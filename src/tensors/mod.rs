@@ -1,5 +1,7 @@
 //! Safetensors files: read tensor by tensor and in pieces, so that memory stays bounded; written in the order of their tensors.
 
+mod encoding;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -15,6 +17,9 @@ use slth_kernels::PackedMask;
 use crate::error::Error;
 use crate::input::FileError;
 use crate::network::LayerShape;
+
+pub use encoding::encode;
+pub(crate) use encoding::{finite, little_endian, mask_bytes};
 
 /// Why a safetensors file cannot be used.
 pub type TensorError = FileError<TensorProblem>;
@@ -291,8 +296,27 @@ impl TensorFile {
         Ok(values)
     }
 
+    /// The first bytes of a file of the same tensors with this metadata.
+    pub(crate) fn header(&self, metadata: &BTreeMap<String, String>) -> Vec<u8> {
+        header(self.tensors.iter().map(|t| (&*t.name, t.info.dtype, t.info.shape.clone())), metadata)
+    }
+
+    /// The bytes of this range, counted from the end of the header, in pieces of a few MiB, each with its place. Of the range
+    /// of a tensor no piece splits a number.
+    pub(crate) fn pieces(
+        &self,
+        range: Range<usize>,
+    ) -> impl Iterator<Item = Result<(usize, Vec<u8>), TensorError>> {
+        const PIECE: usize = 1 << 22;
+        let end = range.end;
+        range.step_by(PIECE).map(move |place| {
+            let bytes = self.read(place as u64, PIECE.min(end - place))?;
+            Ok((place, bytes))
+        })
+    }
+
     /// Bytes after the header, from `place` on.
-    pub(crate) fn read(&self, place: u64, length: usize) -> Result<Vec<u8>, TensorError> {
+    fn read(&self, place: u64, length: usize) -> Result<Vec<u8>, TensorError> {
         let mut bytes = vec![0; length];
         self.bytes.read(self.data + place, &mut bytes).map_err(|error| self.error(error))?;
         Ok(bytes)
@@ -386,59 +410,4 @@ pub(crate) fn serialize(tensors: &[Tensor], entry: &str, value: &impl Serialize)
     let json = serde_json::to_string(value).expect("no map with keys other than strings");
     let metadata = HashMap::from([(entry.to_owned(), json)]);
     safetensors::serialize(views, Some(metadata)).expect("well-formed tensors of distinct names")
-}
-
-/// The numbers in the bytes of a tensor of floating-point numbers, f64 rounded to f32; where one is infinite or NaN, its index
-/// and value.
-pub(crate) fn finite(kind: Dtype, bytes: &[u8]) -> Result<Vec<f32>, (usize, f32)> {
-    let numbers: Vec<f32> = match kind {
-        Dtype::F64 => bytes.as_chunks().0.iter().map(|&word| f64::from_le_bytes(word) as f32).collect(),
-        Dtype::F32 => bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect(),
-        kind => bytes.as_chunks().0.iter().map(|&word| widen(kind, u16::from_le_bytes(word))).collect(),
-    };
-    match numbers.iter().position(|x| !x.is_finite()) {
-        Some(index) => Err((index, numbers[index])),
-        None => Ok(numbers),
-    }
-}
-
-/// Adds the bytes of `x` as the type `kind`: F16, BF16, F32 or F64; rounded once, to nearest even, and at most to the largest
-/// finite number.
-pub fn encode(kind: Dtype, x: f64, bytes: &mut Vec<u8>) {
-    match kind {
-        Dtype::F64 => bytes.extend(x.to_le_bytes()),
-        Dtype::F32 => bytes.extend((x as f32).clamp(f32::MIN, f32::MAX).to_le_bytes()),
-        kind => bytes.extend(narrow(kind, x).to_le_bytes()),
-    }
-}
-
-fn widen(kind: Dtype, bits: u16) -> f32 {
-    let word = u32::from(bits);
-    let (sign, exponent, fraction) = (word >> 15 << 31, word >> 10 & 31, word & 1023);
-    match exponent {
-        _ if kind == Dtype::BF16 => f32::from_bits(word << 16),
-        0 => (fraction as f32 * (1.0 / (1 << 24) as f32)).copysign(f32::from_bits(sign | 1)),
-        31 => f32::from_bits(sign | 0xff << 23 | fraction << 13),
-        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
-    }
-}
-
-fn narrow(kind: Dtype, x: f64) -> u16 {
-    // Bits of the fraction, the exponent of the least normal number, the largest finite number.
-    let (fraction, least, most) = if kind == Dtype::BF16 { (7, -126, 0x7f7f) } else { (10, -14, 0x7bff) };
-    let exponent = ((x.to_bits() >> 52 & 0x7ff) as i32 - 1023).clamp(least, 128);
-    let unit = f64::from_bits(((exponent - fraction + 1023) as u64) << 52);
-    // A carry into the exponent is one there.
-    let magnitude = (x.abs() / unit).round_ties_even() + f64::from((exponent - least) << fraction);
-    magnitude.min(most.into()) as u16 | u16::from(x.is_sign_negative()) << 15
-}
-
-/// The bytes of `numbers`, little-endian.
-pub(crate) fn little_endian(numbers: &[f32]) -> Vec<u8> {
-    numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
-}
-
-/// A byte for each weight: 0 removed, 1 kept.
-pub(crate) fn mask_bytes(mask: &PackedMask) -> Vec<u8> {
-    mask.iter().map(u8::from).collect()
 }

@@ -69,11 +69,13 @@ impl Examples {
 
 /// The images of a step.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Batch<'a> {
-    pub(crate) examples: &'a Examples,
-    pub(crate) indices: &'a [u32],
+pub struct Batch<'a> {
+    /// What they are taken from.
+    pub examples: &'a Examples,
+    /// Their places in it.
+    pub indices: &'a [u32],
     /// The change of each image; empty without augmentation.
-    pub(crate) changes: &'a [Change],
+    pub changes: &'a [Change],
 }
 
 /// Some of a set's examples: the training, validation or test images of a run.
@@ -101,12 +103,12 @@ impl<'a> Subset<'a> {
     /// log n).
     ///
     /// ```
-    /// use slth::data::{Dataset, Subset};
+    /// use slth_data::{Dataset, Subset};
     /// let mnist = Dataset::mnist()?;
     /// let [validation, train] = Subset::stratified(mnist.train(), [5000, 600], 1);
     /// let ones = |subset: &Subset<'_>| subset.labels().filter(|&label| label == 1).count();
     /// assert_eq!((ones(&validation), ones(&train)), (562, 67)); // 11.24 % of 60,000
-    /// # Ok::<(), slth::data::DatasetError>(())
+    /// # Ok::<(), slth_data::DatasetError>(())
     /// ```
     pub fn stratified<const PARTS: usize>(
         examples: &'a Examples,

@@ -1,6 +1,6 @@
 //! Charts, heat maps, pixels.
 
-use slth::plot::{Axis, Chart, HeatCell, HeatMap, Picture, Series, Style, ramp};
+use crate::{Axis, Chart, HeatCell, HeatMap, Picture, Series, Style, ramp};
 
 #[test]
 fn everything_is_drawn_and_escaped() {

@@ -111,7 +111,7 @@ fn steps([from, to]: [f64; 2], least: f64) -> Vec<f64> {
 /// with at most four digits.
 ///
 /// ```
-/// use slth::plot::number;
+/// use slth_plot::number;
 /// assert_eq!([1e-3, 0.25, 20.0, 1e5, 0.0, -0.5].map(number), ["10⁻³", "0.25", "20", "10⁵", "0", "-0.5"]);
 /// ```
 pub fn number(x: f64) -> String {

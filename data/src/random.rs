@@ -37,7 +37,7 @@ pub enum Purpose {
 /// A source of random numbers for one purpose.
 ///
 /// ```
-/// use slth::random::{Purpose, Stream};
+/// use slth_data::random::{Purpose, Stream};
 /// let mut one = Stream::new(1, Purpose::Weights, 0, 0);
 /// let mut same = Stream::new(1, Purpose::Weights, 0, 0);
 /// let mut other = Stream::new(1, Purpose::Weights, 1, 0);

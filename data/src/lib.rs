@@ -12,6 +12,10 @@
 //!
 //! Each may be gzipped, which its content tells, and end in `.gz`. MNIST itself is built in: [`Dataset::mnist`].
 
+#![forbid(unsafe_code)]
+
+#[macro_use]
+mod names;
 mod augmentation;
 mod cifar;
 mod error;
@@ -19,20 +23,20 @@ mod examples;
 mod file;
 mod files;
 pub mod idx;
+pub mod input;
 mod normalisation;
 mod npy;
+pub mod random;
 
 use std::path::Path;
 
-pub use augmentation::Augmentation;
-pub(crate) use augmentation::Change;
+pub use augmentation::{Augmentation, Change};
 pub use cifar::Cifar;
 pub use error::{DatasetError, DatasetProblem};
-pub(crate) use examples::Batch;
-pub use examples::{Examples, Subset};
+pub use examples::{Batch, Examples, Subset};
 pub use file::DataFile;
-pub(crate) use normalisation::Normaliser;
-pub use normalisation::{Normalisation, NormalisationRule};
+pub use input::FileError;
+pub use normalisation::{Normalisation, NormalisationRule, Normaliser};
 
 use files::Form;
 
@@ -69,7 +73,7 @@ type Images = (Vec<u8>, [usize; 3]);
 type Part = (String, Examples);
 
 /// An image's size as people write it: 28 × 28, or 3 × 32 × 32.
-pub(crate) fn image_size([channels, rows, columns]: [usize; 3]) -> String {
+pub fn image_size([channels, rows, columns]: [usize; 3]) -> String {
     let planes = if channels == 1 { String::new() } else { format!("{channels} × ") };
     format!("{planes}{rows} × {columns}")
 }
@@ -81,10 +85,10 @@ impl Dataset {
     /// None: the files are part of the program.
     ///
     /// ```
-    /// let mnist = slth::data::Dataset::mnist()?;
+    /// let mnist = slth_data::Dataset::mnist()?;
     /// assert_eq!((mnist.train().len(), mnist.test().len()), (60_000, 10_000));
     /// assert_eq!((mnist.features(), mnist.classes()), (784, 10));
-    /// # Ok::<(), slth::data::DatasetError>(())
+    /// # Ok::<(), slth_data::DatasetError>(())
     /// ```
     pub fn mnist() -> Result<Self, DatasetError> {
         let file = |index| DataFile::new(format!("embedded {}", files::IDX_NAMES[index]), MNIST[index]);
@@ -198,8 +202,8 @@ impl Dataset {
     /// What it is called: the last part of the path that it came from.
     ///
     /// ```
-    /// assert_eq!(slth::data::Dataset::mnist()?.name(), "embedded MNIST");
-    /// # Ok::<(), slth::data::DatasetError>(())
+    /// assert_eq!(slth_data::Dataset::mnist()?.name(), "embedded MNIST");
+    /// # Ok::<(), slth_data::DatasetError>(())
     /// ```
     pub fn name(&self) -> &str {
         self.source.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or_default()
@@ -233,12 +237,12 @@ impl Dataset {
     /// The normalisation that `rule` finds for networks trained on this data set.
     ///
     /// ```
-    /// use slth::data::{Dataset, Normalisation, NormalisationRule};
+    /// use slth_data::{Dataset, Normalisation, NormalisationRule};
     /// let mnist = Dataset::mnist()?;
     /// let found = mnist.normalisation(NormalisationRule::MeanStd);
     /// assert_eq!(found, "0.13066047,0.30810779".parse().unwrap());
     /// assert_eq!(mnist.normalisation(NormalisationRule::Unit), Normalisation::UNIT);
-    /// # Ok::<(), slth::data::DatasetError>(())
+    /// # Ok::<(), slth_data::DatasetError>(())
     /// ```
     pub fn normalisation(&self, rule: NormalisationRule) -> Normalisation {
         match rule {
@@ -249,7 +253,7 @@ impl Dataset {
     }
 
     /// The largest training label, in words: which image has it first, in which file.
-    pub(crate) fn largest_label(&self) -> String {
+    pub fn largest_label(&self) -> String {
         let labels = self.train.labels.iter().map(|&label| usize::from(label));
         let index = labels.clone().position(|label| label + 1 == self.classes).unwrap_or_default();
         let label = self.classes.saturating_sub(1) + usize::from(self.first_label);

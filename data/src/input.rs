@@ -19,14 +19,8 @@ pub struct FileError<P: StdError> {
 
 impl<P: StdError> FileError<P> {
     /// The same as another room's error.
-    pub(crate) fn convert<Q: StdError + From<P>>(self) -> FileError<Q> {
+    pub fn convert<Q: StdError + From<P>>(self) -> FileError<Q> {
         FileError { file: self.file, problem: self.problem.into() }
-    }
-}
-
-impl<P: StdError + Send + Sync + 'static> From<FileError<P>> for crate::Error {
-    fn from(error: FileError<P>) -> Self {
-        Self::input(error)
     }
 }
 
@@ -34,7 +28,7 @@ impl<P: StdError + Send + Sync + 'static> From<FileError<P>> for crate::Error {
 ///
 /// # Errors
 /// When it is not a regular file, does not exist, or may not be read.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
+pub fn open(path: &Path) -> io::Result<File> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
     }
@@ -42,14 +36,17 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 }
 
 /// All of such a file.
-pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// The numbers of a table in CSV, each as row, column, number: rows begin with a number, columns are headed by one. NaN is none.
-pub(crate) fn table(csv: &str) -> Vec<[f64; 3]> {
+pub fn table(csv: &str) -> Vec<[f64; 3]> {
     let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(csv.as_bytes());
     let numbers = |record: &csv::StringRecord| {
         record.iter().map(|text| text.parse().unwrap_or(f64::NAN)).collect::<Vec<f64>>()
@@ -60,7 +57,10 @@ pub(crate) fn table(csv: &str) -> Vec<[f64; 3]> {
 }
 
 /// The result of `parse` for such a file.
-pub(crate) fn parse<T, P: StdError + From<io::Error>>(
+///
+/// # Errors
+/// As [`open`], and those of `parse`.
+pub fn parse<T, P: StdError + From<io::Error>>(
     path: &Path,
     parse: impl FnOnce(&[u8]) -> Result<T, P>,
 ) -> Result<T, FileError<P>> {

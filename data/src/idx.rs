@@ -34,10 +34,10 @@ pub fn images(file: &mut DataFile<'_>) -> Result<Images, DatasetProblem> {
 /// When the file is not an IDX file of labels, or is truncated, too long or damaged.
 ///
 /// ```
-/// use slth::data::{DataFile, idx};
+/// use slth_data::{DataFile, idx};
 /// let bytes: &[u8] = &[0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1];
 /// assert_eq!(idx::labels(&mut DataFile::new("labels".to_owned(), bytes))?, [7, 2, 1]);
-/// # Ok::<(), slth::data::DatasetProblem>(())
+/// # Ok::<(), slth_data::DatasetProblem>(())
 /// ```
 pub fn labels(file: &mut DataFile<'_>) -> Result<Vec<u8>, DatasetProblem> {
     match word(file)? {
