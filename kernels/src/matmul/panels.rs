@@ -304,16 +304,15 @@ impl<W: PanelMatrix, const PANELS: usize, const VECTORS: usize, const N: usize> 
                 }
             }
             for (k, x) in x.iter().enumerate() {
-                for p in 0..PANELS {
-                    streams[p].prefetch(s, k, AHEAD / PANELS);
-                    for v in 0..VECTORS {
-                        let (weights, bits) = streams[p].next(s, k, v);
-                        for n in 0..N {
-                            let sum = running[p][v][n];
-                            running[p][v][n] = if W::Panel::ALL {
-                                s.mul_add(weights, s.splat(x[n]), sum)
+                for (stream, running) in streams.iter_mut().zip(&mut running) {
+                    stream.prefetch(s, k, AHEAD / PANELS);
+                    for (v, running) in running.iter_mut().enumerate() {
+                        let (weights, bits) = stream.next(s, k, v);
+                        for (sum, &x) in running.iter_mut().zip(x) {
+                            *sum = if W::Panel::ALL {
+                                s.mul_add(weights, s.splat(x), *sum)
                             } else {
-                                s.mul_add_where(bits, weights, s.splat(x[n]), sum)
+                                s.mul_add_where(bits, weights, s.splat(x), *sum)
                             };
                         }
                     }
