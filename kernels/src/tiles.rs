@@ -19,11 +19,13 @@ pub(crate) struct Tiles {
     pub(crate) interleaved_columns: usize,
     /// The weight gradient of a convolution: outputs of a tile of up to [`CONV_TAPS`] taps.
     pub(crate) conv_outputs: usize,
+    /// Whether all taps of a 3×3 kernel are one tile.
+    pub(crate) conv_squares: bool,
 }
 
 impl Tiles {
-    /// 10 to 12 sums with 16 registers; 15 to 24 with 32. In the weight gradient of a convolution 20 sums are half as fast as 15
-    /// (`slth-bench --case "conv"`, Zen 4, AVX-512).
+    /// 10 to 12 sums with 16 registers; 15 to 27 with 32. In the weight gradient of a convolution 20 sums (4 outputs × 5 taps)
+    /// are half as fast as 15 (`slth-bench --case "conv"`, Zen 4, AVX-512).
     pub(crate) const fn of(registers: usize, lanes: usize) -> Self {
         let wide = registers > 16;
         Self {
@@ -37,6 +39,7 @@ impl Tiles {
             // At most four vectors, so that the sums of enough outputs fit the registers.
             interleaved_columns: if lanes >= 16 { 2 * lanes } else { 4 * lanes },
             conv_outputs: if wide { 3 } else { 2 },
+            conv_squares: wide,
         }
     }
 }
