@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::{Method, Search, Subset};
+use super::{Method, Search, Sizes, Subset};
 use crate::{Backend, Engine};
 
 /// The least residual for each ε, by all sums in f64, a candidate at a time; sizes go along.
@@ -71,6 +71,17 @@ fn check<const E: usize>(candidates: &[f32], n: usize, targets: &[f32], epsilons
                 }
             }
         }
+    }
+}
+
+/// The sums of seven of these, rounded in two orders, differ: then the fifth must not take the place of the first.
+#[test]
+fn a_candidate_that_adds_less_than_another_takes_no_place() {
+    let candidates = [-3e7, 0.0, 0.0, 0.0, 0.960_267_96, 1e-6, 0.0, 1e-6];
+    let search = Search { epsilon: 1.0, sizes: Sizes::AtMost(7), ..Search::default() };
+    for backend in Backend::available() {
+        let found = search.nearest(Engine::new(backend), &candidates, -1e9).unwrap();
+        assert_eq!((found.bits, found.residual), (0b1110_1111, 969_999_993.000_002), "{backend}");
     }
 }
 

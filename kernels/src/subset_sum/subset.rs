@@ -69,7 +69,7 @@ impl Subset {
         let n = candidates.len();
         let least: f64 = candidates.iter().map(|&x| f64::from(x).min(0.0)).sum();
         let sign = if f64::from(target) <= least { -1.0 } else { 1.0 };
-        let exactly = matches!(sizes, Sizes::Exactly(_));
+        let (all, exactly) = (sizes == Sizes::Any, matches!(sizes, Sizes::Exactly(_)));
         let reach = |x: f32| sign * f64::from(x) + f64::from(epsilon);
         // most[i][j]: the largest sum of j of the candidates before i; of j or fewer, unless the size is exact.
         let mut most = [[0.0_f64; ROOM]; ROOM];
@@ -88,8 +88,8 @@ impl Subset {
             if left == 0 || reached + most[i][left] >= goal {
                 continue;
             }
-            // Rounding can make the others fall short even if x adds nothing.
-            let helps = if exactly { most[i][left - 1] + reach(x) > most[i][left] } else { reach(x) > 0.0 };
+            // Rounding can make the others fall short even if x adds nothing, or less than the one whose place it would take.
+            let helps = if all { reach(x) > 0.0 } else { most[i][left - 1] + reach(x) > most[i][left] };
             if helps {
                 bits |= 1 << i;
                 reached += reach(x);
