@@ -275,7 +275,9 @@ typedef uint32_t slth_mask_reuse;
  */
 typedef uint32_t slth_strategy;
 
-/** Whichever is faster for the shape, the kept share and the options. Whether that is dense is the same on every CPU. */
+/**
+ * Whichever is faster for the shape, the kept share and the options. Whether that is dense is the same on every CPU.
+ */
 #define SLTH_AUTO 0
 #define SLTH_SPARSE 1                     /**< Multiply by the kept weights only. */
 #define SLTH_DENSE 2                      /**< Multiply by all weights, zeros for the removed ones. */
