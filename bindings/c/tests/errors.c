@@ -122,7 +122,7 @@ void test_errors(const slth_engine *engine) {
   for (int field = 0; field < 4; field++) {
     slth_prepare_options wrong = {.size = sizeof wrong};
     wrong.reuse = field == 0 ? 2 : 0;
-    wrong.strategy = field == 1 ? 3 : 0;
+    wrong.strategy = field == 1 ? 4 : 0;
     wrong.storage = field == 2 ? 2 : 0;
     wrong.flags = field == 3 ? 4 : 0;
     RETURNS(SLTH_OUT_OF_RANGE, slth_weights_prepare(engine, slth_row_major(w, outputs, inputs), NULL, &wrong, &none));
