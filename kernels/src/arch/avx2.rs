@@ -11,10 +11,11 @@ use std::sync::OnceLock;
 
 use crate::arch::strided::{Rows, RowsMut};
 use crate::bf16::Bf16;
-use crate::simd::{Kernel, Simd, positions};
+use crate::simd::{Kernel, Simd, positions, ranks};
 use crate::tiles::Tiles;
 
 static POSITIONS: [[u8; 8]; 256] = positions();
+static RANKS: [[u8; 8]; 256] = ranks();
 
 /// Proof that this CPU has AVX2, FMA, BMI1, BMI2 and POPCNT.
 #[derive(Clone, Copy, Debug)]
@@ -309,7 +310,6 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn expand(self, v: __m256, bits: u32) -> __m256 {
-        static RANKS: [[u8; 8]; 256] = crate::simd::ranks();
         let ranks = u64::from_le_bytes(RANKS[usize::from(bits as u8)]);
         op!(_mm256_permutevar8x32_ps(v, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(ranks as i64))))
     }
