@@ -56,7 +56,7 @@ pub fn names(text: &str) -> Result<List<String>, String> {
     if names.iter().any(String::is_empty) { Err("a name is empty".to_owned()) } else { Ok(names) }
 }
 
-/// A value that may be `none`. A name of its own, because clap would take an `Option` for a flag that may be left out.
+/// An optional value whose flag takes `none`. The alias is needed because clap takes a flag of type `Option` as one without default.
 pub type Maybe<T> = Option<T>;
 
 /// The value in `text`, unless that is `none`.

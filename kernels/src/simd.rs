@@ -36,21 +36,6 @@ pub(crate) const fn positions() -> [[u8; 8]; 256] {
     table
 }
 
-/// For each 8-bit mask the number of its set bits below each bit, one byte each; 2 KiB.
-pub(crate) const fn ranks() -> [[u8; 8]; 256] {
-    let mut table = [[0; 8]; 256];
-    let mut bits = 0;
-    while bits < 256 {
-        let mut i = 1;
-        while i < 8 {
-            table[bits][i] = table[bits][i - 1] + (bits >> (i - 1) & 1) as u8;
-            i += 1;
-        }
-        bits += 1;
-    }
-    table
-}
-
 /// A computation that can run on any vector unit.
 pub(crate) trait Kernel {
     /// What the computation returns.

@@ -47,6 +47,9 @@ impl Tiles {
 /// Dense products: rows of a tile.
 pub(crate) const MR: usize = 6;
 
+/// Panels of weights, dense or with a bit mask: rows.
+pub(crate) const PANEL: usize = 16;
+
 /// Sparse products with one column: outputs at once, as many as a multiply-add takes cycles.
 pub(crate) const CHAINS: usize = 4;
 

@@ -22,7 +22,7 @@ pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// A number of candidates; `None` is beyond those that are searched.
+/// A number of candidates, or `>30` where more would be needed than the search takes.
 pub(super) fn candidates(n: Option<usize>) -> String {
     n.map_or_else(|| format!(">{BRUTE_FORCE_LIMIT}"), |n| n.to_string())
 }

@@ -281,7 +281,7 @@ typedef uint32_t slth_strategy;
 #define SLTH_AUTO 0
 #define SLTH_SPARSE 1                     /**< Multiply by the kept weights only. */
 #define SLTH_DENSE 2                      /**< Multiply by all weights, zeros for the removed ones. */
-/** Multiply by the kept weights only, in the format of least memory where a third of them or more is kept. */
+/** Multiply by the kept weights only, in the format of least memory: a bit for each weight. Fast with AVX-512. */
 #define SLTH_BITMASK 3
 
 /** The type of the numbers that prepared weights are stored as. */

@@ -109,7 +109,7 @@ pub const SLTH_AUTO: slth_strategy = 0;
 pub const SLTH_SPARSE: slth_strategy = 1;
 /// Multiply by all weights, zeros for the removed ones.
 pub const SLTH_DENSE: slth_strategy = 2;
-/// Multiply by the kept weights only, in the format of least memory where a third of them or more is kept.
+/// Multiply by the kept weights only, in the format of least memory: a bit for each weight. Fast with AVX-512.
 pub const SLTH_BITMASK: slth_strategy = 3;
 
 /// The type of the numbers that prepared weights are stored as.

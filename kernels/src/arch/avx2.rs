@@ -11,11 +11,26 @@ use std::sync::OnceLock;
 
 use crate::arch::strided::{Rows, RowsMut};
 use crate::bf16::Bf16;
-use crate::simd::{Kernel, Simd, positions, ranks};
+use crate::simd::{Kernel, Simd, positions};
 use crate::tiles::Tiles;
 
 static POSITIONS: [[u8; 8]; 256] = positions();
 static RANKS: [[u8; 8]; 256] = ranks();
+
+/// For each 8-bit mask and each bit: how many of the lower bits are set. One byte each; 2 KiB.
+const fn ranks() -> [[u8; 8]; 256] {
+    let mut table = [[0; 8]; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let mut i = 1;
+        while i < 8 {
+            table[bits][i] = table[bits][i - 1] + (bits >> (i - 1) & 1) as u8;
+            i += 1;
+        }
+        bits += 1;
+    }
+    table
+}
 
 /// Proof that this CPU has AVX2, FMA, BMI1, BMI2 and POPCNT.
 #[derive(Clone, Copy, Debug)]

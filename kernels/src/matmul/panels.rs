@@ -16,9 +16,10 @@ use crate::engine::Engine;
 use crate::epilogue::Finish;
 use crate::panel::{self, Block};
 use crate::simd::{Kernel, Simd};
+use crate::tiles::PANEL;
 use crate::view::{MatMut, MatRef};
 use crate::weights::bitmask::{Bitmask, BitmaskPanel};
-use crate::weights::panels::{PANEL, Panels};
+use crate::weights::panels::Panels;
 use crate::weights::stored::{Stored, Values};
 
 /// Panels of a group. Its weights, over a block's depth, stay in L2 for all columns.
@@ -76,7 +77,7 @@ trait PanelMatrix: Copy + Send + Sync {
 
 /// The weights of a panel, column after column.
 trait PanelStream: Copy {
-    /// Whether no weight was removed: then sums take all lanes.
+    /// Whether each lane has a weight, zero where it was removed. Then the bits that `next` returns are not read.
     const ALL: bool;
 
     /// Prefetches what is `ahead` bytes after the weights of column `k`, the next one.
@@ -129,7 +130,8 @@ impl<'a, T: Stored> PanelMatrix for KeptWeights<'a, T> {
     const DIVISIBLE: bool = false;
 
     #[inline(always)]
-    fn panel(self, index: usize, _first_k: usize, depth: usize) -> Self::Panel {
+    fn panel(self, index: usize, first_k: usize, depth: usize) -> Self::Panel {
+        debug_assert_eq!(first_k, 0);
         let BitmaskPanel { bits, values } = self.weights.panel(self.values, index);
         BitmaskPanel { bits: &bits[..depth], values }
     }

@@ -1,4 +1,5 @@
-//! Kept weights by panels of 16 rows, with 16 bits for each column: the most compact format from a third of the weights kept on.
+//! Kept weights by panels of 16 rows, with 16 bits for each column: the format of least memory while more than 1/16 and less than
+//! 15/16 of the weights are kept.
 //!
 //! A panel is two streams. For each column of the panel 16 bits say which rows keep their weight, and the values of these rows
 //! follow each other, column after column. So a kept weight takes 4 bytes, or 2 with bf16, and each weight one bit. A product
@@ -14,10 +15,8 @@ use crate::engine::Engine;
 use crate::mask::PackedMaskRef;
 use crate::panel::{self, Block};
 use crate::simd::{Kernel, Simd};
+use crate::tiles::PANEL;
 use crate::view::MatRef;
-
-/// Rows of a panel.
-pub(crate) const PANEL: usize = 16;
 
 /// The kept weights of a matrix `[rows, columns]`.
 #[derive(Clone, Debug)]

@@ -57,8 +57,8 @@ pub enum Strategy {
     Sparse,
     /// Multiply by all weights, zeros for the removed ones.
     Dense,
-    /// Multiply by the kept weights only, in the format that takes the least memory from a third of the weights kept on: 4 bytes
-    /// for each kept weight, 2 with bf16, and one bit for each weight. For up to 8 columns.
+    /// Multiply by the kept weights only, stored as 4 bytes for each kept weight (2 with bf16) and one bit for each weight: the least
+    /// memory while more than 1/16 and less than 15/16 are kept. Fast for up to 8 columns with AVX-512; slow without AVX2.
     Bitmask,
 }
 
@@ -304,8 +304,8 @@ impl PackedWeights {
     /// from input i to output o.
     ///
     /// Takes one pass over weights and mask, and one more with [`input_gradient`](PrepareOptions::input_gradient). Holds 8 bytes
-    /// for each kept weight, 6 in the format for few columns, or 4 for each weight in a dense format; fewer with bf16
-    /// [`storage`](PrepareOptions::storage). The source ([`keep_source`](PrepareOptions::keep_source)) takes 4 bytes for each
+    /// for each kept weight, 6 in the interleaved format, 4 and one bit for each weight with a bit mask, or 4 for each weight in a
+    /// dense format; fewer with bf16 [`storage`](PrepareOptions::storage). The source ([`keep_source`](PrepareOptions::keep_source)) takes 4 bytes for each
     /// weight.
     ///
     /// # Errors

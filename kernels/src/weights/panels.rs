@@ -12,10 +12,8 @@ use crate::engine::Engine;
 use crate::mask::PackedMaskRef;
 use crate::panel::{self, Block};
 use crate::simd::{Kernel, Simd};
+use crate::tiles::PANEL;
 use crate::view::MatRef;
-
-/// Rows of a panel.
-pub(crate) const PANEL: usize = 16;
 
 /// All weights of a matrix `[rows, columns]`.
 #[derive(Clone, Debug)]
