@@ -140,7 +140,7 @@ impl<'a> Finish<'a> {
         let zero = s.splat(0.0);
         match self.gate {
             Gate::None => {}
-            Gate::Relu => for_each_vector!(s, sums, |sum, _| s.max(sum, zero)),
+            Gate::Relu => for_each_vector!(s, sums, |sum, _| s.relu(sum)),
             Gate::ReluOutput if self.relu_output.has_runs() => {
                 let x = self.relu_output.run(row, col, sums.len());
                 for_each_vector!(s, sums, |sum, at| s.select(s.gt(load_some(s, &x[at..]), zero), sum, zero));

@@ -304,6 +304,16 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         self.select(self.gt(a, b), a, b)
     }
 
+    /// a > 0 ? a : 0. Compared as integers: for a comparison of floats the compiler may take aarch64's `fmaxnm`, which makes
+    /// NaN of a signalling NaN.
+    #[inline(always)]
+    fn relu(self, a: Self::F32) -> Self::F32 {
+        let (bits, infinity) = (self.to_bits(a), f32::INFINITY.to_bits() as i32);
+        let positive = self.gt_i32(bits, self.splat_i32(0));
+        let number = self.gt_i32(self.splat_i32(infinity + 1), bits);
+        self.select(self.and_mask(positive, number), a, self.splat(0.0))
+    }
+
     /// |a|; `i32::MIN` stays itself.
     #[inline(always)]
     fn abs_i32(self, a: Self::I32) -> Self::I32 {

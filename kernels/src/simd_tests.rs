@@ -1,6 +1,6 @@
 //! Conformance: every operation of [`Simd`] on every backend, lane by lane against its scalar definition.
 //!
-//! BitStream are compared, so that the sign of a zero and the payload of a NaN that is only moved count. A NaN that
+//! Bits are compared, so that the sign of a zero and the payload of a NaN that is only moved count. A NaN that
 //! arithmetic made may have any payload.
 
 use core::fmt::Debug;
@@ -17,7 +17,7 @@ const MOST_LANES: usize = 32;
 /// What must survive around stored lanes.
 const CANARY: f32 = -77.25;
 
-const FLOATS: [f32; 25] = [
+const FLOATS: [f32; 27] = [
     0.0,
     -0.0,
     1.0,
@@ -37,13 +37,15 @@ const FLOATS: [f32; 25] = [
     -f32::MIN_POSITIVE,
     f32::INFINITY,
     f32::NEG_INFINITY,
-    // Subnormals: least, most, something between; NaNs with a payload.
+    // Subnormals: least, most, something between; NaNs with a payload; signalling NaNs.
     f32::from_bits(0x0000_0001),
     f32::from_bits(0x8000_0001),
     f32::from_bits(0x007f_ffff),
     f32::from_bits(0x8012_3456),
     f32::from_bits(0x7fc1_2345),
     f32::from_bits(0xffc5_4321),
+    f32::from_bits(0x7f80_0001),
+    f32::from_bits(0xffbf_ffff),
 ];
 
 const INTEGERS: [i32; 17] = [
@@ -180,6 +182,9 @@ impl Kernel for FloatArithmetic {
             let va = floats(s, a);
             check_bits::<S>("splat", &s.splat(FLOATS[i]), |_| FLOATS[i]);
             check_integers::<S>("to_bits", &s.to_bits(va), |l| a(l).to_bits() as i32);
+            check_bits::<S>("relu", &s.relu(va), |l| {
+                if a(l).is_nan() || a(l).is_sign_negative() { 0.0 } else { a(l) }
+            });
             for j in 0..FLOATS.len() {
                 let b = |l: usize| FLOATS[(j + l) % FLOATS.len()];
                 let vb = floats(s, b);

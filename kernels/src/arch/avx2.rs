@@ -466,4 +466,8 @@ impl Simd for Avx2 {
     fn max(self, a: __m256, b: __m256) -> __m256 {
         op!(_mm256_max_ps(a, b))
     }
+    #[inline(always)]
+    fn relu(self, a: __m256) -> __m256 {
+        self.max(a, self.splat(0.0))
+    }
 }

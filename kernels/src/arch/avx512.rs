@@ -305,4 +305,8 @@ impl Simd for Avx512 {
     fn max(self, a: __m512, b: __m512) -> __m512 {
         op!(_mm512_max_ps(a, b))
     }
+    #[inline(always)]
+    fn relu(self, a: __m512) -> __m512 {
+        self.max(a, self.splat(0.0))
+    }
 }

@@ -532,6 +532,30 @@ fn empty_products_of_any_size() {
     }
 }
 
+/// Sums without a term, which no arithmetic has made quiet.
+#[test]
+fn relu_makes_zero_of_a_signalling_nan() {
+    let workspace = &mut Workspace::default();
+    let nothing_kept = PackedMask::none_kept(32);
+    let epilogue = Epilogue { activation: Activation::Relu, accumulate: true, ..Epilogue::default() };
+    for engine in Backend::available().into_iter().map(Engine::new) {
+        let relu = |inputs: usize, mask: Option<&PackedMask>, batch, workspace: &mut Workspace| {
+            let (zeros, mut y) = ([0.0; 68], [f32::from_bits(0x7f80_0001); 272]);
+            let weights = MatRef::row_major(&zeros[..16 * inputs], 16, inputs).unwrap();
+            let options = PrepareOptions::default().strategy(Strategy::Sparse).max_batch(batch);
+            let layer = PackedWeights::prepare(engine, weights, mask, &options).unwrap();
+            let x = MatRef::row_major(&zeros[..inputs * batch], inputs, batch).unwrap();
+            let y_view = MatMut::row_major(&mut y[..16 * batch], 16, batch).unwrap();
+            forward(engine, &layer, x, &epilogue, y_view, workspace).unwrap();
+            assert!(y[..16 * batch].iter().all(|y| y.to_bits() == 0), "{engine:?}, {inputs} inputs, {batch}");
+        };
+        for batch in [1, 3, 17] {
+            relu(0, None, batch, workspace);
+            relu(2, Some(&nothing_kept), batch, workspace);
+        }
+    }
+}
+
 #[test]
 fn wrong_shapes_are_errors() {
     let (engine, workspace) = (Engine::serial(), &mut Workspace::default());
