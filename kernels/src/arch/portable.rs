@@ -14,9 +14,15 @@ use crate::tiles::Tiles;
 pub(crate) struct Portable<const N: usize>;
 
 impl<const N: usize> Portable<N> {
+    /// Compiled once for each kernel, as on every backend: inlined into every place that runs it, its loops over lanes would take
+    /// most of the crate's time to compile.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Out {
-        kernel.run(self)
+        #[inline(never)]
+        fn enter<const N: usize, K: Kernel>(s: Portable<N>, kernel: K) -> K::Out {
+            kernel.run(s)
+        }
+        enter(self, kernel)
     }
 }
 

@@ -532,6 +532,26 @@ fn empty_products_of_any_size() {
     }
 }
 
+/// Dense formats multiply by 0 where a weight was removed, not by 0 times that weight.
+#[test]
+fn a_removed_weight_may_be_infinite_or_nan() {
+    let workspace = &mut Workspace::default();
+    let weights: [f32; 60] = core::array::from_fn(|at| [f32::INFINITY, 2.0, f32::NAN][at % 3]);
+    let mask = PackedMask::from_fn(60, |at| at % 3 == 1);
+    let view = MatRef::row_major(&weights, 20, 3).unwrap();
+    for engine in Backend::available().into_iter().map(Engine::new) {
+        for batch in [1, 8, 40] {
+            let options = PrepareOptions::default().strategy(Strategy::Dense).max_batch(batch);
+            let layer = PackedWeights::prepare(engine, view, Some(&mask), &options).unwrap();
+            let x = MatRef::new(&[3.0], 3, batch, 0, 0).unwrap();
+            let mut y = vec![0.0; 20 * batch];
+            let y_view = MatMut::row_major(&mut y, 20, batch).unwrap();
+            forward(engine, &layer, x, &Epilogue::default(), y_view, workspace).unwrap();
+            assert!(y.iter().all(|&y| y == 6.0), "{engine:?}, {batch} columns: {y:?}");
+        }
+    }
+}
+
 /// Sums without a term, which no arithmetic has made quiet.
 #[test]
 fn relu_makes_zero_of_a_signalling_nan() {
