@@ -6,7 +6,7 @@
 
 use crate::engine::Engine;
 use crate::error::KernelError;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd, array_of};
 
 /// A step of projected SGD: pretraining inside the ε-ball around the random weights ("Strong Lottery Ticket Hypothesis
 /// with ε-perturbation", AISTATS 2023, Algorithm 1).
@@ -132,16 +132,15 @@ impl<R: Rule<STATE>, const STATE: usize> Kernel for Elementwise<'_, R, STATE> {
         let Elementwise(given, state, rule) = self;
         let n = given[0].len();
         let whole = n / S::LANES * S::LANES;
-        let given = given.map(|array| &array[..n]);
         for at in (0..whole).step_by(S::LANES) {
-            let old = core::array::from_fn(|i| s.load(&state[i][at..at + S::LANES]));
-            let new = rule.apply(s, given.map(|array| s.load(&array[at..at + S::LANES])), old);
+            let old = array_of(|i| s.load(&state[i][at..at + S::LANES]));
+            let new = rule.apply(s, array_of(|i| s.load(&given[i][at..at + S::LANES])), old);
             for i in 0..STATE {
                 s.store(new[i], &mut state[i][at..at + S::LANES]);
             }
         }
-        let old = core::array::from_fn(|i| s.load_partial(&state[i][whole..]));
-        let new = rule.apply(s, given.map(|array| s.load_partial(&array[whole..])), old);
+        let old = array_of(|i| s.load_partial(&state[i][whole..]));
+        let new = rule.apply(s, array_of(|i| s.load_partial(&given[i][whole..n])), old);
         for i in 0..STATE {
             s.store_partial(new[i], &mut state[i][whole..]);
         }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use crate::arch::strided::{Rows, RowsMut};
 use crate::bf16::Bf16;
-use crate::simd::{Kernel, Simd, positions};
+use crate::simd::{Kernel, Simd, array_of, positions};
 use crate::tiles::Tiles;
 
 static POSITIONS: [[u8; 8]; 256] = positions();
@@ -155,7 +155,7 @@ pub(super) fn transpose_8x8(_avx2: Avx2, from: Rows<'_>, mut to: RowsMut<'_>) {
     let halves = |row: usize| -> &[[f32; 4]; 2] {
         bytemuck::cast_ref(from.row(row).first_chunk::<8>().expect("8 elements"))
     };
-    let rows: [&[[f32; 4]; 2]; 8] = core::array::from_fn(halves);
+    let rows: [&[[f32; 4]; 2]; 8] = array_of(halves);
     for half in [0, 1] {
         let columns = op!({
             let mut pairs = [_mm256_setzero_ps(); 4];

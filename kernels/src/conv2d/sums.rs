@@ -18,7 +18,7 @@ use super::pack::{pack_row, unpack_row};
 use crate::engine::Engine;
 use crate::epilogue::{Epilogue, Finish};
 use crate::panel::{load_row, store_row};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd, array_of};
 use crate::tiles::CONV_STRIP;
 use crate::view::{ImagesMut, ImagesRef, MatRef};
 use crate::weights::conv_taps::{Reach, TapBlock, TapLists};
@@ -466,7 +466,7 @@ impl<const ROWS: usize, const VECTORS: usize, const FULL: bool> Kernel for Plane
         let Self { strip, advance, step, segments, slots, entries, plane, finish, out } = self;
         let columns = if FULL { VECTORS * S::LANES } else { strip.columns };
         let readable = strip.source.len() - (ROWS - 1) * advance;
-        let source: [&[f32]; ROWS] = core::array::from_fn(|r| &strip.source[r * advance..][..readable]);
+        let source: [&[f32]; ROWS] = array_of(|r| &strip.source[r * advance..][..readable]);
         for (row, out) in out.chunks_exact_mut(plane).enumerate() {
             let segments = &segments[row * slots..];
             let entries = &entries[segments[strip.slots.start]..segments[strip.slots.end]];

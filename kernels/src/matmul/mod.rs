@@ -346,14 +346,14 @@ impl Kernel for StraightThrough<'_> {
                 let vectors = ds.run(row, 0, cols).chunks_mut(S::LANES);
                 let pairs = weights.chunks(S::LANES).zip(scores.chunks(S::LANES));
                 for (ds, (weights, scores)) in vectors.zip(pairs) {
-                    let [w, score, dw] = [weights, scores, &*ds].map(|part| s.load_partial(part));
+                    let [w, score, dw] =
+                        [s.load_partial(weights), s.load_partial(scores), s.load_partial(ds)];
                     s.store_partial(optimizer::straight_through(s, score, w, dw), ds);
                 }
             } else {
                 for col in 0..cols {
-                    let dw = ds.as_ref().get(row, col);
-                    let [w, score, dw] =
-                        [weights.get(given, col), scores.get(given, col), dw].map(|x| s.splat(x));
+                    let (w, score) = (s.splat(weights.get(given, col)), s.splat(scores.get(given, col)));
+                    let dw = s.splat(ds.as_ref().get(row, col));
                     let mut one = [0.0];
                     s.store_partial(optimizer::straight_through(s, score, w, dw), &mut one);
                     ds.set(row, col, one[0]);

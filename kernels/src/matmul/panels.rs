@@ -15,7 +15,7 @@ use super::call::Call;
 use crate::engine::Engine;
 use crate::epilogue::Finish;
 use crate::panel::{self, Block};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd, array_of};
 use crate::tiles::PANEL;
 use crate::view::{MatMut, MatRef};
 use crate::weights::bitmask::{Bitmask, BitmaskPanel};
@@ -291,7 +291,7 @@ impl<W: PanelMatrix, const PANELS: usize, const VECTORS: usize, const N: usize> 
         for first in panels.clone().step_by(PANELS) {
             // Panels past the last one repeat it, and their sums are discarded.
             let mut streams: [W::Panel; PANELS] =
-                core::array::from_fn(|p| weights.panel((first + p).min(panels.end - 1), first_k, x.len()));
+                array_of(|p| weights.panel((first + p).min(panels.end - 1), first_k, x.len()));
             let mut running = [[[s.splat(0.0); N]; VECTORS]; PANELS];
             let output = |p: usize, v: usize, n: usize| {
                 n * OUTPUTS + (first - panels.start + p) * PANEL + v * S::LANES
