@@ -133,14 +133,14 @@ impl<R: Rule<STATE>, const STATE: usize> Kernel for Elementwise<'_, R, STATE> {
         let n = given[0].len();
         let whole = n / S::LANES * S::LANES;
         for at in (0..whole).step_by(S::LANES) {
-            let old = array_of(|i| s.load(&state[i][at..at + S::LANES]));
-            let new = rule.apply(s, array_of(|i| s.load(&given[i][at..at + S::LANES])), old);
+            let old = array_of(s.splat(0.0), |i| s.load(&state[i][at..at + S::LANES]));
+            let new = rule.apply(s, array_of(s.splat(0.0), |i| s.load(&given[i][at..at + S::LANES])), old);
             for i in 0..STATE {
                 s.store(new[i], &mut state[i][at..at + S::LANES]);
             }
         }
-        let old = array_of(|i| s.load_partial(&state[i][whole..]));
-        let new = rule.apply(s, array_of(|i| s.load_partial(&given[i][whole..n])), old);
+        let old = array_of(s.splat(0.0), |i| s.load_partial(&state[i][whole..]));
+        let new = rule.apply(s, array_of(s.splat(0.0), |i| s.load_partial(&given[i][whole..n])), old);
         for i in 0..STATE {
             s.store_partial(new[i], &mut state[i][whole..]);
         }

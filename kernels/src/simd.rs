@@ -17,12 +17,12 @@ use crate::arch::strided::{Rows, RowsMut};
 use crate::bf16::Bf16;
 use crate::tiles::Tiles;
 
-/// `[f(0), f(1), …]`, for N ≥ 1. Kernels do not call `core::array::from_fn` or `map` of an array: functions between these and the
-/// closure may be compiled apart from the kernel, without the backend's instructions.
+/// `[f(0), f(1), …]`; `any` is any value. Kernels do not call `core::array::from_fn` or `map` of an array: functions between these
+/// and the closure may be compiled apart from the kernel, without the backend's instructions.
 #[inline(always)]
-pub(crate) fn array_of<T: Copy, const N: usize>(mut f: impl FnMut(usize) -> T) -> [T; N] {
-    let mut all = [f(0); N];
-    for (i, element) in all.iter_mut().enumerate().skip(1) {
+pub(crate) fn array_of<T: Copy, const N: usize>(any: T, mut f: impl FnMut(usize) -> T) -> [T; N] {
+    let mut all = [any; N];
+    for (i, element) in all.iter_mut().enumerate() {
         *element = f(i);
     }
     all

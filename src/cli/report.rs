@@ -26,9 +26,11 @@ pub(super) fn report(arguments: &ReportArguments) -> Result<String, Error> {
     let out = arguments.out.as_ref().unwrap_or(&arguments.directory);
     let directory = &arguments.directory;
     let [_, history, ..] = Outcome::FILES;
-    let is_run = directory.join(history).is_file()
-        && matches!(slth::sweep::read_cells(directory), Err(StoreError::Missing(_)));
-    let report = if is_run { slth::run::report } else { slth::sweep::report };
-    let files = report(directory, out)?;
+    let has_cells = !matches!(slth::sweep::read_cells(directory), Err(StoreError::Missing(_)));
+    let files = match (has_cells, directory.join(history).is_file()) {
+        (true, _) => slth::sweep::report(directory, out)?,
+        (false, true) => slth::run::report(directory, out)?,
+        (false, false) => return Err(StoreError::NothingToReport(directory.clone()).into()),
+    };
     Ok(files.iter().map(|file| format!("{}\n", file.display())).collect())
 }

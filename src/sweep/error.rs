@@ -22,6 +22,9 @@ pub enum StoreError {
     /// The directory has no store.
     #[error("{}: no cells*.jsonl there; `slth sweep --out` writes them", .0.display())]
     Missing(PathBuf),
+    /// The directory has neither a sweep's store nor a run's curves.
+    #[error("{}: no cells*.jsonl or history.csv there; `slth sweep --out` and `slth run --out` write them", .0.display())]
+    NothingToReport(PathBuf),
     /// The directory has stores, but all their cells failed.
     #[error("{}: nothing to report: of {cells} cells none is done; see `slth status`", directory.display())]
     NoneDone {

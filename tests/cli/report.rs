@@ -56,7 +56,7 @@ fn a_report_holds_everything_and_nothing_from_elsewhere() {
     let before = fs::read(report.join("report.html")).unwrap();
     command.assert().success();
     assert_eq!(fs::read(report.join("report.html")).unwrap(), before);
-    refused(fixture::slth().arg("report").arg(data.path()), &["no cells*.jsonl"]);
+    refused(fixture::slth().arg("report").arg(data.path()), &["no cells*.jsonl or history.csv"]);
 }
 
 /// The last of two seeds diverges without a bound.

@@ -155,7 +155,7 @@ pub(super) fn transpose_8x8(_avx2: Avx2, from: Rows<'_>, mut to: RowsMut<'_>) {
     let halves = |row: usize| -> &[[f32; 4]; 2] {
         bytemuck::cast_ref(from.row(row).first_chunk::<8>().expect("8 elements"))
     };
-    let rows: [&[[f32; 4]; 2]; 8] = array_of(halves);
+    let rows: [&[[f32; 4]; 2]; 8] = array_of(&[[0.0; 4]; 2], halves);
     for half in [0, 1] {
         let columns = op!({
             let mut pairs = [_mm256_setzero_ps(); 4];

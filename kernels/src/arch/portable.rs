@@ -83,19 +83,19 @@ impl<const N: usize> Simd for Portable<N> {
     }
     #[inline(always)]
     fn add(self, a: [f32; N], b: [f32; N]) -> [f32; N] {
-        array_of(|i| a[i] + b[i])
+        array_of(0.0, |i| a[i] + b[i])
     }
     #[inline(always)]
     fn sub(self, a: [f32; N], b: [f32; N]) -> [f32; N] {
-        array_of(|i| a[i] - b[i])
+        array_of(0.0, |i| a[i] - b[i])
     }
     #[inline(always)]
     fn mul(self, a: [f32; N], b: [f32; N]) -> [f32; N] {
-        array_of(|i| a[i] * b[i])
+        array_of(0.0, |i| a[i] * b[i])
     }
     #[inline(always)]
     fn mul_add(self, a: [f32; N], b: [f32; N], c: [f32; N]) -> [f32; N] {
-        array_of(|i| fused_multiply_add(a[i], b[i], c[i]))
+        array_of(0.0, |i| fused_multiply_add(a[i], b[i], c[i]))
     }
     #[inline(always)]
     fn mul_add_one(self, a: f32, b: f32, c: f32) -> f32 {
@@ -103,15 +103,15 @@ impl<const N: usize> Simd for Portable<N> {
     }
     #[inline(always)]
     fn gt(self, a: [f32; N], b: [f32; N]) -> [bool; N] {
-        array_of(|i| a[i] > b[i])
+        array_of(false, |i| a[i] > b[i])
     }
     #[inline(always)]
     fn select(self, m: [bool; N], a: [f32; N], b: [f32; N]) -> [f32; N] {
-        array_of(|i| if m[i] { a[i] } else { b[i] })
+        array_of(0.0, |i| if m[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
     fn to_bits(self, a: [f32; N]) -> [i32; N] {
-        array_of(|i| a[i].to_bits() as i32)
+        array_of(0, |i| a[i].to_bits() as i32)
     }
     #[inline(always)]
     fn splat_i32(self, x: i32) -> [i32; N] {
@@ -119,47 +119,47 @@ impl<const N: usize> Simd for Portable<N> {
     }
     #[inline(always)]
     fn add_i32(self, a: [i32; N], b: [i32; N]) -> [i32; N] {
-        array_of(|i| a[i].wrapping_add(b[i]))
+        array_of(0, |i| a[i].wrapping_add(b[i]))
     }
     #[inline(always)]
     fn sub_i32(self, a: [i32; N], b: [i32; N]) -> [i32; N] {
-        array_of(|i| a[i].wrapping_sub(b[i]))
+        array_of(0, |i| a[i].wrapping_sub(b[i]))
     }
     #[inline(always)]
     fn and_i32(self, a: [i32; N], b: [i32; N]) -> [i32; N] {
-        array_of(|i| a[i] & b[i])
+        array_of(0, |i| a[i] & b[i])
     }
     #[inline(always)]
     fn xor_i32(self, a: [i32; N], b: [i32; N]) -> [i32; N] {
-        array_of(|i| a[i] ^ b[i])
+        array_of(0, |i| a[i] ^ b[i])
     }
     #[inline(always)]
     fn min_i32(self, a: [i32; N], b: [i32; N]) -> [i32; N] {
-        array_of(|i| a[i].min(b[i]))
+        array_of(0, |i| a[i].min(b[i]))
     }
     #[inline(always)]
     fn max_i32(self, a: [i32; N], b: [i32; N]) -> [i32; N] {
-        array_of(|i| a[i].max(b[i]))
+        array_of(0, |i| a[i].max(b[i]))
     }
     #[inline(always)]
     fn shl_i32<const BITS: i32>(self, a: [i32; N]) -> [i32; N] {
-        array_of(|i| a[i] << BITS)
+        array_of(0, |i| a[i] << BITS)
     }
     #[inline(always)]
     fn shr_i32<const BITS: i32>(self, a: [i32; N]) -> [i32; N] {
-        array_of(|i| a[i] >> BITS)
+        array_of(0, |i| a[i] >> BITS)
     }
     #[inline(always)]
     fn eq_i32(self, a: [i32; N], b: [i32; N]) -> [bool; N] {
-        array_of(|i| a[i] == b[i])
+        array_of(false, |i| a[i] == b[i])
     }
     #[inline(always)]
     fn gt_i32(self, a: [i32; N], b: [i32; N]) -> [bool; N] {
-        array_of(|i| a[i] > b[i])
+        array_of(false, |i| a[i] > b[i])
     }
     #[inline(always)]
     fn and_mask(self, a: [bool; N], b: [bool; N]) -> [bool; N] {
-        array_of(|i| a[i] & b[i])
+        array_of(false, |i| a[i] & b[i])
     }
     #[inline(always)]
     fn mask_bits(self, m: [bool; N]) -> u32 {

@@ -466,7 +466,7 @@ impl<const ROWS: usize, const VECTORS: usize, const FULL: bool> Kernel for Plane
         let Self { strip, advance, step, segments, slots, entries, plane, finish, out } = self;
         let columns = if FULL { VECTORS * S::LANES } else { strip.columns };
         let readable = strip.source.len() - (ROWS - 1) * advance;
-        let source: [&[f32]; ROWS] = array_of(|r| &strip.source[r * advance..][..readable]);
+        let source: [&[f32]; ROWS] = array_of(&[][..], |r| &strip.source[r * advance..][..readable]);
         for (row, out) in out.chunks_exact_mut(plane).enumerate() {
             let segments = &segments[row * slots..];
             let entries = &entries[segments[strip.slots.start]..segments[strip.slots.end]];

@@ -195,20 +195,20 @@ impl<const OUTPUTS: usize, const ROWS: usize, const TAPS: usize> Kernel
         let row = Row { width: out_width, stride, column: tile.column, padding };
         let mut sums = [[[s.splat(0.0); TAPS]; ROWS]; OUTPUTS];
         for y in 0..out_height {
-            let dy = array_of(|o| &dy[(o * out_height + y) * out_width..][..out_width]);
+            let dy = array_of(&[][..], |o| &dy[(o * out_height + y) * out_width..][..out_width]);
             // Before the first row the index wraps around to a row that does not exist either.
             let from = (y * stride + tile.row).wrapping_sub(padding);
-            let x: [Option<&[S::F32]>; ROWS] = array_of(|r| {
+            let x: [Option<&[S::F32]>; ROWS] = array_of(None, |r| {
                 let from = from.wrapping_add(r);
                 (from < height).then(|| &x[from * width..][..width])
             });
             if x.iter().all(Option::is_some) {
-                row.add(s, dy, array_of(|r| x[r].unwrap_or_default()), &mut sums);
+                row.add(s, dy, array_of(&[][..], |r| x[r].unwrap_or_default()), &mut sums);
                 continue;
             }
             for (r, x) in x.into_iter().enumerate() {
                 if let Some(x) = x {
-                    let mut of_row: [_; OUTPUTS] = array_of(|o| [sums[o][r]]);
+                    let mut of_row: [_; OUTPUTS] = array_of([sums[0][r]], |o| [sums[o][r]]);
                     row.add(s, dy, [x], &mut of_row);
                     (0..OUTPUTS).for_each(|o| sums[o][r] = of_row[o][0]);
                 }
@@ -249,11 +249,11 @@ impl Row {
     ) {
         let mut all = *sums;
         for position in 0..self.width {
-            let dy: [S::F32; OUTPUTS] = array_of(|o| dy[o][position]);
+            let dy: [S::F32; OUTPUTS] = array_of(s.splat(0.0), |o| dy[o][position]);
             let from = (position * self.stride + self.column).wrapping_sub(self.padding);
             // All rows are equally long.
             if from.checked_add(TAPS).is_some_and(|end| end <= x[0].len()) {
-                let x: [&[S::F32]; ROWS] = array_of(|r| &x[r][from..][..TAPS]);
+                let x: [&[S::F32]; ROWS] = array_of(&[][..], |r| &x[r][from..][..TAPS]);
                 for r in 0..ROWS {
                     for tap in 0..TAPS {
                         for o in 0..OUTPUTS {

@@ -272,7 +272,7 @@ impl<const VECTORS: usize> PanelInstance<'_, VECTORS> {
         let panel: &[[S::F32; VECTORS]] = bytemuck::cast_slice(panel);
         let panel = &panel[..depth];
         // Rows past the edge repeat the last one, and their sums are discarded.
-        let a: [&[f32]; MR] = array_of(|i| a.run(first_row + row + i.min(rows - 1), first_k, depth));
+        let a: [&[f32]; MR] = array_of(&[][..], |i| a.run(first_row + row + i.min(rows - 1), first_k, depth));
         let mut sums = [[s.splat(0.0); VECTORS]; MR];
         if !begin {
             for (i, sums) in sums.iter_mut().enumerate() {

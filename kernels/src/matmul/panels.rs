@@ -290,8 +290,9 @@ impl<W: PanelMatrix, const PANELS: usize, const VECTORS: usize, const N: usize> 
         let x: &[[f32; N]] = x.as_chunks().0;
         for first in panels.clone().step_by(PANELS) {
             // Panels past the last one repeat it, and their sums are discarded.
-            let mut streams: [W::Panel; PANELS] =
-                array_of(|p| weights.panel((first + p).min(panels.end - 1), first_k, x.len()));
+            let mut streams: [W::Panel; PANELS] = array_of(weights.panel(first, first_k, x.len()), |p| {
+                weights.panel((first + p).min(panels.end - 1), first_k, x.len())
+            });
             let mut running = [[[s.splat(0.0); N]; VECTORS]; PANELS];
             let output = |p: usize, v: usize, n: usize| {
                 n * OUTPUTS + (first - panels.start + p) * PANEL + v * S::LANES

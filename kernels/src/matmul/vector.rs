@@ -124,10 +124,10 @@ fn add_rows<S: Simd>(s: S, rows: BlockRows<'_>, x: &[f32], y: &mut [f32]) {
     let mut rows = rows.iter();
     let (groups, rest) = y.as_chunks_mut::<CHAINS>();
     for y in groups {
-        let group: [&[Entry]; CHAINS] = array_of(|_| rows.next().unwrap_or_default());
+        let group: [&[Entry]; CHAINS] = array_of(&[][..], |_| rows.next().unwrap_or_default());
         let together = group.iter().map(|row| row.len()).min().unwrap_or(0);
-        let [row0, row1, row2, row3]: [&[Entry]; CHAINS] = array_of(|c| &group[c][..together]);
-        let tails: [&[Entry]; CHAINS] = array_of(|c| &group[c][together..]);
+        let [row0, row1, row2, row3]: [&[Entry]; CHAINS] = array_of(&[][..], |c| &group[c][..together]);
+        let tails: [&[Entry]; CHAINS] = array_of(&[][..], |c| &group[c][together..]);
         let mut sums = *y;
         // Hardware prefetching does not follow four short streams at once.
         let next = tails[CHAINS - 1].as_ptr();
@@ -214,7 +214,7 @@ fn dense_rows<S: Simd>(s: S, a: MatRef<'_>, first_row: usize, x: &[f32], y: &mut
 #[inline(always)]
 fn dense_tiles<S: Simd, const TILES: usize>(s: S, a: MatRef<'_>, first_row: usize, x: &[f32], y: &mut [f32]) {
     let mut tile = [0.0; 32 * 32];
-    let mut sums: [S::F32; TILES] = array_of(|t| s.load(&y[t * S::LANES..]));
+    let mut sums: [S::F32; TILES] = array_of(s.splat(0.0), |t| s.load(&y[t * S::LANES..]));
     let whole = x.len() / S::LANES * S::LANES;
     for (at, x) in (0..whole).step_by(S::LANES).zip(x.chunks_exact(S::LANES)) {
         for (t, sums) in sums.iter_mut().enumerate() {

@@ -162,7 +162,7 @@ impl BruteForce<'_> {
         let allowance = |row: Row| {
             if PERTURBED { (self.epsilon * row.size()).min(i64::from(MOST)) as i32 } else { 0 }
         };
-        let found = row_minima::<S, PERTURBED>(s, low, allowances, array_of(|r| rows[r].offset));
+        let found = row_minima::<S, PERTURBED>(s, low, allowances, array_of(0, |r| rows[r].offset));
         let least = s.min_i32(s.min_i32(found[0], found[1]), s.min_i32(found[2], found[3]));
         let most = rows.iter().fold(0, |most, &row| most.max(allowance(row)));
         // Rows are in ascending order, so a tie never wins.
