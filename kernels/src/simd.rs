@@ -309,7 +309,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         self.select(self.gt(b, a), a, b)
     }
 
-    /// The larger one: a > b ? a : b.
+    /// The larger one: a > b ? a : b. Where the compiler knows that `b` is a number, no signalling NaN may be `a`, see
+    /// [`relu`](Self::relu); so for `min`. What arithmetic made is none.
     #[inline(always)]
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         self.select(self.gt(a, b), a, b)
