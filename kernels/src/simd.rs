@@ -309,15 +309,15 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         self.select(self.gt(b, a), a, b)
     }
 
-    /// The larger one: a > b ? a : b. Where the compiler knows that `b` is a number, no signalling NaN may be `a`, see
-    /// [`relu`](Self::relu); so for `min`. What arithmetic made is none.
+    /// The larger one: a > b ? a : b. As in `min`, `a` must not be a signalling NaN if the compiler can prove that `b` is a number,
+    /// see [`relu`](Self::relu). Results of arithmetic are never signalling.
     #[inline(always)]
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         self.select(self.gt(a, b), a, b)
     }
 
-    /// a > 0 ? a : 0. Compared as integers: for a comparison of floats the compiler may take aarch64's `fmaxnm`, which makes
-    /// NaN of a signalling NaN.
+    /// a > 0 ? a : 0. Compares the bits as integers: a comparison of floats may be compiled to aarch64's `fmaxnm`, which turns a
+    /// signalling NaN into a quiet one instead of 0.
     #[inline(always)]
     fn relu(self, a: Self::F32) -> Self::F32 {
         let (bits, infinity) = (self.to_bits(a), f32::INFINITY.to_bits() as i32);
