@@ -61,7 +61,6 @@ backends! {
     #[cfg(target_arch = "x86_64")] Avx2(arch::avx2::Avx2) = "avx2", arch::avx2::Avx2::detect();
     #[cfg(target_arch = "aarch64")] Neon(arch::neon::Neon) = "neon", arch::neon::Neon::detect();
     #[cfg(test)] Portable3(arch::portable::Portable<3>) = "portable3", Some(arch::portable::Portable);
-    #[cfg(test)] Portable5(arch::portable::Portable<5>) = "portable5", Some(arch::portable::Portable);
     #[cfg(test)] Portable16(arch::portable::Portable<16>) = "portable16", Some(arch::portable::Portable);
     Scalar(arch::portable::Portable<4>) = "scalar", Some(arch::portable::Portable);
 }

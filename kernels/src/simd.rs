@@ -191,8 +191,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// The rows of `table` that `places` name, `LANES / N` of them, one after the other. Of a place only the value below 512 counts.
+    /// `LOADS`: by a load for each row, even where there is an instruction for all ([`loads_beat_gathers`](Self::loads_beat_gathers)).
     #[inline(always)]
-    fn gather<const N: usize>(self, table: &[[f32; N]; 512], places: &[u16]) -> Self::F32 {
+    fn gather<const N: usize, const LOADS: bool>(self, table: &[[f32; N]; 512], places: &[u16]) -> Self::F32 {
         let mut v = self.splat(0.0);
         let lanes = bytemuck::cast_slice_mut::<Self::F32, f32>(core::slice::from_mut(&mut v));
         for (lanes, &place) in lanes.chunks_exact_mut(N).zip(&places[..Self::LANES / N]) {
@@ -248,6 +249,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn l1_bytes(self) -> usize {
         32 << 10
+    }
+
+    /// Whether [`gather`](Self::gather) is faster by loads; `false` where it makes no difference.
+    #[inline(always)]
+    fn loads_beat_gathers(self) -> bool {
+        false
     }
 
     /// Prefetches the cache line of `address`, which may be invalid, into L1, or into L2 only.

@@ -446,6 +446,45 @@ fn repeats() {
     everywhere(Repeating);
 }
 
+#[derive(Clone, Copy)]
+struct Gathering;
+
+impl Gathering {
+    fn check<S: Simd, const N: usize, const LOADS: bool>(s: S) {
+        let mut stream = BitStream(7);
+        let table: Vec<[f32; N]> =
+            (0..512).map(|row| core::array::from_fn(|n| (row * N + n) as f32)).collect();
+        let table = table.first_chunk().expect("512 rows");
+        for _ in 0..100 {
+            let places: Vec<u16> = (0..MOST_LANES).map(|_| stream.next() as u16).collect();
+            let rows = s.gather::<N, LOADS>(table, &places);
+            check_bits::<S>("gather", &rows, |i| table[usize::from(places[i / N]) % 512][i % N]);
+        }
+    }
+}
+
+impl Kernel for Gathering {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // Single elements are gathered in vectors of 8 at most.
+        if S::LANES < 16 {
+            Self::check::<S, 1, false>(s);
+            Self::check::<S, 1, true>(s);
+        }
+        if S::LANES.is_multiple_of(4) {
+            Self::check::<S, 2, false>(s);
+            Self::check::<S, 2, true>(s);
+            Self::check::<S, 4, false>(s);
+        }
+    }
+}
+
+#[test]
+fn gathers() {
+    everywhere(Gathering);
+}
+
 #[test]
 fn widens() {
     everywhere(Widening);

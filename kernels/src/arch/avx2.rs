@@ -95,6 +95,16 @@ pub(super) fn via_gpr(x: f32) -> f32 {
     f32::from_bits(bits)
 }
 
+/// What the CPU says of itself on this leaf.
+fn cpuid(leaf: u32, index: u32) -> CpuidResult {
+    // SAFETY: every x86-64 CPU has the instruction; it touches no memory.
+    #[expect(clippy::allow_attributes, reason = "older compilers do not expect it")]
+    #[allow(unused_unsafe, reason = "safe to call in newer versions of Rust")]
+    unsafe {
+        __cpuid_count(leaf, index)
+    }
+}
+
 /// Bytes of this CPU's L1 data cache, or 32 KiB if it does not report them. Read once, because under a hypervisor the instruction
 /// takes tens of microseconds.
 pub(super) fn l1_bytes() -> usize {
@@ -102,17 +112,11 @@ pub(super) fn l1_bytes() -> usize {
     *BYTES.get_or_init(|| {
         // Intel and AMD describe their caches in the same form, in different leaves. The other maker's leaf reads zero; leaves
         // beyond the last one are not read.
-        #[expect(clippy::allow_attributes, reason = "older compilers do not expect it")]
-        #[allow(unused_unsafe, reason = "safe to call in newer versions of Rust")]
-        let leaf = |leaf, index| {
-            // SAFETY: every x86-64 CPU has the instruction; it touches no memory.
-            unsafe { __cpuid_count(leaf, index) }
-        };
-        let most = |group: u32| leaf(group, 0).eax;
+        let most = |group: u32| cpuid(group, 0).eax;
         [(0, 4), (0x8000_0000, 0x8000_001d)]
             .into_iter()
             .filter(|&(group, caches)| most(group) >= caches)
-            .flat_map(|(_, caches)| (0..4).map(move |index| leaf(caches, index)))
+            .flat_map(|(_, caches)| (0..4).map(move |index| cpuid(caches, index)))
             // Of level 1, for data (1) or both (3).
             .find(|cache| cache.eax >> 5 & 7 == 1 && matches!(cache.eax & 31, 1 | 3))
             .map(|cache| {
@@ -123,6 +127,30 @@ pub(super) fn l1_bytes() -> usize {
             })
             .unwrap_or(32 << 10)
     })
+}
+
+/// Whether one load for each row is faster than a gather instruction. So it is on AMD's CPUs up to Zen 4, and on Intel's before
+/// Alder Lake and Sapphire Rapids, whose microcode fences gathers against data sampling (CVE-2022-40982). Later ones of Intel have
+/// the instruction `serialize`. Read once, as [`l1_bytes`] is.
+pub(super) fn loads_beat_gathers() -> bool {
+    static LOADS: OnceLock<bool> = OnceLock::new();
+    *LOADS.get_or_init(|| {
+        let first = cpuid(0, 0);
+        let is_intel = [first.ebx, first.edx, first.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel";
+        let has_serialize = first.eax >= 7 && cpuid(7, 0).edx >> 14 & 1 == 1;
+        !(is_intel && has_serialize)
+    })
+}
+
+/// Four pairs of 512, each read by a load of its own. SAFETY: the CPU has AVX, and `table` points to 512 pairs.
+#[inline(always)]
+pub(super) unsafe fn pairs(table: *const f64, places: u64) -> __m256d {
+    // SAFETY: the caller's; each index is below 512.
+    unsafe {
+        let at = |i: u64| table.add((places >> (16 * i)) as usize % 512);
+        let two = |i: u64| _mm_loadh_pd(_mm_load_sd(at(i)), at(i + 1));
+        _mm256_insertf128_pd::<1>(_mm256_castpd128_pd256(two(0)), two(2))
+    }
 }
 
 /// Calls intrinsics. SAFETY of every use: a value of `Avx2` proves that the CPU has the feature the intrinsic needs,
@@ -212,6 +240,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn l1_bytes(self) -> usize {
         l1_bytes()
+    }
+    #[inline(always)]
+    fn loads_beat_gathers(self) -> bool {
+        loads_beat_gathers()
     }
     #[inline(always)]
     fn narrow(self) -> Self {
@@ -351,24 +383,38 @@ impl Simd for Avx2 {
         dst[..8].copy_from_slice(&bytemuck::cast::<[__m256i; 2], [u64; 8]>([low, high]));
     }
     #[inline(always)]
-    fn gather<const N: usize>(self, table: &[[f32; N]; 512], places: &[u16]) -> __m256 {
+    fn gather<const N: usize, const LOADS: bool>(self, table: &[[f32; N]; 512], places: &[u16]) -> __m256 {
         let table = table.as_flattened().as_ptr();
         match N {
             1 => {
                 let places: &[u16; 8] = places.first_chunk().expect("8 places");
                 // SAFETY: `self` proves the features; each index is below 512, the length of the table.
                 unsafe {
+                    if LOADS {
+                        // Shifts of a register are faster than loads of single places.
+                        let [low, high]: [u64; 2] = bytemuck::cast(*places);
+                        let one = |of: u64, i: u64| _mm_load_ss(table.add((of >> (16 * i)) as usize % 512));
+                        let four = |of: u64| {
+                            let two = _mm_insert_ps::<0x10>(one(of, 0), one(of, 1));
+                            _mm_insert_ps::<0x30>(_mm_insert_ps::<0x20>(two, one(of, 2)), one(of, 3))
+                        };
+                        return _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(four(low)), four(high));
+                    }
                     let places = _mm256_cvtepu16_epi32(bytemuck::cast(*places));
                     _mm256_i32gather_ps::<4>(table, _mm256_and_si256(places, _mm256_set1_epi32(511)))
                 }
             }
             2 => {
                 let places: &[u16; 4] = places.first_chunk().expect("4 places");
+                let table: *const f64 = table.cast();
                 // SAFETY: `self` proves the features; each index is below 512, the number of pairs in the table.
                 unsafe {
-                    let places = _mm_cvtepu16_epi32(_mm_cvtsi64_si128(bytemuck::cast(*places)));
-                    let places = _mm_and_si128(places, _mm_set1_epi32(511));
-                    _mm256_castpd_ps(_mm256_i32gather_pd::<8>(table.cast(), places))
+                    _mm256_castpd_ps(if LOADS {
+                        pairs(table, bytemuck::cast(*places))
+                    } else {
+                        let places = _mm_cvtepu16_epi32(_mm_cvtsi64_si128(bytemuck::cast(*places)));
+                        _mm256_i32gather_pd::<8>(table, _mm_and_si128(places, _mm_set1_epi32(511)))
+                    })
                 }
             }
             4 => {

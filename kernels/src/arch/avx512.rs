@@ -10,7 +10,7 @@
 
 use core::arch::x86_64::*;
 
-use crate::arch::avx2::{Avx2, upper_halves};
+use crate::arch::avx2::{Avx2, pairs, upper_halves};
 use crate::arch::strided::{Rows, RowsMut};
 use crate::bf16::Bf16;
 use crate::simd::{Kernel, Simd};
@@ -76,6 +76,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn l1_bytes(self) -> usize {
         super::avx2::l1_bytes()
+    }
+    #[inline(always)]
+    fn loads_beat_gathers(self) -> bool {
+        super::avx2::loads_beat_gathers()
     }
     #[inline(always)]
     fn narrow(self) -> Avx2 {
@@ -208,16 +212,22 @@ impl Simd for Avx512 {
     /// Half-width shuffles run on two ports of Intel's processors, full-width ones on one.
     /// 16 single elements would be no faster than twice 8, which is what products ask [`Avx2`] for.
     #[inline(always)]
-    fn gather<const N: usize>(self, table: &[[f32; N]; 512], places: &[u16]) -> __m512 {
+    fn gather<const N: usize, const LOADS: bool>(self, table: &[[f32; N]; 512], places: &[u16]) -> __m512 {
         let table = table.as_flattened().as_ptr();
         match N {
             2 => {
                 let places: &[u16; 8] = places.first_chunk().expect("8 places");
                 // SAFETY: `self` proves the features; each index is below 512, the number of pairs in the table.
                 unsafe {
-                    let places = _mm256_cvtepu16_epi32(bytemuck::cast(*places));
-                    let places = _mm256_and_si256(places, _mm256_set1_epi32(511));
-                    _mm512_castpd_ps(_mm512_i32gather_pd::<8>(places, table.cast()))
+                    _mm512_castpd_ps(if LOADS {
+                        let [low, high]: [u64; 2] = bytemuck::cast(*places);
+                        let low = _mm512_castpd256_pd512(pairs(table.cast(), low));
+                        _mm512_insertf64x4::<1>(low, pairs(table.cast(), high))
+                    } else {
+                        let places = _mm256_cvtepu16_epi32(bytemuck::cast(*places));
+                        let places = _mm256_and_si256(places, _mm256_set1_epi32(511));
+                        _mm512_i32gather_pd::<8>(places, table.cast())
+                    })
                 }
             }
             4 => {

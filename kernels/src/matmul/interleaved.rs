@@ -6,7 +6,7 @@
 //! gathered. With more columns a vector holds columns of one output, and eight chains hide the latency of a multiply-add. Between
 //! blocks sums are stored in scratch memory. At the end they are stored to Y, transposed where Y is batch-major.
 //!
-//! Cost per kept weight: bound by loads, 0.7 cycles for one column, 1.3 for 16, 2.1 for 32. Measurements: docs/tuning.md, "Few columns".
+//! Cost per kept weight: bound by loads, 0.7 to 1 cycle for one column, 1.3 to 2 for 16, 2.1 to 3.3 for 32. Measurements: docs/tuning.md, "Few columns".
 
 use super::call::{Call, Store};
 use crate::engine::Engine;
@@ -213,10 +213,26 @@ impl<const N: usize> Walk for Few<N> {
         begin: bool,
     ) {
         if (GROUP * N).is_multiple_of(S::LANES) && S::LANES.is_multiple_of(N) {
-            accumulate_few::<S, T, N>(s, rows, tile, sums, begin);
+            gather_few::<S, T, N>(s, rows, tile, sums, begin);
         } else {
-            accumulate_few::<S::Narrow, T, N>(s.narrow(), rows, tile, sums, begin);
+            gather_few::<S::Narrow, T, N>(s.narrow(), rows, tile, sums, begin);
         }
+    }
+}
+
+/// [`accumulate_few`] with the faster way to gather; rows of four columns are always loaded one by one.
+#[inline(always)]
+fn gather_few<S: Simd, T: Stored, const N: usize>(
+    s: S,
+    rows: BandBlock<'_, T>,
+    tile: &[f32],
+    sums: &mut [f32],
+    begin: bool,
+) {
+    if N < 4 && s.loads_beat_gathers() {
+        accumulate_few::<S, T, N, true>(s, rows, tile, sums, begin);
+    } else {
+        accumulate_few::<S, T, N, false>(s, rows, tile, sums, begin);
     }
 }
 
@@ -270,7 +286,7 @@ macro_rules! for_each_step {
 
 /// Eight outputs in the lanes of a few vectors.
 #[inline(always)]
-fn accumulate_few<S: Simd, T: Stored, const N: usize>(
+fn accumulate_few<S: Simd, T: Stored, const N: usize, const LOADS: bool>(
     s: S,
     rows: BandBlock<'_, T>,
     tile: &[f32],
@@ -297,7 +313,7 @@ fn accumulate_few<S: Simd, T: Stored, const N: usize>(
         for_each_step!(s, values, places, |values, places| {
             for v in 0..vectors {
                 let weights = T::repeat::<S, N>(s, &values[v * outputs..]);
-                let x = s.gather::<N>(tile, &places[v * outputs..]);
+                let x = s.gather::<N, LOADS>(tile, &places[v * outputs..]);
                 running[v] = s.mul_add(weights, x, running[v]);
             }
         });
