@@ -30,6 +30,9 @@ const SLACK: usize = CONV_STRIP * 32;
 /// Floats of results in the workspace at a time, for each thread: half of a usual L2.
 const RESTING: usize = 64 << 10;
 
+/// Floats between the planes of results in the workspace: strips of neighbouring planes lie in other sets of the caches.
+const APART: usize = CONV_STRIP * 16;
+
 /// Floats of results, for each thread, that are written in place although their sums go to memory and back.
 const MOST_IN_PLACE: usize = 256 << 10;
 
@@ -105,13 +108,14 @@ pub(super) fn convolve(
                 accumulate: finishing.accumulate(),
                 finish: finishing.of_planes(first..first + out.len() / whole, relu_output),
                 out,
+                plane: whole,
             };
             engine.backend().run(accumulate);
         }),
         Err(out) => {
             let rows = (RESTING / (planes * line)).clamp(1, geometry.vertical.destination);
             // In whole cache lines.
-            let resting = (planes * rows * line).next_multiple_of(16);
+            let resting = (planes * (rows * line + APART)).next_multiple_of(16);
             let parts = geometry.rows.div_ceil(planes);
             let results = buffers.results.get(parts * resting).chunks_exact_mut(resting);
             let of_relu = if finishing.relu_output().is_some() { resting } else { 0 };
@@ -172,7 +176,7 @@ impl Kernel for CopyPlane<'_> {
     fn run<S: Simd>(self, s: S) {
         let places = self.lists.source_places();
         let rows = self.plane.chunks_exact_mut(self.lists.geometry().pitch);
-        for (y, row) in rows.enumerate() {
+        for (y, row) in rows.take(self.lists.geometry().vertical.source).enumerate() {
             pack_row(s, self.source.row(self.channel, y), places, row);
         }
     }
@@ -200,17 +204,22 @@ impl Kernel for Rested<'_> {
         let line = lists.geometry().horizontal.destination * lists.geometry().batch;
         for (first, mut band) in (0..).step_by(rows).zip(out.bands(rows)) {
             let height = band.height();
-            let results = &mut results[..planes * height * line];
+            let plane = height * line + APART;
+            let results = &mut results[..planes * plane];
             let accumulate = finishing.accumulate();
             if accumulate {
-                for (at, row) in results.chunks_exact_mut(line).enumerate() {
-                    pack_row(s, band.as_ref().row(at / height, at % height), places, row);
+                for (p, rows) in results.chunks_exact_mut(plane).enumerate() {
+                    for (y, row) in rows.chunks_exact_mut(line).take(height).enumerate() {
+                        pack_row(s, band.as_ref().row(p, y), places, row);
+                    }
                 }
             }
             let relu_output = finishing.relu_output().map(|x| {
-                let packed = &mut relu_output[..planes * height * line];
-                for (at, row) in packed.chunks_exact_mut(line).enumerate() {
-                    pack_row(s, x.row(first_plane + at / height, first + at % height), places, row);
+                let packed = &mut relu_output[..planes * plane];
+                for (p, rows) in packed.chunks_exact_mut(plane).enumerate() {
+                    for (y, row) in rows.chunks_exact_mut(line).take(height).enumerate() {
+                        pack_row(s, x.row(first_plane + p, first + y), places, row);
+                    }
                 }
                 &*packed
             });
@@ -222,10 +231,13 @@ impl Kernel for Rested<'_> {
                 accumulate,
                 finish: finishing.of_planes(first_plane..first_plane + planes, relu_output),
                 out: &mut *results,
+                plane,
             };
             accumulate.run(s);
-            for (at, row) in results.chunks_exact(line).enumerate() {
-                unpack_row(s, row, places, band.row(at / height, at % height));
+            for (p, rows) in results.chunks_exact(plane).enumerate() {
+                for (y, row) in rows.chunks_exact(line).take(height).enumerate() {
+                    unpack_row(s, row, places, band.row(p, y));
+                }
             }
         }
     }
@@ -241,6 +253,8 @@ struct AccumulateSums<'a> {
     accumulate: bool,
     finish: Finish<'a>,
     out: &'a mut [f32],
+    /// From one plane of `out` to the next.
+    plane: usize,
 }
 
 /// Rows at equal steps that use the same taps.
@@ -305,7 +319,7 @@ impl AccumulateSums<'_> {
     #[inline(always)]
     fn sizes(&self) -> (usize, usize) {
         let line = self.lists.geometry().horizontal.destination * self.lists.geometry().batch;
-        (line, self.rows.len() * line)
+        (line, self.plane)
     }
 
     /// Rows without any tap whose source exists: sums without terms.

@@ -132,6 +132,18 @@ const STRIP: usize = 128;
 /// Floats of a cache line.
 const LINE: usize = 16;
 
+/// Sets of an L1 cache, of a line each: those of addresses 4 KiB apart are the same.
+const SETS: usize = 64;
+
+/// At least `plane` floats: at this distance the windows of a block's planes, of `window` floats each, fill the sets of L1 evenly,
+/// one behind the other.
+fn apart(plane: usize, window: usize) -> usize {
+    let (lines, window) = (plane.div_ceil(LINE), window.div_ceil(LINE));
+    // A window of all sets has gaps, one strip wide, between its taps.
+    let shift = if window.is_multiple_of(SETS) { STRIP / LINE } else { window % SETS };
+    (lines + (shift + SETS - lines % SETS) % SETS) * LINE
+}
+
 /// From this batch on one position fills a strip. Up to it the window of the taps grows with the batch; for larger batches a
 /// strip is a part of one position.
 const WIDE_BATCH: usize = 64;
@@ -192,6 +204,8 @@ impl Geometry {
         let pitch = pitch.unwrap_or(0);
 
         let strip = STRIP.min(horizontal.destination.saturating_mul(batch)).max(1);
+        let reach = (kernel_columns.max(1) - 1).saturating_mul(batch);
+        let plane = if plane < SETS * LINE { plane } else { apart(plane, strip.saturating_add(reach)) };
         let taps = (kernel_columns.max(1) - 1).saturating_mul(batch.min(WIDE_BATCH));
         // Strips take several short rows, and full cache lines of each.
         let rows_at_once = STRIP / strip.next_power_of_two().max(LINE);
