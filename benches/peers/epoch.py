@@ -33,12 +33,12 @@ DATA = pathlib.Path(__file__).resolve().parents[2] / "data" / "mnist"
 
 
 def mnist():
-    def read(name, header):
-        with gzip.open(DATA / f"{name}-ubyte.gz") as file:
+    def read(part, header):
+        with gzip.open(DATA / "train" / f"train-{part}-ubyte.gz") as file:
             return numpy.frombuffer(file.read(), numpy.uint8, offset=header).copy()
 
-    images = torch.from_numpy(read("train-images-idx3", 16)).view(-1, 784).float()
-    labels = torch.from_numpy(read("train-labels-idx1", 8)).long()
+    images = torch.from_numpy(read("images-idx3", 16)).view(-1, 784).float()
+    labels = torch.from_numpy(read("labels-idx1", 8)).long()
     return (images / 255 - 0.1307) / 0.3081, labels
 
 

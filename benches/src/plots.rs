@@ -54,7 +54,9 @@ impl OverDense {
                 let ours = rate(&|row| row.who.role == Role::Ours && row.who.variant == variant);
                 points.extend(ours.map(|ours| [sparsity, ours / dense]));
             }
-            bf16.extend(rate(&is_bf16).map(|peer| [sparsity, peer / dense]));
+            bf16.extend(
+                rate(&|row| row.who.role == Role::Peer && row.is_bf16()).map(|peer| [sparsity, peer / dense]),
+            );
         }
         all.retain(|over| over.prepared.len() > FEW_POINTS);
         for Self { prepared, rebuilt, bf16, .. } in &mut all {
@@ -74,14 +76,9 @@ impl OverDense {
 fn is_dense(row: &Row) -> bool {
     match row.who.role {
         Role::Ours => row.who.variant == "dense",
-        Role::Peer => row.who.contestant != "sprs" && !row.who.variant.contains("CSR") && !is_bf16(row),
+        Role::Peer => row.who.contestant != "sprs" && !row.who.variant.contains("CSR") && !row.is_bf16(),
         _ => false,
     }
-}
-
-/// Whether a peer multiplies in bf16.
-fn is_bf16(row: &Row) -> bool {
-    row.who.role == Role::Peer && row.who.variant.contains("bf16")
 }
 
 /// The rows of each forward product on one thread, with its sizes and sparsity, those of the same sizes together.

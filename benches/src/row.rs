@@ -144,6 +144,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether its factors are rounded to bf16; such rows are compared with each other only.
+    pub fn is_bf16(&self) -> bool {
+        self.who.variant.contains("bf16")
+    }
+
     /// The row of these times of a run, in seconds.
     pub fn new(task: Task, who: Who, unit: Unit, work: f64, mut seconds: Vec<f64>) -> Self {
         seconds.sort_by(f64::total_cmp);

@@ -170,7 +170,10 @@ impl<'a> Line<'a> {
         let variant = if who.variant.is_empty() { String::new() } else { format!(", {}", who.variant) };
         let mut ours = self.of(Role::Ours);
         ours.retain(|row| row.who.variant == who.variant);
-        let (peers, limits) = (self.of(Role::Peer), self.of(Role::Limit));
+        let (mut peers, limits) = (self.of(Role::Peer), self.of(Role::Limit));
+        // Those of the same precision first: they are what ours are compared with.
+        peers.sort_by_key(|row| row.is_bf16() != self.first.is_bf16());
+        let rival = peers.first().filter(|row| row.is_bf16() == self.first.is_bf16());
         let list = |rows: &[&Row], name: fn(&Row) -> String| {
             let shown = rows.iter().take(if all { rows.len() } else { 1 });
             shown.map(|row| format!("{} {}", row.figure(), name(row))).collect::<Vec<_>>().join(", ")
@@ -190,8 +193,8 @@ impl<'a> Line<'a> {
         let nearest =
             limits.last().map_or_else(String::new, |row| format!("{} {}", row.figure(), row.who.label()));
         cells.extend([
-            list(&peers, |row| row.who.label()),
-            over(peers.first()),
+            list(if all { &peers } else { rival.map_or(&[], core::slice::from_ref) }, |row| row.who.label()),
+            over(rival),
             nearest,
             over(limits.last()),
         ]);

@@ -38,7 +38,10 @@ pub fn text(rows: &[Row]) -> String {
         let over = |other: Option<&Row>| {
             other.map_or_else(String::new, |other| format!("{:.2}", row.rate() / other.rate()))
         };
-        let [limit, peer] = [nearest(beside(Role::Limit)), fastest(beside(Role::Peer))];
+        let [limit, peer] = [
+            nearest(beside(Role::Limit)),
+            fastest(beside(Role::Peer).filter(|peer| peer.is_bf16() == row.is_bf16())),
+        ];
         let role = if row.who.role == Role::Part { " (part)" } else { "" };
         table.add_row([
             row.who.label() + role,

@@ -96,13 +96,11 @@ pub(super) fn via_gpr(x: f32) -> f32 {
 }
 
 /// What the CPU says of itself on this leaf.
+#[expect(clippy::allow_attributes, reason = "older compilers do not expect it")]
+#[allow(unused_unsafe, reason = "safe to call in newer versions of Rust")]
 fn cpuid(leaf: u32, index: u32) -> CpuidResult {
     // SAFETY: every x86-64 CPU has the instruction; it touches no memory.
-    #[expect(clippy::allow_attributes, reason = "older compilers do not expect it")]
-    #[allow(unused_unsafe, reason = "safe to call in newer versions of Rust")]
-    unsafe {
-        __cpuid_count(leaf, index)
-    }
+    unsafe { __cpuid_count(leaf, index) }
 }
 
 /// Bytes of this CPU's L1 data cache, or 32 KiB if it does not report them. Read once, because under a hypervisor the instruction
@@ -398,10 +396,11 @@ impl Simd for Avx2 {
                             let two = _mm_insert_ps::<0x10>(one(of, 0), one(of, 1));
                             _mm_insert_ps::<0x30>(_mm_insert_ps::<0x20>(two, one(of, 2)), one(of, 3))
                         };
-                        return _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(four(low)), four(high));
+                        _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(four(low)), four(high))
+                    } else {
+                        let places = _mm256_cvtepu16_epi32(bytemuck::cast(*places));
+                        _mm256_i32gather_ps::<4>(table, _mm256_and_si256(places, _mm256_set1_epi32(511)))
                     }
-                    let places = _mm256_cvtepu16_epi32(bytemuck::cast(*places));
-                    _mm256_i32gather_ps::<4>(table, _mm256_and_si256(places, _mm256_set1_epi32(511)))
                 }
             }
             2 => {
