@@ -8,7 +8,7 @@ use slth_kernels::{
     Activation, Epilogue, ImagesMut, ImagesRef, KernelError, MatMut, MatRef, PrepareOptions, Storage,
 };
 
-use crate::support::{Canary, assert_same, cases, density, everywhere, numbers, size, stored};
+use crate::support::{Canary, assert_same, cases, density, everywhere, numbers, relu, size, stored};
 
 /// Where images lie: the order of their axes (batch, channels, height, width) from the innermost on, a gap before each of
 /// them, and what comes first.
@@ -155,7 +155,7 @@ impl Oracle {
                 *sum += bias[o];
             }
             if epilogue.activation == Activation::Relu {
-                *sum = if *sum > 0.0 { *sum } else { 0.0 };
+                *sum = relu(*sum);
             }
         }
         all

@@ -9,7 +9,7 @@ use slth_kernels::{
 
 use crate::support::{
     Density, Guarded, Layout, Matrix, Numbers, assert_same, cases, density, everywhere, layout,
-    layout_or_repeated, numbers, offset, size, stored,
+    layout_or_repeated, numbers, offset, relu, size, stored,
 };
 
 /// Outputs, inputs, columns.
@@ -153,7 +153,7 @@ impl Case {
             let terms = (0..inputs).filter_map(|i| weights[o * inputs + i].map(|w| (w, x[i * columns + n])));
             let sum = terms.fold(start, |sum, (w, x)| w.mul_add(x, sum));
             let sum = if self.parts.bias { sum + self.bias[o] } else { sum };
-            if !self.parts.relu || sum > 0.0 { sum } else { 0.0 }
+            if self.parts.relu { relu(sum) } else { sum }
         };
         (0..outputs * columns).map(element).collect()
     }
