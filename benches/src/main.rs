@@ -16,7 +16,7 @@ use slth_kernels::Backend;
 ///
 /// Every result is checked, then all contestants of a case are measured in interleaved rounds: ours on every backend, peers and
 /// limits. Tables give the median, the least time, half the interquartile range (% of the median), the rate, and its ratios to
-/// the limit and to the best peer with as many threads. Peers other than the standard library need a build with `--features
+/// the limit and to the best peer of the same precision with as many threads. Peers other than the standard library need a build with `--features
 /// peers`. Benchmarks that run at once take turns, round by round.
 #[derive(Parser)]
 #[command(name = "slth-bench", version, args_conflicts_with_subcommands = true)]

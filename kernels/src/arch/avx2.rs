@@ -95,7 +95,7 @@ pub(super) fn via_gpr(x: f32) -> f32 {
     f32::from_bits(bits)
 }
 
-/// What the CPU says of itself on this leaf.
+/// The registers that `cpuid` returns for this leaf.
 #[expect(clippy::allow_attributes, reason = "older compilers do not expect it")]
 #[allow(unused_unsafe, reason = "safe to call in newer versions of Rust")]
 fn cpuid(leaf: u32, index: u32) -> CpuidResult {
@@ -127,9 +127,9 @@ pub(super) fn l1_bytes() -> usize {
     })
 }
 
-/// Whether one load for each row is faster than a gather instruction. So it is on AMD's CPUs up to Zen 4, and on Intel's before
-/// Alder Lake and Sapphire Rapids, whose microcode fences gathers against data sampling (CVE-2022-40982). Later ones of Intel have
-/// the instruction `serialize`. Read once, as [`l1_bytes`] is.
+/// Whether one load for each row is taken to be faster than a gather instruction: everywhere but on Intel's CPUs from Alder Lake and
+/// Sapphire Rapids on, which are known by the instruction `serialize`. Measured on Zen 4 (docs/tuning.md, "Few columns"); microcode
+/// slows gathers of older CPUs of Intel down, against CVE-2022-40982. Read once, as [`l1_bytes`] is.
 pub(super) fn loads_beat_gathers() -> bool {
     static LOADS: OnceLock<bool> = OnceLock::new();
     *LOADS.get_or_init(|| {
@@ -140,7 +140,10 @@ pub(super) fn loads_beat_gathers() -> bool {
     })
 }
 
-/// Four pairs of 512, each read by a load of its own. SAFETY: the CPU has AVX, and `table` points to 512 pairs.
+/// The four pairs that `places` name, each read by a load of its own.
+///
+/// # Safety
+/// The CPU has AVX, and `table` points to 512 pairs.
 #[inline(always)]
 pub(super) unsafe fn pairs(table: *const f64, places: u64) -> __m256d {
     // SAFETY: the caller's; each index is below 512.

@@ -40,8 +40,8 @@ pub use packed::PackedConv2d;
 
 /// Scratch memory of the convolutions. Keep one and pass it to every call; then calls stop allocating.
 ///
-/// It grows to the size that the largest call needs: a copy of the source with rows of full cache lines; for each thread some
-/// rows of results, if these are not written in place; for the weight gradient copies of X and dY, with the batch rounded up to
+/// It grows to the size that the largest call needs: a copy of the source with rows of full cache lines, and up to 4 KiB more for
+/// each plane; for each thread some rows of results, if these are not written in place; for the weight gradient copies of X and dY, with the batch rounded up to
 /// full vectors. It also holds the 32 last used lists for batches other than the prepared one (8 bytes per kept weight and class
 /// of column each).
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,8 @@
 //! gathered. With more columns a vector holds columns of one output, and eight chains hide the latency of a multiply-add. Between
 //! blocks sums are stored in scratch memory. At the end they are stored to Y, transposed where Y is batch-major.
 //!
-//! Cost per kept weight: bound by loads, 0.7 to 1 cycle for one column, 1.3 to 2 for 16, 2.1 to 3.3 for 32. Measurements: docs/tuning.md, "Few columns".
+//! Cost per kept weight: bound by loads, 0.7 to 1 cycle for one column, 1.3 to 2 for 16, 2.1 to 3.3 for 32. Measurements:
+//! docs/tuning.md, "Few columns".
 
 use super::call::{Call, Store};
 use crate::engine::Engine;
