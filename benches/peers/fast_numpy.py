@@ -4,9 +4,16 @@ On some CPUs NumPy's AVX-512 partition is several times slower than its AVX2 one
 `isa` is what was chosen.
 """
 
+import importlib.util
 import os
+import pathlib
 import subprocess
 import sys
+
+missing = [package for package in ("numpy", "scipy", "torch") if importlib.util.find_spec(package) is None]
+if missing:
+    requirements = pathlib.Path(__file__).with_name("requirements.txt")
+    sys.exit(f"{sys.executable} has no {' and no '.join(missing)}: {sys.executable} -m pip install -r {requirements}")
 
 # OpenBLAS knows its CPU; a setting of the environment may be another CPU's.
 os.environ.pop("OPENBLAS_CORETYPE", None)
