@@ -1,7 +1,7 @@
 //! Prepared weights: made once, rebuilt for a new mask.
 //!
 //! Each format is a file of this folder: it defines what is stored, builds it from weights and mask, and offers it to the
-//! products in [`matmul`](crate::matmul). No format imports another. [`choose`] chooses between them by one table.
+//! products in [`matmul`](crate::matmul). No format imports another. [`format`] chooses between them by one table.
 //!
 //! | format | what it stores | for |
 //! |---|---|---|
@@ -21,7 +21,9 @@ mod bytes;
 pub(crate) mod conv_taps;
 mod dense;
 pub(crate) mod entry;
+mod format;
 pub(crate) mod interleaved;
+mod options;
 pub(crate) mod panels;
 pub(crate) mod stored;
 #[cfg(test)]
@@ -29,7 +31,9 @@ mod tests;
 mod tile;
 
 pub(crate) use blocked::{BlockRows, Blocked};
+pub use format::Format;
 pub(crate) use interleaved::Interleaved;
+pub use options::{MaskReuse, PrepareOptions, Strategy};
 pub use stored::Storage;
 pub(crate) use tile::{CacheTile, KC_MAX, KC_USUAL, NC_MAX};
 
@@ -42,199 +46,8 @@ use crate::view::MatRef;
 use bitmask::Bitmask;
 use dense::Dense;
 use entry::Entry;
+use format::{LEAST_PANEL, choose, for_few_columns};
 use panels::Panels;
-
-/// How products are computed. Both ways give equal numbers for finite activations: only the sign of a zero may differ. For
-/// infinite activations and NaN the dense product makes NaN of 0 · ∞.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Strategy {
-    /// The faster one for the shape, the fraction kept, [`max_batch`](PrepareOptions::max_batch) and
-    /// [`reuse`](PrepareOptions::reuse). Whether that is dense is the same on every CPU; the sparse formats, which give the same bits, differ.
-    #[default]
-    Auto,
-    /// Multiply by the kept weights only.
-    Sparse,
-    /// Multiply by all weights, zeros for the removed ones.
-    Dense,
-    /// Multiply by the kept weights only, stored as 4 bytes for each kept weight (2 with bf16) and one bit for each weight: the least
-    /// memory while more than 1/16 and less than 15/16 are kept. Fast for up to 8 columns with AVX-512; slow without AVX2.
-    Bitmask,
-}
-
-/// How many products each mask is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum MaskReuse {
-    /// Many products for each mask: inference.
-    #[default]
-    Many,
-    /// One product of each kind, before [`PackedWeights::rebuild`] sets the next mask: edge-popup. [`Strategy::Auto`] then takes
-    /// the sparse format that is built faster, and other thresholds for the dense one.
-    Once,
-}
-
-/// What [`PackedWeights::prepare`] prepares for.
-///
-/// ```
-/// use slth_kernels::{PrepareOptions, Strategy};
-/// let inference = PrepareOptions::default().max_batch(1).strategy(Strategy::Sparse);
-/// assert!(!inference.input_gradient);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PrepareOptions {
-    /// The most columns that products will have; `usize::MAX`, the default, if unknown or many. Larger batches work too, but
-    /// slower.
-    pub max_batch: usize,
-    /// How many products each mask is for.
-    pub reuse: MaskReuse,
-    /// Whether [`input_gradient`](crate::matmul::input_gradient) is prepared too: the transpose doubles memory and time.
-    pub input_gradient: bool,
-    /// Sparse, dense, or the faster one.
-    pub strategy: Strategy,
-    /// Whether removed weights stay in memory, which [`rebuild`](PackedWeights::rebuild) needs: 4 bytes per weight, and 4 more
-    /// for the input gradient. `true` is the default; `false` is for inference.
-    pub keep_source: bool,
-    /// The type that weights are stored in; each weight is rounded to it once.
-    pub storage: Storage,
-}
-
-impl Default for PrepareOptions {
-    fn default() -> Self {
-        Self {
-            max_batch: usize::MAX,
-            reuse: MaskReuse::Many,
-            input_gradient: false,
-            strategy: Strategy::Auto,
-            keep_source: true,
-            storage: Storage::F32,
-        }
-    }
-}
-
-/// Setters, one for each field.
-impl PrepareOptions {
-    /// Sets [`max_batch`](Self#structfield.max_batch).
-    #[must_use]
-    pub fn max_batch(self, max_batch: usize) -> Self {
-        Self { max_batch, ..self }
-    }
-
-    /// Sets [`reuse`](Self#structfield.reuse).
-    #[must_use]
-    pub fn reuse(self, reuse: MaskReuse) -> Self {
-        Self { reuse, ..self }
-    }
-
-    /// Sets [`input_gradient`](Self#structfield.input_gradient).
-    #[must_use]
-    pub fn input_gradient(self, input_gradient: bool) -> Self {
-        Self { input_gradient, ..self }
-    }
-
-    /// Sets [`strategy`](Self#structfield.strategy).
-    #[must_use]
-    pub fn strategy(self, strategy: Strategy) -> Self {
-        Self { strategy, ..self }
-    }
-
-    /// Sets [`keep_source`](Self#structfield.keep_source).
-    #[must_use]
-    pub fn keep_source(self, keep_source: bool) -> Self {
-        Self { keep_source, ..self }
-    }
-
-    /// Sets [`storage`](Self#structfield.storage).
-    #[must_use]
-    pub fn storage(self, storage: Storage) -> Self {
-        Self { storage, ..self }
-    }
-}
-
-/// How prepared weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Format {
-    /// All weights: row-major, or for up to 32 columns by panels of 16 rows.
-    Dense,
-    /// Kept weights by cache block.
-    Blocked,
-    /// Kept weights of eight rows, interleaved.
-    Interleaved,
-    /// Kept weights by panels of 16 rows, with one bit for each weight.
-    Bitmask,
-}
-
-/// The table of [`Strategy::Auto`]: the largest number of columns of a row, and percentages kept. From the first four on the dense
-/// format is faster: for masks of many products with weights that stay in L2, with more weights ([`FAR`]), and with bf16; and for a
-/// mask of one product. From the last on up to the second, a bit mask is faster where one instruction expands lanes. Measurements:
-/// docs/tuning.md, "Choice of the format".
-///
-/// Dense or sparse can change the sign of a zero, so that choice is the same on every CPU.
-const PERCENTAGES: [(usize, [u64; 4], u64); 8] = [
-    (1, [22, 66, 25, 20], 30),
-    (2, [22, 66, 25, 30], 30),
-    (4, [22, 66, 22, 35], 30),
-    (8, [30, 66, 28, 35], 45),
-    (16, [55, 65, 48, 35], 100),
-    (32, [55, 70, 55, 60], 100),
-    (63, [60, 60, 60, 60], 100),
-    (usize::MAX, [85, 85, 85, 85], 100),
-];
-
-/// Above this number, dense weights do not stay in L2: 3 MiB.
-const FAR: usize = 3 << 18;
-
-/// Maximum number of columns of the formats for few columns. With more, the columns of one output fill the registers, and give
-/// enough chains.
-const FEW_COLUMNS: usize = 32;
-
-/// Fewer rows are not stored as panels, because too much would be padding.
-const LEAST_PANEL: usize = 8;
-
-/// Whether formats for few columns are used. For a single product the others are better, because they are built faster.
-fn for_few_columns(options: &PrepareOptions) -> bool {
-    options.max_batch <= FEW_COLUMNS && options.reuse == MaskReuse::Many
-}
-
-/// [`Tiles::expands`](crate::tiles::Tiles::expands) of a backend.
-struct Expands;
-
-impl Kernel for Expands {
-    type Out = bool;
-    #[inline(always)]
-    fn run<S: Simd>(self, _s: S) -> bool {
-        S::TILES.expands
-    }
-}
-
-/// Chooses a format for `kept` of `weights` weights.
-fn choose(engine: Engine, weights: usize, kept: usize, options: &PrepareOptions) -> Format {
-    let &(_, [near, far, bf16, once], bitmask) = PERCENTAGES
-        .iter()
-        .find(|(columns, ..)| options.max_batch <= *columns)
-        .expect("the last one is the most that there are");
-    let is_far = weights > FAR;
-    let dense = match (options.reuse, options.storage) {
-        (MaskReuse::Once, _) => once,
-        (MaskReuse::Many, Storage::Bf16) => bf16,
-        (MaskReuse::Many, Storage::F32) if is_far => far,
-        (MaskReuse::Many, Storage::F32) => near,
-    };
-    let is_kept = |percent: u64| kept as u128 * 100 >= weights as u128 * u128::from(percent);
-    let few = for_few_columns(options);
-    match options.strategy {
-        Strategy::Dense => Format::Dense,
-        Strategy::Auto if is_kept(dense) => Format::Dense,
-        Strategy::Bitmask => Format::Bitmask,
-        Strategy::Auto if few && is_far && is_kept(bitmask) && engine.backend().run(Expands) => {
-            Format::Bitmask
-        }
-        _ if few => Format::Interleaved,
-        _ => Format::Blocked,
-    }
-}
 
 /// Weights `[outputs, inputs]`, with or without a mask, prepared for products.
 ///
