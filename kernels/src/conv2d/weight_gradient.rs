@@ -13,7 +13,7 @@ use crate::aligned::AlignedBuffer;
 use crate::conv_shape::Shape;
 use crate::engine::Engine;
 use crate::error::KernelError;
-use crate::panel;
+use crate::panel::{Block, copy_padded, pack};
 use crate::simd::{Kernel, Simd, array_of};
 use crate::tiles::CONV_TAPS;
 use crate::view::{ImagesRef, MatMut};
@@ -71,14 +71,23 @@ impl Kernel for PackImages<'_> {
         let [batch, channels, height, width] = self.images.sizes();
         let row = width * S::LANES;
         let group = channels * height * row;
-        // The images of a row together: they are neighbours if the batch is innermost.
         for at in 0..channels * height {
             let from = self.images.row(at / height, at % height);
+            if batch > 1 && from.has_runs() {
+                // Position by position, so that memory is read from front to back.
+                for x in 0..width {
+                    let vectors = from.run(x, 0, batch).chunks(S::LANES);
+                    for (from, packed) in vectors.zip(self.packed.chunks_exact_mut(group)) {
+                        copy_padded(s, from, &mut packed[at * row + x * S::LANES..][..S::LANES]);
+                    }
+                }
+                continue;
+            }
             let groups = self.packed.chunks_exact_mut(group);
             for (packed, first) in groups.zip((0..batch).step_by(S::LANES)) {
                 let cols = S::LANES.min(batch - first);
-                let block = panel::Block { row: 0, rows: width, col: first, cols };
-                panel::pack(s, from, block, &mut packed[at * row..][..row], S::LANES);
+                let block = Block { row: 0, rows: width, col: first, cols };
+                pack(s, from, block, &mut packed[at * row..][..row], S::LANES);
             }
         }
     }
