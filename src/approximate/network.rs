@@ -14,6 +14,7 @@ use super::config::{ApproximateConfig, Draw};
 use super::construction::Construction;
 use super::result::ApproximationRow;
 use super::target::Target;
+use crate::candidates::SubsetSize;
 use crate::data::{Augmentation, Dataset, Subset};
 use crate::error::Error;
 use crate::network::Architecture;
@@ -174,15 +175,34 @@ impl<'a> Approximator<'a> {
         Ok((row, verify.then_some(verified)))
     }
 
-    /// The smallest n at which no weight fails; `None` if that takes more than 30 candidates. The candidates of n are the first
-    /// of n + 1, so only the weights that still fail are searched again.
+    /// The smallest n at which no weight fails; `None` if that takes more than 30 candidates.
     ///
     /// # Errors
     /// When ε is negative or not finite, or the file cannot be read.
     pub fn smallest(&self, epsilon: f32, watch: &dyn Progress) -> Result<Option<usize>, Error> {
         const MOST: usize = BRUTE_FORCE_LIMIT;
+        let task = |n: &str| format!("smallest n{n}, ε = {epsilon}");
+        if let SubsetSize::Fraction(_) = self.config.size {
+            // n + 1 candidates may need a larger subset, so a weight that n suffice for can fail with n + 1.
+            for n in 1..=MOST {
+                let mut fails = false;
+                self.each_chunk(&task(&format!(" ≥ {n}")), 1, watch, |chunk| {
+                    if !fails {
+                        let grown =
+                            |piece, targets: &_| self.grow(chunk.part, epsilon, piece, targets, n..=n);
+                        fails = self.each_piece(chunk, grown)?.iter().any(|grown| grown.fails);
+                    }
+                    Ok(())
+                })?;
+                if !fails {
+                    return Ok(Some(n));
+                }
+            }
+            return Ok(None);
+        }
         let mut smallest = 0;
-        self.each_chunk(&format!("smallest n, ε = {epsilon}"), 1, watch, |chunk| {
+        self.each_chunk(&task(""), 1, watch, |chunk| {
+            // The candidates of n are the first of n + 1, so only the weights that still fail are searched again.
             let needed = self.each_piece(chunk, |piece, targets| {
                 let found = self.grow(chunk.part, epsilon, piece, targets, 1..=MOST)?;
                 let most = found.used.into_iter().max().unwrap_or_default();

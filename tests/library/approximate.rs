@@ -133,6 +133,24 @@ fn the_smallest_n_is_where_failures_end() {
     assert!(smallest.unwrap() >= 5);
 }
 
+/// With a fraction as size a weight can fail with more candidates than it has a subset of.
+#[test]
+fn the_smallest_n_of_a_fraction_is_the_first_without_failures() {
+    let tensors = Target::draw("30-6-3".parse().unwrap(), 4).to_tensors();
+    for draw in [Draw::PerRow, Draw::PerWeight] {
+        let config = ApproximateConfig { draw, size: SubsetSize::Fraction(0.3), eta: 0.03, ..config() };
+        let fails = |n: usize| {
+            let config =
+                ApproximateConfig { candidates: Some(n), candidates_most: Some(n), ..config.clone() };
+            collect(&Approximator::new(&config, &tensors).unwrap(), 2e-3).0.failed > 0
+        };
+        let first = (2..=30).find(|&n| !fails(n));
+        let smallest = Approximator::new(&config, &tensors).unwrap().smallest(2e-3, &NoProgress).unwrap();
+        assert!(first.is_some_and(|n| n > 4), "{first:?}");
+        assert_eq!(smallest, first, "{draw:?}");
+    }
+}
+
 /// A file of every rank and type: what is not rebuilt stays as it is, in two chunks and more where a tensor is large.
 #[test]
 fn any_file_is_rebuilt() {
