@@ -9,9 +9,11 @@ use super::rewrite::Rewrite;
 use super::target::Target;
 use crate::data::Dataset;
 use crate::error::Error;
+use crate::machine::Machine;
 use crate::output::{Content, NamedContent, OutputDirectory};
 use crate::plot::PlotError;
 use crate::progress::Progress;
+use crate::run::hash::BITS_REVISION;
 
 /// The results for every ε.
 pub struct ApproximateOutcome {
@@ -101,8 +103,23 @@ impl Approximator<'_> {
         Ok(outcome)
     }
 
+    /// Without results yet.
     fn outcome(&self, network: Option<&Target>) -> ApproximateOutcome {
-        let result = ApproximationResult::new(self, network.map(|target| target.network.to_string()));
+        let (backend, threads) = self.runs_on();
+        let result = ApproximationResult {
+            results: Vec::new(),
+            smallest: Vec::new(),
+            construction: Vec::new(),
+            network: network.map(|target| target.network.to_string()),
+            tensors: self.parts.iter().map(|part| part.tensor.name.clone()).collect(),
+            target_hash: self.hash.clone(),
+            backend: backend.name().to_owned(),
+            threads,
+            slth_version: env!("CARGO_PKG_VERSION").to_owned(),
+            bits_revision: BITS_REVISION,
+            machine: Machine::current(),
+            configuration: self.config.clone(),
+        };
         ApproximateOutcome { result, checks: Vec::new(), files: Vec::new() }
     }
 }

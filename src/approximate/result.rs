@@ -5,10 +5,8 @@ use slth_kernels::subset_sum::Subset;
 
 use super::config::ApproximateConfig;
 use super::construction::Construction;
-use super::network::Approximator;
 use crate::machine::Machine;
 use crate::output::pretty;
-use crate::run::hash::BITS_REVISION;
 use crate::tensors::{Tensor, serialize};
 use crate::training::PrunedLayer;
 
@@ -35,7 +33,7 @@ pub struct ApproximationResult {
     pub threads: usize,
     /// The program's version.
     pub slth_version: String,
-    /// Its [`BITS_REVISION`].
+    /// Its [`BITS_REVISION`](crate::BITS_REVISION).
     pub bits_revision: u32,
     /// The machine.
     pub machine: Machine,
@@ -166,25 +164,6 @@ impl ApproximationResult {
             format!("{what}.safetensors")
         } else {
             format!("{what}-epsilon-{epsilon}.safetensors")
-        }
-    }
-
-    /// An empty result.
-    pub(super) fn new(approximator: &Approximator<'_>, network: Option<String>) -> Self {
-        let (backend, threads) = approximator.runs_on();
-        Self {
-            results: Vec::new(),
-            smallest: Vec::new(),
-            construction: Vec::new(),
-            network,
-            tensors: approximator.parts.iter().map(|part| part.tensor.name.clone()).collect(),
-            target_hash: approximator.hash.clone(),
-            backend: backend.name().to_owned(),
-            threads,
-            slth_version: env!("CARGO_PKG_VERSION").to_owned(),
-            bits_revision: BITS_REVISION,
-            machine: Machine::current(),
-            configuration: approximator.config.clone(),
         }
     }
 

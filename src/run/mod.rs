@@ -28,7 +28,6 @@
 //! ```
 
 mod checkpoint;
-mod compact;
 pub(crate) mod config;
 pub(crate) mod experiment;
 pub(crate) mod hash;

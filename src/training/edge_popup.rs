@@ -8,10 +8,11 @@
 use slth_kernels::optimizer::ScoreStep;
 use slth_kernels::{Engine, KernelError, MaskReuse, PackedMask, PrepareOptions};
 
-use super::epochs::{Method, Phase, Timing};
+use super::epochs::{Method, Phase};
 use super::evaluate::Evaluation;
 use super::pruning::{Cut, Cutter, Pruned, PrunedLayer};
 use super::schedule::Schedule;
+use super::timing::Timing;
 use super::trainer::Trainer;
 use crate::data::Batch;
 use crate::error::Error;

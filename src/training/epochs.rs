@@ -2,26 +2,14 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
-
 use super::evaluate::Evaluation;
+use super::timing::Timing;
 use super::trainer::Trainer;
 use crate::data::{Batch, Subset};
 use crate::error::Error;
 use crate::network::LossSum;
 use crate::progress::{EpochDone, Progress, Step, TrainingState};
 use crate::random::{Purpose, Stream};
-
-/// The time of a phase, without evaluation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Timing {
-    /// Epochs done; 0 if there was nothing to do.
-    pub epochs: usize,
-    /// Wall time in seconds.
-    pub seconds: f64,
-    /// Training images per second; 0 if there was nothing to do.
-    pub images_per_second: f64,
-}
 
 /// The name of a training, and what its random numbers are keyed by.
 #[derive(Clone, Copy, Debug)]

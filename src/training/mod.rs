@@ -51,10 +51,10 @@ mod one_shot;
 mod pretrain;
 mod pruning;
 mod schedule;
+mod timing;
 mod trainer;
 
 pub use edge_popup::EdgePopupSettings;
-pub use epochs::Timing;
 pub use evaluate::Evaluation;
 pub use imp::ImpSettings;
 pub use method::PruneMethod;
@@ -65,4 +65,5 @@ pub use pretrain::{PretrainSettings, Pretrained};
 pub(crate) use pruning::check_sparsity;
 pub use pruning::{Cut, KeepDense, Pruned, PrunedLayer, Scope};
 pub use schedule::{Decay, Schedule};
+pub use timing::Timing;
 pub use trainer::Trainer;

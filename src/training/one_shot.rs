@@ -3,8 +3,8 @@
 
 use slth_kernels::{Engine, KernelError, PackedMask};
 
-use super::epochs::Timing;
 use super::pruning::{Cut, Cutter, Pruned, PrunedLayer, check_weights};
+use super::timing::Timing;
 use crate::error::Error;
 use crate::network::{Architecture, LayerShape};
 use crate::random::{Purpose, Stream};

@@ -7,10 +7,11 @@ use slth_kernels::conv2d::PackedConv2d;
 use slth_kernels::optimizer::ProjectedStep;
 use slth_kernels::{Engine, KernelError, PackedMask, PrepareOptions};
 
-use super::epochs::{Method, Phase, Timing};
+use super::epochs::{Method, Phase};
 use super::evaluate::Evaluation;
 use super::pruning::PrunedLayer;
 use super::schedule::Schedule;
+use super::timing::Timing;
 use super::trainer::Trainer;
 use crate::data::Batch;
 use crate::error::Error;

@@ -8,8 +8,8 @@ use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
 use slth_kernels::{Engine, KernelError, PackedMask};
 use smallvec::SmallVec;
 
-use super::epochs::Timing;
 use super::n_of_m::{Pattern, fill};
+use super::timing::Timing;
 use crate::error::Error;
 use crate::network::{Architecture, LayerShape};
 

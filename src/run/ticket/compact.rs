@@ -11,9 +11,9 @@ use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 use slth_kernels::PackedMask;
 
-use super::config::RunConfig;
-use super::ticket::{TicketProblem, floats, take};
+use super::read::{TicketProblem, floats, take};
 use crate::network::LayerShape;
+use crate::run::config::RunConfig;
 use crate::tensors::{Tensor, TensorEntry, TensorFile, little_endian};
 use crate::training::PrunedLayer;
 

@@ -7,6 +7,9 @@
 //! are applied to any data that the ticket is evaluated on. The same run gives the same bytes. Scores may be missing, from all layers.
 //! Compact tickets have other tensors: [`compact`].
 
+mod compact;
+mod read;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -15,68 +18,16 @@ use safetensors::Dtype;
 use serde::Deserialize;
 use slth_kernels::{Backend, PackedMask};
 
-use super::compact;
 use super::config::{RunConfig, check_network, check_normalisation};
 use super::experiment::engine;
 use crate::data::{Augmentation, Dataset, Normalisation, NormalisationRule, Subset};
 use crate::error::Error;
 use crate::input::FileError;
-use crate::tensors::{Tensor, TensorEntry, TensorFile, TensorProblem, serialize};
+use crate::tensors::{Tensor, TensorEntry, TensorFile, serialize};
 use crate::training::{Evaluation, PrunedLayer, Trainer};
 
-const CONFIGURATION: &str = "configuration";
-
-/// Why a file is not a ticket.
-pub type TicketError = FileError<TicketProblem>;
-
-/// What is wrong with a ticket.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TicketProblem {
-    /// It is no safetensors file, or a weight or score is infinite or NaN.
-    #[error(transparent)]
-    File(#[from] TensorProblem),
-    /// Another program wrote it.
-    #[error(
-        "not a ticket of slth: its metadata has no `{CONFIGURATION}`; evaluate other networks by --weights"
-    )]
-    Foreign,
-    /// The configuration in its metadata cannot be parsed.
-    #[error("its configuration cannot be read: {0}")]
-    Configuration(String),
-    /// A tensor is missing.
-    #[error("tensor `{0}` is missing")]
-    Missing(String),
-    /// A tensor does not belong to the network.
-    #[error("tensor `{0}` does not belong to the network of its configuration")]
-    Unexpected(String),
-    /// A tensor has another type or shape than the network requires.
-    #[error("tensor `{name}` is {found}, expected {expected}")]
-    Tensor {
-        /// Its name.
-        name: String,
-        /// The expected type and shape.
-        expected: String,
-        /// The type and shape found.
-        found: String,
-    },
-    /// A mask has another value than 0 and 1.
-    #[error("tensor `{name}`: element {index} is {value}, neither 0 nor 1")]
-    NotAMask {
-        /// The tensor.
-        name: String,
-        /// Which element.
-        index: usize,
-        /// Its value.
-        value: u8,
-    },
-    /// A mask of bits has a bit for a weight that is not there.
-    #[error("tensor `{0}` has bits beyond the last weight")]
-    MaskTooLong(String),
-    /// A compact ticket leaves out weights that this version does not draw.
-    #[error("its weights are drawn otherwise by this version of slth: take the one that wrote it")]
-    DrawnOtherwise,
-}
+use read::{CONFIGURATION, floats, take};
+pub use read::{TicketError, TicketProblem};
 
 /// What the file of a ticket has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -225,28 +176,6 @@ fn layers(
 /// The names of a layer's tensors, `index` from 0.
 fn names(index: usize) -> [String; 4] {
     ["weight", "scores", "mask", "bias"].map(|what| format!("layer{}.{what}", index + 1))
-}
-
-/// The tensor of this name, which must be of this kind and size; it is no longer among those left.
-pub(super) fn take<'a>(
-    left: &mut BTreeMap<&str, &'a TensorEntry>,
-    name: String,
-    kind: Dtype,
-    size: Vec<usize>,
-) -> Result<&'a TensorEntry, TicketProblem> {
-    match left.remove(&*name) {
-        None => Err(TicketProblem::Missing(name)),
-        Some(TensorEntry { info, .. }) if info.dtype != kind || info.shape != size => {
-            let found = format!("{} {:?}", info.dtype, info.shape);
-            Err(TicketProblem::Tensor { name, expected: format!("{kind} {size:?}"), found })
-        }
-        Some(entry) => Ok(entry),
-    }
-}
-
-/// All numbers of a tensor.
-pub(super) fn floats(file: &TensorFile, entry: &TensorEntry) -> Result<Vec<f32>, TicketProblem> {
-    Ok(file.floats(entry, 0..entry.elements()).map_err(|error| error.problem)?)
 }
 
 fn packed(file: &TensorFile, entry: &TensorEntry) -> Result<PackedMask, TicketProblem> {
