@@ -137,7 +137,7 @@ struct Line<'a> {
     beside: Vec<&'a Row>,
 }
 
-const ALL: &str = "| `--case` | threads | slth | ± | peers | × best | limit | of it |\n|---|---:|---:|---:|---|---:|---:|---:|\n";
+const ALL: &str = "| `--case` | threads | slth | ± | variants | peers | × best | limit | of it |\n|---|---:|---:|---:|---|---|---:|---:|---:|\n";
 const CHOSEN: &str =
     "| `--case` | | slth | best peer | × | limit | of it |\n|---|---|---:|---:|---:|---:|---:|\n";
 
@@ -155,6 +155,23 @@ impl<'a> Line<'a> {
             }
         }
         lines
+    }
+
+    /// Whether it is the first variant of its task; the table of everything has a line for that one only.
+    fn is_main(&self) -> bool {
+        let ours = self.beside.iter().find(|row| row.who.role == Role::Ours);
+        ours.is_none_or(|row| row.who.variant == self.first.who.variant)
+    }
+
+    /// The other variants, each on its fastest backend.
+    fn variants(&self) -> Vec<&'a Row> {
+        let mut variants: Vec<&Row> = Vec::new();
+        for row in self.of(Role::Ours) {
+            if [self.first].iter().chain(&variants).all(|shown| shown.who.variant != row.who.variant) {
+                variants.push(row);
+            }
+        }
+        variants
     }
 
     /// Fastest first.
@@ -186,7 +203,8 @@ impl<'a> Line<'a> {
         let backends = list(&ours, |row| row.who.backend.clone().unwrap_or_default());
         if all {
             let spread = ours.first().map_or_else(String::new, |row| format!("{:.1} %", 100.0 * row.spread));
-            cells.extend([who.threads.to_string(), backends, spread]);
+            let variants = list(&self.variants(), |row| row.who.variant.clone());
+            cells.extend([who.threads.to_string(), backends, spread, variants]);
         } else {
             cells.extend([unit.symbol().to_owned(), backends]);
         }
@@ -238,7 +256,7 @@ fn everything(recording: &Recording) -> String {
         let _ = writeln!(text, "\n## {}", lines[0].first.task.kernel());
         for lines in lines.chunk_by(|a, b| a.first.unit == b.first.unit) {
             let _ = write!(text, "\nIn {}:\n\n{ALL}", lines[0].first.unit.symbol());
-            text.extend(lines.iter().map(|line| line.text(true)));
+            text.extend(lines.iter().filter(|line| line.is_main()).map(|line| line.text(true)));
             text.extend(lines.iter().map(Line::parts));
         }
     }
