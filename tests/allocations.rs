@@ -1,5 +1,5 @@
-//! Steady training allocates nothing on one thread, neither in pretraining nor in pruning. On several each call that shares its work
-//! allocates what its threads meet at, and nothing else.
+//! After the first epoch, pretraining and pruning steps allocate nothing on one thread. On several threads, each call that
+//! shares its work allocates only the state on which its threads synchronise.
 
 use std::alloc::System;
 use std::sync::Mutex;
@@ -14,20 +14,20 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// More than there are in a step of any of these networks.
+/// Upper bound for the calls a step shares among threads, for every network tested here.
 const SHARED_CALLS: usize = 60;
 
-/// Counts the allocations between the steps of the second and later epochs.
+/// Counts the allocations between the steps of the second and later epochs, separately for each phase.
 #[derive(Default)]
 struct Counter(Mutex<Counts>);
 
 #[derive(Default)]
 struct Counts {
-    /// Allocations made before the last step was reported.
+    /// Allocations of the process when the previous step was reported.
     before: usize,
     epoch: usize,
     counted_steps: usize,
-    /// Of pretraining and of pruning.
+    /// Allocations counted in pretraining, then in pruning.
     per_phase: Vec<usize>,
 }
 
@@ -42,7 +42,7 @@ impl Progress for Counter {
         let stats = GLOBAL.stats();
         let now = stats.allocations + stats.reallocations;
         let mut counts = self.0.lock().unwrap();
-        // The first epoch warms up: buffers grow to their size, threads make their queues.
+        // The first epoch is a warm-up: buffers reach their final size, threads create their queues.
         if counts.epoch > 1 {
             counts.counted_steps += 1;
             let before = counts.before;
@@ -83,7 +83,7 @@ fn steps_do_not_allocate() {
         let (pretrained, _) = experiment.pretrain(&counter).unwrap();
         experiment.prune(&pretrained, config.sparsity, &counter).unwrap();
         let counts = counter.0.into_inner().unwrap();
-        // 16 batches per epoch; counted from the second epoch's second step on, across the ends of epochs.
+        // Of 4 epochs with 16 batches each, counting begins with the second step of the second epoch.
         assert_eq!(counts.counted_steps, 2 * (3 * 16 - 1));
         let most = if threads == 1 { 0 } else { SHARED_CALLS * counts.counted_steps / 2 };
         assert_eq!(counts.per_phase.len(), 2);

@@ -1,5 +1,6 @@
-//! The fuzz targets without a fuzzer: their seeds, and seeds with random changes. `SLTH_FUZZ_SECONDS=600` goes on with such
-//! changes for that long for each target (or for `SLTH_FUZZ_TARGET` only); what fails is written to the target directory.
+//! Runs the fuzz targets without a fuzzer, on their committed seeds and on randomly changed seeds. `SLTH_FUZZ_SECONDS=600`
+//! tries changed seeds for that long per target; `SLTH_FUZZ_TARGET` selects one target. An input that panics is saved in
+//! cargo's target directory.
 
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
@@ -20,7 +21,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// Runs a target; the input of a panic is kept.
+/// Runs a target; saves the input if it panics.
 fn run(target: &str, input: &[u8]) {
     if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| harness::run(target, input))) {
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("panic-{target}"));
@@ -30,7 +31,7 @@ fn run(target: &str, input: &[u8]) {
     }
 }
 
-/// A seed with one to eight changes: bytes replaced, removed, repeated, or taken over from another seed.
+/// A seed with one to eight changes: bytes replaced, inserted, removed, repeated, or copied from another seed.
 fn changed(seeds: &[Vec<u8>], random: &mut Xoshiro256PlusPlus) -> Vec<u8> {
     const BYTES: &[u8] = b"\0\x01\xff\x7f\x8009-+.eE{}[]\":,xps@\n";
     let mut below = |n: usize| (random.next_u64() % n.max(1) as u64) as usize;

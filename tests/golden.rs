@@ -1,7 +1,7 @@
-//! What a tiny pretraining, pruning and approximation give, to the bit: on every backend of this machine, and, as the hashes
-//! are written down here, on any other machine. `scripts/test-neon` and `scripts/test-pre-avx` run this on emulated CPUs.
+//! A tiny pretraining, pruning and approximation give the same bits on every backend and, because the hashes are committed,
+//! on every machine. `scripts/test-neon` and `scripts/test-pre-avx` run this test on emulated CPUs.
 //!
-//! A change of these hashes is a change of results, for the changelog.
+//! A change of these hashes is a change of results and belongs in the changelog.
 
 use std::io::Cursor;
 
@@ -14,7 +14,7 @@ use slth::run::{mask_hash, weights_hash};
 use slth::training::{PruneMethod, Scope};
 use slth_kernels::Backend;
 
-/// 90 training and 30 test images of 12 × 12, three classes: a bright stripe in the rows of its class, noise on top.
+/// 90 training and 30 test images of 12 × 12 in three classes: noise, and a bright stripe in the rows of the class.
 fn dataset() -> Dataset {
     let file = |magic: u8, sizes: &[u32], bytes: Vec<u8>| {
         let words = sizes.iter().flat_map(|size| size.to_be_bytes());
@@ -49,7 +49,7 @@ fn short(hash: impl Into<String>) -> String {
     hash
 }
 
-/// Weights, masks and test accuracy of a run, and what is approximated of its first matrix.
+/// Hashes of the weights and masks of a run and its test accuracy; for dense layers also hashes of an approximation.
 fn outcome(
     network: &str,
     method: PruneMethod,
@@ -83,7 +83,7 @@ fn outcome(
         short(mask_hash(&outcome.layers)),
         (outcome.prune.test.accuracy() * 30.0).round()
     );
-    // Every layer is a matrix where there is no convolution.
+    // Networks without convolutions, whose layers are all matrices, are also approximated.
     if !network.contains('x') {
         let names = (1..=outcome.layers.len()).map(|layer| format!("layer{layer}")).collect();
         let weights = outcome.layers.into_iter().map(|layer| layer.weights).collect();

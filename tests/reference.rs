@@ -1,4 +1,4 @@
-//! Both trainings against plain loops in f64, written from the definitions.
+//! Pretraining and edge-popup against plain loops in f64, written from the definitions.
 
 use slth::data::{Dataset, Subset};
 use slth::network::{Initialisation, LayerShape, Pool, Stage};
@@ -37,7 +37,7 @@ fn for_each_term(stage: Stage, mut term: impl FnMut(usize, usize, usize)) {
     }
 }
 
-/// The input that each output of a pooling is taken from: the first of the largest.
+/// For each output of max pooling the index of its input: the first of equal maxima.
 fn largest(Pool { channels, height, width, size }: Pool, x: &[f64]) -> Vec<usize> {
     let mut sources = Vec::new();
     for c in 0..channels {
@@ -102,7 +102,7 @@ fn gradients(stages: &[Stage], weights: &Weights, images: &[(Vec<f64>, usize)]) 
                     }
                 }
             }
-            // Only a layer ends with a ReLU; after pooling it changes nothing.
+            // The gate of the ReLU. After a pooling it changes nothing: the ReLU before the pooling has the same gate.
             dy = dx.into_iter().zip(x).map(|(d, &x)| if x > 0.0 { d } else { 0.0 }).collect();
         }
     }
@@ -114,7 +114,7 @@ struct Setting {
     mnist: Dataset,
     stages: Vec<Stage>,
     shapes: Vec<LayerShape>,
-    /// The training images, ascending.
+    /// Indices of the training images, ascending.
     train: Vec<usize>,
 }
 
@@ -132,7 +132,7 @@ impl Setting {
             weight_decay: 0.01, // large enough to be noticed
             train_images: Some(100),
             validation: 50,
-            batch: 32, // the last batch of an epoch is of 4
+            batch: 32, // the last batch of an epoch has 4 images
             seed: 11,
             ..RunConfig::default()
         };
@@ -157,7 +157,7 @@ impl Setting {
         drawn.into_iter().map(|layer| layer.into_iter().map(f64::from).collect()).collect()
     }
 
-    /// The batches of an epoch.
+    /// The batches of an epoch: normalised images with their labels.
     fn batches(&self, purpose: Purpose, epoch: usize) -> Vec<Vec<(Vec<f64>, usize)>> {
         let mut order = self.train.clone();
         Stream::new(self.config.seed, purpose, 0, epoch).shuffle(&mut order);
@@ -196,7 +196,7 @@ impl Setting {
         weights
     }
 
-    /// Masks and scores.
+    /// Masks and scores after pruning.
     fn prune(&self, weights: &Weights) -> (Vec<Vec<bool>>, Weights) {
         let config = &self.config;
         let mut scores: Weights = Vec::new();
@@ -271,9 +271,9 @@ fn check(network: &str, bias: bool) {
     for (found, expected) in pretrained.weights.iter().zip(&expected) {
         assert!(largest_difference(found, expected) < 2e-6, "{}", largest_difference(found, expected));
     }
-    assert_eq!(dense.max_change, setting.config.epsilon); // the ball was reached, and not left
+    assert_eq!(dense.max_change, setting.config.epsilon); // the bound was reached and not exceeded
 
-    // From the very weights found, so that only pruning is compared.
+    // Pruning starts from the weights found, so that rounding in pretraining does not matter.
     let weights: Weights =
         pretrained.weights.iter().map(|w| w.iter().map(|&w| f64::from(w)).collect()).collect();
     let (layers, _) = experiment.prune(&pretrained, setting.config.sparsity, &NoProgress).unwrap();

@@ -85,7 +85,7 @@ mod tests {
                 assert_eq!(line, expected, "{change:?}");
             }
         }
-        // All 2 · 9 · 9 of them are drawn.
+        // All 2 · 9 · 9 combinations of mirroring and offsets are drawn.
         changes.sort_by_key(|change| (change.mirrored, change.row, change.column));
         changes.dedup();
         assert_eq!(changes.len(), 162);

@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(shares(10, &[50, 30, 20]), [5, 3, 2]);
         assert_eq!(shares(7, &[1, 1, 1]), [1, 1, 1]);
         assert_eq!(shares(2, &[1, 1, 1]), [1, 1, 0]);
-        assert_eq!(shares(5, &[10, 0, 7]), [3, 0, 2]); // 2.94 and 2.06
+        assert_eq!(shares(5, &[10, 0, 7]), [3, 0, 2]); // exactly 2.94 and 2.06
         assert_eq!(shares(0, &[3, 4]), [0, 0]);
         assert_eq!(shares(9, &[]), [0; 0]);
         for size in 0..=100 {
@@ -222,7 +222,7 @@ mod tests {
         let draw = |seed| Subset::stratified(&examples, [50], seed)[0].indices().to_vec();
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
-        // Not the first or last of a class.
+        // Examples come from all over a class, not from its beginning or end.
         assert!(draw(1).iter().filter(|&&index| index % 100 < 50).count().abs_diff(25) < 15);
     }
 }

@@ -1,11 +1,11 @@
-//! Checkpoints; a run goes on from what is read.
+//! Checkpoints; those that can be read are resumed.
 
 use sha2::{Digest, Sha256};
 use slth::progress::NoProgress;
 use slth::run::{Checkpoint, Checkpoints, RunConfig, RunDirectory};
 use slth::training::PruneMethod;
 
-/// The run that the checkpoints are of.
+/// The configuration of the run that the checkpoints belong to.
 pub(crate) fn config(method: PruneMethod) -> RunConfig {
     RunConfig {
         network: "4-3-2".parse().expect("a network"),
@@ -24,7 +24,7 @@ pub(super) fn run(data: &[u8]) {
     let Some((what, rest)) = super::split(data) else { return };
     let mut file = rest.to_vec();
     if what & 1 != 0 {
-        // The hash of the rest is put in front: else nearly everything fails for it.
+        // Prepend the right hash; otherwise nearly every input fails at the hash.
         let hash: String = Sha256::digest(rest).iter().map(|byte| format!("{byte:02x}")).collect();
         file = [format!("slth checkpoint 1 {hash}\n").as_bytes(), rest].concat();
     }
@@ -38,6 +38,6 @@ pub(super) fn run(data: &[u8]) {
         .expect("an empty directory");
     let method = if what & 2 == 0 { PruneMethod::EdgePopup } else { PruneMethod::Imp };
     let data = super::blank([1, 2, 2], 2).expect("grey images");
-    // Other runs are refused, numbers that leave f32 are an error.
+    // Checkpoints of other runs are refused; numbers beyond f32 are an error.
     let _ = out.run(&config(method), &data, &NoProgress);
 }

@@ -1,4 +1,4 @@
-//! Networks as they are written, shards, and the names of everything that has some; networks that are small are trained.
+//! Values of flags: networks, shards, and all other parsed names. Small networks are trained.
 
 use slth::data::NormalisationRule;
 use slth::network::Architecture;
@@ -53,6 +53,6 @@ fn train(network: Architecture, what: u8) {
         threads: Some(1),
         ..RunConfig::default()
     };
-    // Numbers that leave f32 are an error.
+    // Numbers beyond f32 are an error.
     let _ = run_experiment(&config, &data, &NoProgress);
 }

@@ -1,4 +1,4 @@
-//! IDX files, plain and gzipped, and data sets made of them.
+//! IDX files, plain and gzipped, and data sets of them.
 
 use std::io::Write;
 
@@ -14,7 +14,7 @@ pub(super) fn run(data: &[u8]) {
     }
 }
 
-/// Read as images and as labels; of plain bytes, zipped, the same must come out.
+/// Reads the bytes as images and as labels, which must give the same after gzip.
 fn plain(bytes: &[u8]) {
     let read = images(bytes);
     let classes = labels(bytes);
@@ -22,7 +22,7 @@ fn plain(bytes: &[u8]) {
     let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     zipped.write_all(bytes).expect("into memory");
     let zipped = zipped.finish().expect("into memory");
-    // What is gzipped already is unzipped once.
+    // Input that is gzipped already would be unzipped only once.
     if !bytes.starts_with(&[0x1f, 0x8b]) {
         assert_eq!(images(&zipped), read);
         assert_eq!(labels(&zipped), classes);
@@ -40,7 +40,7 @@ fn labels(bytes: &[u8]) -> Option<Vec<u8>> {
     idx::labels(&mut DataFile::new(String::new(), bytes)).ok()
 }
 
-/// Four files one after another, the length of each in front of it.
+/// A data set of four concatenated files, each after its length.
 fn whole(mut bytes: &[u8]) {
     let mut file = || Some(DataFile::new(String::new(), super::part(&mut bytes)?));
     let (Some(train), Some(labels), Some(test), Some(test_labels)) = (file(), file(), file(), file()) else {

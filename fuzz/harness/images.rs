@@ -1,5 +1,5 @@
-//! Data sets of other forms than IDX: arrays of NumPy, in archives made here so that their checksums are right or given whole,
-//! and files of CIFAR.
+//! Data sets in other formats than IDX: CIFAR files, and archives of NumPy arrays. An archive is either built here, with right
+//! checksums, or given whole.
 
 use std::io::Write;
 
@@ -22,7 +22,7 @@ pub(super) fn run(data: &[u8]) {
     }
 }
 
-/// Four arrays one after another, the length of each in front of it.
+/// An archive of four concatenated arrays, each after its length.
 fn archive(mut bytes: &[u8]) -> Vec<u8> {
     let mut archive = rawzip::ZipArchiveWriter::new(Vec::new());
     for name in ["x_train.npy", "y_train.npy", "x_test.npy", "y_test.npy"] {

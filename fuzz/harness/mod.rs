@@ -1,5 +1,5 @@
-//! What the fuzz targets do with their input: give it to a parser as a file's content or a flag's value. What is refused is
-//! fine; what is taken must keep what the parser promises, and must be fit for what is done with it next. Nothing may panic.
+//! The fuzz targets pass their input to a parser, as the content of a file or the value of a flag. The parser may refuse it.
+//! Otherwise the result must keep the parser's promises and be usable for the next steps. Nothing may panic.
 //!
 //! `tests/fuzz_seeds.rs` runs the committed seeds without a fuzzer.
 
@@ -10,10 +10,10 @@ mod images;
 mod safetensors;
 mod store;
 
-/// A target.
+/// A target, which takes the fuzzer's input.
 type Target = fn(&[u8]);
 
-/// All of them, by name.
+/// All targets by name.
 pub(crate) const TARGETS: [(&str, Target); 6] = [
     ("idx", idx::run),
     ("images", images::run),
@@ -29,12 +29,12 @@ pub(crate) fn run(target: &str, data: &[u8]) {
     run(data);
 }
 
-/// The first byte, which says what to do, and the rest.
+/// The first byte, which selects what to do, and the rest.
 fn split(data: &[u8]) -> Option<(u8, &[u8])> {
     data.split_first().map(|(&first, rest)| (first, rest))
 }
 
-/// The next of some files one after another, the length of each in front of it.
+/// The next of several concatenated files, each after its length in two bytes.
 fn part<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, rest) = bytes.split_at_checked(2)?;
     let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
@@ -43,7 +43,7 @@ fn part<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(file)
 }
 
-/// What every data set that is taken promises.
+/// Checks what every accepted data set promises.
 fn check(data: &slth::data::Dataset) {
     for examples in [data.train(), data.test()] {
         assert!(!examples.is_empty() && examples.shape() == data.shape());
@@ -52,8 +52,8 @@ fn check(data: &slth::data::Dataset) {
     }
 }
 
-/// A data set of blank images of this size, one of each class for training and one for testing; `None` for channels that no
-/// images have.
+/// A data set of blank images of this shape, one of each class for training and for testing; `None` for an unsupported number
+/// of channels.
 pub(crate) fn blank(shape: [usize; 3], classes: u8) -> Option<slth::data::Dataset> {
     use slth::data::{Dataset, Examples};
     let images = |count: u8| {

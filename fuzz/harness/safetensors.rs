@@ -1,4 +1,4 @@
-//! Tickets, trained networks, and networks to approximate; what is read is evaluated, pruned and approximated where it is small.
+//! Tickets, trained networks and targets of approximation. Small ones are also evaluated, pruned and approximated.
 
 use std::io::{Read, Seek};
 
@@ -17,7 +17,7 @@ pub(super) fn run(data: &[u8]) {
     let file = if what & 2 == 0 {
         rest
     } else {
-        // The header up to a 0, its length put in front: else nearly everything fails for its length.
+        // Prepend the length of the header, which ends at a 0; otherwise nearly every input fails at the length.
         let end = rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len());
         let tensors = rest.get(end + 1..).unwrap_or_default();
         with_length = [&(end as u64).to_le_bytes()[..], &rest[..end], tensors].concat();
@@ -45,12 +45,12 @@ fn ticket(file: &[u8]) {
         let shape = network.image().unwrap_or([1, 1, network.inputs()]);
         let classes = u8::try_from(network.outputs()).unwrap_or(255).clamp(1, 255);
         let Some(data) = super::blank(shape, classes) else { return };
-        // Outputs beyond f32 are an error.
+        // Outputs beyond f32 give an error.
         let _ = Ticket { config, layers }.evaluate(&data, None, Some(1));
     }
 }
 
-/// A pruned file has the same tensors; of each at least the share is removed.
+/// A pruned file has the same tensors, each with at least the requested fraction removed.
 fn prune(tensors: &TensorFile) {
     for (method, scope) in [(PruneMethod::Magnitude, Scope::Global), (PruneMethod::Random, Scope::PerLayer)] {
         let config = PruneConfig { sparsity: 0.7, method, scope, seed: 1, only: None, skip: None };

@@ -1,4 +1,4 @@
-//! Stores of cells, and the report on what is in them.
+//! Stores of cells, and reports on them.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ pub(super) fn run(data: &[u8]) {
     match what % 2 {
         0 => report(rest),
         _ => {
-            // With this revision and the ids of their configurations: else nearly every line fails for them.
+            // Set the current bits revision and the right ids; otherwise nearly every line fails at these.
             let lines = rest.split_inclusive(|&byte| byte == b'\n');
             report(
                 &lines

@@ -52,10 +52,10 @@ mod tests {
         }
     }
 
-    /// Against the definition: the nearer of the two neighbours, ties to even. Exact in `f64`.
+    /// Rounding takes the nearer of the two neighbours, ties to even; distances are exact in `f64`.
     #[test]
     fn the_nearest_is_taken() {
-        // The largest, and what would be the next: from half-way on there is infinity.
+        // Between the largest number and 2¹²⁸, which would be next, numbers from the midpoint on round to infinity.
         let (largest, beyond) = (f64::from(Bf16(0x7f7f).widen()), 2.0_f64.powi(128));
         let next = |bits: u16| if bits == 0x7f80 { beyond } else { f64::from(Bf16(bits).widen()) };
         for below in 0..0x7f80_u16 {

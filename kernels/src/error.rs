@@ -215,7 +215,7 @@ impl KernelError {
 mod tests {
     use super::KernelError as E;
 
-    /// Callers in other languages compare numbers, so published numbers stay.
+    /// Callers in other languages compare error codes, so published codes must not change.
     #[test]
     fn codes_keep_their_meaning() {
         let (what, name, available) = ("", String::new(), String::new());

@@ -1,4 +1,5 @@
-//! Hosts that have set flush-to-zero, denormals-are-zero or another rounding mode get the same bits, on every backend and number of threads.
+//! A host that has set flush-to-zero, denormals-are-zero or another rounding mode gets the same bits, on every backend and
+//! number of threads.
 
 use crate::arch::float_env::{HOSTS, with_bits_of_host};
 use crate::backend::Backend;
@@ -13,7 +14,7 @@ use crate::top_k::{Order, Selection, Selector, Threshold};
 use crate::view::{ImagesMut, ImagesRef, MatMut, MatRef};
 use crate::weights::{PackedWeights, PrepareOptions, Strategy};
 
-/// That `call` gives each host what it gives one that has set nothing, alone on the scalar backend.
+/// Checks that `call` returns the same for every host, backend and number of threads; returns that result.
 fn check<T: PartialEq + std::fmt::Debug>(call: impl Fn(Engine) -> T) -> T {
     let expected = call(Engine::new(Backend::scalar()));
     for backend in Backend::available() {
@@ -32,13 +33,13 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
-/// That denormals were there to be lost.
+/// Checks that the result contains denormals, so that flushing would show.
 fn assert_some_denormal(bits: &[u32]) {
     let denormal = |&bits: &u32| f32::from_bits(bits).is_subnormal();
     assert!(bits.iter().filter(|bits| denormal(bits)).count() > bits.len() / 50, "hardly any denormals");
 }
 
-/// Numbers whose products with others of them are denormal, or nearly.
+/// Numbers whose products with each other are denormal or nearly so.
 fn small(len: usize, seed: u64) -> Vec<f32> {
     let tiny = 2.0_f32.powi(-65);
     noise(len, seed).into_iter().map(|x| x * tiny).collect()
@@ -139,7 +140,7 @@ fn convolutions() {
 
 #[test]
 fn selections() {
-    // Half of them denormal.
+    // Half of the scores are denormal.
     let scores: Vec<f32> =
         noise(300_000, 5)
             .into_iter()
@@ -168,7 +169,7 @@ fn selections() {
 #[test]
 fn subset_sums() {
     let (candidates, targets) = (noise(19 * 40, 6), noise(40, 7));
-    // Denormal ones among them.
+    // Some of these candidates are denormal.
     let tiny: Vec<f32> = small(16, 8).iter().map(|x| x * 2.0_f32.powi(-70)).collect();
     let target = tiny[0] * 1.5;
     let subset = |subset: &Subset| (subset.bits, subset.residual.to_bits());

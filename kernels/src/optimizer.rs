@@ -205,7 +205,7 @@ mod tests {
                     for i in 0..n {
                         let velocity = 0.9_f32.mul_add(v0[i], gradient[i]);
                         let moved = (-0.1_f32).mul_add(velocity, change0[i]);
-                        // Of two zeros `min` and `max` return the second one, as the instruction sets do.
+                        // Of two zeros these comparisons take the second one, as the instructions for minimum and maximum do.
                         let moved = if moved > -epsilon { moved } else { -epsilon };
                         let moved = if moved < epsilon { moved } else { epsilon };
                         assert_eq!(
@@ -243,13 +243,13 @@ mod tests {
         }
     }
 
-    /// Arrays of numbers in ±`scale`, and ε.
+    /// Arrays of numbers in ±`scale`, and an ε of that scale.
     fn numbers(n: usize, scale: f32) -> ([Vec<f32>; 5], f32) {
         let numbers = |phase| wave(n, phase).into_iter().map(|x| x * scale).collect();
         ([1, 2, 3, 4, 5].map(numbers), 0.3 * scale)
     }
 
-    /// The bits that both steps leave.
+    /// The bits of all arrays that the two steps write.
     fn steps(engine: Engine, (arrays, epsilon): &([Vec<f32>; 5], f32)) -> [Vec<u32>; 5] {
         let [a, b, c, d, e] = arrays;
         let step = ScoreStep { learning_rate: 0.1, momentum: 0.9, weight_decay: 1e-4 };
@@ -271,12 +271,12 @@ mod tests {
         }
     }
 
-    /// Denormals count, and nothing depends on the thread that calls, or on those that help.
+    /// Denormals are not flushed, whatever modes the calling thread and its helpers have set.
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn the_float_environment_of_the_host_changes_nothing() {
         use crate::arch::float_env::{HOSTS, with_bits_of_host};
-        // The numbers themselves, their products, or neither are denormal.
+        // At these scales the numbers, only their products, or neither are denormal.
         for scale in [1e-39, 1e-20, 1.0] {
             let numbers = numbers(3 * PIECE + 5, scale);
             for backend in Backend::available() {

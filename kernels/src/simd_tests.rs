@@ -1,7 +1,7 @@
 //! Conformance: every operation of [`Simd`] on every backend, lane by lane against its scalar definition.
 //!
-//! Bits are compared, so that the sign of a zero and the payload of a NaN that is only moved count. A NaN that
-//! arithmetic made may have any payload.
+//! Bits are compared, including the sign of zeros and the payload of NaNs that are only moved. A NaN produced by arithmetic
+//! may have any payload.
 
 use core::fmt::Debug;
 use core::slice;
@@ -14,7 +14,7 @@ use crate::simd::{Kernel, Simd};
 
 /// The widest vector the trait permits.
 const MOST_LANES: usize = 32;
-/// What must survive around stored lanes.
+/// Surrounds stored lanes, and must not be overwritten.
 const CANARY: f32 = -77.25;
 
 const FLOATS: [f32; 27] = [
@@ -37,7 +37,7 @@ const FLOATS: [f32; 27] = [
     -f32::MIN_POSITIVE,
     f32::INFINITY,
     f32::NEG_INFINITY,
-    // Subnormals: least, most, something between; NaNs with a payload; signalling NaNs.
+    // Subnormals: the smallest, the largest, some in between; NaNs with a payload; signalling NaNs.
     f32::from_bits(0x0000_0001),
     f32::from_bits(0x8000_0001),
     f32::from_bits(0x007f_ffff),
@@ -76,7 +76,7 @@ fn everywhere<K: Kernel<Out = ()> + Copy>(kernel: K) {
     }
 }
 
-/// Reproducible bit patterns.
+/// Reproducible pseudo-random bit patterns.
 struct BitStream(u64);
 
 impl BitStream {
@@ -95,7 +95,7 @@ fn floats<S: Simd>(s: S, lane: impl Fn(usize) -> f32) -> S::F32 {
     v
 }
 
-/// [`floats`] for integers.
+/// As [`floats`], for integers.
 #[inline(always)]
 fn integers<S: Simd>(s: S, lane: impl Fn(usize) -> i32) -> S::I32 {
     let mut v = s.splat_i32(0);
@@ -104,7 +104,7 @@ fn integers<S: Simd>(s: S, lane: impl Fn(usize) -> i32) -> S::I32 {
     v
 }
 
-/// Each lane has exactly these bits.
+/// Checks that each lane has exactly these bits.
 fn check_bits<S: Simd>(what: &str, v: &S::F32, expected: impl Fn(usize) -> f32) {
     for (l, x) in bytemuck::cast_slice::<S::F32, f32>(slice::from_ref(v)).iter().enumerate() {
         let e = expected(l);
@@ -112,7 +112,7 @@ fn check_bits<S: Simd>(what: &str, v: &S::F32, expected: impl Fn(usize) -> f32) 
     }
 }
 
-/// Each lane has exactly these bits, or is NaN where NaN is expected.
+/// Checks that each lane has exactly these bits, or is NaN where NaN is expected.
 fn check_value<S: Simd>(what: &str, v: &S::F32, expected: impl Fn(usize) -> f32) {
     for (l, x) in bytemuck::cast_slice::<S::F32, f32>(slice::from_ref(v)).iter().enumerate() {
         let e = expected(l);
@@ -137,15 +137,15 @@ fn kept<T: Copy>(all: &[T], bits: u32) -> Vec<T> {
     all.iter().enumerate().filter(|&(l, _)| bits >> l & 1 != 0).map(|(_, &x)| x).collect()
 }
 
-/// a · b + c rounded once, by another way than the portable implementation's: the f64 product is exact, TwoSum gives the sum's
-/// error, and only where the f64 sum lies on the midpoint of two neighbouring floats does that error decide.
+/// a · b + c rounded once, computed differently from the portable implementation. The f64 product is exact, and TwoSum gives the
+/// error of the f64 sum. That error decides only if the sum is the midpoint of two neighbouring floats.
 fn rounded_once(a: f32, b: f32, c: f32) -> f32 {
     let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
     let sum = product + c;
     let rounded = sum as f32;
     let t = sum - product;
     let error = (product - (sum - t)) + (c - t);
-    // No error (NaN: something is infinite): that was the one rounding.
+    // Without an error there was only one rounding. The error is NaN if something is infinite.
     if error.is_nan() || error == 0.0 || f64::from(rounded) == sum {
         return rounded;
     }
@@ -160,7 +160,7 @@ fn rounded_once(a: f32, b: f32, c: f32) -> f32 {
 
 #[test]
 fn the_oracle_rounds_once() {
-    // 1 + 2⁻²⁴ is a midpoint; what is added to it lies far below an f64's last bit and decides all the same.
+    // 1 + 2⁻²⁴ is a midpoint. The addend lies far below the last bit of the f64 sum, but still decides.
     let half_ulp = 2_f32.powi(-24);
     let tiny = f32::from_bits(1);
     assert_eq!(rounded_once(half_ulp, 1.0, 1.0), 1.0);
@@ -229,10 +229,10 @@ impl Kernel for MulAdd {
             let mut random = || core::array::from_fn::<f32, MOST_LANES, _>(|_| f32::from_bits(bits.next()));
             let (x, y, z) = (random(), random(), random());
             Self::check(s, |l| x[l], |l| y[l], |l| z[l]);
-            // Cancellation, and results and addends that are subnormal: rare in random bit patterns.
+            // Cancellation, subnormal results and subnormal addends are rare in random bit patterns.
             Self::check(s, |l| x[l], |l| y[l], |l| -(x[l] * y[l]));
             Self::check(s, |l| x[l] * 1e-30, |l| y[l] * 1e-10, |l| f32::from_bits(z[l].to_bits() >> 9));
-            // Midpoints: of two odd 13-bit significands' products, those of 25 bits; the least addend decides.
+            // Midpoints: products of two odd 13-bit significands that have 25 bits. There the smallest addend decides.
             let short = |x: f32| {
                 let (sign, exponent) = (x.to_bits() & 0x8000_0000, (x.to_bits() >> 23 & 31) + 112);
                 f32::from_bits(sign | exponent << 23 | x.to_bits() & 0x007f_f000 | 0x800)
@@ -293,7 +293,7 @@ fn integer_arithmetic() {
     everywhere(Integers);
 }
 
-/// Every mask of up to 16 lanes.
+/// Every mask of at most 16 lanes.
 #[derive(Clone, Copy)]
 struct Masks;
 
@@ -385,7 +385,7 @@ impl Kernel for Memory {
     }
 }
 
-/// `stored` holds `expected` from `at` on, and canaries everywhere else.
+/// Checks that `stored` holds `expected` from `at` on, and canaries everywhere else.
 fn check_stored<T: bytemuck::Pod + Debug>(what: &str, stored: &[T], canary: T, at: usize, expected: &[T]) {
     for (i, x) in stored.iter().enumerate() {
         let e = i.checked_sub(at).and_then(|i| expected.get(i)).unwrap_or(&canary);
@@ -409,7 +409,7 @@ impl Kernel for Widening {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // Every number, in every lane of some vector.
+        // Every bf16 number occurs in every lane of some vector.
         let all: Vec<Bf16> = (0..=u16::MAX).chain(0..MOST_LANES as u16).map(Bf16::from_bits).collect();
         for first in 0..=usize::from(u16::MAX) {
             let number = |at: usize| f32::from_bits((at as u32 % 0x1_0000) << 16);
@@ -467,7 +467,7 @@ impl Kernel for Gathering {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // Single elements are gathered in vectors of 8 at most.
+        // Gathering single elements is defined for vectors of at most 8 lanes.
         if S::LANES < 16 {
             Self::check::<S, 1, false>(s);
             Self::check::<S, 1, true>(s);
@@ -499,7 +499,7 @@ impl Kernel for TransposeTile {
     fn run<S: Simd>(self, s: S) {
         let n = S::TRANSPOSE;
         assert!(S::LANES.is_multiple_of(n) && n <= 16);
-        // Sources may overlap (strides below a row), targets may not. Slices end with the tile's last element.
+        // Rows of sources may overlap (stride below a row), rows of targets may not. Slices end with the tile's last element.
         for src_stride in [0, 1, n - 1, n, n + 1, 2 * n + 3, 100] {
             let src: Vec<f32> =
                 (0..(n - 1) * src_stride + n).map(|i| f32::from_bits(0x7fc0_0000 ^ i as u32)).collect();
@@ -521,7 +521,7 @@ fn transposes() {
     everywhere(TransposeTile);
 }
 
-/// Hands an operation a slice one element short.
+/// Calls an operation with a slice that is one element too short.
 #[derive(Clone, Copy)]
 struct TooShort(&'static str);
 

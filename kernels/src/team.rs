@@ -190,7 +190,7 @@ mod tests {
         assert!(Team::of(3).lock().invitations.is_empty());
     }
 
-    /// From threads that are asleep, too.
+    /// Calls also work after the helpers have gone to sleep.
     #[test]
     fn callers_after_a_pause_are_served() {
         for pause in [0, 1, 5] {

@@ -1,5 +1,5 @@
-//! The bits of every kernel, committed: the same on every instruction set, thread count, compiler and machine. A change of
-//! one of these hashes is a change of output bits and belongs into the changelog.
+//! Every kernel gives the committed bits on every instruction set, thread count, compiler and machine. A change of one of
+//! these hashes is a change of output bits and belongs in the changelog.
 
 use slth_kernels::conv2d::{self, PackedConv2d};
 use slth_kernels::matmul::{self, Activation, Epilogue, Workspace, dense};
@@ -23,7 +23,7 @@ fn floats(values: &[f32]) -> u64 {
     hash(values.iter().map(|x| x.to_bits()))
 }
 
-/// Plain loops: of nested iterators the compiler reads values before their tags, which memcheck reports.
+/// Plain loops, because nested iterators compile to reads of uninitialised values, which memcheck reports.
 fn push_mask_words(words: &mut Vec<u32>, mask: &PackedMask) {
     for &word in mask.words() {
         words.push(word as u32);
@@ -31,7 +31,7 @@ fn push_mask_words(words: &mut Vec<u32>, mask: &PackedMask) {
     }
 }
 
-/// Numbers of all magnitudes from 2⁻⁸ to 1, of both signs.
+/// Uniform numbers in ±1, each scaled by a random power of two from 2⁻⁷ to 1.
 fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     (0..len)
@@ -43,15 +43,15 @@ fn noise(len: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// An array in memory: its elements, in the order that is hashed, and where they lie.
+/// An array in memory. Its elements are hashed in the order of `axes`, whatever their layout.
 struct Laid {
     memory: Vec<f32>,
-    /// Sizes and strides, outermost first in the order that is hashed.
+    /// Sizes and strides, outermost first in the order of hashing.
     axes: Vec<[usize; 2]>,
 }
 
 impl Laid {
-    /// Lays `values` out with the axes in `order`, outermost first, and `gap` elements more after each line.
+    /// Lays `values` out with the axes in `order`, outermost first, and a gap of `gap` elements after each line.
     fn new(values: &[f32], sizes: &[usize], order: &[usize], gap: usize) -> Self {
         let mut axes: Vec<_> = sizes.iter().map(|&size| [size, 1]).collect();
         let mut stride = 1;
@@ -89,7 +89,7 @@ impl Laid {
         MatMut::new(&mut self.memory, rows, cols, row_stride, col_stride).unwrap()
     }
 
-    /// Of axes channel, row, column, image.
+    /// A view of an array whose axes are channel, row, column, image.
     fn images(&self) -> ImagesRef<'_> {
         let [sizes, strides] = [0, 1].map(|i| [3, 0, 1, 2].map(|axis: usize| self.axes[axis][i]));
         ImagesRef::new(&self.memory, sizes, strides).unwrap()
@@ -101,7 +101,8 @@ impl Laid {
     }
 }
 
-/// Order of axes and gap of matrices, and of images: as hashed, batch-major, with gaps, and both.
+/// Axis order of matrices, axis order of images, and gap. The layouts are: order of hashing, batch-major, each without and
+/// with gaps.
 const LAYOUTS: [([usize; 2], [usize; 4], usize); 4] = [
     ([0, 1], [0, 1, 2, 3], 0),
     ([1, 0], [3, 0, 1, 2], 0),
@@ -109,13 +110,13 @@ const LAYOUTS: [([usize; 2], [usize; 4], usize); 4] = [
     ([1, 0], [3, 1, 2, 0], 3),
 ];
 
-/// A matrix of the layout of that number.
+/// A matrix in `LAYOUTS[layout]`.
 fn laid(values: &[f32], rows: usize, layout: usize) -> Laid {
     let (order, _, gap) = LAYOUTS[layout];
     Laid::new(values, &[rows, values.len() / rows], &order, gap)
 }
 
-/// Nothing yet.
+/// A matrix of NaN, to be overwritten.
 fn unset(rows: usize, cols: usize, layout: usize) -> Laid {
     laid(&vec![f32::NAN; rows * cols], rows, layout)
 }
@@ -158,7 +159,7 @@ fn dense_products(engine: Engine, batch: usize, layout: usize) -> [u64; 2] {
     [y.hash(), dx.hash()]
 }
 
-/// Bias, ReLU and old sums, sparse and dense: more work than stays on one thread.
+/// Products with bias, ReLU and accumulation, sparse and dense, large enough for several threads.
 fn epilogues(engine: Engine, layout: usize) -> [u64; 2] {
     let batch = 130;
     let (x, old, bias) = (noise(INPUTS * batch, 2), noise(OUTPUTS * batch, 17), noise(OUTPUTS, 18));
@@ -172,7 +173,7 @@ fn epilogues(engine: Engine, layout: usize) -> [u64; 2] {
     })
 }
 
-/// LeNet-5's second convolution, and one with a stride whose padding exceeds its kernel.
+/// LeNet-5's second convolution, and a strided one whose padding exceeds its kernel.
 fn convolutions(engine: Engine, layout: usize) -> [[u64; 3]; 2] {
     let shape = conv2d::Shape {
         channels: 6,
@@ -209,7 +210,7 @@ fn convolutions(engine: Engine, layout: usize) -> [[u64; 3]; 2] {
     })
 }
 
-/// The mask that keeps the two largest magnitudes of each four; of equal ones the higher index.
+/// The mask that keeps the two largest magnitudes of each group of four; ties keep the higher index.
 fn two_of_four(scores: &[f32]) -> PackedMask {
     let mut mask = PackedMask::none_kept(scores.len());
     for first in (0..scores.len()).step_by(4) {
@@ -296,7 +297,7 @@ fn every_kernel_has_the_committed_bits() {
     let serial = || Backend::available().into_iter().map(Engine::new);
     check(serial());
     check(serial().map(|engine| engine.with_threads(2).share_from(0)));
-    // An engine's own threads are at most as many as there are cores.
+    // An engine starts at most one thread per core; a pool may have more threads.
     #[cfg(feature = "rayon")]
     {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();

@@ -1,5 +1,5 @@
-//! The fuzz targets on their committed seeds and on a mutation of each, without a fuzzer: on every CPU that the tests
-//! run on. `SLTH_FUZZ_MUTATIONS=1000` takes so many of each seed.
+//! Runs the fuzz targets without a fuzzer, on their committed seeds and on one mutation of each. `SLTH_FUZZ_MUTATIONS=1000`
+//! tries that many mutations per seed.
 
 use std::{env, fs, path::Path};
 
@@ -25,7 +25,7 @@ fn seeds() {
                 for _ in 0..mutation.min(8) {
                     mutate(&mut data, &mut random);
                 }
-                // Printed where the test fails: what to run again.
+                // The test harness shows the input if the test fails.
                 println!("{target} {} {mutation}: {data:02x?}", file.display());
                 harness::run(target, &data);
             }
@@ -33,7 +33,7 @@ fn seeds() {
     }
 }
 
-/// Changes, removes or repeats some bytes.
+/// Changes, removes or repeats some bytes of the input.
 fn mutate(data: &mut Vec<u8>, random: &mut Xoshiro256PlusPlus) {
     if data.is_empty() {
         return data.push(random.random());

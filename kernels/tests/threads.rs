@@ -1,4 +1,4 @@
-//! No call waits for what other users of its threads do.
+//! A call never waits for other users of its threads.
 
 #![cfg(feature = "rayon")]
 
@@ -13,7 +13,7 @@ use slth_kernels::subset_sum::{Search, Subset};
 use slth_kernels::top_k::{Order, Selector};
 use slth_kernels::{Engine, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions, Strategy};
 
-/// Fails when `work` takes a minute.
+/// Fails if `work` takes more than a minute.
 fn within_a_minute(work: impl FnOnce() + Send + 'static) {
     let (tell, told) = channel();
     let worker = thread::spawn(move || {
@@ -22,7 +22,7 @@ fn within_a_minute(work: impl FnOnce() + Send + 'static) {
     });
     let result = told.recv_timeout(Duration::from_secs(60));
     if worker.is_finished() || result.is_ok() {
-        // A panic of it is the test's.
+        // A panic in `work` fails the test.
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     }
     assert!(result.is_ok(), "a call hangs");
@@ -32,7 +32,7 @@ fn wave(len: usize, phase: usize) -> Vec<f32> {
     (0..len).map(|i| ((i * 37 + phase * 11) % 101) as f32 / 50.0 - 1.0).collect()
 }
 
-/// What many kernels compute of some numbers, each with more work than stays on one thread.
+/// The results of many kernels, each with enough work for several threads.
 fn all_kernels(engine: Engine) -> Vec<u32> {
     let (outputs, inputs, batch) = (150, 300, 70);
     let (w, x, dy) = (wave(outputs * inputs, 1), wave(inputs * batch, 2), wave(outputs * batch, 3));
@@ -68,7 +68,7 @@ fn all_kernels(engine: Engine) -> Vec<u32> {
     bits
 }
 
-/// All threads of the pool wait, in jobs of others, for calls on that pool to end.
+/// All threads of the pool run jobs that wait until calls on the same pool have returned.
 #[test]
 fn a_pool_that_is_blocked_delays_no_call() {
     within_a_minute(|| {
@@ -91,14 +91,14 @@ fn a_pool_that_is_blocked_delays_no_call() {
             assert_eq!(engine.threads(), threads);
             assert!(all_kernels(engine) == expected);
             ends.iter().for_each(|end| end.send(()).unwrap());
-            // The pool works again, also from the inside.
+            // The pool works again, also for calls from inside.
             assert!(all_kernels(engine) == expected);
             assert!(pool.install(|| all_kernels(engine)) == expected);
         }
     });
 }
 
-/// B waits, on all threads that it can get, for what A sends after its calls, while both use the same engine.
+/// A and B use the same engine. B waits, on every thread it can get, for a message that A sends after its calls.
 fn one_waits_for_the_other(engine: Engine, expected: &[u32]) {
     let (send, receive) = channel();
     let receive: Mutex<Receiver<()>> = Mutex::new(receive);
@@ -135,7 +135,7 @@ fn two_threads_that_wait_for_each_other_end() {
     });
 }
 
-/// Calls within the items of a call, which all want the same threads.
+/// Calls from within another call's items, all on the same threads.
 #[test]
 fn calls_may_be_nested() {
     within_a_minute(|| {
@@ -147,7 +147,7 @@ fn calls_may_be_nested() {
     });
 }
 
-/// Many callers share the same threads, and each gets its own result.
+/// Concurrent callers share the same threads, and each gets its own result.
 #[test]
 fn many_callers_share_an_engine() {
     within_a_minute(|| {

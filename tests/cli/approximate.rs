@@ -14,10 +14,10 @@ use slth_kernels::Backend;
 use crate::bad_input::refused;
 use crate::fixture::{self, slth};
 
-/// A tensor's name, shape, and how many bytes an element has.
+/// A tensor's name, shape and element type.
 type Tensor<'a> = (&'a str, &'a [usize], Dtype);
 
-/// Writes tensors of made-up numbers.
+/// Writes a safetensors file with these tensors, filled with arbitrary numbers.
 fn write(file: &Path, tensors: &[Tensor<'_>]) {
     let number = |i: usize| ((i * 37 + 11) % 101) as f64 / 101.0 - 0.45;
     let bytes: Vec<Vec<u8>> = tensors
@@ -38,7 +38,7 @@ fn write(file: &Path, tensors: &[Tensor<'_>]) {
     fs::write(file, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
-/// A data set and a network 30-9-3 that fits it, its second layer's name the first in the alphabet.
+/// A data set and a matching network 30-9-3. Alphabetically, the name of its second layer comes first.
 pub(crate) fn fixture() -> (tempfile::TempDir, PathBuf) {
     let data = fixture::dataset();
     let file = data.path().join("target.safetensors");
@@ -66,7 +66,7 @@ fn a_target_is_approximated_checked_and_written() {
             .arg(out.path())
             .assert()
             .success()
-            // The published figures are of another network.
+            // Published figures are printed only for the network they belong to.
             .stdout(
                 predicate::str::contains("checked: all 297 subsets")
                     .and(predicate::str::contains("published").not()),
@@ -157,7 +157,7 @@ fn several_epsilons_give_the_smallest_n_and_a_plot() {
     );
 }
 
-/// A ticket with a convolution stays a ticket: its masks and its configuration pass through.
+/// A ticket with a convolution remains a ticket: masks and configuration are copied unchanged.
 #[test]
 fn any_file_is_rebuilt_with_its_names_and_types() {
     let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
@@ -327,7 +327,7 @@ fn bad_targets() {
     for bad in [&bytes[..bytes.len() - 1], &bytes[..20], b"", &[0xff; 64], b"\x02\0\0\0\0\0\0\0{}"] {
         fs::write(&file, bad).unwrap();
         refused(&["safetensors"]);
-        // Also where no accuracy is asked for.
+        // The same without --data, where no accuracy is computed.
         let mut command = slth();
         crate::bad_input::refused(
             command.args(["approximate", "--quiet", "--target"]).arg(&file),
@@ -341,7 +341,7 @@ fn bad_targets() {
     refused(&["NaN"]);
     fs::remove_file(&file).unwrap();
     refused(&[]);
-    // Good targets of other data.
+    // Valid targets that do not match the data set.
     for (shape, word) in [([3, 31], "31 inputs"), ([2, 30], "2 outputs")] {
         write(&file, &[("w", &shape, Dtype::F32)]);
         crate::bad_input::refused(&mut approximate(data.path(), &file), &["--target", word]);

@@ -1,4 +1,4 @@
-//! Bad input is one clear line on standard error that names the file or flag, exit code 2, nothing left behind.
+//! Bad input gives exit code 2, one line on standard error that names the file or flag, and no output files.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use predicates::prelude::*;
 
 use crate::fixture::{self, CLASSES, COLUMNS, ROWS, TEST, TRAIN, gzip, idx, slth, small_run};
 
-/// Runs, expects refusal in one line with all of `words`.
+/// Expects `command` to fail with exit code 2 and one line that contains all of `words`.
 pub(crate) fn refused(command: &mut Command, words: &[&str]) {
     let assert = command.assert().code(2).stdout("");
     let error = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
@@ -88,10 +88,10 @@ fn flags() {
     slth().assert().code(2).stderr(predicate::str::contains("Usage"));
 }
 
-/// What no flag takes but those for paths and texts.
+/// Values that only flags for paths and free text may accept.
 const NONSENSE: [&str; 10] = ["", "nan", "-1", "-inf", "x", "1\n2", "1e400", "é", "1,,2", "0x1"];
 
-/// What some take: zeros and the largest of their kind, and what is just beyond.
+/// Values that some flags accept: zeros, the largest numbers of each type, and numbers just beyond them.
 const EXTREMES: [&str; 8] = [
     "0",
     "-0",
@@ -103,8 +103,8 @@ const EXTREMES: [&str; 8] = [
     "9223372036854775808",
 ];
 
-/// Every flag of every command that takes a value, as the help lists them, with hostile values: refused in one line, with
-/// nothing written, or done; never a panic.
+/// Hostile values for every flag that takes a value, as listed by each command's help. The command either succeeds or fails
+/// with one line and writes nothing; it never panics.
 #[test]
 fn hostile_values_of_every_flag() {
     let (data, target) = crate::approximate::fixture();
@@ -152,7 +152,7 @@ fn hostile_values_of_every_flag() {
             for (value, nonsense) in NONSENSE.map(|value| (value, true)).into_iter().chain(extremes) {
                 let out = data.path().join("out");
                 let mut command = command(name, ["network", "normalize", "map"].contains(&flag));
-                // A run of endless epochs is stopped: that it began is enough.
+                // A run with a huge number of epochs is stopped after a second: it has accepted the value.
                 let endless = flag.ends_with("-epochs") && value.len() > 9;
                 command.timeout(std::time::Duration::from_secs(if endless { 1 } else { 300 }));
                 command.arg(format!("--{flag}={value}"));
@@ -169,7 +169,7 @@ fn hostile_values_of_every_flag() {
                     Some(_) => panic!("{case}"),
                 }
                 let line = error.starts_with("error: ") && error.lines().count() == 1;
-                // A cell of a sweep that failed is said, and what is ignored; neither is an error.
+                // Failed cells of a sweep and ignored options are reported, but are not errors.
                 let fine =
                     error.lines().all(|line| line.starts_with("failed: ") || line.starts_with("note: "));
                 assert!(if matches!(output.status.code(), Some(1 | 2)) { line } else { fine }, "{case}");
@@ -206,7 +206,7 @@ fn a_number_beyond_f32_is_not_infinity_and_minus_0_is_0() {
     assert_eq!(ticket("minus"), ticket("plain"));
 }
 
-/// They would be waited for, or read without end.
+/// Reading a pipe could block, and reading a device could never end.
 #[test]
 #[cfg(unix)]
 fn pipes_and_devices_are_refused() {
@@ -248,7 +248,7 @@ fn output_directories() {
     );
 }
 
-/// Runs on the data set with `name` replaced.
+/// Expects a run to be refused when file `name` of the data set is replaced by `bytes`.
 fn with_file(name: &str, bytes: &[u8], words: &[&str]) {
     let data = fixture::dataset();
     let plain = name.trim_end_matches(".gz");
@@ -356,7 +356,7 @@ fn tickets() {
         missing.args(["evaluate", "--ticket", "/nonexistent.safetensors"]),
         &["/nonexistent.safetensors"],
     );
-    // A good ticket, but of other images (the built-in MNIST).
+    // A valid ticket, evaluated on images of another size (the built-in MNIST).
     let mut other = slth();
     other.args(["evaluate", "--ticket"]).arg(out.path().join("ticket.safetensors"));
     refused(&mut other, &["--ticket", "30 inputs", "784 pixels"]);

@@ -1,4 +1,4 @@
-//! The calibration: a line for each pruning tried, none tried twice.
+//! `slth calibrate` writes one line for each combination of settings and tries none twice.
 
 use std::fs;
 
@@ -22,15 +22,15 @@ fn every_combination_is_a_line_and_none_is_tried_twice() {
     };
     let first = calibrate("0.1");
     assert_eq!(first.len(), 2);
-    // Without pruning all are the same.
+    // At sparsity 0 the pruning settings make no difference.
     assert_eq!(first[0]["accuracies"][0], first[1]["accuracies"][0]);
-    // A line that a kill tore is no trial, and the next does not stand in it.
+    // A line torn by a kill does not count as a trial, and the next trial starts on a line of its own.
     let mut torn = fs::read(&log).unwrap();
     torn.extend_from_slice(b"{\"config\":");
     fs::write(&log, torn).unwrap();
     let second = calibrate("0.1,1");
     assert_eq!((second.len(), &second[..2]), (4, &first[..]));
-    // What a version of other bits tried is tried again.
+    // Trials recorded with another bits revision are repeated.
     let text = fs::read_to_string(&log).unwrap();
     fs::write(&log, text.replace("\"bits_revision\":", "\"bits_revision\":10")).unwrap();
     assert_eq!(calibrate("0.1").len(), 6);

@@ -134,14 +134,14 @@ fn bad_input() {
     refused(small().arg("--out").arg(file.path()), &["cannot write", file.path().to_str().unwrap()]);
 }
 
-/// A signal in the middle of long work leaves the directory as it was; one that nohup has the command ignore does not end it.
+/// A signal during the search leaves the output directory empty. SIGHUP under nohup does not end the command.
 #[test]
 #[cfg(unix)]
 fn a_signal_leaves_nothing_behind() {
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
 
-    /// Kills it where the test fails.
+    /// Kills the process when the test fails.
     struct Running(Child);
 
     impl Drop for Running {
@@ -171,16 +171,16 @@ fn a_signal_leaves_nothing_behind() {
                 .spawn()
                 .unwrap(),
         );
-        until("no directory", Box::new(|| out.exists()));
+        until("the output directory was not created", Box::new(|| out.exists()));
         for signal in signals {
             std::thread::sleep(Duration::from_millis(200));
-            assert!(running.0.try_wait().unwrap().is_none(), "it has ended before {signal}");
+            assert!(running.0.try_wait().unwrap().is_none(), "the command ended before {signal}");
             let id = running.0.id().to_string();
             assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
         }
         let mut ended = None;
         until(
-            "it goes on",
+            "the command did not end",
             Box::new(|| {
                 ended = running.0.try_wait().unwrap();
                 ended.is_some()

@@ -1,4 +1,4 @@
-//! Which images a run takes, and what it makes of their pixels.
+//! Data sets: file names and formats, validation images, normalisation.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use crate::fixture::{self, slth, write_part_of_mnist};
 
 const TRAIN: &str = "train-images-idx3-ubyte";
 
-/// A part of MNIST, its training images sorted by label.
+/// Writes a part of MNIST with its training images sorted by label.
 fn write_sorted(directory: &Path) {
     write_part_of_mnist(directory, 3000, 1000);
     let [images, labels] = [TRAIN, "train-labels-idx1-ubyte"].map(|name| directory.join(name));
@@ -65,7 +65,7 @@ fn a_ticket_is_evaluated_with_the_constants_it_was_trained_with() {
     let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_part_of_mnist(data.path(), 1500, 500);
     let result = run(data.path(), out.path(), &["--prune-epochs", "1"]);
-    // The same test images beside other training images.
+    // Change the training images only; the test images stay the same.
     let images = data.path().join(TRAIN);
     let mut pixels = fs::read(&images).unwrap();
     pixels[16..].iter_mut().for_each(|pixel| *pixel = 255 - *pixel / 2);
@@ -82,7 +82,7 @@ fn a_ticket_is_evaluated_with_the_constants_it_was_trained_with() {
     );
 }
 
-/// The small data set, training images and labels, test images and labels, under other names, gzipped where `zip` says so.
+/// Writes the small data set under `names`: training images and labels, then test images and labels; gzipped if `zip`.
 fn renamed(directory: &Path, names: [&str; 4], zip: bool) {
     let data = fixture::dataset();
     let files = ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"];
@@ -116,12 +116,12 @@ fn files_are_found_by_any_of_their_names_and_unzipped_by_their_content() {
     let expected = Dataset::load(fixture::dataset().path()).unwrap();
     let dots = USUAL.map(|name| name.replace("-idx", ".idx"));
     for names in [USUAL, LETTERS, dots.each_ref().map(String::as_str)] {
-        // Plain and gzipped, each with and without `.gz`.
+        // Plain and gzipped content, each with and without the extension `.gz`.
         for (zip, end) in [(false, ""), (false, ".gz"), (true, ""), (true, ".gz")] {
             let data = tempfile::tempdir().unwrap();
             let names = names.map(|name| format!("{name}{end}"));
             renamed(data.path(), names.each_ref().map(String::as_str), zip);
-            // What a Mac puts beside a file, and files of other things.
+            // Unrelated files, and the metadata file that macOS adds.
             for other in ["._train-images-idx3-ubyte", "train-images.txt", "result.json"] {
                 fs::write(data.path().join(other), "x").unwrap();
             }
@@ -132,7 +132,7 @@ fn files_are_found_by_any_of_their_names_and_unzipped_by_their_content() {
     }
 }
 
-/// Its labels are i32 in eight columns.
+/// QMNIST stores labels as i32 in eight columns; the first is the class.
 #[test]
 fn qmnist() {
     let data = fixture::dataset();
@@ -166,12 +166,12 @@ fn of_several_data_sets_one_is_chosen_by_a_file_of_it() {
     refused(&mut fixture::small_run(&data.path().join("x.txt")), &["x.txt", "no such file"]);
     fs::write(data.path().join("x.txt"), "x").unwrap();
     refused(&mut fixture::small_run(&data.path().join("x.txt")), &["x.txt", "no data"]);
-    // One that lacks a file is none, if another is whole.
+    // A data set with a missing file is ignored if another one is complete.
     fs::remove_file(data.path().join(&one[1])).unwrap();
     fixture::small_run(data.path()).assert().success();
     let words = ["emnist-digits-train-labels-idx1-ubyte", "no such file"];
     refused(&mut fixture::small_run(&data.path().join(digits)), &words);
-    // Two files for one part.
+    // Two files for the same part of a data set.
     let dotted = LETTERS[0].replace("-idx3", ".idx3");
     fs::copy(data.path().join(LETTERS[0]), data.path().join(&dotted)).unwrap();
     refused(&mut fixture::small_run(data.path()), &["more than one", letters, &dotted]);
@@ -191,17 +191,17 @@ fn labels_that_begin_at_1_begin_at_0() {
     }
     let found = Dataset::load(data.path()).unwrap();
     assert_eq!((found.classes(), found.train(), found.test()), (3, expected.train(), expected.test()));
-    // Messages have the file's own labels.
+    // Messages give the labels as they stand in the file.
     let train = labels[0].to_str().unwrap();
     refused(fixture::small_run(data.path()).args(["--network", "30-8-2"]), &["3 classes", "label 3", train]);
-    // A 0 among the test labels: they do not begin at 1.
+    // A 0 among the test labels shows that labels begin at 0.
     let mut bytes = fs::read(&labels[1]).unwrap();
     bytes[8] = 0;
     fs::write(&labels[1], bytes).unwrap();
     assert_eq!(Dataset::load(data.path()).unwrap().classes(), 4);
 }
 
-/// Records of CIFAR: `heads` label bytes, of which the last counts, and three planes, the one of its class brightest.
+/// CIFAR records: `heads` label bytes, of which the last is the class, then three planes; the plane of the class is brightest.
 fn cifar(images: std::ops::Range<u32>, heads: usize) -> Vec<u8> {
     let record = |image: u32| {
         let class = image * 7 % 3;
@@ -241,7 +241,7 @@ fn cifar_is_read_batch_after_batch() {
         run(ten.path()).assert().success();
         run(&hundred.path().join(format!("train.bin{end}"))).assert().success();
         refused(&mut fixture::small_run(ten.path()), &["30 inputs", "3 × 32 × 32"]);
-        // One that is missing, and both in one directory.
+        // A missing batch; files of both formats in one directory.
         fs::remove_file(ten.path().join(format!("data_batch_1.bin{end}"))).unwrap();
         refused(&mut run(ten.path()), &["data_batch_1.bin", "no such file"]);
         write(&ten, "data_batch_1.bin", cifar(0..40, 1));
@@ -249,7 +249,7 @@ fn cifar_is_read_batch_after_batch() {
         run(ten.path()).assert().success();
         write(&ten, "test.bin", cifar(70..80, 2));
         refused(&mut run(ten.path()), &["more than one data set", "test_batch.bin", "test.bin"]);
-        // Damaged ones.
+        // Damaged files.
         write(&hundred, "test.bin", cifar(70..80, 1));
         refused(&mut run(hundred.path()), &["test.bin", "truncated: 30740 bytes of records", "30730 found"]);
         let mut beyond = cifar(70..80, 2);
@@ -261,7 +261,7 @@ fn cifar_is_read_batch_after_batch() {
     }
 }
 
-/// An `.npy` file, as NumPy writes it.
+/// An `.npy` file as NumPy writes it.
 fn npy(kind: &str, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
     let sizes: String = shape.iter().map(|size| format!("{size}, ")).collect();
     let shape = if shape.len() == 1 { sizes.trim_end() } else { sizes.trim_end_matches(", ") };
@@ -270,7 +270,7 @@ fn npy(kind: &str, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
     [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), bytes].concat()
 }
 
-/// An `.npz` archive of such files.
+/// An `.npz` archive of `.npy` files.
 fn npz(arrays: &[(&str, Vec<u8>)], method: rawzip::CompressionMethod) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut archive = rawzip::ZipArchiveWriter::new(&mut bytes);
@@ -295,7 +295,7 @@ fn npz(arrays: &[(&str, Vec<u8>)], method: rawzip::CompressionMethod) -> Vec<u8>
     bytes
 }
 
-/// Images of 6 × 5 with `channels`, and their labels.
+/// Pixels and labels of images of 6 × 5 with `channels`.
 fn numbers(images: std::ops::Range<usize>, channels: usize) -> (Vec<u8>, Vec<u8>) {
     let labels = images.clone().map(|image| (image % 3) as u8).collect();
     let pixel = move |image: usize, at: usize| {
@@ -304,7 +304,7 @@ fn numbers(images: std::ops::Range<usize>, channels: usize) -> (Vec<u8>, Vec<u8>
     (images.flat_map(|image| (0..30 * channels).map(move |at| pixel(image, at))).collect(), labels)
 }
 
-/// The four arrays: pixels in planes or, `innermost`, with the channels last; bytes of `kind`.
+/// The four arrays of a data set, with pixels of type `pixel` and labels of type `label`. Channels come last if `innermost`.
 fn arrays(
     channels: Option<usize>,
     innermost: bool,
@@ -341,7 +341,7 @@ fn arrays(
         (pixels, npy(label, &columns, &bytes))
     };
     let ((x_train, y_train), (x_test, y_test)) = (part(0..203), part(203..240));
-    // In the order of Keras.
+    // The order of the arrays in Keras' `mnist.npz`.
     [("x_test", x_test), ("x_train", x_train), ("y_train", y_train), ("y_test", y_test)]
 }
 
@@ -431,7 +431,7 @@ fn hostile_arrays_of_numpy_are_refused() {
     ] {
         try_with("y_train", array, words);
     }
-    // Archives: one that lacks an array, others cut or changed anywhere.
+    // Archives: one without an array, others truncated or changed at any position.
     fs::write(data.path().join("x.npz"), npz(&whole[1..], CompressionMethod::DEFLATE)).unwrap();
     refused(&mut fixture::small_run(data.path()), &["x.npz", "no array x_test"]);
     let archive = npz(&whole, CompressionMethod::DEFLATE);

@@ -8,7 +8,7 @@ use slth_kernels::Backend;
 
 use crate::fixture;
 
-/// Runs 1 + 1 epochs; the result and the ticket's bytes.
+/// Runs one epoch each of pretraining and pruning; returns the result and the ticket's bytes.
 fn run(network: &str, data: &[&str], out: &Path, backend: &str, threads: usize) -> (Value, Vec<u8>) {
     fixture::slth()
         .args(["run", "--pretrain-epochs", "1"])
@@ -29,7 +29,7 @@ fn backends_and_threads_do_not_change_a_bit() {
 
 #[test]
 fn backends_and_threads_do_not_change_a_bit_of_convolutions() {
-    // Without a fused multiply-add the scalar backend is slow: few images.
+    // Few images, because the scalar backend is slow on CPUs without fused multiply-add.
     let data = tempfile::tempdir().unwrap();
     fixture::write_part_of_mnist(data.path(), 200, 50);
     check(

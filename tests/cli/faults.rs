@@ -1,4 +1,4 @@
-//! Whatever ends a command, and whoever else writes there: what was finished stays, and no file is half written.
+//! Killed commands and concurrent writers: finished work survives, and no file is left half written.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::fixture::{
     self, Running, kill_at_random, kill_in_time, random_shares, slth, small_run, small_sweep,
 };
 
-/// Files other than the temporary ones that a killed process leaves.
+/// The files of a directory, without temporary files of killed processes.
 fn files(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -24,7 +24,7 @@ fn files(directory: &Path) -> Vec<String> {
     names
 }
 
-/// A store of 3 × 100 cells in three shards; what a sweep of many seeds would leave.
+/// Writes a store of 3 × 100 cells in three shards, as a sweep over many seeds would.
 fn many_cells(data: &Path, out: &Path) {
     small_sweep(data).args(["--seeds", "1", "--epsilon", "0", "--out"]).arg(out).assert().success();
     let cells = read_cells(out).unwrap();
@@ -59,7 +59,7 @@ fn a_killed_report_leaves_whole_files() {
         }
         assert_eq!(fs::read(cells.join("cells.jsonl")).unwrap(), store);
     };
-    // After each of the files but the last two: the page takes no time.
+    // Kill after each file except the last two, which are written too quickly for a kill in between.
     let names = files(&whole);
     for there in 1..names.len() - 2 {
         kill_in_time(1, || {
@@ -96,7 +96,7 @@ fn a_killed_merge_keeps_what_it_had_and_continues() {
     let mut before = BTreeSet::new();
     kill_in_time(10, || {
         if before.len() == 300 {
-            // The last kill came too late.
+            // The last kill came too late: start over.
             fs::remove_dir_all(&merged).unwrap();
             before.clear();
         }
@@ -139,7 +139,7 @@ fn a_killed_run_leaves_whole_files_or_none() {
     assert_eq!(files(&killed), files(&whole));
 }
 
-/// The hashes of a run, and its history but for the seconds.
+/// The hashes of a run, and its history without the times.
 fn bits(out: &Path) -> Vec<String> {
     let result: Value = serde_json::from_slice(&fs::read(out.join("result.json")).unwrap()).unwrap();
     let history = fs::read_to_string(out.join("history.csv")).unwrap();
@@ -180,13 +180,13 @@ fn a_run_killed_at_ten_random_moments_goes_on_to_the_same_bits() {
         std::thread::sleep(time.mul_f64(0.3 * share()));
         process.kill();
         if killed.join("result.json").exists() {
-            // It had ended: the next begins anew.
+            // The run had already finished: start over.
             assert_eq!(bits(&killed), bits_of_whole);
             fs::remove_dir_all(&killed).unwrap();
             before = 0;
             return false;
         }
-        // In the midst of its work: epochs were done since it went on, and some are left.
+        // A kill is in time if epochs were completed since the run resumed and some remain.
         let now = if checkpoint.exists() { Checkpoint::read(&checkpoint).unwrap().history.len() } else { 0 };
         assert!(now >= before);
         let in_time = now > before && now < 2 * EPOCHS;
@@ -299,15 +299,15 @@ fn sweeps_of_one_directory_take_turns_and_shards_run_beside_each_other() {
         command.args(["--prune-epochs", "100"]).args(arguments).arg("--out").arg(&out);
         command
     };
-    // One that does not end holds the store.
+    // A sweep that does not end holds the lock of the store.
     let mut first = Running::start(sweep(&[]).args(["--prune-epochs", "100000000"]));
     first.wait_for("sweep.json", || out.join("sweep.json").exists());
     refused(&mut sweep(&[]), &["cells.jsonl", "another process is writing there"]);
     refused(slth().arg("merge").arg(&out).arg(&out), &["cells.jsonl", "another process is writing there"]);
-    // Readers need not wait.
+    // Readers do not need the lock.
     slth().arg("status").arg(&out).assert().success().stdout(predicate::str::contains("cells done"));
     assert!(first.kill());
-    // The lock went with its process; another setting goes elsewhere.
+    // The lock ended with its process. Cells with another number of epochs need a new store.
     fs::remove_dir_all(&out).unwrap();
 
     let mut shards = ["1/2", "2/2"].map(|shard| Running::start(&sweep(&["--shard", shard])));

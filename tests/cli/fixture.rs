@@ -1,4 +1,4 @@
-//! A small data set on disk, and the command.
+//! What the tests share: a small data set on disk, commands on it, and killing them.
 
 use std::fs;
 use std::io::Write;
@@ -16,13 +16,13 @@ pub(crate) const TRAIN: u32 = 203;
 pub(crate) const TEST: u32 = 61;
 pub(crate) const CLASSES: u8 = 3;
 
-/// The longest that a test waits for anything.
+/// The longest time a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(crate) fn slth() -> Command {
     let mut command = Command::cargo_bin("slth").unwrap();
     command.timeout(PATIENCE);
-    // What a developer or a launcher may have set.
+    // Variables that a developer or a job scheduler may have set.
     for name in ["SLTH_BACKEND", "SLTH_SHARD", "SLTH_SHARDS"] {
         command.env_remove(name);
     }
@@ -49,7 +49,7 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Writes images whose class shows in their pixels, noise on top; the training images gzipped.
+/// Writes noisy images whose class can be learnt from their pixels; the training images are gzipped.
 pub(crate) fn write_dataset(directory: &Path) {
     for (name, count, zipped) in [("train", TRAIN, true), ("t10k", TEST, false)] {
         let labels: Vec<u8> = (0..count).map(|i| (i * 7 % u32::from(CLASSES)) as u8).collect();
@@ -71,7 +71,7 @@ pub(crate) fn write_dataset(directory: &Path) {
     }
 }
 
-/// Writes the first images of MNIST.
+/// Writes the first images of MNIST and their labels.
 pub(crate) fn write_part_of_mnist(directory: &Path, train: usize, test: usize) {
     let mnist = Dataset::mnist().unwrap();
     for (name, examples, count) in [("train", mnist.train(), train), ("t10k", mnist.test(), test)] {
@@ -89,12 +89,12 @@ pub(crate) fn dataset() -> TempDir {
     directory
 }
 
-/// `slth run` on the small data set, about as short as can be.
+/// A `slth run` on the small data set that takes little time.
 pub(crate) fn small_run(data: &Path) -> Command {
     small("run", data)
 }
 
-/// `slth sweep` likewise, of 2 × 3 × 2 cells.
+/// A `slth sweep` of 2 × 3 × 2 such runs.
 pub(crate) fn small_sweep(data: &Path) -> Command {
     let mut command = small("sweep", data);
     command.args(["--epsilon", "0,0.05", "--sparsity", "0,0.5,0.7", "--seeds", "1,2"]);
@@ -108,7 +108,7 @@ fn small(command: &str, data: &Path) -> Command {
     small
 }
 
-/// Waits until `holds`; fails when that takes too long.
+/// Waits until `holds` returns true; fails after [`PATIENCE`].
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
@@ -117,7 +117,7 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A command that runs; killed when dropped.
+/// A running command; killed when dropped.
 pub(crate) struct Running(Child);
 
 impl Running {
@@ -131,7 +131,7 @@ impl Running {
         self.0.id()
     }
 
-    /// Waits for `sign`, which shows that work is under way. Fails when the command ends before.
+    /// Waits until `sign` shows that work is under way. Fails if the command ends first.
     pub(crate) fn wait_for(&mut self, what: &str, mut sign: impl FnMut() -> bool) {
         wait_until(what, || {
             let ended = self.0.try_wait().unwrap();
@@ -149,7 +149,7 @@ impl Running {
         status.unwrap()
     }
 
-    /// Kills it. Whether that came in time: not when it had ended by itself.
+    /// Kills the command; returns false if it had already succeeded.
     pub(crate) fn kill(mut self) -> bool {
         self.0.kill().unwrap();
         !self.wait().success()
@@ -163,7 +163,7 @@ impl Drop for Running {
     }
 }
 
-/// Calls `kill`, which tells whether it killed a command in the midst of its work, until `kills` calls did.
+/// Calls `kill` until it has returned true `kills` times, that is, has killed a command while it was working.
 pub(crate) fn kill_in_time(kills: usize, mut kill: impl FnMut() -> bool) {
     let mut in_time = 0;
     for _ in 0..20 * kills {
@@ -175,7 +175,7 @@ pub(crate) fn kill_in_time(kills: usize, mut kill: impl FnMut() -> bool) {
     panic!("{in_time} of {kills} kills came in time");
 }
 
-/// Other random numbers in [0, 1) in every process.
+/// Random numbers in [0, 1), different in every process.
 pub(crate) fn random_shares() -> impl FnMut() -> f64 {
     let mut random = u64::from(std::process::id());
     move || {
@@ -184,7 +184,7 @@ pub(crate) fn random_shares() -> impl FnMut() -> f64 {
     }
 }
 
-/// Kills `command` at `kills` random moments of its work; calls `look` after each.
+/// Kills `command` at `kills` random moments of its work; calls `look` after each kill.
 pub(crate) fn kill_at_random(kills: usize, command: impl Fn() -> Command, mut look: impl FnMut()) {
     let start = Instant::now();
     command().assert().success();
@@ -195,7 +195,7 @@ pub(crate) fn kill_at_random(kills: usize, command: impl Fn() -> Command, mut lo
         std::thread::sleep(time.mul_f64(share()));
         let in_time = process.kill();
         if !in_time {
-            time = time.mul_f64(0.9); // the first run was a slow one
+            time = time.mul_f64(0.9); // the uninterrupted run was slower than this one
         }
         look();
         in_time

@@ -1,4 +1,4 @@
-//! What the command tells of itself.
+//! Help and shell completions.
 
 use predicates::prelude::*;
 

@@ -1,4 +1,4 @@
-//! The command as its users meet it.
+//! The command `slth`, tested from outside.
 
 mod approximate;
 mod bad_input;

@@ -1,4 +1,4 @@
-//! What the command writes and says.
+//! Files and messages of the commands.
 
 use std::fs;
 use std::path::Path;
@@ -87,7 +87,7 @@ fn a_run_writes_result_and_ticket() {
             .all(|&name| curves.contains(name))
     );
 
-    // The ticket: the hashes are those of its bytes, the accuracy is found again.
+    // The ticket's hashes match its content, and evaluating it gives the same accuracy.
     let ticket = Ticket::read(out.join("ticket.safetensors")).unwrap();
     assert_eq!(slth::run::weights_hash(&ticket.layers), result["weights_hash"].as_str().unwrap());
     assert_eq!(slth::run::mask_hash(&ticket.layers), result["mask_hash"].as_str().unwrap());
@@ -189,7 +189,7 @@ fn epsilon_bounds_and_infinity() {
     };
     let none = run(&["--epsilon", "0"]);
     assert_eq!((&none["pretrain"]["epochs"], &none["pretrain"]["max_change"]), (&0.into(), &0.0.into()));
-    // Without pretraining the weights are those drawn, whatever ε is.
+    // Without pretraining the weights stay as drawn, whatever ε is.
     assert_eq!(run(&["--pretrain-epochs", "0"])["weights_hash"], none["weights_hash"]);
     let free = run(&["--epsilon", "inf", "--pretrain-momentum", "0.9"]);
     assert_eq!((&free["epsilon"], &free["configuration"]["epsilon"]), (&"inf".into(), &"inf".into()));
@@ -214,7 +214,7 @@ fn scale_and_schedule_change_what_they_say() {
     let cosine = run(&["--pretrain-epochs", "2", "--pretrain-schedule", "cosine"]);
     assert_eq!(cosine["configuration"]["pretrain_schedule"], "cosine");
     assert_ne!(usual["weights_hash"], cosine["weights_hash"]);
-    // The first epoch has the whole rate.
+    // In the first epoch both schedules have the full learning rate.
     let mut once = |schedule| run(&["--pretrain-schedule", schedule])["weights_hash"].clone();
     assert_eq!(once("constant"), once("cosine"));
     let doubled = run(&["--init-scale", "2"]);

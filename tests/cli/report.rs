@@ -1,4 +1,4 @@
-//! Reports: what they hold, what they say of seeds that failed and of how the sparsity was chosen.
+//! Reports: their content, failed seeds, how the sparsity was chosen.
 
 use std::fs;
 use std::path::Path;
@@ -59,7 +59,7 @@ fn a_report_holds_everything_and_nothing_from_elsewhere() {
     refused(fixture::slth().arg("report").arg(data.path()), &["no cells*.jsonl or history.csv"]);
 }
 
-/// The last of two seeds diverges without a bound.
+/// The only seed diverges at ε = inf, where nothing bounds the weights.
 #[test]
 fn a_seed_that_failed_counts_and_shows() {
     let (data, out) = (fixture::dataset(), tempfile::tempdir().unwrap());
@@ -70,7 +70,7 @@ fn a_seed_that_failed_counts_and_shows() {
     };
     diverging("0,inf", out.path()).success();
     let read = |name: &str| fs::read_to_string(out.path().join(name)).unwrap();
-    // Of three classes.
+    // A failed seed counts as chance, which is 1/3 for three classes.
     assert!(read("table.md").contains("| 0.333†1 |"));
     assert!(read("table.md").contains("†n: n seeds failed"));
     assert!(
@@ -88,7 +88,7 @@ fn a_seed_that_failed_counts_and_shows() {
         .assert()
         .success()
         .stdout(predicate::str::contains("0.333†1"));
-    // Nothing but failures: there are cells, and nothing to report.
+    // If all cells failed, there is nothing to report.
     let none = out.path().join("none");
     let assert = diverging("inf", &none).code(2);
     assert.stderr(predicate::str::contains(

@@ -1,4 +1,4 @@
-//! Sweeps: continued after any end, shared out, merged; the store loses nothing.
+//! Sweeps: resumed after any interruption, split into shards, merged; no finished cell is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::bad_input::refused;
 use crate::fixture::{self, Running, kill_in_time, small_sweep};
 
-/// The lines of all stores in `directory` by id, without `timing`. No id may stand there twice.
+/// The lines of all stores in `directory` by id, without `timing`. Fails if an id occurs twice.
 fn lines(directory: &Path) -> BTreeMap<String, Value> {
     let mut lines = BTreeMap::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -53,7 +53,7 @@ fn cells_have_the_keys_and_bits_of_their_runs() {
             "config epsilon id mask_hash seed sparsity test_accuracy validation_accuracy validation_loss weights_hash"
         );
     }
-    // A cell is the run of its configuration.
+    // A cell has the same bits as `slth run` with its configuration.
     let run = out.path().join("run");
     fixture::small_run(data.path())
         .args(["--epsilon", "0.05", "--sparsity", "0.5", "--seed", "2", "--out"])
@@ -125,7 +125,7 @@ fn a_killed_sweep_continues_to_the_same_lines() {
         command
     };
     sweep(&whole).assert().success();
-    // Whole lines, as they stand.
+    // The complete lines of the store.
     let finished = |directory: &Path| -> BTreeSet<String> {
         let text = fs::read_to_string(directory.join("cells.jsonl")).unwrap_or_default();
         text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(str::to_owned).collect()
@@ -133,14 +133,14 @@ fn a_killed_sweep_continues_to_the_same_lines() {
     let mut before = BTreeSet::new();
     kill_in_time(5, || {
         if before.len() == 24 {
-            // The last kill came too late.
+            // The last kill came too late: start over.
             fs::remove_dir_all(&killed).unwrap();
             before.clear();
         }
         let mut process = Running::start(&sweep(&killed));
         process.wait_for("a cell", || finished(&killed).len() > before.len());
         process.kill();
-        // What was finished stays, its times too: nothing is computed again.
+        // Finished cells stay, including their times, so none was computed again.
         let now = finished(&killed);
         assert!(now.is_superset(&before));
         before = now;
@@ -158,14 +158,14 @@ fn a_signal_ends_it_cleanly() {
     for signal in ["-TERM", "-USR1", "-INT"] {
         let mut process =
             Running::start(sweep(data.path(), out.path()).args(["--prune-epochs", "100000000"]));
-        // The plan is written when the signals are caught.
+        // sweep.json is written after the signal handlers are installed.
         process.wait_for("sweep.json", || out.path().join("sweep.json").exists());
         let id = process.id().to_string();
         assert!(Process::new("kill").args([signal, &id]).status().unwrap().success());
         assert_eq!(process.wait().code(), Some(3), "{signal}");
         fs::remove_file(out.path().join("sweep.json")).unwrap();
     }
-    // The dense networks may be there.
+    // Only the cells at sparsity 0, which need no pruning, can be finished.
     assert!(lines(out.path()).values().all(|cell| cell["sparsity"] == 0.0));
 }
 
@@ -197,7 +197,7 @@ fn shards_merge_to_the_whole() {
         }
         assert_eq!(lines(&at(name)), lines(&at("whole")));
     }
-    // Nothing is left to do, however it was shared out.
+    // The store is complete, whichever shards filled it.
     sweep(data.path(), &at("two"))
         .args(["--no-env-shard"])
         .env("SLTH_SHARD", "1/2")
@@ -236,7 +236,7 @@ fn a_failed_cell_is_recorded_and_the_others_go_on() {
     );
 }
 
-/// The presets take any IDX set of MNIST's shape: here one whose images are random.
+/// Presets accept any IDX data set of MNIST's shape, here one with random images.
 #[test]
 fn a_preset_runs_on_another_data_set() {
     let directory = tempfile::tempdir().unwrap();
@@ -379,7 +379,7 @@ fn every_method_removes_the_same_share() {
             assert_eq!(removed.sum::<u64>(), (0.7 * n) as u64, "{method} {scope}");
             hashes.insert(result["mask_hash"].as_str().unwrap().to_owned());
             slth::run::Ticket::read(run.join("ticket.safetensors")).unwrap();
-            // All of them into one store.
+            // One store holds cells of all methods and scopes.
             sweep(data.path(), &out.path().join("all"))
                 .args(["--seeds", "1", "--method", method, "--scope", scope])
                 .assert()
@@ -413,7 +413,7 @@ fn options_that_a_method_ignores_are_named_and_part_no_cells() {
         .assert()
         .success()
         .stderr("note: --method magnitude-then-finetune ignores --momentum\n");
-    // What it heeds must agree.
+    // Options that the method uses must agree with the store.
     let other = ["--method", "magnitude-then-finetune", "--prune-epochs", "3"];
     refused(sweep(data.path(), out.path()).args(other), &["prune_epochs is 2 there, 3 here"]);
     assert_eq!(lines(out.path()).len(), 4 * 6);

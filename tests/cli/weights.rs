@@ -16,7 +16,7 @@ fn result(out: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(out.join("result.json")).unwrap()).unwrap()
 }
 
-/// A data set, and a network 30-8-3 with biases that was trained on it by `slth run`, under PyTorch's names.
+/// A data set, and a network 30-8-3 with biases trained on it by `slth run`, saved under PyTorch's names.
 fn trained() -> (tempfile::TempDir, PathBuf, Value) {
     let data = fixture::dataset();
     let out = data.path().join("out");
@@ -165,7 +165,7 @@ fn a_file_is_pruned_and_written_whole() {
     assert_eq!(before.parameters[0][240..], after.parameters[0][240..]);
     refused(prune(&["--sparsity", "0.5", "--out"]).arg(&out), &["pruned.safetensors", "exists"]);
     prune(&["--sparsity", "0.9", "--scope", "global", "--force", "--out"]).arg(&out).assert().success();
-    // Onto itself.
+    // The output may replace the input.
     prune(&["--sparsity", "0.5", "--force", "--out"]).arg(&file).assert().success();
     let itself = StateDict::read(&file, None, None).unwrap();
     assert_eq!(zeros(&itself.parameters[0]), 120);

@@ -24,7 +24,7 @@ fn target() -> Target {
 
 type Found = (Vec<Subset>, Vec<f32>);
 
-/// All that is made of a file with one ε: the summary, and the subsets and weights of each tensor by its rank.
+/// The approximation of a file with one ε: the summary, and by rank the subsets and weights of each tensor.
 fn collect(approximator: &Approximator<'_>, epsilon: f32) -> (ApproximationRow, BTreeMap<usize, Found>) {
     let mut found = BTreeMap::new();
     let mut take = |rebuilt: Rebuilt<'_>| {
@@ -125,15 +125,15 @@ fn the_smallest_n_is_where_failures_end() {
     }
     let strict = ApproximateConfig { eta: 1e-6, ..config() };
     let one = Target::draw("1-1".parse().unwrap(), 4).to_tensors();
-    // A single weight, which is all of the range: each candidate is that weight.
+    // With a single weight the range of candidates is one point, so each candidate equals the weight.
     assert_eq!(Approximator::new(&strict, &one).unwrap().smallest(0.0, &NoProgress).unwrap(), Some(1));
-    // No subset of 5 from fewer.
+    // A subset of 5 needs at least 5 candidates.
     let five = ApproximateConfig { size: SubsetSize::Exactly(5), ..config() };
     let smallest = Approximator::new(&five, &one).unwrap().smallest(0.5, &NoProgress).unwrap();
     assert!(smallest.unwrap() >= 5);
 }
 
-/// With a fraction as size a weight can fail with more candidates than it has a subset of.
+/// With a fraction as size, a weight that n candidates suffice for can fail with n + 1.
 #[test]
 fn the_smallest_n_of_a_fraction_is_the_first_without_failures() {
     let tensors = Target::draw("30-6-3".parse().unwrap(), 4).to_tensors();
@@ -151,7 +151,7 @@ fn the_smallest_n_of_a_fraction_is_the_first_without_failures() {
     }
 }
 
-/// A file of every rank and type: what is not rebuilt stays as it is, in two chunks and more where a tensor is large.
+/// A file with tensors of many ranks and types, one larger than a chunk. Tensors that are not rebuilt stay unchanged.
 #[test]
 fn any_file_is_rebuilt() {
     let large = (1 << 20) + 1000;
@@ -227,7 +227,7 @@ fn any_file_is_rebuilt() {
                 [&source, &written].map(|f| f.floats(entry, 0..entry.elements()).unwrap());
             let m = targets.iter().fold(0.0_f32, |m, w| m.max(w.abs()));
             let scale = if m == 0.0 { 1.0 } else { f64::from(m) };
-            // Seed and subset give the weight, but for what it is moved.
+            // Seed and subset reproduce the weight, up to the movement of the candidates and the rounding of the type.
             let subset = packed.tensor(&entry.name).unwrap();
             assert_eq!(subset.shape(), [(entry.elements() * 15).div_ceil(8)]);
             let draw_of = &draws[&entry.name];
@@ -256,7 +256,7 @@ fn any_file_is_rebuilt() {
         assert_eq!(failed, row.failed_as_written);
         assert!(row.failed_as_written.abs_diff(row.failed) < 10 && failed < 10_000, "{row:?}");
     }
-    // As many more candidates as it takes.
+    // Starting from 8, the number of candidates grows until every weight is met.
     let grown = ApproximateConfig { eta_relative: true, candidates: Some(8), ..config() };
     for draw in [Draw::PerRow, Draw::PerWeight] {
         let grown = ApproximateConfig { draw, skip: Some(vec!["large".to_owned()]), ..grown.clone() };
@@ -278,7 +278,7 @@ fn the_construction_computes_the_target() {
     for epsilon in [0.0, 1e-4, 1e-2] {
         let built = approximator.construct(&target, epsilon, &NoProgress).unwrap();
         assert_eq!(built.network.to_string(), "6-204-5-170-3");
-        // The perturbation is within ε of what was drawn, and only V is pruned beyond the structure.
+        // Weights move by at most ε from the drawn ones. Only V is pruned further; U keeps its block structure.
         let plain = approximator.construct(&target, 0.0, &NoProgress).unwrap();
         for (layer, drawn) in built.layers.iter().zip(&plain.layers) {
             for (v, w) in layer.weights.iter().zip(&drawn.weights) {
@@ -289,7 +289,7 @@ fn the_construction_computes_the_target() {
         let masks: usize = [1, 3].map(|v| built.layers[v].mask.kept()).iter().sum();
         assert_eq!(kept, masks);
         assert_eq!([0, 2].map(|u| built.layers[u].mask.kept()), [204, 170]);
-        // What is needed is needed: built with that many no weight fails, with one less one does.
+        // `smallest` candidates suffice for every weight; one fewer does not.
         let needed = built.smallest.unwrap();
         assert_eq!(built.units_needed, Some(2 * needed * (6 + 5)));
         let theorem = [(6, 5), (5, 3)]
@@ -303,7 +303,7 @@ fn the_construction_computes_the_target() {
             let built = approximator.construct(&target, epsilon, &NoProgress).unwrap();
             assert_eq!(built.summary(config.eta).failed > 0, fails, "{n}");
         }
-        // Errors of the first layer, at most 6 residuals, pass the second's weights of at most 1/2.
+        // An error of the first layer, at most 6 residuals, is multiplied by weights of at most 1/2 in the second.
         let residual = built.subsets.iter().map(|subset| subset.residual).fold(0.0, f64::max);
         let bound = 5.0 * (6.0 * residual * (0.5 + residual) + residual * 3.0) + 1e-5;
         assert!(built.max_difference <= bound, "{} {bound}", built.max_difference);

@@ -43,7 +43,7 @@ fn small() -> CandidatesConfig {
     }
 }
 
-/// The definition, by a sorted list of all intervals in f64.
+/// The number of candidates by definition: a sweep over the sorted intervals of all subset sums, in f64.
 fn oracle(config: &CandidatesConfig, trial: usize, eta: f64, ratio: f64, size: SubsetSize) -> usize {
     let [from, to] = match config.criterion {
         Criterion::Every => [-0.5, 0.5],
@@ -77,7 +77,7 @@ fn oracle(config: &CandidatesConfig, trial: usize, eta: f64, ratio: f64, size: S
 fn counts_are_those_of_the_definition() {
     for criterion in [Criterion::Every, Criterion::One] {
         let size = ["any", "4", "0.3"].map(|size| size.parse().unwrap()).to_vec();
-        // The last η takes too many candidates of a fixed size for this search.
+        // Without the last η of `small`, at which subsets of a fixed size would need too many candidates.
         let config = CandidatesConfig { criterion, trials: 12, size, eta: vec![0.2, 0.1], ..small() };
         let found = required_candidates(&config, &NoProgress).unwrap();
         for needed in &found.needed {
@@ -109,7 +109,7 @@ fn threads_and_backends_do_not_matter_and_more_tolerance_never_costs() {
     }
 }
 
-/// By exact enumeration in another program, each within 1.
+/// Reference counts come from exact enumeration in an independent program; each may differ by 1.
 #[test]
 fn counts_are_the_known_ones() {
     let known = [(1e-2, [13, 11, 7, 7]), (1e-3, [16, 13, 12, 11]), (1e-4, [20, 17, 16, 13])];
@@ -148,7 +148,7 @@ fn quantiles_and_slopes() {
 
 #[test]
 fn what_takes_too_many_is_told() {
-    // No perturbation, hardly any tolerance, one trial: beyond 30 candidates is not searched.
+    // `None` is a trial that 30 candidates did not suffice for; the search ends there.
     let needed = Needed { eta: 1e-6, ratio: 0.0, size: SubsetSize::Any, counts: vec![Some(30), None] };
     assert_eq!((needed.quantile(0.5), needed.quantile(0.9)), (Some(30), None));
 }

@@ -1,4 +1,4 @@
-//! IDX files, the embedded ones, normalisation.
+//! IDX files, the embedded data set, normalisation.
 
 use std::io::{Read, Write};
 
@@ -53,7 +53,7 @@ fn damaged_gzip_is_noticed_wherever_it_matters() {
     for bit in 0..8 * zipped.len() {
         let mut damaged = zipped.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        // Bits of the header (time, system) and padding may change without harm.
+        // Some header fields (time, system) and padding bits do not affect the content.
         if let Ok(read) = read(&damaged) {
             assert_eq!(read, whole, "{bit}");
         }
@@ -79,7 +79,7 @@ fn a_bomb_is_stopped_at_the_promise() {
     assert!(matches!(read(&zip(&bomb)), Err(DatasetProblem::TooLong(1))));
 }
 
-/// Labels of QMNIST: the class, and seven numbers beside it.
+/// QMNIST labels: the class, then seven other numbers.
 #[test]
 fn labels_of_qmnist_are_their_first_column() {
     let rows = |classes: &[i32]| -> Vec<u8> {
@@ -118,7 +118,7 @@ fn foreign_files_are_refused() {
     ));
 }
 
-/// The sums of the published, uncompressed files.
+/// Checksums are those of the published files, uncompressed.
 #[test]
 fn the_embedded_files_are_the_published_ones() {
     let published = [
@@ -149,7 +149,7 @@ fn standardised_pixels_have_mean_0_and_deviation_1() {
     let n = pixels.len() as f64;
     assert!((inputs().sum::<f64>() / n).abs() < 1e-6);
     assert!((inputs().map(|x| x * x).sum::<f64>() / n - 1.0).abs() < 1e-6);
-    // White images beyond the pieces of the sums, and none at all.
+    // White images longer than one piece of the partial sums; no images at all.
     for pixels in [vec![255; 100_000], vec![]] {
         let normalisation = Normalisation::standardising(&pixels, 1, 50_000);
         assert!(pixels.first().is_none_or(|&x| normalisation.apply(0, x) == 0.0));
@@ -157,7 +157,7 @@ fn standardised_pixels_have_mean_0_and_deviation_1() {
     }
 }
 
-/// Red, green and blue planes of other brightness.
+/// Images whose red, green and blue planes differ in brightness.
 fn colours() -> Dataset {
     let plane = |image: usize, channel: usize| {
         (0..16).map(move |i| (60 * channel + (i * 7 + image * 5) % (3 + 10 * channel)) as u8)
@@ -226,12 +226,12 @@ fn examples_must_be_whole() {
     assert_eq!(error.to_string(), "x, test images: images of 1 × 2, but the training images are 1 × 1");
 }
 
-/// As stores of sweeps have it.
+/// Stores of sweeps contain this hash, so it must not change.
 #[test]
 fn the_hash_of_the_embedded_files() {
     let hash = "2ad1c4ec31a27ba36ed655939202fe3a7ec0972d465de899c3838e1a57178958";
     assert_eq!(dataset_hash(&Dataset::mnist().unwrap()), hash);
-    // The same numbers in another order of sizes.
+    // The same pixels in another shape have another hash.
     let data = |shape| {
         let examples = Examples::new(vec![7; 27], vec![0], shape).unwrap();
         dataset_hash(&Dataset::new("x".to_owned(), examples.clone(), examples).unwrap())

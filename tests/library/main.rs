@@ -1,4 +1,4 @@
-//! The library as its users meet it.
+//! The library `slth`, tested through its public interface.
 
 mod approximate;
 mod candidates;

@@ -26,7 +26,7 @@ fn text_leads_back() {
     assert_eq!(Architecture::default().weights(), 647_000);
 }
 
-/// Weights as Ramanujan et al. count them: Conv-2 4.3, Conv-4 2.4, Conv-6 2.3 and Conv-8 5.3 million.
+/// Numbers of weights agree with Ramanujan et al.: Conv-2 4.3, Conv-4 2.4, Conv-6 2.3 and Conv-8 5.3 million.
 #[test]
 fn names_stand_for_networks() {
     for (name, weights, layers) in [
@@ -125,7 +125,7 @@ fn the_scale_multiplies() {
 #[test]
 fn kept_counts_truncate_in_f64() {
     let layer = LayerShape::new(1, 10);
-    // 0.3 · 10 is 3 in f64, 0.29 · 100 is 28.999…
+    // In f64, 0.3 · 10 is 3, but 0.29 · 100 is 28.999…
     assert_eq!(layer.kept(0.3), 7);
     assert_eq!(LayerShape::new(1, 100).kept(0.29), 72);
     assert_eq!(LayerShape::new(1, 1).kept(0.999), 1);
@@ -153,7 +153,7 @@ fn the_gradient_is_that_of_the_mean_loss() {
 fn equal_scores_are_chance() {
     let sum = cross_entropy(&[0.5; 10], [0_u8].into_iter(), None);
     assert!((sum.loss - 10_f64.ln()).abs() < 1e-6);
-    assert_eq!(sum.correct, 1); // ties: the lower class
+    assert_eq!(sum.correct, 1); // of equal logits the lower class wins
     assert_eq!(cross_entropy(&[0.5; 10], [1_u8].into_iter(), None).correct, 0);
 }
 
@@ -174,7 +174,7 @@ fn windows_give_their_largest_and_it_gets_the_gradient() {
     {
         let pool = Pool { channels, height, width, size };
         let [out_height, out_width] = pool.output_plane();
-        // Few different values: many equal ones in a window.
+        // Few distinct values, so that windows contain ties.
         let x: Vec<f32> = (0..channels * height * width * batch).map(|i| (i * i % 7 % 4) as f32).collect();
         let n = channels * out_height * out_width * batch;
         let gradient: Vec<f32> = (0..n).map(|i| i as f32 + 1.0).collect();

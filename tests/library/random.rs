@@ -2,7 +2,7 @@
 
 use slth::random::{Purpose, Stream};
 
-/// Computed independently from the definitions: whoever changes these bits changes every result of the project.
+/// The expected bits were computed independently, from the definitions. Changing them changes every result of the project.
 #[test]
 fn streams_are_pinned() {
     let mut stream = Stream::new(1, Purpose::Weights, 0, 0);

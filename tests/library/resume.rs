@@ -1,4 +1,4 @@
-//! A run that is stopped and goes on from its checkpoint.
+//! Runs that are stopped and resumed from their checkpoints.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use slth::progress::{Progress, Step};
 use slth::run::{Checkpoint, CheckpointProblem, Checkpoints, Outcome, RunConfig, RunDirectory};
 use slth::training::{KeepDense, PruneMethod, Scope};
 
-/// Stops the run after so many steps.
+/// Stops the run after this many steps.
 struct Stop(AtomicUsize);
 
 impl Progress for Stop {
@@ -24,7 +24,7 @@ impl Progress for Stop {
     }
 }
 
-/// 4 steps an epoch.
+/// A configuration with 4 steps per epoch.
 fn config() -> RunConfig {
     RunConfig {
         network: "784-12-10".parse().unwrap(),
@@ -45,7 +45,7 @@ fn run(config: &RunConfig, out: &Path, steps: usize) -> Result<Outcome, Error> {
     directory.run(config, &mnist, &Stop(AtomicUsize::new(steps)))
 }
 
-/// What a run gives but for times.
+/// The results of a run without its times.
 fn bits(outcome: &Outcome) -> impl PartialEq + std::fmt::Debug {
     let mut history = outcome.history.clone();
     history.iter_mut().for_each(|epoch| epoch.seconds = 0.0);
@@ -84,7 +84,7 @@ fn stopped_after_every_epoch_it_goes_on_to_the_same_bits() {
             let checkpoint = Checkpoint::read(out.join(RunDirectory::CHECKPOINT)).unwrap();
             assert_eq!(checkpoint.history.len(), epochs);
         };
-        // The last epoch ends within its five steps.
+        // The last call finishes the run before its five steps are used up, so it leaves no checkpoint.
         assert_eq!(epochs, whole.history.len() - 1);
         assert_eq!(bits(&resumed), bits(&whole), "{config:?}");
         assert_eq!(fs::read_dir(&out).unwrap().count(), 4, "the checkpoint is removed");
@@ -107,7 +107,7 @@ fn every_cut_and_flip_is_refused() {
         flipped[at] ^= 1 << (at % 8);
         assert!(refused(&flipped), "flip at {at}");
     }
-    // Forged: the hash fits, the content does not.
+    // Forged checkpoints: the hash is right, the content is not.
     let begin = bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1;
     let rest = String::from_utf8_lossy(&bytes[begin..]).into_owned();
     let json = rest.lines().next().unwrap();
@@ -128,7 +128,7 @@ fn every_cut_and_flip_is_refused() {
         let forged = [format!("slth checkpoint 1 {hash}\n").as_bytes(), &content].concat();
         assert_eq!(refused(&forged), is_refused, "{to}");
         fs::write(&file, forged).unwrap();
-        // What is taken is refused for its configuration or its numbers, or gone on from; nothing panics.
+        // A checkpoint that parses either fails for its configuration or numbers, or the run resumes; nothing panics.
         if let Err(error) = run(&config, directory.path(), 17) {
             assert!(error.is_bad_input() || matches!(error, Error::Stopped), "{error}");
         }

@@ -19,7 +19,7 @@ use slth_kernels::{Backend, PackedMask};
 fn json_leads_back() {
     let mut stream = Stream::new(1, Purpose::Weights, 0, 0);
     for epsilon in [0.0, 0.02, f32::INFINITY] {
-        // Random fractions: the shortest decimals have to lead back to every bit.
+        // Random fractions: the shortest decimal must parse to the same bits.
         for _ in 0..1000 {
             let sparsity = f64::from(stream.symmetric(1.0)).abs() * 0.999;
             let config = RunConfig { epsilon, sparsity, train_images: Some(9), ..RunConfig::default() };
@@ -126,7 +126,7 @@ fn compact_tickets_lead_back_to_what_is_kept() {
         let Ticket { config, .. } = ticket;
         config.init.network(&config.network, config.init_scale, config.seed)
     };
-    // As trained, and as drawn: then the weights are not in the file.
+    // One ticket with trained weights, one with the weights as drawn, which the file leaves out.
     let trained = ticket();
     let mut frozen = ticket();
     frozen.config.epsilon = 0.0;
@@ -151,7 +151,7 @@ fn compact_tickets_lead_back_to_what_is_kept() {
         }
     }
     assert_eq!(Ticket::parse(&bytes[1]).unwrap().layers[0].weights, frozen.layers[0].weights);
-    // The last byte is that of the last mask, of four weights.
+    // The last byte belongs to the last mask, which has only four weights.
     *bytes[1].last_mut().unwrap() |= 0x10;
     assert!(
         matches!(Ticket::parse(&bytes[1]), Err(TicketProblem::MaskTooLong(name)) if name == "layer2.mask_bits")

@@ -18,8 +18,8 @@ use slth::sweep::{
     StoreError, Study, Sweep, calibrate, merge, parse_cells, read_cells,
 };
 
-/// A cell of ε, sparsity and seed with its test accuracy and validation loss, where images are held out; of a network that
-/// failed where it has none of either.
+/// A cell with this test accuracy and validation loss; the loss is `None` if no images are held out. `found` is `None` for a
+/// failed cell.
 fn cell_at(epsilon: f32, sparsity: f64, seed: u64, found: Option<(f64, Option<f64>)>) -> Cell {
     let validation = if found.is_some_and(|(_, loss)| loss.is_none()) { 0 } else { 5000 };
     let run = RunConfig { epsilon, sparsity, seed, validation, ..RunConfig::default() };
@@ -65,7 +65,7 @@ fn a_pattern_goes_with_its_sparsity_and_none() {
     );
 }
 
-/// As in a store.
+/// The cell's line in a store.
 fn line(cell: &Cell) -> String {
     serde_json::to_string(cell).unwrap() + "\n"
 }
@@ -74,7 +74,7 @@ fn parse(text: &str) -> Result<Vec<Cell>, String> {
     parse_cells(Path::new("file"), text.as_bytes()).map_err(|error| error.to_string())
 }
 
-/// What is detected in an environment of `NAME=value` words.
+/// The shard detected from an environment given as `NAME=value` words.
 fn detect(environment: &str) -> Result<Option<String>, String> {
     let value = |name: &str| {
         let word = environment.split_whitespace().find(|word| word.split('=').next() == Some(name))?;
@@ -95,9 +95,9 @@ fn every_launcher_is_understood() {
         ("PMI_RANK=1 PMI_SIZE=3", Some("2/3")),
         ("SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_STEP_ID=0", Some("2/2")),
         ("SLURM_PROCID=1 SLURM_NTASKS=8 SLURM_STEP_NUM_TASKS=2 SLURM_STEP_ID=0", Some("2/2")),
-        // A batch script, outside any step.
+        // A batch script outside of any job step.
         ("SLURM_PROCID=0 SLURM_NTASKS=8", None),
-        // mpirun started one daemon per node as a step.
+        // Under mpirun, Slurm's variables count its daemons, one per node.
         (
             "SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_STEP_ID=0 OMPI_COMM_WORLD_RANK=5 OMPI_COMM_WORLD_SIZE=8",
             Some("6/8"),
@@ -151,7 +151,7 @@ fn shards_share_out_the_work() {
 fn lines_lead_back() {
     let done = cell(0.3, u64::MAX, 1.0 / 3.0);
     let failed = cell_at(0.1, 0.3, 1, None);
-    // Numbers whose nearest shorter decimals are read as their neighbours by careless parsers.
+    // A number that imprecise decimal parsers read as its neighbour.
     let mut lossy = cell(0.3, 1, 0.5);
     lossy.timing.pretrain_seconds = 1.9190291795360575;
     for cell in [done, failed, lossy] {
@@ -275,7 +275,7 @@ impl Progress for Panics {
     }
 }
 
-/// The other worker waits for the network that never comes.
+/// The other worker waits for the pretrained network, which the panic prevents.
 #[test]
 fn a_panic_in_pretraining_ends_the_sweep() {
     let (sender, receiver) = mpsc::channel();
@@ -321,14 +321,14 @@ fn a_calibration_takes_the_threads_it_is_given() {
     }
 }
 
-/// The study of cells that one method has pruned.
+/// The study of cells that were all pruned by one method.
 fn study(cells: &[Cell]) -> Study {
     let mut studies = Study::of(cells);
     assert_eq!(studies.len(), 1);
     studies.remove(0)
 }
 
-/// A cell of ε and sparsity for each seed, from 1.
+/// One cell per entry of `found`, with seeds counted from 1.
 fn seeds(epsilon: f32, sparsity: f64, found: &[Option<(f64, f64)>]) -> Vec<Cell> {
     let cell = |(seed, found): (u64, &Option<(f64, f64)>)| {
         cell_at(epsilon, sparsity, seed, found.map(|(test, loss)| (test, Some(loss))))
@@ -359,7 +359,7 @@ fn findings_of_a_flat_or_other_table_do_not_hold() {
     assert!(other.compare(&flat).mean_difference.is_nan());
 }
 
-/// The sparsity of least mean loss is that of no run here.
+/// Each seed chooses its own sparsity; the least mean loss lies at a third one.
 #[test]
 fn each_run_chooses_for_itself() {
     let study = study(
@@ -381,7 +381,7 @@ fn each_run_chooses_for_itself() {
 
 #[test]
 fn a_seed_that_failed_counts_as_chance_and_is_not_chosen() {
-    // A loss above that of guessing, at s = 0.
+    // At s = 0, the second seed's loss is above that of guessing.
     let study = study(
         &[
             seeds(0.3, 0.0, &[Some((0.9, 0.3)), Some((0.12, 2.5))]),
@@ -410,14 +410,14 @@ fn without_validation_images_the_test_accuracy_chooses() {
     assert_eq!(study.criterion(), "test accuracy, as no images are held out");
 }
 
-/// The paper claims that the best accuracy over s rises, whatever a run chose.
+/// The paper's claim concerns the best accuracy over s, not the accuracy at the s that a run chose.
 #[test]
 fn findings_are_of_the_best() {
     let study = study(
         &[
             seeds(0.0, 0.0, &[Some((0.1, 2.3))]),
             seeds(0.0, 0.5, &[Some((0.8, 0.5))]),
-            // The least loss has not the best accuracy.
+            // The sparsity of least loss does not have the best accuracy.
             seeds(0.1, 0.0, &[Some((0.9, 0.4))]),
             seeds(0.1, 0.5, &[Some((0.7, 0.3))]),
         ]

@@ -1,4 +1,4 @@
-//! Safetensors files read in pieces, whatever is in them.
+//! Reading safetensors files in pieces, including malformed ones.
 
 use std::io::Write;
 
@@ -6,12 +6,12 @@ use safetensors::Dtype;
 use slth::Error;
 use slth::tensors::{TensorEntry, TensorFile, TensorProblem, encode};
 
-/// A file of such tensors, `data` after the header.
+/// A safetensors file: `header`, then `data`.
 pub(crate) fn file(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
 }
 
-/// A file of empty tensors of these names.
+/// A file of empty tensors with these names.
 fn named(names: &[&str]) -> TensorFile {
     let entry = |name: &&str| format!(r#""{name}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#);
     let entries: Vec<_> = names.iter().map(entry).collect();
@@ -62,7 +62,7 @@ fn patterns_choose_tensors() {
     typo("skip", file.chosen(None, Some(&["x*".to_owned()])));
 }
 
-/// Every number of both types: that it is read as what it is, and that numbers between two round to the nearest, ties to even.
+/// Every finite number of both types is read exactly. Numbers in between round to the nearest, ties to even.
 #[test]
 fn halves_round_to_nearest_even() {
     for (kind, name, infinity, [fraction, bias]) in
@@ -108,7 +108,7 @@ fn halves_round_to_nearest_even() {
     assert_eq!(bytes, [&f32::MAX.to_le_bytes()[..], &1e300_f64.to_le_bytes()].concat());
 }
 
-/// Headers that lie: refused with what is wrong, before any memory is taken for what they promise.
+/// Malformed headers are refused with a message before any memory is allocated for the promised data.
 #[test]
 fn hostile_headers_are_refused() {
     let entry = |shape: &str, offsets: &str| {
@@ -152,19 +152,19 @@ fn hostile_headers_are_refused() {
     for bytes in [&[][..], &[1; 7], &[0xff; 8], &[0xff; 64], &1_000_000_u64.to_le_bytes()] {
         assert!(matches!(TensorFile::parse(bytes.to_vec()), Err(TensorProblem::Format(_))), "{bytes:?}");
     }
-    // A header of more than is there, and of more than is read of any file, without such a file.
+    // A header longer than the file; then, in a sparse file, one longer than the limit.
     let mut long = tempfile::NamedTempFile::new().unwrap();
     long.write_all(&200_000_000_u64.to_le_bytes()).unwrap();
     assert!(TensorFile::open(long.path()).unwrap_err().to_string().contains("header"));
     long.as_file().set_len(300_000_000).unwrap();
     assert!(TensorFile::open(long.path()).unwrap_err().to_string().contains("header too large"));
-    // Sizes of which one is 0 promise nothing.
+    // If one size is 0, the others do not matter.
     for shape in ["[0]", "[0,9223372036854775807,9223372036854775807]", "[3,0]"] {
         let empty = TensorFile::parse(file(&entry(shape, "[0,0]"), &[])).unwrap();
         let tensor = &empty.tensors()[0];
         assert_eq!((tensor.elements(), tensor.row(), empty.floats(tensor, 0..0).unwrap().len()), (0, 0, 0));
     }
-    // A file cut after it was opened.
+    // A file truncated after it was opened.
     let mut cut = tempfile::NamedTempFile::new().unwrap();
     cut.write_all(&file(&entry("[2]", "[0,8]"), &[0; 8])).unwrap();
     let tensors = TensorFile::open(cut.path()).unwrap();

@@ -1,4 +1,4 @@
-//! Edge-popup, finetuning and what they are compared with.
+//! Training: edge-popup, iterative magnitude pruning, finetuning and the baselines.
 
 use clap::ValueEnum;
 use slth::Error;
@@ -13,7 +13,7 @@ use slth::training::{
 };
 use slth_kernels::{Backend, Engine, PackedMask};
 
-/// What is printed, what is written to files and what the command line takes are one name.
+/// Printed names, names in files and names on the command line are the same.
 #[test]
 fn names_are_the_same_everywhere() {
     fn check<T: ValueEnum + serde::Serialize + ToString>() {
@@ -69,7 +69,7 @@ fn a_warm_up_rises_to_the_rate_and_then_the_schedule_begins() {
     assert_eq!([3, 4, 5, 6].map(|epoch| schedule.rate(1.0, epoch, 9)), [1.0, 0.1, 0.1, 0.01]);
 }
 
-/// Half of every layer.
+/// Removes half of every layer.
 const CUT: Cut = Cut {
     sparsity: 0.5,
     scope: Scope::PerLayer,
@@ -220,7 +220,7 @@ fn rounds_remove_equal_shares_of_what_is_left_and_rewind_the_rest() {
         assert_eq!((pruned.timing.epochs, settings.epochs()), (6, 6));
         for (layer, initial) in pruned.layers.iter().zip(weights) {
             let n = initial.len();
-            // The scores are those of the second round, 0 for what the first removed: each halves.
+            // Each round removes half of the rest. Scores are from the second round, and 0 for weights removed in the first.
             let zeros = layer.scores.iter().filter(|&&score| score == 0.0).count();
             assert_eq!((zeros, layer.mask.removed()), (n / 2, n * 3 / 4));
             let least = layer.mask.kept_indices().map(|i| layer.scores[i]).fold(f32::INFINITY, f32::min);
@@ -232,7 +232,7 @@ fn rounds_remove_equal_shares_of_what_is_left_and_rewind_the_rest() {
         }
         assert!(trainer.evaluate_pruned(&pruned.layers).unwrap().accuracy() > 0.2);
 
-        // Rewound to epoch 1, the removed weights are those that an epoch has moved.
+        // After rewinding to epoch 1, removed weights keep their values after that epoch, not the initial ones.
         let later = imp(&ImpSettings { rewind_epoch: 1, ..settings.clone() });
         assert_eq!(later.timing.epochs, 4);
         let moved = |(i, _): &(usize, bool)| later.layers[0].weights[*i] != weights[0][*i];
@@ -357,7 +357,7 @@ fn kept(scores: &[f32], keep: usize, group: usize) -> Vec<usize> {
 fn every_group_keeps_its_largest() {
     for group in [1, 2, 3, 4, 8, 64, 65, 100] {
         for groups in [0, 1, 2, 17] {
-            // Few values, so that many are equal, of both signs.
+            // Few distinct values of both signs, so that there are ties.
             let scores: Vec<f32> = (0..group * groups).map(|i| (i * 37 % 11) as f32 - 5.0).collect();
             for keep in [0, 1, group / 2, group] {
                 let mask = n_of_m(&scores, keep, group).unwrap();

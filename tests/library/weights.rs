@@ -1,4 +1,4 @@
-//! Trained networks in safetensors files, and files pruned as they are.
+//! Trained networks in safetensors files, and pruning of files.
 
 use std::fs;
 
@@ -12,14 +12,14 @@ use slth::tensors::{TensorFile, encode};
 use slth::training::{PruneMethod, Scope};
 use slth_kernels::Engine;
 
-/// Made-up numbers, no two of the same magnitude.
+/// Arbitrary numbers; the first 101 have distinct magnitudes.
 fn number(i: usize) -> f64 {
     (1.0 + (i * 37 % 101) as f64) / 64.0 * if i.is_multiple_of(3) { -1.0 } else { 1.0 }
 }
 
 type Tensor<'a> = (&'a str, &'a [usize], Dtype);
 
-/// A file of such numbers; masks keep every other one.
+/// A file with these tensors; masks keep every other weight.
 fn file(tensors: &[Tensor<'_>]) -> TensorFile {
     let bytes = |&(name, shape, kind): &Tensor<'_>| {
         let mut bytes = Vec::new();
@@ -95,7 +95,7 @@ fn a_map_names_the_layers_in_order() {
     assert_eq!(other.parameters, found.parameters);
 }
 
-/// What does not fit is named, tensor by tensor, all of it.
+/// The error names every tensor that does not fit.
 #[test]
 fn misfits_are_named() {
     let refused = |tensors: &[Tensor<'_>], network: Option<&str>, map: &[&str], words: &[&str]| {
@@ -192,7 +192,7 @@ fn a_file_is_pruned_by_exact_counts_and_nothing_else_changes() {
     };
     assert_eq!(random(1), random(1));
     assert_ne!(random(1), random(2));
-    // What cannot be done.
+    // Invalid settings.
     let refused =
         |change: fn(&mut PruneConfig)| prune(&source, change).err().is_some_and(|error| error.is_bad_input());
     assert!(refused(|config| config.sparsity = 1.0) && refused(|config| config.sparsity = f64::NAN));
@@ -215,7 +215,7 @@ fn masks_of_pytorch_get_the_zeros() {
         assert_eq!(before.0, after.0);
         assert_eq!(after.1.iter().filter(|&&x| x != 0.0).count(), 20);
         assert!(before.1.iter().zip(&after.1).all(|(b, a)| a == b || *a == 0.0));
-        // Fewer than the mask has removed: it stays.
+        // The mask has already removed more than asked for, so it stays unchanged.
         assert_eq!(prune(&source, |config| config.sparsity = 0.1).unwrap().0, [50]);
     }
 }

@@ -1,4 +1,4 @@
-//! Prepared weights and thresholds from any bytes.
+//! Prepared weights and thresholds from arbitrary bytes.
 
 use arbitrary::{Result, Unstructured};
 use slth_kernels::matmul::{Epilogue, Workspace, forward};
@@ -9,9 +9,9 @@ use crate::harness::{Floats, bits, everywhere, mask, options, size};
 
 pub(super) fn run(u: &mut Unstructured<'_>) -> Result<()> {
     match u.int_in_range(0..=3_u8)? {
-        // As they come.
+        // The raw input.
         0 => read(u.bytes(u.len())?),
-        // A head, so that what follows is looked at.
+        // A valid beginning, so that the following bytes are read at all.
         1 => {
             let mut bytes = b"SLTH-PW\x02".to_vec();
             for _ in 0..3 {
@@ -21,7 +21,7 @@ pub(super) fn run(u: &mut Unstructured<'_>) -> Result<()> {
             bytes.extend(u.bytes(u.len())?);
             read(&bytes);
         }
-        // Of a layer, with a few bytes changed.
+        // The bytes of a layer, with a few changes.
         2 => {
             let [outputs, inputs] = [size(u, 40)?.min(100), size(u, 100)?.min(100)];
             let weights = Floats::new(u, outputs * inputs)?;
@@ -32,7 +32,7 @@ pub(super) fn run(u: &mut Unstructured<'_>) -> Result<()> {
             let mut bytes = layer.expect("a mask over as many").to_bytes();
             read(&bytes);
             for _ in 0..u.int_in_range(0..=4_u8)? {
-                // The head most of all.
+                // Prefer changes within the first 40 bytes, which hold sizes and flags.
                 let most = if u.arbitrary()? { bytes.len() } else { bytes.len().min(40) };
                 match u.int_in_range(0..=3_u8)? {
                     0 if most > 0 => drop(bytes.remove(u.int_in_range(0..=most - 1)?)),
@@ -48,7 +48,7 @@ pub(super) fn run(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Any bytes are weights or are refused; what they are the weights of, every backend computes.
+/// Any bytes either give weights or are refused. Products with the weights are the same on every backend.
 fn read(bytes: &[u8]) {
     let _ = everywhere(|engine| {
         let layer = match PackedWeights::from_bytes(engine, bytes) {

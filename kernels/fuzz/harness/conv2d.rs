@@ -6,7 +6,7 @@ use slth_kernels::{Activation, Epilogue, ImagesMut, ImagesRef, KernelError, MatM
 
 use crate::harness::{Floats, Lengths, MOST, bits, everywhere, mask, size};
 
-/// Images in memory: their sizes and strides, which may leave gaps, reach too far or overlap.
+/// Sizes and strides of images, which may leave gaps, reach beyond the memory or overlap.
 #[derive(Clone, Copy, Debug)]
 struct Placed {
     sizes: [usize; 4],
@@ -14,7 +14,7 @@ struct Placed {
 }
 
 impl Placed {
-    /// In either usual layout, or any other.
+    /// NCHW, batch innermost, or another layout.
     fn new(u: &mut Unstructured<'_>, sizes: [usize; 4]) -> Result<Self> {
         let order = *u.choose(&[[3, 2, 1, 0], [0, 3, 2, 1], [1, 3, 2, 0], [2, 0, 3, 1]])?;
         let mut strides = [0; 4];
@@ -32,7 +32,7 @@ impl Placed {
         Ok(Self { sizes, strides })
     }
 
-    /// Memory for them; none where it would be too much.
+    /// Memory for the images; empty if too much would be needed.
     fn floats(&self, u: &mut Unstructured<'_>) -> Result<Floats> {
         let last = self
             .sizes
@@ -43,7 +43,7 @@ impl Placed {
         Floats::new(u, if len > MOST || self.sizes.contains(&0) { 0 } else { len })
     }
 
-    /// As many elements as there may be of them.
+    /// Whether there are at most [`MOST`] elements.
     fn few(&self) -> bool {
         self.sizes.iter().fold(1, |n: usize, &size| n.saturating_mul(size)) <= MOST
     }
@@ -110,7 +110,7 @@ pub(super) fn run(u: &mut Unstructured<'_>) -> Result<()> {
                 let result = filters.rebuild(engine, mask);
                 assert_eq!(result, if keep_source { Ok(()) } else { Err(KernelError::NoSource) });
             }
-            // Few elements may stand for many where strides are 0.
+            // With strides of 0, few elements in memory may stand for too many.
             if !x_place.few() || !y_place.few() {
                 return Err(KernelError::OutOfRange { what: "the harness" });
             }
@@ -132,7 +132,7 @@ pub(super) fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let sizes = [channels, height, width, outputs, kernel[0], kernel[1], shape.stride, shape.padding, batch];
     let ordinary = sizes.into_iter().all(|size| size <= 100) && shape.stride > 0;
     let fit = lengths.fit && ordinary && y_place.sizes == [batch, outputs, out_height, out_width];
-    // Of sizes beyond memory some products are 0 in one order and overflow in another.
+    // For sizes beyond memory, a product of sizes is 0 or overflows depending on the order of factors.
     if ordinary && !lengths.fit {
         assert!(found.0.is_err());
     }

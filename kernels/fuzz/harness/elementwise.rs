@@ -1,4 +1,4 @@
-//! The optimiser steps and masks.
+//! Optimiser steps and masks.
 
 use arbitrary::{Result, Unstructured};
 use slth_kernels::optimizer::{ProjectedStep, ScoreStep};
@@ -45,7 +45,7 @@ fn masks(u: &mut Unstructured<'_>) -> Result<()> {
     let count = words.len();
     let borrowed = PackedMaskRef::from_words(len, &words);
     assert_eq!(borrowed.is_ok(), count == len.div_ceil(64));
-    // Bits past the last weight count for nothing.
+    // Bits past the last weight are ignored.
     let owned = borrowed.ok().map(|mask| (mask.kept(), mask.to_owned()));
     let mask = PackedMask::from_words(len, words);
     assert_eq!(mask.is_ok(), count == len.div_ceil(64));

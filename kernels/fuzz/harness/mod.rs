@@ -1,8 +1,8 @@
-//! What the fuzz targets do with their input: a call with arguments made of it, on every backend of the machine, whose
-//! results must be those of the scalar one; lengths that do not fit must be errors, and nothing may panic.
+//! The fuzz targets turn their input into arguments of a call and run it on every backend of the machine. All backends must
+//! give the results of the scalar one, lengths that do not fit must be errors, and nothing may panic.
 //!
-//! Arguments lie in allocations of their exact length (behind an offset that moves them off their alignment), so that the
-//! sanitizers see every access past an end. `tests/seeds.rs` runs the committed seeds without a fuzzer.
+//! Arguments end where their allocations end, so that sanitizers see every access past an end. They begin at a varying
+//! offset, so that their alignment varies. `tests/seeds.rs` runs the committed seeds without a fuzzer.
 
 use std::fmt::Debug;
 
@@ -18,10 +18,10 @@ mod products;
 mod subset_sum;
 mod top_k;
 
-/// A target: makes its calls out of the input; an error when that is too short.
+/// A target: turns the input into calls; an error if the input is too short.
 type Target = fn(&mut Unstructured<'_>) -> Result<()>;
 
-/// All of them, by name.
+/// All targets by name.
 pub(crate) const TARGETS: [(&str, Target); 6] = [
     ("products", products::run),
     ("conv2d", conv2d::run),
@@ -34,14 +34,14 @@ pub(crate) const TARGETS: [(&str, Target); 6] = [
 /// Runs a target on one input.
 pub(crate) fn run(target: &str, data: &[u8]) {
     let (_, run) = TARGETS.iter().find(|(name, _)| *name == target).expect("a target of TARGETS");
-    // An input that ends early says nothing more.
+    // An input that is too short is not a finding.
     let _ = run(&mut Unstructured::new(data));
 }
 
-/// How weights are prepared.
+/// Options for preparing weights.
 fn options(u: &mut Unstructured<'_>) -> Result<PrepareOptions> {
     let strategy = *u.choose(&[Strategy::Auto, Strategy::Sparse, Strategy::Dense, Strategy::Bitmask])?;
-    // Around the batches where another format is chosen, and beyond all.
+    // Batches around the limits where the chosen format changes.
     let max_batch = *u.choose(&[0, 1, 2, 3, 4, 8, 15, 16, 17, 63, 64, 65, usize::MAX])?;
     let reuse = *u.choose(&[MaskReuse::Many, MaskReuse::Once])?;
     let options = PrepareOptions::default().strategy(strategy).max_batch(max_batch).reuse(reuse);
@@ -49,7 +49,7 @@ fn options(u: &mut Unstructured<'_>) -> Result<PrepareOptions> {
     Ok(options.input_gradient(u.arbitrary()?).keep_source(u.arbitrary()?).storage(storage))
 }
 
-/// Calls on every backend, on one thread and some on three; all must give what the scalar backend gives, which is returned.
+/// Calls `call` on every backend, partly on three threads; returns the scalar backend's result, which all others must equal.
 fn everywhere<T: PartialEq + Debug>(call: impl Fn(Engine) -> T) -> T {
     let scalar = Engine::new(Backend::scalar());
     let expected = call(scalar);
@@ -62,12 +62,12 @@ fn everywhere<T: PartialEq + Debug>(call: impl Fn(Engine) -> T) -> T {
     expected
 }
 
-/// The bits to compare: which NaN it is does not count.
+/// The bits for comparison, with all NaNs made equal.
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }).collect()
 }
 
-/// A size: mostly small, at times `most`, rarely one that no memory has room for.
+/// A size: mostly small, sometimes up to `most`, rarely larger than any memory.
 fn size(u: &mut Unstructured<'_>, most: usize) -> Result<usize> {
     Ok(match u.int_in_range(0..=255_u8)? {
         0 => *u.choose(&[usize::MAX, usize::MAX / 2 + 1, 1 << 32, 1 << 40, (1 << 32) - 1])?,
@@ -77,16 +77,16 @@ fn size(u: &mut Unstructured<'_>, most: usize) -> Result<usize> {
     })
 }
 
-/// Most elements of an argument.
+/// Maximum number of elements of an argument.
 const MOST: usize = 1 << 17;
 
-/// Lengths of arguments, and whether all of them are what their shapes ask for.
+/// Draws lengths of arguments, and records whether all of them match their shapes.
 struct Lengths {
     fit: bool,
 }
 
 impl Lengths {
-    /// The length of an argument of that shape; now and then another one, and where it is too long 0.
+    /// The length of an argument of this shape, occasionally off by one; 0 if it would be above [`MOST`].
     fn of(&mut self, u: &mut Unstructured<'_>, shape: &[usize]) -> Result<usize> {
         let right = shape.iter().try_fold(1_usize, |n, &size| n.checked_mul(size));
         let len = match (right, u.int_in_range(0..=63_u8)?) {
@@ -100,7 +100,7 @@ impl Lengths {
     }
 }
 
-/// An argument: floats behind some others, so that they begin at any alignment and end with the allocation.
+/// An argument: floats after `offset` others, so that the alignment of the first varies and the last ends the allocation.
 #[derive(Clone, Debug)]
 struct Floats {
     memory: Vec<f32>,
@@ -108,7 +108,7 @@ struct Floats {
 }
 
 impl Floats {
-    /// Numbers in ±1, or of any magnitude, or of a few values; the first of them any bits at all.
+    /// Zeros, numbers in ±1, of any magnitude, or of a few values; some of the first have arbitrary bits.
     fn new(u: &mut Unstructured<'_>, len: usize) -> Result<Self> {
         let offset = u.int_in_range(0..=15)?;
         let kind = u.int_in_range(0..=3_u8)?;
@@ -141,7 +141,7 @@ impl Floats {
     }
 }
 
-/// A matrix: its sizes, its strides, and memory that may be too short for it.
+/// A matrix: sizes, strides, and memory that may be too short for them.
 #[derive(Clone, Debug)]
 struct Matrix {
     sizes: [usize; 2],
@@ -150,7 +150,7 @@ struct Matrix {
 }
 
 impl Matrix {
-    /// Of these sizes, now and then one more; in either order, with gaps, or any strides at all.
+    /// A matrix of these sizes, occasionally one larger: row-major or column-major, with gaps, or with arbitrary strides.
     fn new(u: &mut Unstructured<'_>, sizes: [usize; 2]) -> Result<Self> {
         let [rows, cols] = match u.int_in_range(0..=127_u8)? {
             0 => [sizes[0].saturating_add(1), sizes[1]],
@@ -181,7 +181,7 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// Elements up to the last one, if they fit memory.
+    /// The length that the matrix needs, if it fits in memory.
     fn extent(&self) -> Option<usize> {
         let [rows, cols] = self.sizes;
         if rows == 0 || cols == 0 {
@@ -198,7 +198,7 @@ impl Matrix {
         self.sizes == sizes
     }
 
-    /// The view; an error exactly when the memory is too short.
+    /// The view; `None` exactly if the memory is too short.
     fn read(&self) -> Option<MatRef<'_>> {
         let ([rows, cols], [row_stride, col_stride]) = (self.sizes, self.strides);
         let view = MatRef::new(self.memory.get(), rows, cols, row_stride, col_stride);
@@ -207,7 +207,7 @@ impl Matrix {
         view.ok()
     }
 
-    /// The view; an error when the memory is too short or elements are the same.
+    /// The view; `None` if the memory is too short or elements coincide.
     fn write(&mut self) -> Option<MatMut<'_>> {
         let readable = self.read().is_some();
         let distinct = readable.then(|| self.places()).is_some_and(|mut places| {
@@ -223,12 +223,12 @@ impl Matrix {
         view.ok()
     }
 
-    /// Whether there are no more elements than there could be distinct ones.
+    /// Whether there are at most [`MOST`] elements, as there must be if all are distinct.
     fn is_few(&self) -> bool {
         self.sizes[0].checked_mul(self.sizes[1]).is_some_and(|count| count <= MOST)
     }
 
-    /// Where the elements lie, row by row; none where there are too many.
+    /// The offsets of the elements, row by row; empty if there are too many.
     fn places(&self) -> Vec<usize> {
         let [rows, cols] = self.sizes;
         if !self.is_few() || rows == 0 || cols == 0 {
@@ -238,18 +238,18 @@ impl Matrix {
         (0..rows).flat_map(|r| (0..cols).map(move |c| r * row_stride + c * col_stride)).collect()
     }
 
-    /// The elements, row-major, of a matrix that has a view.
+    /// The elements in row-major order; requires that the matrix has a view.
     fn values(&self) -> Vec<f32> {
         self.places().into_iter().map(|place| self.memory.get()[place]).collect()
     }
 
-    /// The same elements one after the other.
+    /// The same matrix in row-major order without gaps.
     fn compact(&self) -> Self {
         let memory = Floats { memory: self.values(), offset: 0 };
         Self { sizes: self.sizes, strides: [self.sizes[1], 1], memory }
     }
 
-    /// Fails when something outside of the view differs from what was there.
+    /// Fails if memory outside of the view has changed.
     fn check_gaps(&self, before: &Self) {
         let mut written = vec![false; self.memory.get().len()];
         self.places().into_iter().for_each(|place| written[place] = true);
@@ -260,7 +260,7 @@ impl Matrix {
     }
 }
 
-/// A mask over `len` weights of any density, its first words any at all.
+/// A mask over `len` weights of any density; some of its first words are arbitrary.
 fn mask(u: &mut Unstructured<'_>, len: usize) -> Result<PackedMask> {
     let kept_of_256 = u.arbitrary::<u8>()?;
     let salt = u32::from(u.arbitrary::<u16>()?);

@@ -4,12 +4,12 @@ use arbitrary::Unstructured;
 use slth_kernels::matmul::{self, Activation, Epilogue, Workspace, dense};
 use slth_kernels::{Engine, KernelError, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions};
 
-/// Of a call: whether its shapes fit, what it returned, and the bits of what it was to write.
+/// The outcome of a call: whether its shapes fit, its result, and the bits of its output.
 type Outcome = (bool, Result<(), KernelError>, Vec<u32>);
 
 use crate::harness::{Floats, MOST, Matrix, bits, everywhere, mask, options, size};
 
-/// What a call is made of.
+/// The arguments of a call.
 #[derive(Clone)]
 struct Arguments {
     weights: Matrix,
@@ -36,7 +36,7 @@ struct Views<'a> {
     scores: MatRef<'a>,
 }
 
-/// A product, given the room for its result.
+/// A product that writes to the given view.
 type Call<'a> = dyn Fn(MatMut<'_>, &mut Workspace) -> Result<(), KernelError> + 'a;
 
 pub(super) fn run(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
@@ -81,7 +81,7 @@ pub(super) fn run(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
 
     let Arguments { weights, x, dy, scores, .. } = &arguments;
     if ![weights, x, dy, scores].into_iter().chain(&arguments.relu_output).all(Matrix::is_few) {
-        return Ok(()); // a stride of 0 makes many elements of few
+        return Ok(()); // strides of 0 can make too many elements out of few
     }
 
     let results = everywhere(|engine| arguments.call(engine));
@@ -110,7 +110,7 @@ impl Arguments {
         })
     }
 
-    /// The same with all elements one after the other.
+    /// The same arguments in row-major order without gaps.
     fn compact(&self) -> Self {
         Self {
             weights: self.weights.compact(),
@@ -123,7 +123,7 @@ impl Arguments {
         }
     }
 
-    /// Of each product whether it should be computed, whether it was, and the bits of its result; nothing where some matrix is none.
+    /// The outcome of each product; `None` if a matrix has no view.
     fn call(&self, engine: Engine) -> Option<Vec<Outcome>> {
         let Views { weights, x, dy, relu_output, scores } = self.views()?;
         self.out.clone().write()?;
@@ -138,7 +138,7 @@ impl Arguments {
             let result = call(out.write().expect("it was one above"), &mut workspace);
             out.check_gaps(&self.out);
             let values = bits(&out.values());
-            assert!(result.is_ok() || values == bits(&self.out.values()), "written although it is an error");
+            assert!(result.is_ok() || values == bits(&self.out.values()), "written despite an error");
             found.push((fits, result, values));
         };
         let forward_fits = self.x.is_shape([inputs, columns])

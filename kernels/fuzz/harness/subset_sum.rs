@@ -1,11 +1,11 @@
-//! Nearest subsets by every method, and coverage.
+//! Nearest subsets by every method; coverage.
 
 use arbitrary::{Result, Unstructured};
 use slth_kernels::subset_sum::{Coverage, Method, Search, Sizes, Subset, sums};
 
 use crate::harness::{Floats, everywhere};
 
-/// A number in ±1, or any bits at all.
+/// A number in ±1, or arbitrary bits.
 fn number(u: &mut Unstructured<'_>) -> Result<f32> {
     Ok(match u.int_in_range(0..=15_u8)? {
         0 => f32::from_bits(u.arbitrary()?),
@@ -15,12 +15,12 @@ fn number(u: &mut Unstructured<'_>) -> Result<f32> {
     })
 }
 
-/// A small width, or any bits at all.
+/// A small width, or arbitrary bits.
 fn width(u: &mut Unstructured<'_>) -> Result<f32> {
     Ok(number(u)? * *u.choose(&[0.0, 1.0, 0.1, 1e-3, 1e-6])?)
 }
 
-/// Subsets of every size, mostly.
+/// Mostly subsets of any size.
 fn sizes(u: &mut Unstructured<'_>) -> Result<Sizes> {
     Ok(match u.int_in_range(0..=7_u8)? {
         0 => Sizes::AtMost(u.int_in_range(0..=20)?),
@@ -42,7 +42,7 @@ fn nearest(u: &mut Unstructured<'_>) -> Result<()> {
         _ => u.int_in_range(0..=12)?,
     };
     let count = if n > 12 { 2 } else { u.int_in_range(0..=40)? };
-    // Candidates of the first target, for all of them; and its own for each.
+    // `nearest_many` uses the first target's candidates for all targets; `nearest_each` uses separate ones.
     let mut candidates = Vec::new();
     for _ in 0..n {
         candidates.push(number(u)?);
@@ -80,7 +80,7 @@ fn nearest(u: &mut Unstructured<'_>) -> Result<()> {
             (result_many.ok().map(|()| many), result_own.ok().map(|()| own))
         }));
     }
-    // Whatever method can do it gives the same.
+    // All methods that can search this instance give the same.
     for pair in results.windows(2) {
         for (a, b) in [(&pair[0].0, &pair[1].0), (&pair[0].1, &pair[1].1)] {
             assert!(a.is_none() || b.is_none() || a == b, "{a:?} and {b:?}");

@@ -1,4 +1,4 @@
-//! Selections, over one layer and several, with hints of earlier selections and of any bytes.
+//! Selections over one layer and several, with hints from earlier selections and from arbitrary bytes.
 
 use arbitrary::{Result, Unstructured};
 use slth_kernels::PackedMask;
@@ -34,7 +34,7 @@ pub(super) fn run(u: &mut Unstructured<'_>) -> Result<()> {
     };
     let (_, earlier) = selection(u)?;
     let (keep, selection) = selection(u)?;
-    // Mostly a head that fits, so that the score decides.
+    // Mostly a valid beginning, so that the score decides.
     let [version, kind, present]: [u8; 3] = *u.choose(&[[1, 0, 1], [1, 1, 1], [1, 0, 0], [2, 2, 2]])?;
     let [a, b, c, d, e, f, g, h]: [u8; 8] = u.arbitrary()?;
     let bytes = [version, kind, present, 0, a, b, c, d, e, f, g, h];

@@ -1,4 +1,4 @@
-//! Calls in a child process that was forked: it has none of its parent's threads.
+//! Calls in a forked child process, which has none of its parent's threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -14,7 +14,7 @@ const OUTPUTS: usize = 150;
 const INPUTS: usize = 300;
 const BATCH: usize = 70;
 
-/// A product of more work than stays on one thread.
+/// The bits of a product with enough work for several threads.
 fn product(engine: Engine, weights: &[f32], x: &[f32]) -> Vec<u32> {
     let options = PrepareOptions::default().strategy(Strategy::Sparse);
     let weights = MatRef::row_major(weights, OUTPUTS, INPUTS).unwrap();
@@ -26,10 +26,10 @@ fn product(engine: Engine, weights: &[f32], x: &[f32]) -> Vec<u32> {
     y.into_iter().map(f32::to_bits).collect()
 }
 
-/// Runs `work` in a forked child; whether it returned true there, within a minute.
+/// Runs `work` in a forked child and returns its result; fails after a minute.
 fn in_child(work: impl FnOnce() -> bool) -> bool {
-    // SAFETY: the child runs `work` on its only thread and ends by `_exit`, which runs nothing of the parent's. It takes no lock but the
-    // allocator's, which fork keeps usable, and those of this crate, which this is a test of; should it get stuck, it is killed below.
+    // SAFETY: the child runs `work` on its only thread and ends with `_exit`, which runs no code of the parent. It takes only the
+    // allocator's locks, which fork keeps usable, and this crate's, which are under test. A child that hangs is killed below.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "fork failed");
     if child == 0 {
@@ -40,13 +40,13 @@ fn in_child(work: impl FnOnce() -> bool) -> bool {
     let start = Instant::now();
     let mut status = 0;
     loop {
-        // SAFETY: waits for the child made above; `status` is there to be written.
+        // SAFETY: waits for the child made above; `status` is valid for writes.
         let ended = unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) };
         if ended == child {
             return libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
         }
         if start.elapsed() > Duration::from_secs(60) {
-            // SAFETY: ends the child made above, which has not been waited for, so the number is still its.
+            // SAFETY: ends the child made above. It has not been waited for, so the process id is still its own.
             unsafe { libc::kill(child, libc::SIGKILL) };
             panic!("the child hangs");
         }
@@ -62,10 +62,10 @@ fn a_forked_child_computes_the_same() {
     let check = |engine: Engine| product(engine, &weights, &x) == expected;
     let (two, three) = (serial.with_threads(2), serial.with_threads(3));
     assert!(check(two) && check(three));
-    // Engines of before the fork, and those that the child makes.
+    // Engines made before the fork, and engines made by the child.
     assert!(in_child(|| check(two) && check(three)));
     assert!(in_child(|| check(serial.with_threads(2)) && check(serial.with_threads(3)) && check(two)));
-    // Of before the parent's threads, too.
+    // A number of threads that the parent has never started.
     assert!(in_child(|| check(serial.with_threads(7))));
     #[cfg(feature = "rayon")]
     {
@@ -74,6 +74,6 @@ fn a_forked_child_computes_the_same() {
         assert!(check(on_pool));
         assert!(in_child(|| check(on_pool) && check(two)));
     }
-    // The child takes nothing away from the parent.
+    // The parent still works after its children have ended.
     assert!(check(two) && check(three));
 }

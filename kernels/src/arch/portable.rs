@@ -171,8 +171,8 @@ impl<const N: usize> Simd for Portable<N> {
 mod tests {
     use super::soft_fma;
 
-    /// Correct to the last bit against the platform's `fmaf`, on the values where emulations go wrong. The hosts the
-    /// tests run on (x86-64 with FMA, aarch64) have a correct one; elsewhere the comparison is skipped.
+    /// Agrees with the platform's `fmaf` to the last bit, on values where emulations often fail. `fmaf` is correct on x86-64
+    /// with FMA and on aarch64; elsewhere the comparison is skipped.
     #[test]
     fn soft_fma_rounds_once() {
         let specials = [

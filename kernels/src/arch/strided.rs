@@ -519,12 +519,12 @@ mod tests {
         }
     }
 
-    /// Whether `access` is refused.
+    /// Whether `access` panics.
     fn refused<T>(access: impl FnOnce() -> T) -> bool {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(access)).is_err()
     }
 
-    /// Around each side of a view of 3 × 5 elements, which has elements on all sides.
+    /// Accesses inside and just outside of a view of 3 × 5 elements within a larger array.
     #[test]
     fn accesses_stay_inside() {
         let mut memory: Vec<f32> = (0..80).map(|i| i as f32).collect();
@@ -535,7 +535,7 @@ mod tests {
             let inside = r < rows && c < cols;
             assert_eq!(refused(|| read.get([r, c])), !inside);
             for len in 0..7 {
-                // One with no elements is nowhere along the other axis.
+                // An empty run may begin at any row.
                 let inside = c <= cols && len <= cols - c && (r < rows || len == 0);
                 let run = std::panic::catch_unwind(|| read.run([r, c], 1, len));
                 assert_eq!(run.is_ok(), inside, "{r} {c} {len}");
@@ -552,7 +552,7 @@ mod tests {
             assert_eq!(refused(|| read.part(0, from, count)), from + count > rows);
             assert_eq!(refused(|| read.part(1, from, count)), from + count > cols);
         }
-        // Columns with another stride are not contiguous.
+        // If the column stride is not 1, runs and rows are not contiguous.
         for [row_stride, col_stride] in [[1, 4], [20, 2]] {
             let across = Cells::new(&memory, Layout::new([3, 3], [row_stride, col_stride])).unwrap();
             assert!(refused(|| across.run([0, 0], 1, 2)) && refused(|| across.rows([0, 0], 2, 2)));
@@ -596,7 +596,7 @@ mod tests {
         }
     }
 
-    /// Of more axes only those that nest are known to be distinct.
+    /// With more than two axes, elements count as distinct only if the axes nest.
     #[test]
     fn axes_that_nest_are_distinct() {
         let mut memory = vec![0.0; 500];

@@ -7,7 +7,7 @@ use crate::mask::PackedMask;
 use crate::view::MatRef;
 use crate::weights::PrepareOptions;
 
-/// Numbers with no structure: in ±1, a few exact zeros among them.
+/// Pseudo-random numbers in ±1, including a few exact zeros.
 fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     (0..len)
@@ -30,8 +30,8 @@ fn everywhere(mut check: impl FnMut(Engine)) {
     }
 }
 
-/// An order of the axes (batch, channels, height, width) in memory, outermost first, and gaps after the elements along each
-/// of them, innermost first.
+/// An order of the axes (batch, channels, height, width) in memory, outermost first, and the gap before each axis, innermost
+/// first.
 #[derive(Clone, Copy, Debug)]
 struct AxisOrder([usize; 4], [usize; 4]);
 
@@ -47,7 +47,7 @@ const ORDERS: [AxisOrder; 7] = [
     AxisOrder([1, 0, 2, 3], [2, 0, 0, 7]),
 ];
 
-/// Images in some order, between canaries. Numbers are `[channels, height, width, batch]` outside.
+/// Images with canaries around and between them. Callers pass numbers as `[channels, height, width, batch]`.
 struct Images {
     memory: Vec<f32>,
     sizes: [usize; 4],
@@ -90,7 +90,7 @@ impl Images {
         ImagesMut::new(&mut self.memory[GUARD..], self.sizes, self.strides).unwrap()
     }
 
-    /// These bits, and canaries around and between them.
+    /// Checks the bits of the images and all canaries.
     #[track_caller]
     fn assert_are(&self, expected: &[f32], what: &str) {
         let mut rest = self.memory.clone();
@@ -105,8 +105,8 @@ impl Images {
     }
 }
 
-/// Every term: (output, channel, kernel row and column, output position, input position), kernel row outermost, then
-/// output, channel, kernel column.
+/// Calls `take` for every term with (output, channel, kernel row, kernel column), output position and input position. Kernel rows
+/// are outermost, then outputs, channels, kernel columns.
 fn for_each_term(shape: &Shape, mut take: impl FnMut([usize; 4], [usize; 2], [usize; 2])) {
     let &Shape { channels, height, width, outputs, kernel, stride, padding } = shape;
     for i in 0..kernel[0] {
@@ -128,7 +128,7 @@ fn for_each_term(shape: &Shape, mut take: impl FnMut([usize; 4], [usize; 2], [us
     }
 }
 
-/// The oracles: what each function promises, as plain loops.
+/// The products by definition, as plain loops.
 struct Oracle<'a> {
     shape: &'a Shape,
     batch: usize,
@@ -215,8 +215,8 @@ const fn shape(
     Shape { channels, height, width, outputs, kernel, stride, padding }
 }
 
-/// Shapes and batches: one of everything, strides, kernels that cover the image or that padding exceeds, single columns,
-/// more terms than a block holds, many rows alike, empty ones.
+/// Shapes and batches: all sizes 1, strides, kernels as large as the image or smaller than the padding, single columns, more
+/// terms than a block holds, many equal rows, empty sizes.
 const CASES: &[(Shape, usize)] = &[
     (shape([1, 1, 1], 1, [1, 1], 1, 0), 1),
     (shape([1, 5, 4], 3, [3, 3], 1, 1), 63),
@@ -239,9 +239,9 @@ const CASES: &[(Shape, usize)] = &[
     (shape([2, 40, 20], 2, [3, 3], 1, 1), 1),
     (shape([1, 33, 40], 2, [3, 2], 2, 1), 1),
     (shape([1, 7, 150], 2, [3, 3], 2, 1), 1),
-    (shape([1, 2, 1], 2, [2, 1], 1, 400), 1), // more padding than image
+    (shape([1, 2, 1], 2, [2, 1], 1, 400), 1), // more padding than image rows
     (shape([1, 1, 1], 2, [1, 1], 3, 40), 20),
-    (shape([3, 2, 2], 2, [4, 4], 1, 0), 3), // does not fit in
+    (shape([3, 2, 2], 2, [4, 4], 1, 0), 3), // the kernel is larger than the image
     (shape([0, 4, 4], 2, [3, 3], 1, 0), 3),
     (shape([2, 4, 4], 0, [3, 3], 1, 0), 3),
     (shape([2, 4, 0], 2, [1, 1], 1, 1), 3),
@@ -251,11 +251,11 @@ const CASES: &[(Shape, usize)] = &[
     (shape([2, 4, 4], 3, [3, 3], 1, 0), 0),
 ];
 
-/// A mask and the weights it keeps.
+/// A mask that keeps about `density` percent, and the weights it keeps.
 fn pruned(weights: &[f32], density: usize) -> (PackedMask, Vec<Option<f32>>) {
     let n = weights.len();
     let dice = noise(n, 4 + density as u64);
-    // 1: a single one.
+    // Density 1 stands for a single weight.
     let keep = |i: usize| match density {
         1 => i == n / 2,
         _ => (dice[i] + 1.0) * 50.0 < density as f32,
@@ -281,7 +281,7 @@ fn prepare(
     PackedConv2d::prepare(engine, shape, weights, mask, &options).unwrap()
 }
 
-/// What a call is made with, a different mixture each time.
+/// Varies the arguments of calls: a pseudo-random choice each time.
 struct Turns(usize);
 
 impl Turns {
@@ -291,7 +291,7 @@ impl Turns {
     }
 }
 
-/// Both products with `filters`, of which the oracle knows as `weights`.
+/// Checks forward product and input gradient of `filters`, whose kept weights are `weights`.
 fn check_products(
     engine: Engine,
     filters: &PackedConv2d,
@@ -377,7 +377,7 @@ fn layouts_change_no_bit() {
     }
 }
 
-/// Lanes run over positions where batches are small.
+/// For small batches vector lanes run over positions of the image.
 #[test]
 fn strides_at_small_batches() {
     let (mut turns, workspace) = (Turns(2), &mut Workspace::default());
@@ -408,7 +408,7 @@ fn weight_gradients() {
                 Images::new(shape.input(batch), x_order, &x),
                 Images::new(shape.output(batch), dy_order, &dy),
             );
-            // As one image for each output: a matrix with gaps.
+            // The gradient as a matrix with gaps: one image whose channels are the outputs.
             let sizes = [1, shape.outputs, 1, columns(&shape)];
             let mut out = Images::new(sizes, turns.of(&ORDERS), &vec![f32::NAN; dw.len()]);
             let [_, row, _, col] = out.strides;
@@ -420,7 +420,7 @@ fn weight_gradients() {
     }
 }
 
-/// Prepared for one batch and called with others; rebuilt and given other weights in between.
+/// Filters prepared for one batch and called with others, with new masks and new weights in between.
 #[test]
 fn one_plan_for_many_batches() {
     let engine = Engine::serial();
@@ -431,7 +431,7 @@ fn one_plan_for_many_batches() {
         let mut filters = prepare(engine, &shape, &weights, None, planned);
         let mut copy = filters.clone();
         for round in 0..3 {
-            // Two that were the same and are changed apart.
+            // A copy must not share state with the original.
             let (mask, kept) = pruned(&weights, [50, 10, 90][round]);
             filters.rebuild(engine, &mask).unwrap();
             let (other_mask, other_kept) = pruned(&weights, [10, 90, 50][round]);
@@ -449,7 +449,7 @@ fn one_plan_for_many_batches() {
     }
 }
 
-/// Lists are kept from call to call; those of former masks are replaced first.
+/// Lists of other batches are cached; lists of former masks are replaced first.
 #[test]
 fn other_batches_are_planned_once() {
     let engine = Engine::serial();
@@ -489,7 +489,7 @@ fn what_is_kept_of_the_weights() {
     let options = options.input_gradient(false);
     let leaner = PackedConv2d::prepare(engine, &shape, view, Some(&mask), &options).unwrap();
     assert!(leaner.bytes() < whole.bytes() - 4 * (weights.len() - mask.kept()) + 1);
-    // Other weights in columns instead of rows.
+    // New weights in column-major order.
     let others = noise(weights.len(), 2);
     let transposed: Vec<_> = (0..weights.len()).map(|i| others[i % 8 * 45 + i / 8]).collect();
     lean.set_weights(engine, MatRef::col_major(&transposed, 8, 45).unwrap()).unwrap();
@@ -503,7 +503,7 @@ fn what_is_kept_of_the_weights() {
     assert_eq!(result, Err(KernelError::NoInputGradient));
 }
 
-/// The layers of LeNet-5 and one of VGG's size against f64, with one workspace for all of them.
+/// The layers of LeNet-5 and one of VGG's size against f64, with one shared workspace.
 #[test]
 fn sums_are_near_the_exact_ones() {
     let (engine, workspace) = (Engine::serial().with_threads(2).share_from(0), &mut Workspace::default());
@@ -575,14 +575,14 @@ fn wrong_shapes_are_errors() {
     assert_eq!(refused(Shape { channels: usize::MAX, ..good }, matrix), "filters");
     assert_eq!(refused(Shape { height: 1 << 40, ..good }, matrix), "plane");
     let one = MatRef::row_major(&weights[..1], 1, 1).unwrap();
-    // Far apart places, of which only one meets the image.
+    // With so large a stride and padding, only one output position meets the image.
     let sparse = Shape { padding: 1 << 40, stride: 1 << 40, ..shape([1, 1, 1], 1, [1, 1], 1, 0) };
     assert_eq!(refused(sparse, one), "fine");
     let filters = prepare(engine, &sparse, &[2.0], None, 1);
     for batch in [1, 70] {
         check_products(engine, &filters, &[Some(2.0)], batch, &mut Turns(6), workspace);
     }
-    // Rows and columns of which most meet nothing, and no memory for any of them.
+    // Empty channels and outputs, but a plane larger than memory.
     let huge = Shape { outputs: 0, height: 1 << 30, width: 1 << 30, channels: 0, ..good };
     assert_eq!(refused(huge, MatRef::row_major(&[], 0, 0).unwrap()), "a plane of y");
 

@@ -33,14 +33,14 @@ fn the_tail_stays_clear() {
     assert!(PackedMask::from_words(65, vec![0]).is_err());
 }
 
-/// 0, 1, a byte and a word ± 1, two words and a bit, primes.
+/// 0, 1, 2, multiples of a byte and a word and their neighbours, primes.
 const LENGTHS: [usize; 16] = [0, 1, 2, 7, 8, 9, 63, 64, 65, 97, 127, 128, 129, 130, 193, 1009];
 
 fn bools(len: usize) -> Vec<bool> {
     (0..len).map(|i| i * i % 7 < 3).collect()
 }
 
-/// Words of which every bit after the last weight is set.
+/// The mask's words, with every bit after the last weight set.
 fn dirty(keep: &[bool]) -> Vec<u64> {
     let mut words = vec![u64::MAX; keep.len().div_ceil(64)];
     for (i, _) in keep.iter().enumerate().filter(|&(_, &keep)| !keep) {

@@ -5,7 +5,7 @@ use crate::backend::Backend;
 use crate::bf16::Bf16;
 use crate::weights::{Format, MaskReuse, PrepareOptions, Storage, Strategy};
 
-/// Sums in ascending order with fused multiply-adds, from `start` on: what every product promises.
+/// What every product promises: fused multiply-adds in ascending order, beginning with `start`.
 fn oracle(
     [m, n, k]: [usize; 3],
     a: impl Fn(usize, usize) -> f32,
@@ -19,7 +19,7 @@ fn oracle(
     (0..m * n).map(element).collect()
 }
 
-/// Numbers with no structure: in ±1, a few exact zeros among them.
+/// Pseudo-random numbers in ±1, including a few exact zeros.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     (0..len)
@@ -31,10 +31,10 @@ pub(crate) fn noise(len: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// A NaN: an argument that is read past its end shows in the result, too.
+/// A NaN, so that a read past the end of an argument also shows in the result.
 const CANARY: u32 = 0x7fc1_2345;
 
-/// A matrix in memory, with canaries before, between and behind its elements.
+/// A matrix in memory, with canaries before, between and after its elements.
 #[derive(Clone)]
 pub(crate) struct Laid {
     memory: Vec<f32>,
@@ -43,7 +43,7 @@ pub(crate) struct Laid {
     strides: [usize; 2],
 }
 
-/// Where elements lie; the first two are what frameworks have.
+/// Strides by rows and columns; the first two layouts are those of frameworks.
 pub(crate) const LAYOUTS: [fn(usize, usize) -> [usize; 2]; 5] = [
     |_, cols| [cols, 1],
     |rows, _| [1, rows],
@@ -80,7 +80,7 @@ impl Laid {
         MatMut::new(&mut self.memory[MARGIN..], self.rows, self.cols, rows, cols).unwrap()
     }
 
-    /// The elements, row-major; fails when anything else is no canary any more.
+    /// The elements in row-major order; fails if a canary was overwritten.
     pub(crate) fn take(mut self) -> Vec<f32> {
         let (rows, cols) = (self.rows, self.cols);
         let values = (0..rows * cols).map(|at| self.view().get(at / cols, at % cols)).collect();
@@ -90,7 +90,7 @@ impl Laid {
     }
 }
 
-/// Every backend, alone and with 3 threads.
+/// Calls `check` with every backend, on one thread and on three.
 pub(crate) fn everywhere(check: impl Fn(Engine)) {
     for backend in Backend::available() {
         for threads in [1, 3] {
@@ -115,7 +115,7 @@ pub(crate) fn same_bits(a: f32, b: f32) -> bool {
     a.to_bits() == b.to_bits()
 }
 
-/// A removed weight's ±0 terms may change the sign of a zero sum, nothing else.
+/// Equal numbers; zeros may differ in sign, because a removed weight may contribute a term of ±0.
 pub(crate) fn same_number(a: f32, b: f32) -> bool {
     a == b
 }
@@ -124,7 +124,7 @@ pub(crate) fn relu(x: f32) -> f32 {
     if x > 0.0 { x } else { 0.0 }
 }
 
-/// Outputs, inputs, batch: empty ones, one-sided ones, one more and one less than lanes, tiles, panels and blocks.
+/// Outputs, inputs, batch: empty and elongated shapes, and sizes around those of lanes, tiles, panels and blocks.
 const SHAPES: &[(usize, usize, usize)] = &[
     (0, 3, 2),
     (3, 0, 2),
@@ -153,7 +153,7 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (130, 1100, 3),
 ];
 
-/// A layer's numbers, and what its products should be.
+/// A layer's arguments, with its products by definition.
 struct Case {
     outputs: usize,
     inputs: usize,
@@ -199,7 +199,7 @@ impl Case {
         y
     }
 
-    /// The gradient before the ReLU that made X, if `relu_output`.
+    /// dX; with `relu_output`, gated by the ReLU that produced X.
     fn dx(&self, effective: &[f32], relu_output: bool) -> Vec<f32> {
         let (a, b) = (|i, o| effective[o * self.inputs + i], |o, j| self.dy[o * self.batch + j]);
         let dx = oracle([self.inputs, self.batch, self.outputs], a, b, |_, _| 0.0);
@@ -211,7 +211,7 @@ impl Case {
         oracle([self.outputs, self.inputs, self.batch], a, b, |_, _| 0.0)
     }
 
-    /// Bias, ReLU and accumulating, by the bits of `which`.
+    /// An epilogue whose bias, activation and accumulation are given by the bits of `which`.
     fn epilogue(&self, which: usize) -> Epilogue<'_> {
         Epilogue {
             bias: (which & 1 != 0).then_some(&self.bias),
@@ -228,7 +228,7 @@ impl Case {
         Laid::of(&self.dy, self.outputs, self.batch, layout)
     }
 
-    /// Y before a product: its old values where they count, canaries, which are NaN, where they do not.
+    /// Y before a product: old values if they are accumulated, otherwise canaries, which are NaN.
     fn y_laid(&self, layout: usize, epilogue: &Epilogue<'_>) -> Laid {
         match epilogue.accumulate {
             true => Laid::of(&self.old, self.outputs, self.batch, layout),
@@ -241,7 +241,7 @@ fn effective(weights: &[f32], mask: &PackedMask) -> Vec<f32> {
     weights.iter().zip(mask.iter()).map(|(&w, keep)| if keep { w } else { 0.0 }).collect()
 }
 
-/// Options that lead to all formats of a strategy.
+/// Options that together select all formats of a strategy.
 fn formats(strategy: Strategy) -> Vec<PrepareOptions> {
     let options = PrepareOptions::default().strategy(strategy);
     let bitmask = (strategy == Strategy::Sparse).then_some(options.strategy(Strategy::Bitmask));
@@ -283,7 +283,7 @@ fn prepared_products() {
     }
 }
 
-/// Formats, layouts and epilogues change no bit that the strategy does not.
+/// For one strategy all formats, layouts and backends give the same bits.
 #[test]
 fn prepared_products_have_the_same_bits_everywhere() {
     for &shape in SHAPES {
@@ -321,8 +321,8 @@ fn prepared_products_have_the_same_bits_everywhere() {
     }
 }
 
-/// The formats for few columns against those for many, for every number of columns up to a panel and a little more, with
-/// several bands of outputs and blocks of inputs.
+/// Formats for few columns against those for many, for every number of columns up to slightly more than a panel, with several
+/// bands of outputs and blocks of inputs.
 #[test]
 fn every_number_of_columns_has_the_same_bits_in_all_formats() {
     for (outputs, inputs) in [(19, 530), (1029, 21)] {
@@ -350,7 +350,7 @@ fn every_number_of_columns_has_the_same_bits_in_all_formats() {
     }
 }
 
-/// Weights stored in bf16 against rounded ones in `f32`, in both directions and every format.
+/// Weights stored in bf16 against rounded weights in f32, in both directions and every format.
 #[test]
 fn weights_of_bf16_give_the_bits_of_rounded_weights() {
     for batch in [1, 2, 3, 4, 5, 8, 9, 16, 17, 18, 33, 70] {
@@ -387,8 +387,8 @@ fn weights_of_bf16_give_the_bits_of_rounded_weights() {
     }
 }
 
-/// Several chunks of outputs, blocks of inputs and panels of columns at once, in scratch memory that holds another product's
-/// tiles and sums; where tiles lie side by side, and where they are too many for that; activations that are prefetched.
+/// Several chunks of outputs, blocks of inputs and panels of columns at once, in scratch memory with another product's data.
+/// The shapes cover tiles side by side, too many tiles for that, and prefetched activations.
 #[test]
 fn products_larger_than_scratch_memory() {
     for (outputs, inputs, batch, modulus) in [(1030, 260, 66, 5), (1026, 8200, 2, 11), (20, 4200, 130, 5)] {
@@ -456,7 +456,7 @@ fn dense_products() {
     }
 }
 
-/// A stride of 0 repeats a row or an element.
+/// A stride of 0 repeats elements of an argument.
 #[test]
 fn repeated_elements() {
     let case = Case::new((5, 300, 40));
@@ -478,8 +478,7 @@ fn repeated_elements() {
     });
 }
 
-/// Sizes that no slice vouches for, because another one is 0.
-/// One number may stand for any number of elements; copies of them must still fit memory.
+/// With strides of 0 one number stands for any number of elements, but a copy of them must still fit in memory.
 #[test]
 fn views_beyond_memory_are_errors() {
     let (engine, workspace) = (Engine::serial(), &mut Workspace::default());
@@ -501,6 +500,7 @@ fn views_beyond_memory_are_errors() {
     assert_eq!(weight_gradient(engine, view(16, huge), view(1, huge), None, into_dw, workspace), overflow);
 }
 
+/// If one size is 0, no slice limits the other.
 #[test]
 fn empty_products_of_any_size() {
     let (engine, workspace) = (Engine::serial(), &mut Workspace::default());
@@ -522,7 +522,7 @@ fn empty_products_of_any_size() {
         }
     }
     weight_gradient(engine, view(0, huge), view(0, huge), None, into(0, 0), workspace).unwrap();
-    // No terms: what there was, and the bias.
+    // Without terms the result is the old value, if accumulated, plus the bias.
     let (mut y, bias) = ([1.0, 2.0], [10.0, -20.0]);
     for (accumulate, expected) in [(true, [11.0, 0.0]), (false, [10.0, 0.0])] {
         let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, accumulate };
@@ -532,7 +532,7 @@ fn empty_products_of_any_size() {
     }
 }
 
-/// Dense formats multiply by 0 where a weight was removed, not by 0 times that weight.
+/// Dense formats store 0 for a removed weight, not 0 times the weight, which could be NaN.
 #[test]
 fn a_removed_weight_may_be_infinite_or_nan() {
     let workspace = &mut Workspace::default();
@@ -552,7 +552,7 @@ fn a_removed_weight_may_be_infinite_or_nan() {
     }
 }
 
-/// Sums without a term, which no arithmetic has made quiet.
+/// A sum without terms stays a signalling NaN, because no arithmetic has made it quiet.
 #[test]
 fn relu_makes_zero_of_a_signalling_nan() {
     let workspace = &mut Workspace::default();

@@ -271,7 +271,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_xoshiro::Xoshiro256PlusPlus;
 
-    /// Sorts all intervals and sweeps.
+    /// Whether all targets are covered, by a sweep over the sorted intervals.
     fn oracle(candidates: &[f32], from: f32, to: f32, epsilon: f32, eta: f32, sizes: Sizes) -> bool {
         let units = |x: f32| (f64::from(x) * UNITS).round_ties_even() as i64;
         let mut intervals: Vec<[i64; 2]> = (0..1_u64 << candidates.len())
@@ -331,7 +331,7 @@ mod tests {
     fn touching_intervals_cover() {
         let engine = Engine::new(Backend::best());
         let unit = 1.0 / UNITS as f32;
-        // [-1/4, 1/4] and [1/4, 3/4] touch; one unit less each and they do not.
+        // [-1/4, 1/4] and [1/4, 3/4] touch; with η one unit smaller they do not.
         let mut coverage = Coverage::new(-0.25, 0.75, 0.0, 0.25).unwrap();
         assert_eq!(coverage.first_gap(), Some(0.25..0.75));
         assert!(coverage.push(engine, 0.5).unwrap());

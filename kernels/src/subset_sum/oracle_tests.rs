@@ -1,6 +1,6 @@
-//! Against the definition in f64: all 2ⁿ subsets of thousands of random instances, n ≤ 20, every backend and method.
+//! Every backend and method against the definition in f64: all 2ⁿ subsets of thousands of random instances with n ≤ 20.
 //!
-//! `SLTH_TEST_LONG=1` takes 2,000 instances of every n up to 20 instead of a few for the larger ones (minutes).
+//! `SLTH_TEST_LONG=1` runs 2,000 instances of every n, instead of a few for large n; this takes minutes.
 
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -9,7 +9,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::{Method, Search, Sizes, Subset};
 use crate::{Backend, Engine};
 
-/// The least residual for each ε, by all sums in f64, a candidate at a time; sizes go along.
+/// The least residual for each ε: all subset sums in f64 with their sizes, built up one candidate at a time.
 fn optima<const E: usize>(candidates: &[f32], target: f32, epsilons: [f32; E]) -> [f64; E] {
     let mut sums = Vec::with_capacity(1 << candidates.len());
     let mut sizes = Vec::with_capacity(1 << candidates.len());
@@ -32,7 +32,7 @@ fn optima<const E: usize>(candidates: &[f32], target: f32, epsilons: [f32; E]) -
     least
 }
 
-/// Every backend and method within 2⁻²² · max(1, Σ|x|) of the optimum, and of one opinion.
+/// Checks that all backends and methods agree, within 2⁻²² · max(1, Σ|x|) of the optimum.
 fn check<const E: usize>(candidates: &[f32], n: usize, targets: &[f32], epsilons: [f32; E]) {
     let rows = || candidates.chunks_exact(n).zip(targets);
     let optima: Vec<_> = rows().map(|(row, &target)| optima(row, target, epsilons)).collect();
@@ -43,7 +43,7 @@ fn check<const E: usize>(candidates: &[f32], n: usize, targets: &[f32], epsilons
                 if method == Method::Bitonic && epsilon > 0.0 {
                     continue;
                 }
-                // The scalar brute force is the slowest by far; its agreement is tested elsewhere too.
+                // Scalar brute force is too slow here; other tests cover its agreement.
                 if method == Method::BruteForce && backend == Backend::scalar() && n > 16 {
                     continue;
                 }
@@ -74,7 +74,7 @@ fn check<const E: usize>(candidates: &[f32], n: usize, targets: &[f32], epsilons
     }
 }
 
-/// The sums of seven of these, rounded in two orders, differ: then the fifth must not take the place of the first.
+/// Sums of seven of these candidates differ by rounding with their order. Even so, the fifth must not replace the first.
 #[test]
 fn a_candidate_that_adds_less_than_another_takes_no_place() {
     let candidates = [-3e7, 0.0, 0.0, 0.0, 0.960_267_96, 1e-6, 0.0, 1e-6];
@@ -138,13 +138,13 @@ fn candidate() -> impl Strategy<Value = f32> {
     ]
 }
 
-/// Allowances that dwarf the candidates, with a target that hardly any subset reaches.
+/// ε far above the candidates, and a target that hardly any subset reaches.
 #[test]
 fn a_far_target_and_a_large_epsilon() {
     let epsilon = 0.999_999_94_f32;
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(10);
     for trial in 0..if std::env::var_os("SLTH_TEST_LONG").is_some() { 1000 } else { 8 } {
-        // All 20 are needed; all but one reach the same but for a rounding of ε, or of their sum.
+        // All 20 candidates are needed. Subsets without one of them differ only by the rounding of ε or of their sum.
         let unit = [1.0 / f32::powi(2.0, 24), 1.0 / f32::powi(2.0, 22), 1e-6, 3e-8][trial % 4];
         let mut candidates = vec![0.51 * unit; 19];
         candidates.push(10.0 * unit - epsilon);
@@ -158,7 +158,7 @@ fn a_far_target_and_a_large_epsilon() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// 2nε beyond Σ|x|, the target anywhere within reach.
+    /// ε may be so large that 2nε exceeds Σ|x|; targets lie anywhere within reach and slightly beyond.
     #[test]
     fn large_epsilons(
         candidates in prop::collection::vec(prop_oneof![candidate(), -1e-3_f32..1e-3], 1..=12),
@@ -169,7 +169,7 @@ proptest! {
         check(&candidates, candidates.len(), &[place * reach], [epsilon]);
     }
 
-    /// Ties, equal candidates, zeros, targets out of reach.
+    /// Ties, equal candidates, zeros and targets out of reach.
     #[test]
     fn awkward_instances(
         candidates in prop::collection::vec(candidate(), 1..=12),
@@ -179,7 +179,7 @@ proptest! {
         check(&candidates, candidates.len(), &[target], [0.0, epsilon]);
     }
 
-    /// One candidate many times.
+    /// All candidates are equal.
     #[test]
     fn equal_candidates(x in candidate(), n in 1_usize..=14, target in -20.0_f32..20.0, epsilon in 0.0_f32..0.2) {
         check(&vec![x; n], n, &[target], [0.0, epsilon]);

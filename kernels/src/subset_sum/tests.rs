@@ -13,23 +13,23 @@ fn residual(candidates: &[f32], bits: u64, target: f32, epsilon: f32) -> f64 {
     ((sum - f64::from(target)).abs() - f64::from(epsilon) * size).max(0.0)
 }
 
-/// The subsets of n candidates that are allowed.
+/// The subsets of n candidates that `sizes` allows.
 fn allowed(n: usize, sizes: Sizes) -> impl Iterator<Item = u64> {
     (0..1_u64 << n).filter(move |bits| sizes.allows(bits.count_ones() as usize))
 }
 
-/// The true optimum, in f64.
+/// The least residual of all allowed subsets, in f64.
 fn oracle(candidates: &[f32], target: f32, epsilon: f32, sizes: Sizes) -> f64 {
     let all = allowed(candidates.len(), sizes);
     all.map(|bits| residual(candidates, bits, target, epsilon)).fold(f64::INFINITY, f64::min)
 }
 
-/// The definition: least (residual, subset), in fixed point unless the target is beyond the sums.
+/// The definition: the least (residual, subset), in fixed point unless the target is beyond all sums.
 fn fixed_oracle(candidates: &[f32], target: f32, epsilon: f32, sizes: Sizes) -> u64 {
     let all = || allowed(candidates.len(), sizes);
     let fixed = Fixed::new(candidates, epsilon);
     if fixed.is_beyond(target) {
-        // What is left of the target, or of the part of it that can be reached: no f64 holds both 1e30 and 0.5.
+        // Distances to the target or, if it is out of reach, to the farthest sum: no f64 resolves 0.5 beside 1e30.
         let below = target < 0.0 || target == 0.0 && candidates.iter().all(|&x| x >= 0.0);
         let reach = |&x: &f32| f64::from(x) * if below { -1.0 } else { 1.0 } + f64::from(epsilon);
         let chosen = |bits: u64| candidates.iter().enumerate().filter(move |&(i, _)| bits >> i & 1 != 0);
@@ -55,8 +55,8 @@ fn methods(epsilon: f32, sizes: Sizes) -> Vec<Method> {
     methods
 }
 
-/// Every method on every backend gives the subset of the definition, whose residual is optimal within the
-/// bound and the rounding of f64. For subsets of every size, and of two sizes that depend on `n`.
+/// Checks that every method on every backend finds the subset of the definition, and that its residual is optimal within the
+/// bound and the rounding of f64. Runs without a restriction of sizes, and with two that depend on `n`.
 fn check(candidates: &[f32], targets: &[f32], epsilon: f32) {
     let n = candidates.len();
     for sizes in [Sizes::Any, Sizes::Exactly((targets.len() + n) % (n + 1)), Sizes::AtMost(n / 3)] {
@@ -93,15 +93,15 @@ fn check_sizes(candidates: &[f32], targets: &[f32], epsilon: f32, sizes: Sizes) 
     }
 }
 
-/// Larger sets, where rows of candidates wait for others of their size: every size, brute force and meet in the middle, against
-/// the f64 optimum.
+/// Every size of subsets for larger n, by brute force and meet in the middle, against the f64 optimum. Brute force
+/// collects rows of one size before it searches them together.
 #[test]
 fn every_size_of_larger_sets() {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(13);
     let mut instances = 0;
     for n in [11, 13, 14, 17] {
         let candidates: Vec<f32> = (0..n).map(|_| random.random_range(-1.0..1.0)).collect();
-        // Two far ones, one beyond all sums.
+        // Of the four targets two are far from 0; the last may be beyond all sums.
         let targets: Vec<f32> = [0.8, 1.0, 2.5, 30.0].map(|z| z * random.random_range(-1.0..1.0)).to_vec();
         for size in 0..=n {
             for epsilon in [0.0, 1e-4, 0.05] {
@@ -159,7 +159,7 @@ fn degenerate_sets_match_the_definition() {
     }
 }
 
-/// Of candidates 10, 11 and 12 one equals the sum of the others: the search by sizes meets {12} first, and {10, 11} is the lesser subset.
+/// Candidate 12 equals the sum of candidates 10 and 11. The search by sizes finds {12} first, but {10, 11} is the lesser subset.
 #[test]
 fn a_larger_subset_wins_a_tie() {
     let mut candidates = [0.45; 13];
@@ -169,7 +169,7 @@ fn a_larger_subset_wins_a_tie() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// Small integers tie all the time.
+    /// Subset sums of small integers tie often.
     #[test]
     fn ties_go_to_the_least_subset(
         candidates in prop::collection::vec(-4_i8..=4, 1..14),
@@ -182,7 +182,7 @@ proptest! {
     }
 }
 
-/// Thousands of larger instances: methods and backends agree with each other, and a few with the oracle.
+/// Thousands of larger instances: all methods and backends agree; a few instances are compared with the oracle.
 #[test]
 fn large_sets_agree() {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(3);
@@ -257,7 +257,7 @@ fn the_largest_sets() {
     }
 }
 
-/// The least residual, in f64: each subset of the first half with the nearest ones of every size of the second.
+/// The least residual in f64: each subset of the first half, combined with the nearest subsets of each size of the second.
 fn least_residual(candidates: &[f32], target: f32, epsilon: f32) -> f64 {
     let (low, high) = candidates.split_at(candidates.len() / 2);
     let subsets = |half: &[f32]| {
@@ -331,7 +331,7 @@ fn threads_do_not_matter() {
     }
 }
 
-/// Denormals count, and nothing depends on the thread that calls, or on those that help.
+/// Denormals are not flushed, whatever modes the calling thread and its helpers have set.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn the_float_environment_of_the_host_changes_nothing() {
@@ -341,11 +341,11 @@ fn the_float_environment_of_the_host_changes_nothing() {
     let mut drawn = |len: usize, scale: f32| -> Vec<f32> {
         (0..len).map(|_| scale * random.random_range(-1.0..1.0)).collect()
     };
-    // The second scale is that of denormals.
+    // At the second scale all numbers are denormal.
     for scale in [1.0, 1e-39] {
         let candidates = drawn(n * count, scale);
         let mut targets = drawn(count, scale);
-        // Beyond all sums.
+        // These targets are beyond all sums.
         targets.iter_mut().step_by(8).for_each(|z| *z *= 40.0);
         let large = drawn(23, scale);
         let run = |engine: Engine, epsilon: f32, method: Method| {

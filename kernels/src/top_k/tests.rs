@@ -5,7 +5,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::*;
 use crate::{Backend, Engine, KernelError, PackedMask};
 
-/// The definition: all (key, index) sorted, the last `keep` kept.
+/// The mask by definition: sort by (key, index) and keep the last `keep`.
 fn oracle(scores: &[f32], keep: usize, order: Order) -> PackedMask {
     let key = |score: f32| match order {
         Order::Magnitude => score.to_bits() & 0x7fff_ffff,
@@ -22,7 +22,7 @@ fn engines() -> impl Iterator<Item = Engine<'static>> {
     Backend::available().into_iter().map(Engine::new)
 }
 
-/// Selects with every backend, cold and with hints good and bad, and compares with the oracle.
+/// Selects on every backend, cold and with good and bad hints, and compares with the oracle.
 fn check(scores: &[f32], keep: usize, order: Order) {
     let expected = oracle(scores, keep, order);
     let mut selector = Selector::default();
@@ -92,15 +92,15 @@ fn kinds_of_scores() {
         of(&|i| if i == 777 { f32::NEG_INFINITY } else { (i % 1000) as f32 * 1e-30 }),
         of(&|i| i.min(n - i) as f32),
         of(&|i| if i % 2 == 0 { i as f32 } else { f32::INFINITY }),
-        // Half of the scores are one value, at either end of the order or in the middle.
+        // Half of the scores have one value, at an end of the order or inside.
         of(&|i| if i % 2 == 0 { 0.0 } else { i as f32 }),
         of(&|i| if i % 2 == 0 { 5000.0 } else { i as f32 }),
     ];
     all.iter().for_each(|scores| check_all(scores));
 }
 
-/// Scores that are small (or large) wherever both samples look: the guesses miss, and the histogram has to find the
-/// threshold.
+/// Scores are extremely small (or large) at all positions that the two samples read. The bounds from the samples are then wrong,
+/// and the histogram has to find the threshold.
 #[test]
 fn scores_that_hide_from_the_samples() {
     let n = 100_000;
@@ -127,7 +127,7 @@ fn scores_that_hide_from_the_samples() {
     }
 }
 
-/// Enough that threads share a pass over them.
+/// Enough scores for several threads to share a pass.
 const MANY: usize = 300_000;
 
 #[test]
@@ -203,7 +203,7 @@ fn refuses() {
     }
 }
 
-/// Denormals count, and nothing depends on the thread that calls, or on those that help.
+/// Denormals are not flushed, whatever modes the calling thread and its helpers have set.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn the_float_environment_of_the_host_changes_nothing() {
@@ -245,7 +245,7 @@ fn thresholds_survive_as_bytes() {
         for threshold in thresholds {
             let bytes = threshold.to_bytes();
             assert_eq!(Threshold::from_bytes(&bytes), Ok(threshold));
-            // Whatever else is taken gives the same bytes again, and a score of its order.
+            // Other bytes that are accepted give the same bytes again, and a score that is valid for the order.
             for _ in 0..2000 {
                 let mut other = bytes;
                 for _ in 0..rng.random_range(1..4) {
@@ -266,12 +266,12 @@ fn thresholds_survive_as_bytes() {
                 assert!(Threshold::from_bytes(&bytes[..len]).is_err());
             }
             assert!(Threshold::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
-            // No selection has an index that large.
+            // u32::MAX is not a valid index.
             let last = [&bytes[..8], &[0xff; 4]].concat();
             assert!(Threshold::from_bytes(&last).is_err());
         }
     }
-    // The layout is a promise to those who keep the bytes.
+    // Users may store the bytes, so the layout must not change.
     let mut mask = PackedMask::none_kept(3);
     let mut selector = Selector::default();
     let threshold = selector.keep_largest(Engine::serial(), &[0.5, -1.5, 0.1], 1, Order::Signed, &mut mask);
@@ -280,7 +280,7 @@ fn thresholds_survive_as_bytes() {
     assert_eq!(none.to_bytes(), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
-/// Keys at the ends of the integers, which are those of NaN, too.
+/// Hints with extreme keys, including those of NaN.
 #[test]
 fn hints_of_any_key_change_nothing() {
     let infinite = keys::INFINITE;
@@ -318,7 +318,7 @@ fn any_score() -> impl Strategy<Value = f32> {
     ]
 }
 
-/// Of any key, or of one that is likely among the scores.
+/// The rank of a hint: arbitrary, or near a key that is likely among the scores.
 fn any_hint() -> impl Strategy<Value = u64> {
     prop_oneof![
         any::<u64>(),
@@ -337,7 +337,7 @@ proptest! {
         check(&scores, keep, Order::Signed);
     }
 
-    /// A hint is any rank at all: where a threshold came from, nobody knows.
+    /// Any rank is a valid hint, because a threshold may come from other scores.
     #[test]
     fn hints_of_any_rank(
         scores in prop::collection::vec(any_score(), 1..5000),

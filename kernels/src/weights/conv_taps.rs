@@ -449,7 +449,7 @@ mod tests {
                         }
                     }
                     assert!(seen.iter().all(|&seen| seen == 1), "{shape:?} {direction:?} {batch}: {seen:?}");
-                    // Lanes run over positions: only a few spans for each phase and edge.
+                    // If lanes run over positions, there are only a few spans for each phase and edge.
                     if horizontal.destination > 2 * (kernel + stride) && lists.geometry.span_step == 1 {
                         assert!(lists.spans.len() < horizontal.destination, "{shape:?} {direction:?}");
                     }
@@ -458,7 +458,7 @@ mod tests {
         }
     }
 
-    /// A kernel of as many columns as its stride has as many phases, each of which reaches one tap.
+    /// A kernel whose width equals the stride has that many phases, each with one tap.
     #[test]
     fn lists_grow_with_the_weights() {
         let k = 4096;

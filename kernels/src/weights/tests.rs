@@ -11,7 +11,7 @@ fn sparse() -> PrepareOptions {
     PrepareOptions::default().strategy(Strategy::Sparse)
 }
 
-/// Options of each sparse format.
+/// Options that select each of the sparse formats.
 fn sparse_formats() -> [PrepareOptions; 3] {
     [sparse().max_batch(16), sparse().max_batch(128), sparse().strategy(Strategy::Bitmask)]
 }
@@ -27,7 +27,7 @@ fn prepare(
     PackedWeights::prepare(engine, weights, mask, options).unwrap()
 }
 
-/// That the format holds exactly the weights that `weight` gives, each row's in order.
+/// Checks that the format holds exactly the weights given by `weight`, each row's in order.
 fn check(oriented: &Oriented, weight: &dyn Fn(usize, usize) -> Option<f32>) {
     let &Oriented { rows, columns, ref packed, .. } = oriented;
     let mut found = vec![Vec::new(); rows];
@@ -44,7 +44,7 @@ fn check(oriented: &Oriented, weight: &dyn Fn(usize, usize) -> Option<f32>) {
     }
 }
 
-/// Both orientations of it.
+/// Checks the weights and, if present, their transpose.
 fn check_both(layer: &PackedWeights, weights: &[f32], mask: &PackedMask) {
     let (columns, storage) = (layer.inputs(), layer.options().storage);
     let kept = |at: usize| mask.get(at).then(|| storage.round(weights[at]));
@@ -64,7 +64,7 @@ fn what_is_stored_are_the_kept_weights_in_order() {
                 shapes.into_iter().flat_map(|s| sparse_formats().map(|o| (s, o))).enumerate()
             {
                 let weights: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 0.5).collect();
-                // Weights of bf16 are rounded: these are not the numbers that are given.
+                // bf16 stores rounded weights, which `check_both` takes into account.
                 let storage = [Storage::F32, Storage::Bf16][number / 2 % 2];
                 let options = options.input_gradient(true).storage(storage);
                 let mut layer = prepare(engine, &weights, rows, None, &options);
@@ -103,7 +103,7 @@ fn weights_prepared_on_one_backend_serve_every_other() {
     }
 }
 
-/// One layer under one mask after the other, with other weights in between, on whichever backend.
+/// A sequence of new masks and new weights for one layer, on changing backends.
 #[test]
 fn masks_and_weights_follow_each_other() {
     let (rows, columns) = (23, 700);
@@ -194,14 +194,14 @@ fn the_table_chooses() {
     }
 }
 
-/// Memory, so that nothing is held that the format does not need.
+/// No format holds more memory than it needs.
 #[test]
 fn each_format_holds_what_it_needs() {
     let (engine, weights) = (Engine::serial(), wave(100 * 300));
     let mask = PackedMask::from_fn(weights.len(), |i| i % 10 == 0);
     let (all, kept, bits) = (4 * weights.len(), 8 * mask.kept(), size_of_val(mask.words()));
     let bytes = |options: &PrepareOptions| prepare(engine, &weights, 100, Some(&mask), options).bytes();
-    // Where rows begin takes a little more.
+    // Row starts take little additional memory.
     let near =
         |found: usize, expected: usize| assert!((expected..expected + 8 * 1024).contains(&found), "{found}");
     near(bytes(&sparse()), all + kept + bits);
@@ -215,13 +215,13 @@ fn each_format_holds_what_it_needs() {
     near(bytes(&dense), 2 * all + bits);
     near(bytes(&dense.keep_source(false).input_gradient(true)), all + bits);
     near(prepare(engine, &weights, 100, None, &dense.input_gradient(true)).bytes(), all);
-    // What a mask of few weights needed goes with it.
+    // Memory of the sparse format is freed when a denser mask makes the format dense.
     let auto = PrepareOptions::default().max_batch(128).input_gradient(true);
     let mut layer = prepare(engine, &weights, 100, Some(&mask), &auto);
     layer.rebuild(engine, &PackedMask::all_kept(weights.len())).unwrap();
     assert_eq!(layer.format(), Format::Dense);
     near(layer.bytes(), 2 * all + bits);
-    // Panels of 16 rows; 7 panels, and 19 of the transpose.
+    // Panels have 16 rows: 7 panels for the weights, 19 for their transpose.
     let few = dense.max_batch(16).keep_source(false);
     near(bytes(&few), 112 * 300 * 4 + bits);
     near(bytes(&few.storage(Storage::Bf16)), 112 * 300 * 2 + bits);
@@ -238,10 +238,10 @@ fn rebuilding_reuses_the_memory() {
     for modulus in [3, 2, 50, 2] {
         layer.rebuild(engine, &mask(modulus)).unwrap();
     }
-    // Other blocks may take other starts.
+    // The number of row starts may differ between masks.
     assert!(layer.bytes() < before + 16 * 1024);
 
-    // As many weights at other places: the last group's rows of zeros may be longer or shorter.
+    // As many weights at other positions: the zeros that pad the last group's rows may differ in length.
     let weights = wave(61 * 500);
     let mask = |row: usize| PackedMask::from_fn(weights.len(), |i| i / 500 % 61 >= row && i / 500 < row + 8);
     let mut layer = prepare(engine, &weights, 61, Some(&mask(0)), &sparse().max_batch(16));
@@ -300,7 +300,7 @@ fn bytes_bring_the_weights_back() {
                     y
                 };
                 assert_eq!(product(&again), product(&layer));
-                // Every shorter and every longer one is refused, and no byte makes it panic.
+                // Every truncation is refused, and no value of a byte causes a panic.
                 for len in 0..bytes.len() {
                     assert!(PackedWeights::from_bytes(engine, &bytes[..len]).is_err());
                 }
@@ -330,18 +330,18 @@ fn bytes_of_nothing_are_refused() {
     let malformed = Err(KernelError::Malformed { what: "packed weights" });
     // Magic and version.
     (0..8).for_each(|at| assert_eq!(with(at, bytes[at] + 1), malformed, "{at}"));
-    // Strategy and flags: after three sizes of 8 bytes.
+    // Strategy and flags follow after three sizes of 8 bytes.
     for (at, values) in (32..38).zip([4, 2, 2, 2, 2, 2]) {
         (values..=255).for_each(|value| assert_eq!(with(at, value), malformed, "{at} {value}"));
     }
-    // With their source there would be more of them, and without a mask too.
+    // Flags that promise the source, or weights without a mask, need more bytes.
     assert_eq!(with(35, 1), malformed);
     assert_eq!(with(36, 0), malformed);
-    // Of bf16 there would be fewer.
+    // bf16 storage needs fewer bytes.
     assert_eq!(with(37, 1), malformed);
-    // Another mask keeps another number.
+    // A mask that keeps another number of weights needs another length.
     assert_eq!(with(38, !bytes[38]), malformed);
-    // Behind the last of 120 weights there is nothing to keep.
+    // The mask must not have bits after the last of the 120 weights.
     assert_eq!(with(38 + 15, bytes[38 + 15] | 0x80), malformed);
     assert_eq!(with(34, 1), Ok(()));
     for more in [1, 4, 8] {

@@ -10,8 +10,8 @@ use slth_kernels::{
 
 use crate::support::{Canary, assert_same, cases, density, everywhere, numbers, relu, size, stored};
 
-/// Where images lie: the order of their axes (batch, channels, height, width) from the innermost on, a gap before each of
-/// them, and what comes first.
+/// The layout of images: the axes (batch, channels, height, width) from the innermost on, a gap before each axis, and the
+/// offset of the first element.
 #[derive(Clone, Copy, Debug)]
 struct Placing {
     order: [usize; 4],
@@ -19,7 +19,7 @@ struct Placing {
     offset: usize,
 }
 
-/// Both usual layouts, and any other.
+/// NCHW, batch innermost, or any other layout, possibly with gaps.
 fn placing() -> impl Strategy<Value = Placing> {
     let order = prop_oneof![
         2 => Just([0, 3, 2, 1]),
@@ -30,7 +30,7 @@ fn placing() -> impl Strategy<Value = Placing> {
     (order, gaps, 0..16_usize).prop_map(|(order, gaps, offset)| Placing { order, gaps, offset })
 }
 
-/// Images between and around canaries.
+/// Images in memory whose gaps and surroundings hold canaries.
 #[derive(Clone)]
 struct Images {
     memory: Vec<f32>,
@@ -39,11 +39,11 @@ struct Images {
     strides: [usize; 4],
 }
 
-/// Canaries on either side: more than any vector or tile reaches.
+/// Number of canaries on either side, more than any vector or tile reaches.
 const GUARD: usize = 64;
 
 impl Images {
-    /// Canaries only, to be written over.
+    /// Images of canaries, to be overwritten.
     fn unset(sizes: [usize; 4], placing: Placing) -> Self {
         let mut strides = [0; 4];
         let mut stride = 1;
@@ -56,7 +56,7 @@ impl Images {
         Self { memory: vec![f32::CANARY; start + stride + GUARD], start, sizes, strides }
     }
 
-    /// These values, `[channels, height, width, batch]`.
+    /// Images of these values, given as `[channels, height, width, batch]`.
     fn of(sizes: [usize; 4], placing: Placing, values: &[f32]) -> Self {
         let mut images = Self::unset(sizes, placing);
         for (at, &value) in images.offsets().into_iter().zip(values) {
@@ -80,13 +80,13 @@ impl Images {
         ImagesMut::new(&mut self.memory[self.start..], self.sizes, self.strides).unwrap()
     }
 
-    /// As `outputs` × `columns`, where they have one image and one row.
+    /// One image with one row per channel as a matrix `outputs` × `columns`.
     fn matrix(&mut self) -> MatMut<'_> {
         let ([_, rows, _, cols], [_, row_stride, _, col_stride]) = (self.sizes, self.strides);
         MatMut::new(&mut self.memory[self.start..], rows, cols, row_stride, col_stride).unwrap()
     }
 
-    /// These values, and nothing written beside them.
+    /// Checks the values, and that nothing was written outside of them.
     #[track_caller]
     fn assert_are(mut self, expected: &[f32], what: impl Debug) {
         let offsets = self.offsets();
@@ -97,14 +97,14 @@ impl Images {
     }
 }
 
-/// The definition, gathered output by output.
+/// The three convolution products by definition, each element gathered separately.
 struct Oracle {
     shape: Shape,
     batch: usize,
 }
 
 impl Oracle {
-    /// Where in a row or column of the input the kernel's `tap` is at the output's `at`; `None` outside.
+    /// The input row (or column) under kernel row `tap` at output row `at`; `None` in the padding.
     fn source(&self, at: usize, tap: usize, size: usize) -> Option<usize> {
         (at * self.shape.stride + tap).checked_sub(self.shape.padding).filter(|&from| from < size)
     }
@@ -129,7 +129,7 @@ impl Oracle {
         self.y(self.shape.outputs, 0, 0, 0)
     }
 
-    /// Y: over i, then c, then j, from `old` on.
+    /// Y: each element starts from `old` and sums over kernel row i, channel c, kernel column j, in this order.
     fn forward(
         &self,
         weights: &[Option<f32>],
@@ -161,7 +161,7 @@ impl Oracle {
         all
     }
 
-    /// dX: over i, then o, then j.
+    /// dX: each element sums over kernel row i, output o, kernel column j, in this order.
     fn input_gradient(&self, weights: &[Option<f32>], dy: &[f32]) -> Vec<f32> {
         let Shape { channels, height, width, outputs, kernel, stride, padding } = self.shape;
         let target = |from: usize, tap: usize, size: usize| {
@@ -185,7 +185,7 @@ impl Oracle {
         all
     }
 
-    /// dW: for each image over y, then x; then over the images.
+    /// dW: each element sums over output row y and column x within an image, then over the images.
     fn weight_gradient(&self, dy: &[f32], from: &[f32]) -> Vec<f32> {
         let Shape { channels, height, width, outputs, kernel, .. } = self.shape;
         let mut all = vec![0.0_f32; outputs * channels * kernel[0] * kernel[1]];
@@ -206,7 +206,7 @@ impl Oracle {
     }
 }
 
-/// All places of a 4-dimensional array.
+/// All index quadruples of an array `a` × `b` × `c` × `d`, in row-major order.
 fn places(a: usize, b: usize, c: usize, d: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
     (0..a * b * c * d).map(move |at| (at / d / c / b, at / d / c % b, at / d % c, at % d))
 }
@@ -275,7 +275,7 @@ proptest! {
         let dy_in = Images::of(y_sizes, placings[1], &dy);
         let gate = Images::of(x_sizes, placings[4], &x);
         let options = PrepareOptions::default().input_gradient(true).max_batch(planned.unwrap_or(batch)).storage(storage);
-        // Weights in columns, too.
+        // The weights in column-major order as well.
         let in_columns: Vec<_> =
             (0..count).map(|i| weights[i % shape.outputs * columns + i / shape.outputs]).collect();
         let [by_rows, by_columns] = [
@@ -320,7 +320,7 @@ proptest! {
         let shape =
             Shape { channels, height: size, width: size, outputs, kernel: [kernel; 2], stride: 1, padding };
         let memory = vec![1.0; 1000];
-        // One too many where they shall not fit.
+        // Views that shall not fit are one too large along `axis`.
         let sizes = |mut sizes: [usize; 4], i: usize| {
             sizes[axis] += usize::from(!fitting[i]);
             sizes
@@ -333,7 +333,7 @@ proptest! {
         let weights = MatRef::row_major(&memory[..outputs * rows], outputs, rows).unwrap();
         let (x, dy) = (view(sizes(input(&shape, batch), 1)), view(sizes(output(&shape, batch), 2)));
         let [w_fits, x_fits, dy_fits, y_fits, dx_fits] = fitting;
-        // The batch is that of the source.
+        // The batch comes from the source, so both sizes may be one larger along axis 0.
         let fits = |from: bool, to: bool| from && to || axis == 0 && from == to;
         everywhere(|engine| {
             let space = &mut Workspace::default();
@@ -357,7 +357,7 @@ proptest! {
         });
     }
 
-    /// Sizes of an output, by trying every place of the kernel.
+    /// The size of the output equals the number of positions of the kernel that fit.
     #[test]
     fn output_sizes(size in 0..40_usize, kernel in 0..20_usize, stride in 0..6_usize, padding in 0..9_usize) {
         let shape = Shape { channels: 1, height: size, width: size, outputs: 1, kernel: [kernel; 2], stride, padding };

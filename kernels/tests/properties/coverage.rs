@@ -7,14 +7,14 @@ use slth_kernels::subset_sum::Coverage;
 
 use crate::support::{cases, everywhere};
 
-/// Units of the definition, per 1.
+/// Fixed-point units per 1, as in the definition.
 const UNITS: f64 = (1_u64 << 25) as f64;
 
 fn units(x: f32) -> i64 {
     (f64::from(x) * UNITS).round_ties_even() as i64
 }
 
-/// The first stretch that no subset's interval holds: all intervals sorted, and a sweep.
+/// The first uncovered range of targets, by a sweep over all subsets' sorted intervals.
 fn first_gap(candidates: &[f32], [from, to, epsilon, eta]: [f32; 4]) -> Option<Range<f64>> {
     let interval = |subset: u64| {
         let chosen = candidates.iter().enumerate().filter(|&(i, _)| subset >> i & 1 != 0);
@@ -66,7 +66,7 @@ proptest! {
         });
     }
 
-    /// Any bits: what is not finite or out of range is an error, and nothing changes then.
+    /// Arguments of any bits. Those not finite or out of range give an error that changes nothing.
     #[test]
     fn any_bits(
         [from, to, epsilon] in [any::<u32>(), any::<u32>(), any::<u32>()],
@@ -89,11 +89,11 @@ proptest! {
     }
 }
 
-/// Intervals that only touch cover together; drawn ones rarely do.
+/// Intervals that only touch leave no gap. Drawn intervals rarely touch.
 #[test]
 fn touching_intervals_cover() {
     everywhere(|engine| {
-        // [-1/4, 1/4] and [1/4, 3/4].
+        // The subsets {} and {0.5} give [-1/4, 1/4] and [1/4, 3/4].
         let mut coverage = Coverage::new(-0.25, 0.75, 0.0, 0.25).unwrap();
         assert_eq!(coverage.first_gap(), Some(0.25..0.75));
         assert_eq!(coverage.push(engine, 0.5), Ok(true));

@@ -1,11 +1,11 @@
-//! Every public function that computes against its definition, on drawn shapes, densities and values: one module a kernel.
+//! Compares every public kernel with its definition on random shapes, densities and values; one module per kernel.
 //!
-//! Each case runs on every backend of the machine, on one thread and on three. Arguments and results lie between
-//! canaries and begin at any multiple of four bytes ([`support::Guarded`]); scratch memory is handed from call to call,
-//! with what the last one left in it. Results are compared bit by bit; of a NaN it only counts that it is one.
+//! Each case runs on every backend of the machine, on one thread and on three. Arguments and results lie between canaries
+//! and begin at any multiple of four bytes ([`support::Guarded`]). Scratch memory is passed from call to call with its old
+//! content. Results must agree bit by bit, except that any NaN equals any other.
 //!
-//! `PROPTEST_CASES=5000` is the long mode (minutes), in place of the few dozen cases of each property;
-//! `PROPTEST_RNG_SEED=1` draws the same ones again.
+//! `PROPTEST_CASES=5000` runs that many cases of each property instead of a few dozen, which takes minutes.
+//! `PROPTEST_RNG_SEED=1` makes the cases reproducible.
 
 mod conv2d;
 mod coverage;

@@ -1,4 +1,4 @@
-//! Masks, beside a list of booleans.
+//! Masks, compared with lists of booleans.
 
 use proptest::prelude::*;
 use slth_kernels::{PackedMask, PackedMaskRef};
@@ -36,7 +36,7 @@ proptest! {
         assert_same(&values, &expected, "apply");
     }
 
-    /// Bits past the end do not matter, another number of words does.
+    /// Bits past the end are ignored; a wrong number of words is an error.
     #[test]
     fn words(len in 0..400_usize, words in prop::collection::vec(any::<u64>(), 0..8)) {
         let mask = PackedMask::from_words(len, words.clone());
@@ -47,7 +47,7 @@ proptest! {
             prop_assert_eq!(PackedMask::from_words(len, mask.words().to_vec()), Ok(mask));
         }
     }
-    /// A borrowed mask reads as its copy does, whatever follows the last weight.
+    /// A borrowed mask reads like its owned copy, whatever bits follow the last weight.
     #[test]
     fn borrowed(
         len in 0..400_usize,
@@ -76,7 +76,7 @@ proptest! {
         assert_same(&of_view, &of_mask, "apply");
     }
 
-    /// Booleans make a mask, and a mask makes the same booleans, from and to any address.
+    /// Booleans survive the conversion to a mask and back, at any address.
     #[test]
     fn booleans(keep in prop::collection::vec(any::<bool>(), 0..400), offset in offset(), more in 1..70_usize) {
         let len = keep.len();
@@ -84,7 +84,7 @@ proptest! {
         let mask = PackedMask::from_bools(&moved[offset..]);
         prop_assert_eq!(&mask, &PackedMask::from_fn(len, |i| keep[i]));
         prop_assert!(mask.iter().eq(keep.iter().copied()));
-        // A boolean has no third value for a canary, so the surroundings are checked once with each value.
+        // A boolean has no spare value for a canary, so the check runs once with each value around the slice.
         for around in [false, true] {
             let mut out = vec![around; offset + len + more];
             mask.write_bools(&mut out[offset..offset + len]).unwrap();

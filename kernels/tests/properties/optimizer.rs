@@ -1,11 +1,11 @@
-//! The optimiser steps.
+//! Optimiser steps.
 
 use proptest::prelude::*;
 use slth_kernels::optimizer::{ProjectedStep, ScoreStep};
 
 use crate::support::{Guarded, assert_same, cases, everywhere, numbers, offset, size};
 
-/// Lengths; now and then one that is split over threads.
+/// Lengths; occasionally long enough to be split over threads.
 fn len() -> impl Strategy<Value = usize> {
     prop_oneof![7 => size(300), 1 => 41_000..100_000_usize]
 }
@@ -31,7 +31,7 @@ proptest! {
         let v: Vec<f32> = (0..n).map(|i| momentum.mul_add(velocity[i], gradient[i])).collect();
         let moved = |i: usize| {
             let moved = (-learning_rate).mul_add(v[i], change[i]);
-            // A comparison decides, so that a NaN becomes −ε.
+            // Comparisons written so that a NaN becomes −ε.
             let moved = if moved > -epsilon { moved } else { -epsilon };
             if moved < epsilon { moved } else { epsilon }
         };
@@ -62,7 +62,7 @@ proptest! {
             let signed = match scores[i] {
                 s if s > 0.0 => reached,
                 s if s < 0.0 => 0.0 - reached,
-                _ => 0.0, // of NaN too
+                _ => 0.0, // for NaN too
             };
             weight_decay.mul_add(scores[i], signed)
         };
@@ -76,7 +76,7 @@ proptest! {
         });
     }
 
-    /// Five slices of one length, or an error.
+    /// Slices of different lengths are an error.
     #[test]
     fn lengths_fit_or_are_errors(lens in [0..3_usize, 0..3_usize, 0..3_usize, 0..3_usize, 0..3_usize]) {
         let given = [1.0; 3];

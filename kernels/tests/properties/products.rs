@@ -16,19 +16,19 @@ use crate::support::{
 type Shape = [usize; 3];
 
 fn shape() -> impl Strategy<Value = Shape> {
-    // Now and then so many outputs that they are multiplied in several chunks.
+    // Occasionally so many outputs that they are split into several chunks.
     let outputs = prop_oneof![15 => size(150), 1 => 1_020..3_000_usize];
     let columns = prop_oneof![2 => Just(1), 8 => size(140)];
     let drawn = (outputs, size(700), columns);
     let small = drawn.prop_filter("takes long", |(m, k, n)| m * k * n <= 1 << 20);
-    // So much work that threads share it.
+    // Enough work to be shared among threads.
     let large = (40..160_usize, 100..700_usize, prop_oneof![Just(1_usize), 17..140_usize]);
     let large = large.prop_map(|(m, k, n)| (if n == 1 { m * 10 } else { m }, k, n));
     let large = large.prop_filter("takes long", |(m, k, n)| m * k * n <= 1 << 22);
     prop_oneof![7 => small, 1 => large].prop_map(|(outputs, inputs, columns)| [outputs, inputs, columns])
 }
 
-/// Where each matrix lies.
+/// The layout of each matrix, and its offset from an aligned address.
 #[derive(Clone, Debug)]
 struct Layouts {
     weights: Layout,
@@ -66,7 +66,7 @@ fn layouts() -> impl Strategy<Value = Layouts> {
     )
 }
 
-/// Which parts of an epilogue there are, and whether the input gradient goes through a ReLU.
+/// The parts of the epilogue in use, and whether the input gradient is gated by a ReLU.
 #[derive(Clone, Copy, Debug)]
 struct Parts {
     bias: bool,
@@ -79,7 +79,7 @@ fn parts() -> impl Strategy<Value = Parts> {
     any::<[bool; 4]>().prop_map(|[bias, relu, accumulate, gate]| Parts { bias, relu, accumulate, gate })
 }
 
-/// A layer's arguments and where its results lie.
+/// The arguments of a layer's products and the layouts of their results.
 struct Case {
     shape: Shape,
     parts: Parts,
@@ -127,7 +127,7 @@ impl Case {
         self.parts.gate.then(|| self.relu_output.view())
     }
 
-    /// Y before a product: canaries, which are NaN, where it is not read.
+    /// Y before a product: old values if they are accumulated, otherwise canaries, which are NaN.
     fn y(&self) -> Matrix {
         let ([outputs, _, columns], offset) = (self.shape, self.layouts.offsets[6]);
         match self.parts.accumulate {
@@ -144,7 +144,7 @@ impl Case {
         Matrix::unset([self.shape[0], self.shape[1]], self.layouts.dw, self.layouts.offsets[5])
     }
 
-    /// Y where a weight counts when it is given.
+    /// Y by definition; weights that are `None` contribute no term.
     fn forward(&self, weights: &[Option<f32>]) -> Vec<f32> {
         let ([outputs, inputs, columns], x) = (self.shape, self.x.values());
         let element = |at: usize| {
@@ -158,7 +158,7 @@ impl Case {
         (0..outputs * columns).map(element).collect()
     }
 
-    /// dX where a weight counts when it is given.
+    /// dX by definition; weights that are `None` contribute no term.
     fn input_gradient(&self, weights: &[Option<f32>]) -> Vec<f32> {
         let ([outputs, inputs, columns], dy) = (self.shape, self.dy.values());
         let gate = self.relu_output.values();
@@ -189,7 +189,7 @@ impl Case {
             match scores[at] {
                 score if score > 0.0 => reached,
                 score if score < 0.0 => 0.0 - reached,
-                _ => 0.0, // of NaN too
+                _ => 0.0, // for NaN too
             }
         };
         (0..dw.len()).map(element).collect()
@@ -235,7 +235,7 @@ proptest! {
         });
     }
 
-    /// Prepared weights under one mask after the other, with other weights in between, are as the last of both.
+    /// After any sequence of new masks and new weights, prepared weights behave as if prepared from the last of each.
     #[test]
     fn prepared_products(
         shape in shape(),
@@ -324,7 +324,7 @@ proptest! {
         density in density(),
     ) {
         let memory = [1.0; 25];
-        // One row or one column too many where it shall not fit.
+        // Views that shall not fit have one row or one column too many.
         let size = |[rows, cols]: [usize; 2], off: u8| [rows + usize::from(off & 1), cols + usize::from(off >> 1)];
         let view = |shape: [usize; 2], i: usize| {
             let [rows, cols] = size(shape, off[i]);
@@ -353,7 +353,7 @@ proptest! {
                     assert!(out.values().iter().all(|x| !x.is_nan()));
                 }
             };
-            // The same shape for all; where it is not that of `outputs` and `inputs`, only one that agrees with X and Y fits.
+            // A call fits if the shapes agree with each other, even if they differ from `outputs`, `inputs` and `columns`.
             let agrees = |a: MatRef<'_>, b: [usize; 2]| [a.rows(), a.cols()] == b;
             let [x_shape, dy_shape] = [size(of_x, off[1]), size(of_y, off[2])];
             let [y_shape, dx_shape, dw_shape] = [size(of_y, off[5]), size(of_x, off[6]), size(of_w, off[7])];
@@ -402,13 +402,13 @@ proptest! {
     }
 }
 
-/// What happens to prepared weights.
+/// A change of prepared weights.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Rebuild(Density),
-    /// Others, of that stream of numbers.
+    /// New weights with this layout, from this stream of numbers.
     SetWeights(Layout, u32),
-    /// To bytes and back.
+    /// Serialisation and deserialisation.
     Bytes,
 }
 
@@ -421,7 +421,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn options() -> impl Strategy<Value = PrepareOptions> {
-    // Products need not keep to the batch.
+    // Products may have more columns than announced.
     let max_batch = prop_oneof![0..6_usize, prop::sample::select(vec![16, 17, 63, 64, usize::MAX])];
     let reuse = prop::sample::select(vec![MaskReuse::Many, MaskReuse::Once]);
     let way = prop::sample::select(vec![Way::Auto, Way::Sparse, Way::Dense, Way::Bitmask]);
@@ -434,7 +434,7 @@ fn options() -> impl Strategy<Value = PrepareOptions> {
     )
 }
 
-/// The format, as documented: on [`Way::Auto`] dense from a share kept on that depends on the columns announced.
+/// The documented format. [`Way::Auto`] chooses dense from a kept share on that depends on the announced columns.
 fn format(options: &PrepareOptions, mask: &PackedMask) -> Format {
     let (near, far, bf16, once) = match options.max_batch {
         0..=1 => (22, 66, 25, 20),
@@ -461,7 +461,7 @@ fn format(options: &PrepareOptions, mask: &PackedMask) -> Format {
     }
 }
 
-/// The format on this backend: on [`Way::Auto`] AVX-512 has another one for few columns of many weights.
+/// The format on this backend: [`Way::Auto`] on AVX-512 differs for many weights and few columns.
 fn on(engine: Engine, format: Format, options: &PrepareOptions, weights: usize, kept: usize) -> Format {
     let is_large = engine.backend().name() == "avx512" && weights > 3 << 18;
     let percent = match options.max_batch {
@@ -475,15 +475,15 @@ fn on(engine: Engine, format: Format, options: &PrepareOptions, weights: usize, 
     }
 }
 
-/// That nothing was written.
+/// Checks that nothing was written.
 #[track_caller]
 fn assert_untouched(out: &Matrix) {
     let canary = <f32 as crate::support::Canary>::CANARY.to_bits();
-    assert!(out.values().iter().all(|x| x.to_bits() == canary), "written although it is an error");
+    assert!(out.values().iter().all(|x| x.to_bits() == canary), "written despite an error");
 }
 
-/// 97 · 172961 = 2²⁴ + 1 lies half-way between two floats, and 2⁻⁴⁰ more or less decides; rounded to `f64` first it is lost.
-/// Drawn numbers practically never get there.
+/// 97 · 172961 = 2²⁴ + 1 lies half-way between two floats, so ±2⁻⁴⁰ decides the rounding. A sum rounded to `f64` first would
+/// lose these bits. Random numbers practically never hit such a case.
 #[test]
 fn sums_round_once() {
     for (little, expected) in [(2.0_f32.powi(-40), 16_777_218.0), (-(2.0_f32.powi(-40)), 16_777_216.0)] {

@@ -1,4 +1,4 @@
-//! The work that the functions of `roofline` say they did.
+//! The amounts of work that the functions of `roofline` report.
 
 use proptest::prelude::*;
 use slth_kernels::roofline;

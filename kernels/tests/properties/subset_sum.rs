@@ -6,7 +6,7 @@ use slth_kernels::{Backend, Engine};
 
 use crate::support::{Guarded, assert_same, cases, everywhere, offset};
 
-/// Σ by ascending index, and how many.
+/// The sum of the chosen candidates in order of their indices, and their number.
 fn sum_of(candidates: &[f32], bits: u64) -> (f64, f64) {
     let chosen = candidates.iter().enumerate().filter(|&(i, _)| bits >> i & 1 != 0);
     chosen.fold((0.0, 0.0), |(sum, size), (_, &x)| (sum + f64::from(x), size + 1.0))
@@ -17,14 +17,14 @@ fn residual(candidates: &[f32], bits: u64, target: f32, epsilon: f32) -> f64 {
     ((sum - f64::from(target)).abs() - f64::from(epsilon) * size).max(0.0)
 }
 
-/// The subsets of n candidates that are allowed.
+/// The subsets of n candidates that `sizes` allows.
 fn allowed(n: usize, sizes: Sizes) -> impl Iterator<Item = u64> {
     (0..1_u64 << n).filter(move |bits| sizes.allows(bits.count_ones() as usize))
 }
 
-/// The definition of the module, for n ≤ 30: the least (residual, subset) among all allowed subsets of the rounded problem. A
-/// target beyond all sums is answered without rounding; then which of the subsets that are best but for f64's own
-/// rounding it is, the scalar backend says.
+/// The module's definition for n ≤ 30: the least (residual, subset) among all allowed subsets of the rounded problem. A target
+/// beyond all sums is not rounded; several subsets may then be best up to rounding in f64. In this case the scalar backend
+/// gives the answer, after a check that its residual is optimal.
 fn oracle(candidates: &[f32], target: f32, epsilon: f32, sizes: Sizes) -> Subset {
     let n = candidates.len();
     let ends = candidates
@@ -42,7 +42,7 @@ fn oracle(candidates: &[f32], target: f32, epsilon: f32, sizes: Sizes) -> Subset
         assert!(found.residual <= least + 1e-14 * scale, "{found:?} for {least}");
         return found;
     }
-    // The largest power of two for which the sums, and a little for rounding, take 30 bits.
+    // The smallest power of two, from 2⁻²⁰⁰ on, in which the sums and their rounding take at most 30 bits.
     let mut unit = 2.0_f64.powi(-200);
     while width * (1.0 + 1.0 / 1_048_576.0) >= unit * f64::from(1 << 30) {
         unit *= 2.0;
@@ -60,7 +60,7 @@ fn oracle(candidates: &[f32], target: f32, epsilon: f32, sizes: Sizes) -> Subset
     Subset { bits, residual: residual(candidates, bits, target, epsilon) }
 }
 
-/// Candidates that tie, cancel, vanish beside others, or nothing of that.
+/// Candidates, some of which tie, cancel, or vanish beside others.
 fn candidate() -> impl Strategy<Value = f32> {
     prop_oneof![
         4 => -1.0_f32..1.0,
@@ -89,7 +89,7 @@ fn sizes() -> impl Strategy<Value = Sizes> {
     ]
 }
 
-/// Whether every target is met, by a sorted list of all intervals, in the units of the module.
+/// Whether every target is met, by a sweep over the sorted intervals in the module's units.
 fn covered(candidates: &[f32], [from, to, epsilon, eta]: [f32; 4], sizes: Sizes) -> bool {
     let units = |x: f32| (f64::from(x) * f64::from(1 << 25)).round_ties_even() as i64;
     let interval = |bits: u64| {
@@ -100,7 +100,7 @@ fn covered(candidates: &[f32], [from, to, epsilon, eta]: [f32; 4], sizes: Sizes)
     };
     let mut intervals: Vec<[i64; 2]> = allowed(candidates.len(), sizes).map(interval).collect();
     intervals.sort_unstable();
-    // Up to where all targets are met; none yet.
+    // All targets from `from` up to here are met; `None` until the first is.
     let mut reach = None;
     for [lower, upper] in intervals {
         if lower <= reach.unwrap_or(units(from)) && upper >= units(from) {
@@ -189,7 +189,7 @@ proptest! {
         prop_assert!(sizes.iter().enumerate().all(|(s, &size)| usize::from(size) == chosen(s).count()));
     }
 
-    /// What is not finite, too much or does not fit is an error that leaves the output alone.
+    /// Numbers that are not finite, too many candidates and wrong lengths are errors that leave the output unchanged.
     #[test]
     fn what_cannot_be_searched_is_an_error(
         bits in prop::collection::vec(any::<u32>(), 0..6),

@@ -1,4 +1,4 @@
-//! What the properties share: engines, guarded memory, drawn numbers.
+//! Shared by the properties: engines, guarded memory, random numbers.
 
 use std::fmt::Debug;
 use std::ops::{Deref, DerefMut};
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use slth_kernels::subset_sum::Subset;
 use slth_kernels::{Backend, Engine, MatMut, MatRef, PackedMask, Storage};
 
-/// So many cases unless `PROPTEST_CASES` says otherwise. What fails is printed, to become a test of its own.
+/// `few` cases unless `PROPTEST_CASES` is set. Failing cases are printed but not saved; add them as tests.
 pub(crate) fn cases(few: u32) -> ProptestConfig {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     if std::env::var_os("PROPTEST_CASES").is_some() {
@@ -18,7 +18,7 @@ pub(crate) fn cases(few: u32) -> ProptestConfig {
     }
 }
 
-/// Calls `check` with every backend, on one thread and on three, however little the work and however few cores there are.
+/// Calls `check` with every backend, on one thread and on three, even for little work or on fewer cores.
 pub(crate) fn everywhere(mut check: impl FnMut(Engine)) {
     #[cfg(feature = "rayon")]
     static POOL: LazyLock<rayon::ThreadPool> =
@@ -31,16 +31,16 @@ pub(crate) fn everywhere(mut check: impl FnMut(Engine)) {
     }
 }
 
-/// A value that stands around others and is no result.
+/// A type with a value that marks memory not to be written, and that is never a result.
 pub(crate) trait Canary: Copy + Debug {
-    /// The value.
+    /// The marker.
     const CANARY: Self;
-    /// Whether these are its bits.
+    /// Whether the value has the marker's bits.
     fn is_canary(self) -> bool;
 }
 
 impl Canary for f32 {
-    /// A NaN: an argument that is read past its end shows in the result, too.
+    /// A NaN, so that a read past the end of an argument also shows in the result.
     const CANARY: f32 = f32::from_bits(0x7fca_fed0);
     fn is_canary(self) -> bool {
         self.to_bits() == Self::CANARY.to_bits()
@@ -61,8 +61,7 @@ impl Canary for Subset {
     }
 }
 
-/// A slice that begins `offset` elements after a boundary of 64 bytes, between canaries; they are looked at when it is
-/// dropped.
+/// A slice that begins `offset` elements after a 64-byte boundary, between canaries. Dropping the slice checks the canaries.
 #[derive(Clone, Debug)]
 pub(crate) struct Guarded<T: Canary> {
     memory: Vec<T>,
@@ -70,21 +69,21 @@ pub(crate) struct Guarded<T: Canary> {
     len: usize,
 }
 
-/// Canaries on either side: more than any vector or tile reaches.
+/// Number of canaries on either side, more than any vector or tile reaches.
 const GUARD: usize = 64;
 
 impl<T: Canary> Guarded<T> {
-    /// `len` canaries, to be written over.
+    /// A slice of `len` canaries, to be overwritten.
     pub(crate) fn unset(len: usize, offset: usize) -> Self {
         assert!(offset < 16);
         let memory = vec![T::CANARY; len + 2 * GUARD + 32];
-        // Where no element lies on a boundary, any place will do.
+        // If no element can lie on a boundary, any place will do.
         let boundary = memory.as_ptr().align_offset(64);
         let boundary = if boundary < 16 { boundary } else { 0 };
         Self { memory, start: GUARD + boundary + offset, len }
     }
 
-    /// These values.
+    /// A slice of these values.
     pub(crate) fn of(values: &[T], offset: usize) -> Self {
         let mut guarded = Self::unset(values.len(), offset);
         guarded.copy_from_slice(values);
@@ -116,13 +115,13 @@ impl<T: Canary> Drop for Guarded<T> {
 /// How the elements of a matrix lie in memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Layout {
-    /// Line after line: rows, or columns where `exchanged`; `step` from element to element, `gap` more after each line.
+    /// Row by row, or column by column if `exchanged`, with stride `step` within a line and a gap after each line.
     Lines { exchanged: bool, step: usize, gap: usize },
-    /// Rows and columns through each other: neither stride spans the other axis.
+    /// Interleaved rows and columns: neither stride spans the other axis.
     Woven,
-    /// All rows, or all columns where `exchanged`, are the same elements: for arguments only.
+    /// All rows, or all columns if `exchanged`, share their elements; only for arguments.
     Repeated { exchanged: bool },
-    /// One element.
+    /// All elements are one; only for arguments.
     One,
 }
 
@@ -132,7 +131,7 @@ impl Layout {
         match self {
             Self::Lines { exchanged: false, step, gap } => [cols * step + gap, step],
             Self::Lines { exchanged: true, step, gap } => [step, rows * step + gap],
-            // i · p = j · (p + 1) needs i > p.
+            // Elements are distinct: i · p = j · (p + 1) needs i > p.
             Self::Woven => {
                 let p = rows.min(cols).max(2);
                 if rows <= cols { [p, p + 1] } else { [p + 1, p] }
@@ -144,7 +143,7 @@ impl Layout {
     }
 }
 
-/// Layouts of results: row-major, column-major, with gaps, with two strides above 1.
+/// Layouts of results: row-major, column-major, with gaps, with both strides above 1.
 pub(crate) fn layout() -> impl Strategy<Value = Layout> {
     let lines = |step, gap| {
         (any::<bool>(), step, gap).prop_map(|(exchanged, step, gap)| Layout::Lines { exchanged, step, gap })
@@ -157,7 +156,7 @@ pub(crate) fn layout() -> impl Strategy<Value = Layout> {
     ]
 }
 
-/// Layouts of arguments, which may repeat elements, too.
+/// Layouts of arguments, which may also repeat elements.
 pub(crate) fn layout_or_repeated() -> impl Strategy<Value = Layout> {
     prop_oneof![
         10 => layout(),
@@ -166,7 +165,7 @@ pub(crate) fn layout_or_repeated() -> impl Strategy<Value = Layout> {
     ]
 }
 
-/// A matrix in guarded memory. Gaps hold canaries too; they are looked at when it is dropped.
+/// A matrix in guarded memory. Gaps hold canaries too, which are checked on drop.
 #[derive(Clone, Debug)]
 pub(crate) struct Matrix {
     memory: Guarded<f32>,
@@ -176,7 +175,7 @@ pub(crate) struct Matrix {
 }
 
 impl Matrix {
-    /// Of canaries, to be written over.
+    /// A matrix of canaries, to be overwritten.
     pub(crate) fn unset([rows, cols]: [usize; 2], layout: Layout, offset: usize) -> Self {
         let strides = layout.strides(rows, cols);
         let empty = rows == 0 || cols == 0;
@@ -184,7 +183,7 @@ impl Matrix {
         Self { memory: Guarded::unset(len, offset), rows, cols, strides }
     }
 
-    /// Of these values, row-major; of several that share an element the last one.
+    /// A matrix of these values, given in row-major order. If values share an element, the last one counts.
     pub(crate) fn of(values: &[f32], shape: [usize; 2], layout: Layout, offset: usize) -> Self {
         let mut matrix = Self::unset(shape, layout, offset);
         assert_eq!(values.len(), shape[0] * shape[1]);
@@ -223,7 +222,8 @@ impl Drop for Matrix {
     }
 }
 
-/// 0 unless `x` is positive. By its bits: of the comparison with 0 LLVM makes an instruction of aarch64 that lets signalling NaNs pass.
+/// `x` if positive, else 0. Compares bits, because LLVM turns a comparison with 0 into an aarch64 instruction that keeps
+/// signalling NaNs.
 pub(crate) fn relu(x: f32) -> f32 {
     match x.to_bits() {
         bits @ 1..=0x7f80_0000 => f32::from_bits(bits),
@@ -231,8 +231,8 @@ pub(crate) fn relu(x: f32) -> f32 {
     }
 }
 
-/// The same bits, or both NaN. With `SLTH_ZEROS_WITHOUT_SIGN` set also two zeros: valgrind computes the instruction for
-/// c − a · b as −(a · b − c), which gives −0 where the CPU gives 0.
+/// Checks that the bits are the same or both values NaN. With `SLTH_ZEROS_WITHOUT_SIGN` set, zeros of different sign also
+/// agree: valgrind computes c − a · b as −(a · b − c), which gives −0 where the CPU gives 0.
 #[track_caller]
 pub(crate) fn assert_same(found: &[f32], expected: &[f32], what: impl Debug) {
     static ZEROS: LazyLock<bool> = LazyLock::new(|| std::env::var_os("SLTH_ZEROS_WITHOUT_SIGN").is_some());
@@ -254,18 +254,18 @@ pub(crate) struct Numbers {
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    /// In ±1, one in sixteen a zero of either sign.
+    /// Numbers in ±1, of which one in sixteen is a zero of either sign.
     Ordinary,
     /// −1, 0, 1, 2.
     Few,
-    /// Any finite number, subnormal ones too.
+    /// Any finite numbers, including subnormal ones.
     Finite,
-    /// Any bits: one in 256 infinite or NaN.
+    /// Any bits, of which one in 256 is infinite or NaN.
     Any,
 }
 
 impl Numbers {
-    /// So many of them; `stream` makes the arguments of a call differ.
+    /// `len` numbers; different streams give different numbers.
     pub(crate) fn take(self, len: usize, stream: u32) -> Vec<f32> {
         let mut state = u64::from(self.seed) << 32 | u64::from(stream);
         let mut next = || {
@@ -295,12 +295,12 @@ pub(crate) fn numbers() -> impl Strategy<Value = Numbers> {
     (kind, any::<u32>()).prop_map(|(kind, seed)| Numbers { kind, seed })
 }
 
-/// Where a slice begins.
+/// The offset of a slice from an aligned address, in elements.
 pub(crate) fn offset() -> impl Strategy<Value = usize> {
     0..16_usize
 }
 
-/// Sizes from 0 on: small ones, multiples of lanes and their neighbours, some up to `most`.
+/// Sizes from 0 to `most`, preferably small ones, multiples of the lane count, and one less.
 pub(crate) fn size(most: usize) -> impl Strategy<Value = usize> {
     prop_oneof![
         2 => 0..=3.min(most),
@@ -311,16 +311,16 @@ pub(crate) fn size(most: usize) -> impl Strategy<Value = usize> {
     ]
 }
 
-/// Which weights a mask keeps, of any number.
+/// Which weights a mask keeps, independent of their number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Density {
     /// None.
     Nothing,
     /// All.
     Everything,
-    /// A single one, this far in (of 1000).
+    /// A single weight, at this many thousandths of the length.
     One(usize),
-    /// About so many of 1000.
+    /// About `kept` of 1000 weights.
     Share { kept: u32, seed: u32 },
 }
 
@@ -339,7 +339,7 @@ impl Density {
     }
 }
 
-/// All of them.
+/// Any density.
 pub(crate) fn density() -> impl Strategy<Value = Density> {
     prop_oneof![
         1 => Just(Density::Nothing),
@@ -349,13 +349,13 @@ pub(crate) fn density() -> impl Strategy<Value = Density> {
     ]
 }
 
-/// A weight as it is stored. Of the two numbers of bf16 around it the nearer one, of two as near the one whose last bit is 0.
+/// A weight as it is stored: for bf16 the nearer of the two neighbouring numbers, ties to even.
 pub(crate) fn stored(storage: Storage, weight: f32) -> f32 {
     if storage == Storage::F32 || !weight.is_finite() {
         return weight;
     }
     let [below, above] = [0, 1 << 16].map(|more| (weight.to_bits() & 0xffff_0000) + more).map(f32::from_bits);
-    // Beyond the largest number there would be 2¹²⁸, which stands for infinity.
+    // For rounding, infinity counts as 2¹²⁸, the number that would follow the largest one.
     let above_exact =
         if above.is_finite() { f64::from(above) } else { 2.0_f64.powi(128).copysign(weight.into()) };
     let (to_below, to_above) =

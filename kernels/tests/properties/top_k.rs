@@ -1,4 +1,4 @@
-//! Selections, and thresholds as bytes.
+//! Top-k selections, and thresholds as bytes.
 
 use proptest::prelude::*;
 use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
@@ -6,7 +6,7 @@ use slth_kernels::{KernelError, PackedMask};
 
 use crate::support::{Guarded, cases, everywhere, numbers, offset, size};
 
-/// The key of the definition.
+/// The sort key of a score, by definition.
 fn key(order: Order, score: f32) -> u32 {
     let bits = score.to_bits();
     match order {
@@ -16,7 +16,7 @@ fn key(order: Order, score: f32) -> u32 {
     }
 }
 
-/// All (key, index) sorted; the indices.
+/// The indices, sorted by (key, index).
 fn sorted(order: Order, scores: &[f32]) -> Vec<usize> {
     let mut places: Vec<usize> = (0..scores.len()).collect();
     places.sort_by_key(|&i| (key(order, scores[i]), i));
@@ -27,12 +27,12 @@ fn order() -> impl Strategy<Value = Order> {
     prop::sample::select(vec![Order::Magnitude, Order::Signed])
 }
 
-/// Scores of a layer; now and then so many that threads share them.
+/// Numbers of scores in a layer; occasionally enough for several threads.
 fn scores() -> impl Strategy<Value = usize> {
     prop_oneof![15 => size(9000), 1 => 100_001..180_000_usize]
 }
 
-/// The score and the index in bytes of a threshold, often those of an awkward score.
+/// The score and the index within a threshold's bytes, often an awkward score.
 fn place() -> impl Strategy<Value = [u8; 8]> {
     let score = prop_oneof![
         any::<u32>(),
@@ -50,7 +50,7 @@ fn place() -> impl Strategy<Value = [u8; 8]> {
 proptest! {
     #![proptest_config(cases(64))]
 
-    /// Over several layers, cold and with a hint; of whatever numbers, NaN an error.
+    /// Selections over several layers, cold and with a hint, of any numbers; NaN is an error.
     #[test]
     fn selections(
         layers in prop::collection::vec((scores(), offset()), 0..4),
@@ -109,7 +109,7 @@ proptest! {
         });
     }
 
-    /// Any bytes are a threshold or are refused; what they are a threshold of changes no selection.
+    /// Any bytes either give a threshold or are refused. As a hint, no threshold changes a selection.
     #[test]
     fn thresholds_of_any_bytes(
         scores in size(6000),
@@ -149,7 +149,7 @@ proptest! {
         }
     }
 
-    /// What does not fit is an error that leaves the masks alone.
+    /// Arguments that do not fit are errors that leave the masks unchanged.
     #[test]
     fn what_does_not_fit_is_an_error(
         scores in 0..200_usize,

@@ -1,4 +1,4 @@
-//! Views: which sizes and strides are one, and which elements it has.
+//! Views: which sizes and strides are valid, and which elements a view has.
 
 use proptest::prelude::*;
 use slth_kernels::{KernelError, MatMut, MatRef};
@@ -16,11 +16,11 @@ fn extreme(most: usize) -> impl Strategy<Value = usize> {
     ]
 }
 
-/// What a view should be.
+/// The expected properties of a view.
 struct Expected {
     /// Index of the last element, if there is one.
     last: Option<u128>,
-    /// As many as rows times columns, if these are few.
+    /// The offsets of all elements, if there are few.
     offsets: Option<Vec<usize>>,
 }
 
@@ -40,7 +40,7 @@ impl Expected {
         Self { last, offsets }
     }
 
-    /// What is wrong with it for reading a slice of that length.
+    /// The error expected for a read-only view of a slice of length `len`.
     fn error(&self, len: usize) -> Option<KernelError> {
         let needed = self.last?.saturating_add(1);
         if needed > isize::MAX as u128 / 4 {
@@ -51,7 +51,7 @@ impl Expected {
     }
 
     fn is_distinct(&self) -> bool {
-        // More elements than the slice has, or those that are listed.
+        // Without a list there are more elements than the slice has, so some coincide.
         let Some(mut offsets) = self.offsets.clone() else { return self.last.is_none() };
         let all = offsets.len();
         offsets.sort_unstable();
@@ -72,7 +72,7 @@ proptest! {
     ) {
         let expected = Expected::new(sizes, strides);
         let needed = expected.last.map_or(0, |last| last.saturating_add(1));
-        // Of the length that is needed, or some elements less.
+        // The needed length, or up to two elements less.
         let len = if needed < 1 << 12 { (needed as usize).saturating_sub(short) } else { 60 };
         let values: Vec<f32> = (0..len).map(|i| i as f32).collect();
         let mut data = Guarded::of(&values, offset);
@@ -104,7 +104,7 @@ proptest! {
         }
     }
 
-    /// Without strides a slice has exactly as many elements as the matrix.
+    /// A view without strides needs a slice with exactly as many elements as the matrix.
     #[test]
     fn lengths_fit_or_are_errors(rows in extreme(9), cols in extreme(9), len in 0..90_usize, exact in any::<bool>()) {
         let product = rows.checked_mul(cols);

@@ -327,7 +327,7 @@ mod tests {
                 for (channels, side) in [(32, 512), (1000, 100), (3, 2048)] {
                     let shape = shape([channels, side, side], 1, stride);
                     let Ok(g) = Geometry::new(direction, &shape, batch, false) else {
-                        // 2048 × 2048 × 512 floats, and 16 for each row.
+                        // A plane of 2048 × 2048 × 512 floats plus 16 per row is beyond u32.
                         assert_eq!((side, batch), (2048, 512));
                         continue;
                     };
