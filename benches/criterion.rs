@@ -1,5 +1,5 @@
-//! All cases under criterion: `cargo bench -p slth-bench [--features peers] [-- FILTER]`. The cases, and the checks of their
-//! results, are in `slth_bench`.
+//! Runs all cases under criterion: `cargo bench -p slth-bench [--features peers] [-- FILTER]`. `slth_bench` defines the cases and
+//! checks their results.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn main() {
         }
         let mut group = criterion.benchmark_group(&name);
         for mut contestant in case.prepare(&machinery).expect("every result is right") {
-            // Only full units; epochs and steps have no smaller ones.
+            // Criterion counts whole elements; an epoch or a step is one.
             group.throughput(Throughput::Elements((contestant.work as u64).max(1)));
             let who = &contestant.who;
             let backend = who.backend.as_deref().unwrap_or("-");

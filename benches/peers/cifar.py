@@ -16,7 +16,7 @@ import math
 import pathlib
 import statistics
 
-from fast_numpy import numpy  # first: it decides how NumPy is loaded
+from fast_numpy import numpy  # must come first: sets how NumPy is loaded
 import torch
 
 import epoch

@@ -1,4 +1,4 @@
-"""What the scripts share: interleaved samples, and the JSON lines that `slth-bench --python` reads."""
+"""Shared by the scripts: interleaved sampling, and the JSON lines that `slth-bench --python` reads."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 
-# As in slth_bench: seconds.
+# In seconds; the same values as in slth-bench.
 SAMPLE = 0.5e-3
 SHORT = 20e-3
 
@@ -16,7 +16,7 @@ CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 
 
 def use(threads):
-    """Lets this process have so many cores: one thread the last one, as slth-bench does."""
+    """Restricts this process to the last `threads` cores; slth-bench too runs one thread on the last core."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, CORES[-threads:])
 
@@ -28,12 +28,12 @@ def one_and_all(given):
 
 
 def peer(name, version, isa, features=""):
-    """Prints a library's version, what was switched on, and its instruction set."""
+    """Prints a library's version, enabled features and instruction set."""
     print(json.dumps({"peer": name, "version": version, "features": features, "isa": isa}), flush=True)
 
 
 def peer_torch(torch):
-    """The same of PyTorch, with the libraries behind it."""
+    """As `peer`, for PyTorch; its features are the libraries that it uses."""
     behind = [name for name in ("mkl", "mkldnn", "openmp") if getattr(torch.backends, name).is_available()]
     peer("torch", torch.__version__, torch.backends.cpu.get_cpu_capability().lower(), ", ".join(behind))
 
@@ -43,7 +43,7 @@ def matmul(operation, batch, inputs, outputs, sparsity):
 
 
 def name(task):
-    """As `slth-bench` calls it."""
+    """The name of the task in `slth-bench`."""
     kept = f" s={task['sparsity']:g}" if "sparsity" in task else ""
     if task["kernel"] == "masked-matmul":
         return f"masked-matmul {task['operation']} {task['batch']}x{task['inputs']}x{task['outputs']}{kept}"
@@ -57,12 +57,12 @@ def name(task):
 
 
 def digits(number):
-    """To six of them."""
+    """Rounds to six significant digits."""
     return float(f"{number:.5e}")
 
 
 def emit(task, contestant, variant, unit, work, seconds, threads=1):
-    """Prints the row made of the times of single runs."""
+    """Prints the row for these times of single runs."""
     times = sorted(seconds)
     lower, median, upper = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
     row = task | {"contestant": contestant, "variant": variant, "role": "peer", "threads": threads, "unit": unit, "work": work}
@@ -71,13 +71,13 @@ def emit(task, contestant, variant, unit, work, seconds, threads=1):
 
 
 def arguments(description):
-    """The command line of a script: which cases, and how long for each."""
+    """Parses the command line of a script: which cases to measure, and for how long."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kernel", default="", help="kernels, parted by commas, as slth-bench calls them; all without it")
-    parser.add_argument("--case", default="", help="cases whose name contains this, as 'forward 512x784x500'")
-    parser.add_argument("--seconds", type=float, default=3.0, help="that a case may take")
-    parser.add_argument("--rounds", type=int, help="samples of each; without it, as the time allows")
-    parser.add_argument("--threads", type=int, help="for those that can use more than one; without it, all cores")
+    parser.add_argument("--kernel", default="", help="kernels to measure, separated by commas (default: all)")
+    parser.add_argument("--case", default="", help="measure cases whose name contains this, for example 'forward 512x784x500'")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds per case")
+    parser.add_argument("--rounds", type=int, help="samples of each contestant (default: as many as the time allows)")
+    parser.add_argument("--threads", type=int, help="threads of contestants that can use several (default: all cores)")
     return parser.parse_args()
 
 
@@ -93,8 +93,8 @@ def timed(run):
 
 
 def measure(task, unit, work, contestants, threads, seconds, rounds):
-    """Interleaves the contestants, functions by (library, variant), and prints a row for each. Each has the same share of the time, so
-    that slow ones take part in fewer rounds."""
+    """Measures the contestants, functions by (library, variant), in interleaved rounds, and prints a row for each. All have the same
+    share of the time, so slow ones take part in fewer rounds."""
     plans, times = {}, {who: [] for who in contestants}
     for who, run in contestants.items():
         run()

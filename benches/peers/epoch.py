@@ -13,7 +13,7 @@ import math
 import pathlib
 import time
 
-from fast_numpy import isa, numpy  # first: it decides how NumPy is loaded
+from fast_numpy import isa, numpy  # must come first: sets how NumPy is loaded
 import torch
 import torch.nn.functional as F
 
@@ -22,7 +22,7 @@ from common import arguments, emit, note, one_and_all, peer, peer_torch, use, wa
 ROUNDS = 3
 NETWORKS = ["784-500-500-10", "conv4"]
 IMAGES = {"784-500-500-10": 60_000, "conv4": 2_560}
-# Filters, or outputs, and inputs of each layer; pooling after every second convolution.
+# Weight shapes of each layer, outputs first; pooling follows every second convolution.
 CONVOLUTIONAL = {
     "conv2": [(64, 3, 3, 3), (64, 64, 3, 3), (256, 16384), (256, 256), (10, 256)],
     "conv4": [(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3), (256, 8192), (256, 256), (10, 256)],
@@ -86,7 +86,7 @@ class Partition(torch.autograd.Function):
 
 
 WAYS = {"sort": (Sort, False), "kthvalue": (Kthvalue, False), "tuned": (Partition, True)}
-MOST = {"sort": 2}  # half a minute each
+MOST = {"sort": 2}  # rounds at most, because one takes half a minute
 
 
 class Network:
@@ -112,7 +112,7 @@ class Network:
         return x
 
     def epoch(self, images, labels):
-        """Seconds, and the mean loss."""
+        """Trains one epoch; returns the seconds and the mean loss."""
         order = torch.randperm(len(images))
         start = time.perf_counter()
         total = 0.0
@@ -142,10 +142,10 @@ def main():
 
 
 def measured(given, task, threads):
-    """Prints the rows of a task on so many threads."""
+    """Measures a task on this number of threads and prints its rows."""
     network, count = task["network"], task["images"]
     images, labels = noise(count) if network == "conv4" else mnist()
-    # As slth-bench: convolutional networks in images.
+    # As in slth-bench, rates of convolutional networks are in images.
     unit, work = ("image", float(count)) if network == "conv4" else ("epoch", 1.0)
     use(threads)
     torch.set_num_threads(threads)
@@ -156,7 +156,7 @@ def measured(given, task, threads):
             if len(times[variant]) == MOST.get(variant):
                 continue
             seconds, loss = way.epoch(images, labels)
-            # In one epoch noise cannot be learnt: there only NaN tells that something is wrong.
+            # Noise cannot be learnt in one epoch, so only a loss that is not finite shows an error.
             if not loss < (math.inf if network == "conv4" else 2.0):
                 raise SystemExit(f"{variant}: does not learn, loss {loss}")
             times[variant].append(seconds)

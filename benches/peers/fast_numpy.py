@@ -1,7 +1,7 @@
-"""Imports NumPy as fast as it gets here: with AVX-512 code or without, whichever selects faster.
+"""Imports NumPy with or without its AVX-512 code, whichever selects faster on this CPU.
 
 On some CPUs NumPy's AVX-512 partition is several times slower than its AVX2 one. Import this before anything that imports NumPy.
-`isa` is what was chosen.
+`isa` is the instruction set chosen.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ if missing:
     requirements = pathlib.Path(__file__).with_name("requirements.txt")
     sys.exit(f"{sys.executable} has no {' and no '.join(missing)}: {sys.executable} -m pip install -r {requirements}")
 
-# OpenBLAS knows its CPU; a setting of the environment may be another CPU's.
+# OpenBLAS detects the CPU itself; a value in the environment may be for another CPU.
 os.environ.pop("OPENBLAS_CORETYPE", None)
 
 DISABLE = "NPY_DISABLE_CPU_FEATURES"
@@ -46,6 +46,6 @@ if WAYS[isa]:
 import warnings  # noqa: E402
 
 with warnings.catch_warnings():
-    # Features that this CPU has not are named too.
+    # NumPy warns about disabled features that this CPU does not have.
     warnings.simplefilter("ignore")
     import numpy  # noqa: E402, F401

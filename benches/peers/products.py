@@ -14,10 +14,10 @@ import warnings
 from importlib import metadata
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-for library in glob.glob(sys.prefix + "/lib/libmkl_rt.so*"):  # where pip puts it and nobody looks
+for library in glob.glob(sys.prefix + "/lib/libmkl_rt.so*"):  # where pip installs MKL, which sparse_dot_mkl does not search
     os.environ.setdefault("MKL_RT", library)
 
-from fast_numpy import isa, numpy  # first: it decides how NumPy is loaded
+from fast_numpy import isa, numpy  # must come first: sets how NumPy is loaded
 import scipy
 import torch
 import torch.nn.functional as F
@@ -39,12 +39,12 @@ SIZES = {
     (256, 4096, 4096): FEW,
     (1, 4096, 4096): SPARSITIES,
 }
-# Small batches, as slth-bench has them.
+# Small batches: the same cases as in slth-bench.
 FEW_COLUMNS_AT = [0.0, 0.5, 0.8, 0.9, 0.95]
 for inputs, outputs in [(784, 500), (1024, 1024), (4096, 4096), (384, 1536), (1536, 384)]:
     for columns in [1, 2, 3, 4, 8, 16, 17, 32, 64, 128]:
         SIZES.setdefault((columns, inputs, outputs), FEW_COLUMNS_AT)
-# Of bf16: products are of rounded factors.
+# Relative error of products of factors rounded to bf16.
 ROUNDED = 2.0**-7
 # Batch, channels, rows, columns, filters, window, padding.
 CONVOLUTIONS = [
@@ -103,7 +103,7 @@ def contestants(batch, inputs, outputs, sparsity, random, threads):
 
 
 def convolutions(batch, channels, rows, columns, filters, window, padding, sparsity, random):
-    """The functions by operation, and what the useful operations are: those of kept weights, but for padding."""
+    """The functions by operation, and the number of useful multiply-adds: terms of kept weights, without those in the padding."""
     weights = masked((filters, channels, window, window), sparsity, random)
     x = torch.from_numpy(random.uniform(-1, 1, (batch, channels, rows, columns)).astype(numpy.float32))
     w = torch.from_numpy(weights)
@@ -117,7 +117,7 @@ def convolutions(batch, channels, rows, columns, filters, window, padding, spars
         "input gradient": lambda: backward(dy, x, w, *rest, (True, False, False))[0],
         "weight gradient": lambda: backward(dy, x, w, *rest, (False, True, False))[1],
     }
-    # As products with all windows.
+    # Expected results, from products with the matrix of all windows.
     windows, matrix, flat = F.unfold(x, window, padding=padding), w.flatten(1), dy.flatten(2)
     expected = {
         "forward": (matrix @ windows).view_as(dy),

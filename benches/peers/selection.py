@@ -5,7 +5,7 @@
 Each finds the threshold of the magnitudes, or the indices; none of them makes a mask.
 """
 
-from fast_numpy import isa, numpy  # first: it decides how NumPy is loaded
+from fast_numpy import isa, numpy  # must come first: sets how NumPy is loaded
 import torch
 
 from common import arguments, measure, peer, peer_torch, use, wanted

@@ -2,8 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
-/// Floats that begin on a cache line, for all contestants. Otherwise the alignment of allocations, and so the number of loads
-/// that straddle two lines, differs from run to run.
+/// Floats that begin on a cache line. Without this the number of loads that straddle two lines would depend on the alignment of
+/// the allocation, which differs from run to run.
 #[derive(Debug)]
 pub(crate) struct Aligned {
     memory: Vec<f32>,

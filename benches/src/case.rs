@@ -1,4 +1,4 @@
-//! Cases, each of which makes its contestants.
+//! Cases: a task with the code that prepares its contestants.
 
 use crate::aligned::Aligned;
 use crate::check::{Expected, ensure};
@@ -19,7 +19,7 @@ pub enum Scale {
     Full,
 }
 
-/// One task with all its contestants, not yet made.
+/// One task, and how to prepare its contestants.
 pub struct Case {
     /// The task.
     pub task: Task,
@@ -37,7 +37,7 @@ impl Case {
         Self { task, prepare: Box::new(prepare) }
     }
 
-    /// The contestants, whose results have been checked.
+    /// Prepares the contestants and checks their results.
     ///
     /// # Errors
     /// When a result is wrong.
@@ -58,7 +58,7 @@ pub(crate) struct Products<'a> {
 }
 
 impl Products<'_> {
-    /// `run` writes the result.
+    /// Adds a contestant. `run` writes the result, which is checked first.
     pub(crate) fn add(
         &mut self,
         who: Who,

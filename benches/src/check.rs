@@ -1,4 +1,4 @@
-//! Results are checked before they are timed.
+//! Checks of results, before anything is timed.
 
 use slth::random::{Purpose, Stream};
 
@@ -11,7 +11,7 @@ pub(crate) fn ensure(right: bool, task: &Task, who: &Who) -> Result<(), Error> {
     if right { Ok(()) } else { Err(Error::WrongResult { task: task.to_string(), who: who.label() }) }
 }
 
-/// Some elements of a result, in f64.
+/// The expected values of some elements of a result, in f64.
 pub(crate) struct Expected {
     /// Index, value, the sum of the terms' magnitudes.
     elements: Vec<(usize, f64, f64)>,

@@ -1,4 +1,4 @@
-//! A contestant does a task, and is timed.
+//! A contestant: one implementation of a task, which is timed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use rayon::ThreadPool;
 use crate::error::Error;
 use crate::row::{Unit, Who};
 
-/// Does the task this many times and returns the time.
+/// Does the task this many times and returns the time taken.
 type Run = Box<dyn FnMut(u64) -> Result<Duration, Error> + Send>;
 
 /// A contestant.
@@ -51,7 +51,7 @@ impl Contestant {
         Self { who, unit, work, pool: None, run: Box::new(timed) }
     }
 
-    /// Runs it this many times and returns the time.
+    /// Does the task this many times and returns the time taken.
     ///
     /// # Errors
     /// When it fails; its check should have shown this.

@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    /// Every contestant of every kind of case is right, and can be measured.
+    /// Every contestant of every kind of case passes its check and can be measured.
     #[test]
     fn everything_runs() {
         let machinery = Machinery::new(None, Some(2)).unwrap();

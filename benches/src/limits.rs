@@ -10,8 +10,8 @@ use crate::contestant::Contestant;
 use crate::machinery::Machinery;
 use crate::row::{Unit, Who};
 
-/// The limit `name` on one thread, and on all. `run` gets its index and the number of threads; `work` is that of all threads
-/// together.
+/// The limit `name` on one thread and on all. `run` gets the index of its thread and their number; `work` is the total of all
+/// threads.
 fn limit(
     machinery: &Machinery,
     name: &str,

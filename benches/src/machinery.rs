@@ -18,7 +18,7 @@ use crate::row::{Role, Unit, Who};
 pub struct Machinery {
     backends: Vec<Backend>,
     threads: usize,
-    /// Pool of peers and limits; ours run on the threads of their engines.
+    /// The thread pool of peers and limits; our kernels use the threads of their engines.
     pool: Arc<ThreadPool>,
 }
 

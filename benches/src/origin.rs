@@ -26,12 +26,12 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// This machine's.
+    /// The CPU of this machine.
     pub fn here() -> Self {
         Self::parse(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
     }
 
-    /// The first one of Linux's `/proc/cpuinfo`.
+    /// The first CPU in the text of Linux's `/proc/cpuinfo`.
     fn parse(text: &str) -> Self {
         let field = |name: &str| {
             let mut lines = text.lines().filter_map(|line| line.split_once(':'));
@@ -47,7 +47,7 @@ impl Cpu {
         }
     }
 
-    /// The name of its folder: maker, family, model, stepping and name, for example `amd-25-17-1-epyc-9b14`.
+    /// The name of the folder for its recordings: maker, family, model, stepping and name, for example `amd-25-17-1-epyc-9b14`.
     pub fn folder(&self) -> String {
         let vendor = self.vendor.trim_start_matches("Genuine").trim_start_matches("Authentic").to_lowercase();
         let mut parts: Vec<String> = vec![vendor.clone()];
@@ -124,7 +124,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// This process, on `cores` cores before a thread was pinned to `core`.
+    /// The origin of this process's measurements. `cores` is the number of usable cores before a thread was pinned to `core`.
     pub fn here(cores: usize, core: Option<usize>) -> Self {
         let git = |arguments: &[&str]| {
             let out = Command::new("git").args(arguments).env("TZ", "UTC").output().ok();

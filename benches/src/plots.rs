@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::row::{Role, Row, fastest};
 use crate::task::{LayerOperation, Phase, Scores, Search, Task};
 
-/// A chart's name, and the chart as SVG; those for which nothing was measured are left out.
+/// All charts as (name, SVG), without those for which nothing was measured.
 ///
 /// # Errors
 /// When one cannot be drawn.
@@ -23,23 +23,23 @@ pub fn plots(rows: &[Row]) -> Result<Vec<(&'static str, String)>, Error> {
     drawn.map(|(name, chart)| Ok((name, Picture::Charts(vec![chart]).svg()?))).collect()
 }
 
-/// The time of the fastest dense product of anyone over ours, one thread, against sparsity.
+/// Speed relative to the fastest dense f32 product, ours or a peer's, on one thread: points (sparsity, ratio).
 struct OverDense {
     /// Batch, inputs, outputs.
     sizes: [usize; 3],
-    /// The mask having been prepared.
+    /// Our masked product with a prepared mask.
     prepared: Vec<[f64; 2]>,
-    /// With a new mask for each product.
+    /// Our masked product with a new mask for each product.
     rebuilt: Vec<[f64; 2]>,
-    /// The fastest dense product of anyone in bf16.
+    /// The fastest dense bf16 product of a peer.
     bf16: Vec<[f64; 2]>,
 }
 
-/// A line has more points than this: sizes that were measured at a few sparsities are left out.
+/// Sizes measured at no more than this number of sparsities are left out.
 const FEW_POINTS: usize = 5;
 
 impl OverDense {
-    /// For each size of the forward products.
+    /// The lines for each size of the forward products.
     fn all(rows: &[Row]) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
         for (sizes, sparsity, beside) in forward(rows) {
@@ -72,7 +72,7 @@ impl OverDense {
     }
 }
 
-/// Whether it multiplies by all weights, in f32.
+/// Whether the contestant multiplies by all weights, in f32.
 fn is_dense(row: &Row) -> bool {
     match row.who.role {
         Role::Ours => row.who.variant == "dense",
@@ -81,7 +81,7 @@ fn is_dense(row: &Row) -> bool {
     }
 }
 
-/// The rows of each forward product on one thread, with its sizes and sparsity, those of the same sizes together.
+/// Sizes, sparsity and rows of each forward product on one thread, grouped by sizes.
 fn forward(rows: &[Row]) -> Vec<([usize; 3], f64, Vec<&Row>)> {
     let mut all: Vec<([usize; 3], f64, Vec<&Row>)> = Vec::new();
     for row in rows.iter().filter(|row| row.who.threads == 1) {
@@ -98,7 +98,7 @@ fn forward(rows: &[Row]) -> Vec<([usize; 3], f64, Vec<&Row>)> {
     all
 }
 
-/// From which sparsity on masked products are faster than the best dense one, in words.
+/// The sparsities from which on masked products are faster than the best dense one, as Markdown.
 pub(crate) fn crossovers(rows: &[Row]) -> String {
     let from = |points: &[[f64; 2]]| match (crossing(points), points.first()) {
         (Some(s), _) => format!("s = {s:.2}"),
@@ -129,7 +129,7 @@ fn over_dense(rows: &[Row]) -> Chart {
             (&over.rebuilt, Style::Dashed, ", rebuilt"),
             (&over.bf16, Style::Dots, ", dense in bf16"),
         ] {
-            // One activation a weight: a new mask costs several times the product.
+            // With one column, a new mask costs several times as much as the product.
             if over.sizes[0] == 1 && style == Style::Dashed {
                 continue;
             }
@@ -151,7 +151,7 @@ fn over_dense(rows: &[Row]) -> Chart {
     Chart::new("Masked product against dense, one core", x, y, series)
 }
 
-/// The time of one layer's product against the number of columns: ours by f32 and bf16, and each peer's.
+/// The time of one layer's product against the number of columns: ours with f32 and bf16 weights, and each peer's.
 fn small_batches(rows: &[Row]) -> Chart {
     let columns = |row: &Row| match &row.task {
         Task::MaskedMatmul(task)
@@ -174,7 +174,7 @@ fn small_batches(rows: &[Row]) -> Chart {
     Chart::new("A product 500×784 with few columns, s = 0.9, one core", x, y, series)
 }
 
-/// Where a line last rises through 1; nothing when it never does.
+/// Where a line last rises through 1; `None` if it never does.
 fn crossing(points: &[[f64; 2]]) -> Option<f64> {
     let rises = |pair: &&[[f64; 2]]| pair[0][1] < 1.0 && pair[1][1] >= 1.0;
     let [a, b] = points.windows(2).rfind(rises).map(|pair| [pair[0], pair[1]])?;
@@ -222,12 +222,12 @@ fn epoch(rows: &[Row]) -> Chart {
     if beside == 0 {
         series.clear();
     }
-    // Logarithmic, as ticks are at whole numbers then.
+    // A logarithmic axis has its ticks at whole numbers here.
     let (x, y) = (Axis::log("threads"), Axis::log("seconds").including(1.0, 10.0));
     Chart::new("A pruning epoch, 784-500-500-10, batch 128, s = 0.5", x, y, series)
 }
 
-/// A line for each contestant, of its best backend: the time of a unit of work against `x`. Peers and limits are dashed.
+/// One line per contestant on its best backend: time per unit of work against `x`. Peers and limits are dashed.
 fn lines<'a>(
     rows: impl Iterator<Item = &'a Row>,
     x: impl Fn(&Row) -> Option<f64>,

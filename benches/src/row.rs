@@ -62,7 +62,7 @@ impl Who {
         Self { variant: variant.to_owned(), ..self }
     }
 
-    /// Part of its work.
+    /// Turns this into a part of the work, named `variant`.
     #[must_use]
     pub fn part(self, variant: &str) -> Self {
         Self { role: Role::Part, ..self.variant(variant) }
@@ -96,8 +96,7 @@ named! {
 }
 
 impl Unit {
-    /// How figures are printed: the unit's name, the factor of the rate or of the time per unit, whether it is a rate, the
-    /// digits.
+    /// How figures are printed: symbol, factor, whether the figure is a rate rather than a time per unit, number of digits.
     fn scale(self) -> (&'static str, f64, bool, usize) {
         match self {
             Self::Flop => ("GFLOP/s", 1e-9, true, 1),
@@ -158,17 +157,17 @@ impl Row {
         Self { task, who, unit, work, min, median, spread, samples: seconds.len() }
     }
 
-    /// Work per second, of the median.
+    /// Work per second, from the median time.
     pub fn rate(&self) -> f64 {
         self.work / self.median
     }
 
-    /// The time of a unit of work, of the median.
+    /// Time per unit of work, from the median time.
     pub fn each(&self) -> f64 {
         self.median / self.work
     }
 
-    /// Whether both are of the same contestant in the same task.
+    /// Whether both rows belong to the same contestant in the same task.
     pub fn is_of_same(&self, other: &Self) -> bool {
         self.who == other.who && self.task == other.task
     }
@@ -180,17 +179,17 @@ impl Row {
     }
 }
 
-/// The highest rate.
+/// The row with the highest rate.
 pub(crate) fn fastest<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<&'a Row> {
     rows.max_by(|a, b| a.rate().total_cmp(&b.rate()))
 }
 
-/// The nearest limit: memory, if it allows less than arithmetic.
+/// The lowest limit: memory, if it allows less than arithmetic.
 pub(crate) fn nearest<'a>(limits: impl Iterator<Item = &'a Row>) -> Option<&'a Row> {
     limits.min_by(|a, b| a.rate().total_cmp(&b.rate()))
 }
 
-/// A quantile of sorted numbers, linear between two of them; NaN without numbers.
+/// A quantile of sorted numbers, with linear interpolation; NaN if there are no numbers.
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     let place = q * sorted.len().saturating_sub(1) as f64;
     let (below, part) = (place as usize, place.fract());
@@ -198,7 +197,7 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
     at(below) + part * (at(below + 1) - at(below))
 }
 
-/// To six digits.
+/// Rounds to six significant digits.
 fn rounded(x: f64) -> f64 {
     format!("{x:.5e}").parse().unwrap_or(x)
 }

@@ -23,7 +23,7 @@ const BRIEF: [&str; 6] = [
     "pruning epoch 784-500-500-10 s=0.5",
 ];
 
-/// The rows of the pages, on one thread: tasks and variants of ours.
+/// The rows of the pages, on one thread: tasks and our variants.
 fn chosen() -> Vec<(Task, &'static str)> {
     use LayerOperation::{Forward, InputGradient, WeightGradient};
     let matmul = |operation, [batch, inputs, outputs]: [usize; 3], sparsity| {
@@ -104,10 +104,10 @@ pub fn tables(results: &Path, pages: &[PathBuf]) -> Result<Vec<(PathBuf, String)
     Ok(files)
 }
 
-/// The place of a table in a page.
+/// The section of a page that holds a table.
 #[derive(Debug)]
 struct Section {
-    /// Bytes of the page.
+    /// The byte range of the table.
     range: Range<usize>,
     cpu: String,
     brief: bool,
@@ -133,7 +133,7 @@ fn section(text: &str) -> Result<Section, String> {
 /// One variant of ours of a task on a number of threads, on each backend, with its peers and limits.
 struct Line<'a> {
     first: &'a Row,
-    /// All of this task, in this unit and on as many threads.
+    /// All rows of the same task, unit and number of threads.
     beside: Vec<&'a Row>,
 }
 
@@ -142,7 +142,7 @@ const CHOSEN: &str =
     "| `--case` | | slth | best peer | × | limit | of it |\n|---|---|---:|---:|---:|---:|---:|\n";
 
 impl<'a> Line<'a> {
-    /// In the order of the rows; limits without a row of ours have separate lines.
+    /// All lines in the order of the rows; limits without a row of ours have separate lines.
     fn all(rows: &'a [Row]) -> Vec<Self> {
         let mut lines: Vec<Self> = Vec::new();
         let same = |a: &Row, b: &Row| a.task == b.task && a.unit == b.unit && a.who.threads == b.who.threads;
@@ -174,7 +174,7 @@ impl<'a> Line<'a> {
         variants
     }
 
-    /// Fastest first.
+    /// The rows of this role, fastest first.
     fn of(&self, role: Role) -> Vec<&'a Row> {
         let mut rows: Vec<_> = self.beside.iter().filter(|row| row.who.role == role).copied().collect();
         rows.sort_by(|a, b| b.rate().total_cmp(&a.rate()));
@@ -188,7 +188,7 @@ impl<'a> Line<'a> {
         let mut ours = self.of(Role::Ours);
         ours.retain(|row| row.who.variant == who.variant);
         let (mut peers, limits) = (self.of(Role::Peer), self.of(Role::Limit));
-        // Those of the same precision first: they are what ours are compared with.
+        // Peers of the same precision come first, because ours are compared with them.
         peers.sort_by_key(|row| row.is_bf16() != self.first.is_bf16());
         let rival = peers.first().filter(|row| row.is_bf16() == self.first.is_bf16());
         let list = |rows: &[&Row], name: fn(&Row) -> String| {
@@ -219,7 +219,7 @@ impl<'a> Line<'a> {
         format!("| {} |\n", cells.join(" | "))
     }
 
-    /// What fraction of its time each part takes.
+    /// The fraction of the time that each part takes.
     fn parts(&self) -> String {
         let (parts, ours) = (self.of(Role::Part), self.of(Role::Ours));
         let Some(whole) = ours.first().filter(|_| self.first.who.variant.is_empty() && !parts.is_empty())

@@ -1,11 +1,11 @@
-//! What is measured: a case's identity, by its fields. Scripts for peers outside Rust write the same fields.
+//! Tasks: what is measured. The fields identify a case, and scripts for peers outside Rust write the same fields.
 
 use std::fmt;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// An enum whose variants have names: those that are printed are those of files, and say what is meant.
+/// An enum whose variants have names, which are used in output and in files.
 macro_rules! named {
     ($(#[$about:meta])* $name:ident { $($variant:ident = $text:literal,)+ }) => {
         $(#[$about])*
@@ -23,7 +23,7 @@ macro_rules! named {
 }
 pub(crate) use named;
 
-/// What there are benchmarks of.
+/// The groups of benchmarks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Kernel {
     /// Products with masked weights.
@@ -36,7 +36,7 @@ pub enum Kernel {
     SubsetSum,
     /// Training: a step, an epoch, a cell of a sweep.
     Pipeline,
-    /// What the machine allows at most.
+    /// The machine's limits.
     Roofline,
 }
 
@@ -50,15 +50,15 @@ impl fmt::Display for Kernel {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kernel", rename_all = "kebab-case")]
 pub enum Task {
-    /// Of a fully connected layer.
+    /// A task of a fully connected layer.
     MaskedMatmul(Matmul),
-    /// Of a convolutional layer.
+    /// A task of a convolutional layer.
     Conv2d(Convolution),
     /// A selection of scores.
     TopK(Selection),
     /// A search among subsets.
     SubsetSum(SubsetSum),
-    /// Of the pipeline.
+    /// A task of the pipeline.
     Pipeline(Training),
     /// A limit of the machine.
     Roofline(Roofline),
@@ -119,7 +119,7 @@ pub struct Convolution {
 }
 
 named! {
-    /// What scores look like.
+    /// The distribution of scores.
     Scores {
         Normal = "normal",
         Sorted = "sorted",
@@ -137,9 +137,9 @@ named! {
 /// A selection of the largest scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Selection {
-    /// What they look like.
+    /// The distribution of the scores.
     pub scores: Scores,
-    /// How many there are.
+    /// Number of scores.
     pub count: usize,
     /// Fraction not selected.
     pub sparsity: f64,
@@ -164,12 +164,12 @@ pub struct SubsetSum {
     pub operation: Search,
     /// Candidates of each target.
     pub candidates: usize,
-    /// How far a candidate may be moved.
+    /// ε: how far a candidate may be moved.
     pub epsilon: f64,
-    /// How near a subset has to be, of coverage.
+    /// η: how near a subset must be to a target; coverage only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<f64>,
-    /// How many candidates a subset has, where that is fixed.
+    /// Size of the subsets, if fixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<usize>,
 }
@@ -218,7 +218,7 @@ pub struct Roofline {
 }
 
 impl Task {
-    /// The kernel it is of.
+    /// The kernel that the task belongs to.
     pub fn kernel(&self) -> Kernel {
         match self {
             Self::MaskedMatmul(_) => Kernel::MaskedMatmul,
@@ -230,7 +230,7 @@ impl Task {
         }
     }
 
-    /// What `--case` takes, without the kernel.
+    /// The name that `--case` takes, without the kernel.
     pub fn name(&self) -> String {
         let with = |sparsity: Option<f64>| sparsity.map_or_else(String::new, |s| format!(" s={s}"));
         match self {

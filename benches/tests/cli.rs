@@ -1,4 +1,4 @@
-//! The command `slth-bench`, but for the times it finds.
+//! The command `slth-bench`, apart from measured times.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const ONE: [&str; 5] =
     ["--quick", "--case=selection from sorted 392000 s=0.5", "--rounds=1", "--threads=1", "--kernel=top-k"];
 
-/// The command, in a directory of its own, whose benchmarks take turns with no others.
+/// The command in its own directory, where its benchmarks take turns with no others.
 fn bench(directory: &TempDir) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("slth-bench"));
     command.current_dir(directory).env("TMPDIR", directory.path());
@@ -29,7 +29,7 @@ fn refuses(arguments: &[&str], says: &str) {
         .stderr(predicate::str::starts_with("error: ").and(predicate::str::contains(says)));
 }
 
-/// A recording of [`ONE`], and where it is.
+/// Records [`ONE`]; returns the file and its content.
 fn recorded(directory: &TempDir) -> (PathBuf, Recording) {
     let saved = bench(directory).args(ONE).arg("--save").assert().success();
     saved.stdout(predicate::str::contains("std select_nth_unstable"));
@@ -71,7 +71,7 @@ fn a_recording_is_written_read_and_compared() {
     for row in &recording.rows {
         assert!(matches!(&row.task, Task::TopK(task) if task.count == 392_000) && row.samples == 1);
     }
-    // Not overwritten unless asked for.
+    // A recording is overwritten only with --force.
     let again = || {
         let mut command = bench(&directory);
         command.args(ONE).arg("--save");
@@ -138,7 +138,7 @@ fn tables_and_plots_come_from_the_newest_recording_and_nothing_else() {
     assert!(fs::read_to_string(folder.join("tables.md")).unwrap().contains("std select_nth_unstable"));
     assert!(fs::read_to_string(&page).unwrap().contains(&recording.origin.commit));
 
-    // The commit's time decides, not the file's name.
+    // The newest recording is chosen by the commit's time, not by the file's name.
     recording.origin.commit_time = "2999-01-01T00:00:00Z".to_owned();
     recording.origin.commit = "newest".to_owned();
     recording.rows.iter_mut().for_each(|row| {
@@ -162,7 +162,7 @@ fn tables_and_plots_come_from_the_newest_recording_and_nothing_else() {
     run(&["plots", "--check"]).success();
 }
 
-/// What scripts for peers outside Rust print is recorded with the rest.
+/// Rows printed by scripts for peers outside Rust are recorded with the others.
 #[cfg(unix)]
 #[test]
 fn scripts_add_their_rows() {

@@ -1,4 +1,4 @@
-//! Kernels of other libraries behind one safe interface, to be measured beside those of `slth-kernels`.
+//! Kernels of other libraries behind one safe interface, for comparison with those of `slth-kernels`.
 //!
 //! All take row-major matrices: W `[m, k]`, X `[k, n]`, Y `[m, n]`, and overwrite Y with W · X.
 
@@ -6,20 +6,20 @@ use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use sprs::CsMatI;
 
-/// A library, as it is measured here.
+/// A library in the configuration that is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Library {
     /// The crate's name.
     pub name: &'static str,
     /// Its version, as the lock file says.
     pub version: String,
-    /// The features that make it fast, and other choices.
+    /// Enabled features, and other settings.
     pub features: &'static str,
     /// The instruction set that it uses on this machine.
     pub isa: &'static str,
 }
 
-/// All of them.
+/// All libraries.
 pub fn libraries() -> Vec<Library> {
     let of = |(name, features, isa)| Library { name, version: version(name), features, isa };
     let all = [
@@ -37,7 +37,7 @@ fn version(name: &str) -> String {
     rest.split('"').next().unwrap_or_default().to_owned()
 }
 
-/// The choice of libraries that choose at run time, in this order.
+/// The instruction set that libraries with run-time detection choose.
 fn chosen() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
@@ -51,7 +51,7 @@ fn chosen() -> &'static str {
     compiled()
 }
 
-/// The compiler's target features; `RUSTFLAGS="-C target-cpu=native"` gives more.
+/// The instruction set of libraries without run-time detection; `RUSTFLAGS="-C target-cpu=native"` raises it.
 fn compiled() -> &'static str {
     match () {
         () if cfg!(target_feature = "avx512f") => "avx512",
@@ -113,7 +113,7 @@ pub enum Dense {
 }
 
 impl Dense {
-    /// All of them.
+    /// All dense products.
     pub const ALL: [Self; 3] = [Self::Gemm, Self::Faer, Self::Matrixmultiply];
 
     /// The crate's name.

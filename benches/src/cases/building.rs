@@ -1,4 +1,4 @@
-//! From weights and a mask to what products take: prepared from nothing, and rebuilt for another mask.
+//! Preparing weights for products: from scratch, and rebuilt for another mask.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -33,8 +33,8 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
     each(groups, contestants)
 }
 
-/// Beside building a format: reading all weights, and copying them, at s = 0.5 as many bytes as are read and written. Rebuilding
-/// puts two masks over the weights in turns.
+/// Building a format, beside reading all weights and copying them. At s = 0.5 copying moves about as many bytes as building.
+/// Rebuilding alternates between two masks.
 fn contestants(
     machinery: &Machinery,
     task: &Task,
@@ -80,7 +80,7 @@ fn contestants(
     Ok(contestants)
 }
 
-/// The results of the products that a layer was prepared for.
+/// The concatenated results of all products that the layer was prepared for.
 fn results(inputs: &Inputs, layer: &PackedWeights, machinery: &Machinery) -> Result<Vec<f32>, Error> {
     let (best, workspace) = (machinery.best(), &mut Workspace::default());
     let mut all = vec![0.0; inputs.dy.len()];

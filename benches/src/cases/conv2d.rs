@@ -1,7 +1,7 @@
 //! Convolutions with masked weights: forward, input gradient, weight gradient.
 //!
-//! Peers multiply densely by the matrix of all windows ("im2col"), which is made beforehand. Useful operations are 2 · batch · the
-//! terms of kept weights; those that fall on the padding do not count.
+//! Peers multiply densely by the matrix of all windows ("im2col"), which is not part of the measured time. Useful operations are
+//! 2 · batch · terms of kept weights; terms in the padding do not count.
 
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ const fn shape(
     Shape { channels, height, width, outputs, kernel: [window, window], stride: 1, padding }
 }
 
-/// The two of LeNet-5, one of a larger network, and those of the networks for CIFAR-10: Conv4's with more than one channel of input, and
-/// wide ones on whole images.
+/// The two convolutions of LeNet-5, one of a larger network, and those of networks for CIFAR-10: Conv4's inner ones, and wide ones
+/// on whole images.
 const FIRST: Shape = shape([1, 28, 28], 6, 5, 2);
 const SECOND: Shape = shape([6, 14, 14], 16, 5, 0);
 const LARGE: Shape = shape([64, 14, 14], 64, 3, 1);
@@ -41,7 +41,7 @@ const CONV4: [Shape; 3] =
 const WIDE: [Shape; 2] = [shape([256, 32, 32], 256, 3, 1), shape([512, 32, 32], 512, 3, 1)];
 
 const BATCH: usize = 128;
-/// Where a run takes long.
+/// The batch for shapes with long run times.
 const FEW: usize = 8;
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
@@ -93,7 +93,7 @@ impl Inputs {
             (0..len).map(|_| stream.symmetric(1.0)).collect::<Vec<f32>>()
         };
         let n = shape.weights().unwrap_or(0);
-        // As many as the sparsity says: of few weights chance would keep a quarter more.
+        // Remove exactly the fraction: with few weights, independent draws could keep a quarter more.
         let chance = array(3, n);
         let mut order: Vec<usize> = (0..n).collect();
         order.sort_by(|&a, &b| chance[a].total_cmp(&chance[b]));
@@ -144,7 +144,7 @@ impl Inputs {
         Ok(())
     }
 
-    /// The terms of an element of the result, by the definition.
+    /// The terms of an element of the result, by definition.
     fn terms(&self, operation: LayerOperation, at: usize) -> Vec<f64> {
         let Self { batch, ref x, ref dy, .. } = *self;
         let (plane, b) = (at / batch, at % batch);
@@ -178,7 +178,7 @@ impl Inputs {
     }
 }
 
-/// A weight that meets an element of the image when its window stands at an element of the result: their indices.
+/// The indices of a weight, an input and an output, where the weight times the input is a term of the output.
 #[derive(Clone, Copy)]
 struct Meeting {
     weight: usize,
@@ -186,7 +186,7 @@ struct Meeting {
     output: usize,
 }
 
-/// Those of some weights; what falls on the padding meets nothing.
+/// The meetings of these weights, without terms in the padding.
 fn meetings<W: Iterator<Item = usize>>(shape: &Shape, weights: W) -> impl Iterator<Item = Meeting> + use<W> {
     let &Shape { channels, height, width, kernel: [rows, columns], stride, padding, .. } = shape;
     let [out_height, out_width] = [shape.out_height(), shape.out_width()];
@@ -203,10 +203,10 @@ fn meetings<W: Iterator<Item = usize>>(shape: &Shape, weights: W) -> impl Iterat
     })
 }
 
-/// Multiply-adds for an image with the weights for which `kept` holds.
+/// Number of multiply-adds for one image with the weights for which `kept` holds.
 pub(super) fn terms(shape: &Shape, kept: impl Fn(usize) -> bool) -> usize {
     let window: usize = shape.kernel.iter().product();
-    // As many for each weight of the same place in its window.
+    // The number of terms depends only on the weight's place in the window.
     let places: Vec<usize> = (0..window).map(|place| meetings(shape, place..place + 1).count()).collect();
     (0..shape.outputs * shape.channels * window)
         .filter(|&weight| kept(weight))

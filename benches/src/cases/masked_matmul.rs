@@ -1,8 +1,8 @@
 //! Products with masked weights: forward, input gradient, weight gradient; forward in both layouts of the activations.
 //!
-//! Dense peers multiply by weights with zeros for those removed: they do the same task, and their useful work is the same,
-//! 2 · kept · batch operations. The variant `rebuilt` pays for a new mask at every product. Up to [`FEW_COLUMNS`] columns each format is
-//! measured beside the chosen one, as the variants `interleaved`, `bitmask`, `blocked` and `panels`, and weights stored in `bf16`.
+//! Dense peers multiply by weights with zeros for removed ones. They do the same task and are credited with the same useful work,
+//! 2 · kept · batch operations. The variant `rebuilt` includes a new mask for every product. For at most [`FEW_COLUMNS`] columns all
+//! formats are measured, as variants `interleaved`, `bitmask`, `blocked` and `panels`, and also weights stored in `bf16`.
 
 use std::sync::Arc;
 
@@ -34,21 +34,21 @@ pub(super) const LARGE: Sizes = [256, 4096, 4096];
 const ONE: Sizes = [1, 4096, 4096];
 
 pub(super) const SPARSITIES: [f64; 8] = [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
-/// Where a run takes long.
+/// Sparsities for sizes with long run times.
 const FEW: [f64; 4] = [0.5, 0.8, 0.9, 0.95];
-/// Where the crossover is looked for, it is looked for closely.
+/// Sparsities in finer steps, to locate the crossover with dense products.
 const FINE: [f64; 13] = [0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
 
-/// Small batches: so many columns, with each of these layers (inputs, outputs), at each of these sparsities.
+/// Small batches: every number of columns with every layer (inputs, outputs) at every sparsity.
 const COLUMNS: [usize; 10] = [1, 2, 3, 4, 8, 16, 17, 32, 64, 128];
 const LAYERS: [[usize; 2]; 5] = [[784, 500], [1024, 1024], [4096, 4096], [384, 1536], [1536, 384]];
 const FEW_COLUMNS_AT: [f64; 5] = [0.0, 0.5, 0.8, 0.9, 0.95];
-/// Up to so many columns all formats are measured.
+/// Up to this number of columns all formats are measured.
 const FEW_COLUMNS: usize = 128;
-/// The most columns that the kernels have formats of their own for.
+/// Up to this number of columns the kernels have special formats.
 const OWN_FORMATS: usize = 32;
 
-/// With more operations the scalar backend, which takes 60 times as long, is left out.
+/// The scalar backend, which is about 60 times slower, is left out above this number of operations.
 const SCALAR_FLOPS: f64 = 1.5e8;
 
 /// An operation, with layers of these sizes and at each of these sparsities.
@@ -116,14 +116,14 @@ pub(super) fn each(groups: &[Group], prepare: Prepare) -> Vec<Case> {
     groups.iter().flat_map(of_group).collect()
 }
 
-/// A layer and what it meets.
+/// A layer and its activations and gradients.
 pub(super) struct Inputs {
     batch: usize,
     inputs: usize,
     outputs: usize,
     pub(super) weights: Arc<Aligned>,
     pub(super) mask: PackedMask,
-    /// Of the same sparsity.
+    /// Another mask of the same sparsity.
     pub(super) other_mask: PackedMask,
     /// The weights with zeros for those removed.
     effective: Aligned,
@@ -151,7 +151,7 @@ impl Inputs {
         Self { batch, inputs, outputs, weights: Arc::new(weights), mask, other_mask, effective, x, dy }
     }
 
-    /// With weights as they are after rounding to bf16, to the nearest, ties to even.
+    /// The same inputs with weights rounded to bf16, to nearest, ties to even.
     fn rounded(&self) -> Self {
         let bits = |w: &f32| w.to_bits() + 0x7fff + (w.to_bits() >> 16 & 1);
         let effective = self.effective.iter().map(|w| f32::from_bits(bits(w) & 0xffff_0000)).collect();
@@ -173,7 +173,7 @@ impl Inputs {
         2.0 * self.mask.kept() as f64 * self.batch as f64
     }
 
-    /// A product into `out`; `Layout` is forward with batch-major activations.
+    /// Computes a product into `out`; `Layout` is the forward product with batch-major activations.
     pub(super) fn multiply(
         &self,
         operation: LayerOperation,
@@ -216,7 +216,7 @@ impl Inputs {
         Ok(dense::forward(engine, weights, x, &Epilogue::default(), y, workspace)?)
     }
 
-    /// What a product multiplies.
+    /// The two factors of a product.
     fn factors(&self, operation: LayerOperation) -> [Matrix<'_>; 2] {
         let Self { batch, inputs, outputs, .. } = *self;
         let w = Matrix::new(&self.effective, outputs, inputs);
@@ -229,7 +229,7 @@ impl Inputs {
         }
     }
 
-    /// Some elements of the result.
+    /// Some elements of the expected result.
     fn expected(&self, operation: LayerOperation) -> Expected {
         let [a, b] = self.factors(operation);
         Expected::new(a.rows * b.columns, |at| {
@@ -307,7 +307,7 @@ fn contestants(
     let (flops, best) = (inputs.flops(), machinery.best());
     let mut limits = multiply_adds(machinery, Unit::Flop, 1.0);
     if inputs.batch == 1 {
-        // Each kept weight and each bit of the mask, once.
+        // The limit reads each kept weight and each bit of the mask once.
         let floats = inputs.mask.kept() + inputs.mask.len() / 32;
         limits.extend(read(machinery, &Arc::new(Aligned::filled(floats, 1.0)), Unit::Flop, flops));
     }

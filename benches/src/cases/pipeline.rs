@@ -1,8 +1,8 @@
 //! Training: a step of edge-popup and its parts, an epoch of each training, a cell of a sweep.
 //!
-//! The limit is the arithmetic of dense training, at the rate of multiply-adds in registers: all three products with all
-//! weights, without the input gradient of the first layer. Sparsity alone can pass it. Convolutional networks are measured in images, so
-//! that their steps and epochs can be compared.
+//! The limit is dense training at the peak rate of multiply-adds in registers: all three products with all weights, without the
+//! input gradient of the first layer. Only sparsity can exceed it. Rates of convolutional networks are in images, so that steps
+//! and epochs can be compared.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -33,10 +33,10 @@ use crate::task::Phase::{Cell, PretrainingEpoch, PruningEpoch, PruningStep};
 use crate::task::{Phase, Task, Training};
 
 const BATCH: usize = 128;
-/// Steps of which one is the mean: few, so that a run is short.
+/// A measurement is the mean of this many steps, few enough for a short run.
 const STEPS: usize = 8;
 const LENET5: &str = "lenet5";
-/// Of CIFAR-10's shape. What its images show changes no time: they are drawn.
+/// Trained on noise in the shape of CIFAR-10, because the content of the images does not affect the time.
 const CONV4: &str = "conv4";
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
@@ -105,7 +105,7 @@ fn noise(shape: [usize; 3], images: usize) -> Result<Dataset, Error> {
     Dataset::new("noise".to_owned(), train, test).map_err(|problem| wrong(&problem))
 }
 
-/// What all trainings start from.
+/// The inputs of all trainings.
 struct Setup {
     network: Architecture,
     data: Dataset,
@@ -121,7 +121,7 @@ impl Setup {
         Ok(Arc::new(Self { network, data, weights, own: own.clone() }))
     }
 
-    /// An epoch on so many images: what it gives, and how long it took once the buffers were made.
+    /// Trains one epoch on this many images; returns the result and the time, without the allocation of buffers.
     fn train(&self, engine: Engine, images: usize) -> Result<(Trained, Duration), Error> {
         let trainer = Trainer {
             engine,
@@ -167,14 +167,14 @@ impl Setup {
     }
 }
 
-/// What training gives.
+/// The result of training.
 #[derive(PartialEq)]
 enum Trained {
     Dense(Vec<Vec<f32>>),
     Pruned(Vec<PrunedLayer>),
 }
 
-/// On all engines but the scalar one, which takes minutes; each is checked to give what the first gives.
+/// Training on all engines except the scalar one, which takes minutes. All must give the same result.
 fn training(machinery: &Machinery, task: &Task, own: &Training) -> Result<Vec<Contestant>, Error> {
     let setup = Setup::new(own)?;
     let (unit, units) = match own.operation {
@@ -204,7 +204,7 @@ struct Part {
     outputs: usize,
     inputs: usize,
     weights: Vec<f32>,
-    /// Scores of two steps, each near the other's threshold.
+    /// Scores of two successive steps, whose thresholds are close to each other.
     scores: [Vec<f32>; 2],
     masks: [PackedMask; 2],
     thresholds: [Option<Threshold>; 2],
@@ -270,11 +270,11 @@ impl Part {
     }
 }
 
-/// What a step does with a layer: the kernel, which of the two turns it is, the workspace.
+/// One kernel of a step on one layer: the layer, the engine, which of the two scores to use, the workspace.
 type PartOfStep = fn(&mut Part, Engine, usize, &mut Workspace) -> Result<(), KernelError>;
 
-/// What a step does with all the layers, kernel by kernel, on the best backend and one thread. The rest of a step is
-/// gathering the images and the loss.
+/// The kernels of a step, each over all layers, on the best backend and one thread. The rest of a step gathers images and
+/// computes the loss.
 fn parts(machinery: &Machinery, setup: &Setup, sparsity: f64) -> Result<Vec<Contestant>, Error> {
     let kernels: [(&str, PartOfStep); 6] = [
         ("selection", |part, engine, turn, _| part.select(engine, turn)),

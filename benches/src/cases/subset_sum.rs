@@ -20,7 +20,7 @@ use crate::task::{self, Search as Operation, Task};
 /// Weights of 784-500-10.
 const WEIGHTS: usize = 397_000;
 
-/// An operation, with each of these numbers of candidates and each of these ε; and η.
+/// An operation, numbers of candidates, values of ε, and η; there is a case for each pair of candidates and ε.
 type Group<'a> = (Operation, &'a [usize], &'a [f64], Option<f64>);
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
@@ -53,11 +53,11 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
             (Coverage, &[16], &[0.0], Some(1e-6)),
             (Coverage, &[20], &[0.0, 1e-5], Some(1e-6)),
             (Coverage, &[24], &[0.0, 1e-7], Some(1e-7)),
-            // What the theory's network needs for 1/η = 100.
+            // The number of candidates that the theory requires for 1/η = 100.
             (Network, &[21], &[0.0, 1e-4], None),
         ],
     };
-    // Of so many candidates so many.
+    // Number of candidates, and size of the subsets.
     let sized: &[(usize, usize)] = match scale {
         Scale::Smoke => &[(8, 3)],
         Scale::Quick => &[(21, 7)],
@@ -93,8 +93,8 @@ fn uniform(index: usize, len: usize) -> Vec<f32> {
     (0..len).map(|_| stream.symmetric(1.0)).collect()
 }
 
-/// Both halves' sums sorted by merging in candidate order, then a pointer into each; 64-bit integers, the subset beside
-/// the sum; ε = 0.
+/// The textbook's search for ε = 0: sorts both halves' sums by merging, then moves one pointer through each. Sums are 64-bit
+/// integers, stored with their subsets.
 fn plain_two_pointer(candidates: &[f32], target: f32) -> u64 {
     let units = |x: f32| (f64::from(x) * f64::from(1 << 24)).round() as i64;
     let (low, high) = candidates.split_at(candidates.len() / 2);
@@ -138,7 +138,7 @@ fn plain_two_pointer(candidates: &[f32], target: f32) -> u64 {
     found
 }
 
-/// The contestants of a search, all of which have to find the same.
+/// The contestants of a search, which must all find the same subsets.
 struct Searches<'a> {
     machinery: &'a Machinery,
     task: &'a Task,
@@ -154,7 +154,7 @@ impl Searches<'_> {
         Search { epsilon: self.own.epsilon as f32, sizes, method }
     }
 
-    /// `work` is that of one run, which fills `targets` subsets.
+    /// Adds a contestant. One run does `work` units and fills `targets` subsets.
     fn add(
         &mut self,
         who: Who,
@@ -162,7 +162,7 @@ impl Searches<'_> {
         targets: usize,
         mut run: impl FnMut(&mut [Subset]) -> Result<(), Error> + Send + 'static,
     ) -> Result<(), Error> {
-        // No search finds this.
+        // A value that no search returns.
         let mut found = vec![Subset { bits: u64::MAX, residual: f64::NAN }; targets];
         run(&mut found)?;
         let expected = self.expected.get_or_insert_with(|| found.clone());
@@ -196,7 +196,7 @@ fn nearest_each(mut all: Searches) -> Result<Vec<Contestant>, Error> {
         add(Who::ours(best).variant("brute force"), Method::BruteForce, best, count.min(16))?;
     }
     if all.own.size.is_some() {
-        // The same without restriction, which finds others.
+        // For comparison, the search without the restriction; its subsets differ.
         let (who, search) = (Who::ours(best).variant("any size"), Search::default());
         let mut found = vec![Subset::default(); count];
         all.contestants.push(machinery.contestant(who, Unit::Target, count as f64, move || {
@@ -272,7 +272,7 @@ fn one_target(mut all: Searches) -> Result<Vec<Contestant>, Error> {
     Ok(all.contestants)
 }
 
-/// From nothing to n candidates.
+/// Coverage is computed from the first candidate to the last.
 fn coverage(all: Searches) -> Result<Vec<Contestant>, Error> {
     let Searches { machinery, task, own, mut contestants, .. } = all;
     let candidates = Arc::new(uniform(7, own.candidates));
@@ -296,7 +296,7 @@ fn coverage(all: Searches) -> Result<Vec<Contestant>, Error> {
     Ok(contestants)
 }
 
-/// Every weight of a network from candidates of its own, drawing included.
+/// Every weight of a network has its own candidates, which are drawn within the measured time.
 fn network(all: Searches, weights: usize) -> Result<Vec<Contestant>, Error> {
     const BLOCK: usize = 4000;
     let search = all.search(Method::Auto);
@@ -317,7 +317,7 @@ fn network(all: Searches, weights: usize) -> Result<Vec<Contestant>, Error> {
             Ok::<_, Error>(worst)
         };
         let (worst, who) = (approximate()?, Who::ours(engine));
-        // Of so many draws some have hardly a candidate of the target's sign; but none is worse than no candidate.
+        // Among so many weights a few have hardly any candidate of the target's sign, but the empty subset is always within 0.5.
         ensure(worst <= 0.5 && *expected.get_or_insert(worst) == worst, task, &who)?;
         contestants.push(machinery.contestant(who, Unit::Target, weights as f64, move || {
             black_box(approximate()?);

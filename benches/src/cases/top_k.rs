@@ -27,7 +27,7 @@ use Scores::{
     TwoValued,
 };
 
-/// Inputs that selections by partition or by a sample find hard.
+/// Inputs that are hard for selection by partitioning or sampling.
 const HARD: [Scores; 9] =
     [Sorted, Reversed, Constant, TwoValued, Denormal, OneOutlier, OrganPipe, MedianOf3Killer, RowsOfOneValue];
 
@@ -106,7 +106,7 @@ fn selection(
 ) -> Result<Vec<Contestant>, Error> {
     let (n, best) = (scores.len(), machinery.best());
     let keep = n - (sparsity * n as f64).round() as usize;
-    // As they were a step earlier: each moved by 1 % of their spread, and all of them together by as much.
+    // The scores one step earlier: each moved independently by 1 % of their spread, and all together by as much.
     let mean = scores.iter().map(|&x| f64::from(x)).sum::<f64>() / n as f64;
     let variance = scores.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n as f64;
     let deviation = variance.sqrt().min(1e30) as f32;
@@ -128,7 +128,7 @@ fn selection(
             }));
         }
     }
-    // On the bits, which order as the magnitudes do; no mask is written.
+    // Selects on the bits, which are ordered like the magnitudes; writes no mask.
     let mut bits = Vec::with_capacity(n);
     let who = Who::peer("std", 1).variant("select_nth_unstable");
     contestants.push(machinery.contestant(who, Unit::Score, n as f64, move || {
