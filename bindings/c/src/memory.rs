@@ -365,7 +365,7 @@ pub(crate) unsafe fn write_structure<T: Extensible>(to: *mut T, value: T) -> Res
 mod tests {
     use super::*;
 
-    /// Of blocks that are told to be apart none shares an element; and of columns of one array all are told.
+    /// Blocks reported as apart share no element. Disjoint column ranges of one array are always reported as apart.
     #[test]
     fn blocks_apart_share_nothing() {
         let memory = [0.0_f32; 64];
@@ -412,7 +412,7 @@ mod tests {
         added: usize,
     }
 
-    // SAFETY: three integers of one type, the size first.
+    // SAFETY: `Grown` consists of three integers of one type, the size first.
     unsafe impl Extensible for Grown {
         const NAME: &'static str = "grown";
         const FIRST_SIZE: usize = 2 * size_of::<usize>();
@@ -422,7 +422,7 @@ mod tests {
     fn structures_of_other_versions() {
         let word = size_of::<usize>();
         let read = |words: &[usize]| {
-            // SAFETY: as many words as the first one says, in every case.
+            // SAFETY: in every case there are as many words as the first one says, or the size is refused unread.
             unsafe { structure(words.as_ptr().cast::<Grown>()) }.map(|found| [found.first, found.added])
         };
         assert_eq!(read(&[2 * word, 5]).unwrap(), [5, 0]);

@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     fn message(text: *const c_char) -> String {
-        // SAFETY: a text of this library, which ends with a zero byte.
+        // SAFETY: every text of this library ends with a zero byte.
         unsafe { CStr::from_ptr(text) }.to_str().unwrap().to_owned()
     }
 
@@ -301,7 +301,7 @@ mod tests {
             assert_eq!(*status, error.code(), "{error}");
             assert_ne!(message(slth_status_message(*status)), unknown, "{error}");
         }
-        // None was added since: the next code has no meaning in the sources of the error.
+        // The list is complete: the sources of the kernels' error know no further code.
         let next = format!("=> {},", errors.len() + 1);
         assert!(
             !include_str!("../../../kernels/src/error.rs").contains(&next),

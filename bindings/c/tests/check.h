@@ -1,4 +1,4 @@
-/* What the tests share: checks, random numbers, matrices of several layouts. */
+/* Shared by the tests: checks, random numbers, matrices of several layouts. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -16,7 +16,7 @@
     }                                                                                     \
   } while (0)
 
-/* That a call returns this status. */
+/* Checks that a call returns this status. */
 #define RETURNS(expected, call)                                                           \
   do {                                                                                    \
     slth_status status_ = (call);                                                         \
@@ -31,14 +31,14 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-/* Memory that nothing has been written to; of no bytes too. */
+/* Uninitialised memory; valid for 0 bytes too. */
 static inline void *memory(size_t bytes) {
   void *all = malloc(bytes + 1);
   CHECK(all != NULL);
   return all;
 }
 
-/* A number of [-1, 1), one of 2^16. */
+/* A random multiple of 2^-15 in [-1, 1). */
 static inline float noise(void) {
   static uint32_t state = 1;
   state = state * 1664525u + 1013904223u;
@@ -47,7 +47,7 @@ static inline float noise(void) {
 
 static inline bool kept(const uint64_t *mask, size_t i) { return mask == NULL || (mask[i / 64] >> (i % 64) & 1) != 0; }
 
-/* A mask over len weights that keeps about this share; to be freed. */
+/* A mask over len weights that keeps about this share; the caller frees it. */
 static inline uint64_t *some_mask(size_t len, double share) {
   uint64_t *mask = calloc(slth_mask_words(len) + 1, sizeof *mask);
   CHECK(mask != NULL);
@@ -56,12 +56,12 @@ static inline uint64_t *some_mask(size_t len, double share) {
   return mask;
 }
 
-/* How a matrix lies in memory: rows or columns one after the other, or with gaps all around. */
+/* Layout of a matrix: by rows, by columns, or with gaps between all elements. */
 enum layout { ROWS, COLUMNS, GAPS, LAYOUTS };
 
 #define CANARY 12345.0f
 
-/* A matrix that nothing has been written to, but for canaries in the gaps; to be freed by dispose. */
+/* An uninitialised matrix with canaries in its gaps; freed by dispose. */
 static inline slth_matrix_mut matrix(size_t rows, size_t cols, enum layout layout) {
   slth_matrix_mut m = slth_row_major_mut(NULL, rows, cols);
   if (layout == COLUMNS) m = slth_col_major_mut(NULL, rows, cols);
@@ -91,12 +91,12 @@ static inline slth_matrix_mut noisy(size_t rows, size_t cols, enum layout layout
   return m;
 }
 
-/* The same matrix, to be read. */
+/* A read-only view of the same matrix. */
 static inline slth_matrix readable(slth_matrix_mut m) {
   return (slth_matrix){m.data, m.rows, m.cols, m.row_stride, m.col_stride};
 }
 
-/* The parts of the test; one engine for all, of two threads where there are two cores. */
+/* The parts of the test. They share one engine, which has two threads if there are two cores. */
 void test_status(void);
 void test_errors(const slth_engine *engine);
 void test_masks(void);

@@ -1,6 +1,6 @@
 #include "check.h"
 
-/* Images that nothing has been written to. */
+/* Uninitialised images. */
 static slth_images_mut images(const size_t sizes[4], bool innermost) {
   float *data = memory(sizes[0] * sizes[1] * sizes[2] * sizes[3] * sizeof *data);
   return innermost ? slth_batch_innermost_mut(data, sizes[0], sizes[1], sizes[2], sizes[3])
@@ -11,7 +11,7 @@ static float *pixel(slth_images_mut m, size_t n, size_t c, size_t y, size_t x) {
   return &m.data[n * m.strides[0] + c * m.strides[1] + y * m.strides[2] + x * m.strides[3]];
 }
 
-/* Calls a loop body for each image, channel, row and column. */
+/* Loops over all images, channels, rows and columns. */
 #define FOR_EACH_PIXEL(m)                          \
   for (size_t n = 0; n < (m).sizes[0]; n++)        \
     for (size_t c = 0; c < (m).sizes[1]; c++)      \
@@ -31,7 +31,7 @@ static slth_images readable_images(slth_images_mut m) {
   return all;
 }
 
-/* Where tap i of the kernel finds its input for output row y: false where that is padding. */
+/* The input row that kernel row i meets at output row y; false if it lies in the padding. */
 static bool source(size_t y, size_t i, size_t stride, size_t padding, size_t size, size_t *at) {
   *at = y * stride + i - padding;
   return y * stride + i >= padding && *at < size;
@@ -106,7 +106,7 @@ static void check_conv2d(const slth_engine *engine, const slth_conv2d_shape *s, 
       CHECK(*at(dw, o, column) == all);
     }
 
-  /* Another mask, then other filters: as if prepared with these. */
+  /* After rebuild and set_filters, results are as if prepared with the new mask and filters. */
   uint64_t *other_mask = some_mask(s->outputs * columns, 0.3);
   slth_matrix_mut other = noisy(s->outputs, columns, ROWS);
   slth_images_mut Z = images(out, innermost);
@@ -125,7 +125,7 @@ static void check_conv2d(const slth_engine *engine, const slth_conv2d_shape *s, 
   free(X.data), free(Y.data), free(Z.data), free(dX.data), free(dY.data);
 }
 
-/* A call reads some planes of an array and writes others, as a concatenation of channels has it. */
+/* A call may read some planes of an array and write others, as in a concatenation of channels. */
 static void check_concatenation(const slth_engine *engine, slth_workspace *workspace) {
   slth_conv2d_shape shape = {
       .size = sizeof shape, .channels = 2, .height = 5, .width = 6, .outputs = 3,

@@ -10,7 +10,7 @@ void test_status(void) {
   CHECK(strcmp(slth_status_message(UINT32_MAX), unknown) == 0);
 }
 
-/* What is wrong is a status, says which argument it is, and leaves y alone. */
+/* Each error gives its status, names the argument and leaves y unchanged. */
 void test_errors(const slth_engine *engine) {
   const size_t batch = 2, inputs = 3, outputs = 4;
   float w[12] = {0}, x[6] = {0}, y[8], bias[4] = {0}, both[20] = {0};
@@ -42,7 +42,7 @@ void test_errors(const slth_engine *engine) {
   CHECK(slth_conv2d_kept(NULL) == 0 && slth_conv2d_bytes(NULL) == 0);
   slth_workspace_free(NULL), slth_weights_free(NULL), slth_conv2d_free(NULL), slth_bytes_free(NULL, 0);
 
-  /* Shapes; in the words of the caller, batch first. */
+  /* Shapes; messages give them as the caller does, batch first. */
   FORWARD(SLTH_SHAPE, slth_row_major(x, inputs, batch), NULL, Y);
   CHECK(strcmp(slth_last_error(), "x: expected 3 x 3, found 3 x 2") == 0);
   FORWARD(SLTH_SHAPE, X, NULL, slth_row_major_mut(y, batch, inputs));
@@ -59,7 +59,7 @@ void test_errors(const slth_engine *engine) {
   crooked.data = (const float *)(const void *)((const char *)both + 1);
   FORWARD(SLTH_MISALIGNED, crooked, NULL, Y);
 
-  /* Strides that leave memory, or lead to one element twice. */
+  /* Strides that exceed the address space, or make elements coincide. */
   slth_matrix wide = X;
   wide.row_stride = SIZE_MAX;
   FORWARD(SLTH_OVERFLOW, wide, NULL, Y);
@@ -73,13 +73,13 @@ void test_errors(const slth_engine *engine) {
   RETURNS(SLTH_OVERFLOW, slth_weights_prepare(engine, (slth_matrix){w, SIZE_MAX / 8, 4, 0, 0}, NULL, NULL, &none));
   RETURNS(SLTH_OVERFLOW, slth_weights_prepare(engine, (slth_matrix){w, SIZE_MAX / 2, 4, 0, 0}, (uint64_t[1]){0}, NULL, &none));
 
-  /* Memory that is read and written. */
+  /* Outputs that overlap inputs. */
   FORWARD(SLTH_ALIASED, slth_row_major(both, batch, inputs), NULL, slth_row_major_mut(both + 5, batch, outputs));
   CHECK(strcmp(slth_last_error(), "y is written to, and its memory overlaps that of x") == 0);
   FORWARD(SLTH_OK, slth_row_major(both, batch, inputs), NULL, slth_row_major_mut(both + 6, batch, outputs));
   slth_epilogue biased = {.size = sizeof biased, .bias = y + 1};
   FORWARD(SLTH_ALIASED, X, &biased, Y);
-  /* Columns of one array, three to be read and four to be written; and with one in common. */
+  /* Disjoint columns of one array are fine: three are read and four written. One column in common is an error. */
   slth_matrix left = {both, batch, inputs, 7, 1};
   slth_matrix_mut right = {both + 3, batch, outputs, 7, 1};
   FORWARD(SLTH_OK, left, NULL, right);
@@ -104,7 +104,7 @@ void test_errors(const slth_engine *engine) {
   epilogue.size = SIZE_MAX;
   FORWARD(SLTH_STRUCT_SIZE, X, &epilogue, Y);
   for (size_t i = 0; i < 8; i++) CHECK(y[i] == 7);
-  /* Of a later version: what is 0 there means what this version does. */
+  /* A structure of a later version is accepted if the unknown fields are 0. */
   struct {
     slth_epilogue known;
     uint64_t later;

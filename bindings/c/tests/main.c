@@ -1,4 +1,4 @@
-/* Every function of slth.h, held to plain loops where it computes: results must agree bit by bit. */
+/* Calls every function of slth.h. Results of computations must agree bit by bit with plain loops. */
 #include "check.h"
 
 static void test_engine(void) {
@@ -24,7 +24,7 @@ static void test_engine(void) {
   slth_engine_free(NULL);
 }
 
-/* Views to be read are as those to be written. */
+/* Read-only views have the same fields as writable ones. */
 static void test_views(void) {
   float data[1];
   slth_matrix_mut rows = slth_row_major_mut(data, 3, 5), columns = slth_col_major_mut(data, 3, 5);

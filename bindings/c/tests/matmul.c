@@ -5,7 +5,7 @@ static const size_t SHAPES[][3] = {{1, 1, 1},     {7, 13, 1}, {33, 70, 5}, {64, 
 
 static float relu(float x) { return x > 0 ? x : 0; }
 
-/* The sum of slth_matmul_forward by its definition: one chain of fused multiply-adds over the kept weights. */
+/* An element of slth_matmul_forward by definition: one chain of fused multiply-adds over the kept weights. */
 static float expected_sum(slth_matrix_mut w, const uint64_t *mask, slth_matrix_mut x, size_t n, size_t o, float sum) {
   for (size_t i = 0; i < w.cols; i++)
     if (kept(mask, o * w.cols + i)) sum = fmaf(*at(w, o, i), *at(x, n, i), sum);
@@ -128,7 +128,7 @@ void test_weights(const slth_engine *engine) {
   OK(slth_weights_set_values(weights, engine, readable(other)));
   check_forward(engine, other, half, weights, batch, COLUMNS, workspace);
 
-  /* A larger batch than was announced, and one. */
+  /* A batch larger than max_batch, and a batch of one. */
   check_forward(engine, other, half, weights, 3 * batch, ROWS, workspace);
   check_forward(engine, other, half, weights, 1, ROWS, workspace);
 
@@ -146,7 +146,7 @@ void test_weights(const slth_engine *engine) {
   slth_bytes_free(bytes, len);
   slth_weights_free(weights);
 
-  /* Without the removed weights: smaller, and for good. */
+  /* SLTH_DROP_SOURCE drops the removed weights for good, so no other mask can be set. */
   options = (slth_prepare_options){.size = sizeof options, .max_batch = 1, .flags = SLTH_DROP_SOURCE};
   OK(slth_weights_prepare(engine, readable(w), few, &options, &weights));
   CHECK(slth_weights_format(weights) == SLTH_FORMAT_INTERLEAVED);
@@ -157,13 +157,13 @@ void test_weights(const slth_engine *engine) {
   check_forward(engine, other, few, weights, 1, ROWS, workspace);
   slth_weights_free(weights);
 
-  /* All of them. */
+  /* Without a mask all weights are kept. */
   OK(slth_weights_prepare(engine, readable(w), NULL, NULL, &weights));
   CHECK(slth_weights_kept(weights) == outputs * inputs && slth_weights_format(weights) == SLTH_FORMAT_DENSE);
   check_forward(engine, w, NULL, weights, batch, COLUMNS, workspace);
   slth_weights_free(weights);
 
-  /* Rounded to bf16 once, ties to even. */
+  /* bf16 storage rounds weights once, to nearest, ties to even. */
   options = (slth_prepare_options){.size = sizeof options, .max_batch = 4, .storage = SLTH_BF16};
   OK(slth_weights_prepare(engine, readable(w), half, &options, &weights));
   OK(slth_weights_get_options(weights, &found));

@@ -18,7 +18,7 @@ static double residual_of(uint64_t bits, const float *candidates, size_t n, floa
   return residual > 0 ? residual : 0;
 }
 
-/* Candidates are multiples of 2^-15 and epsilon of 2^-10: the search is exact. */
+/* With candidates that are multiples of 2^-15 and epsilon of 2^-10, the search is exact. */
 static void check_nearest(const slth_engine *engine, size_t n, slth_search search) {
   enum { TARGETS = 20 };
   float candidates[TARGETS * 12], targets[TARGETS];
@@ -88,7 +88,7 @@ static void check_coverage(const slth_engine *engine) {
   CHECK(isnan(from) && isnan(to));
   slth_coverage_free(coverage);
 
-  /* 0.25 = 0.5 - 0.25 by two candidates, not by one. */
+  /* Two candidates give 0.25 = 0.5 - 0.25; a single one does not count. */
   slth_search pairs = {.size = sizeof pairs, .exactly = 2};
   OK(slth_coverage_new(0.25f, 0.25f, 0.01f, &pairs, &coverage));
   OK(slth_coverage_push(coverage, engine, 0.25f, &covered));

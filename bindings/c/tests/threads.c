@@ -1,4 +1,4 @@
-/* Four threads on one handle, a forked child, a host that flushes denormals to zero. */
+/* Four threads that share handles, a forked child, and a host that flushes denormals to zero. */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -15,9 +15,9 @@ struct work {
   const slth_engine *engine;
   slth_weights *weights;
   slth_matrix_mut x, expected;
-  /* Of the thread's own where there is none. */
+  /* NULL: each thread uses its own workspace. */
   slth_workspace *shared_workspace;
-  /* Which handle may be busy; NULL: none. */
+  /* The handle that may be busy; NULL: none. */
   const char *busy;
   size_t done;
 };
@@ -47,7 +47,7 @@ static void *multiply(void *argument) {
   return NULL;
 }
 
-/* With a mask, meanwhile the same one is put over the weights again and again. */
+/* Runs the threads. If mask is not NULL, rebuilds the weights with this mask meanwhile. Returns the number of products. */
 static size_t run_threads(struct work work, const uint64_t *mask) {
   pthread_t threads[THREADS];
   struct work works[THREADS];
@@ -74,7 +74,7 @@ static void check_child(struct work work) {
   if (child == 0) {
     alarm(60);
     multiply(&work);
-    /* Another program in its place, as valgrind takes for a leak what the parent's threads own, none of which the child has. */
+    /* End with another program: valgrind would report memory of the parent's threads, which the child lacks, as leaked. */
     if (work.done == ROUNDS) execl("/bin/true", "true", (char *)NULL);
     _exit(1);
   }
@@ -83,7 +83,7 @@ static void check_child(struct work work) {
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* Products of denormals, for a host that has set flush-to-zero and denormals-are-zero: the same bits, and its setting stays. */
+/* If the host has set flush-to-zero and denormals-are-zero, products have the same bits, and the setting is kept. */
 static void check_denormals(struct work work) {
 #ifdef __SSE2__
   for (size_t i = 0; i < BATCH * INPUTS; i++) work.x.data[i] = (float)i * 1e-44f;
@@ -92,7 +92,7 @@ static void check_denormals(struct work work) {
   OK(slth_matmul_forward(work.engine, work.weights, readable(work.x), NULL, work.expected, workspace));
   unsigned before = _mm_getcsr();
   _mm_setcsr(before | 0x8040);
-  /* Without these bits under valgrind, which has no such modes. */
+  /* Read back, because valgrind has no such modes and ignores the bits. */
   unsigned set = _mm_getcsr();
   slth_status status = slth_matmul_forward(work.engine, work.weights, readable(work.x), NULL, y, workspace);
   unsigned after = _mm_getcsr();

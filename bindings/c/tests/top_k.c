@@ -1,6 +1,6 @@
 #include "check.h"
 
-/* One score of all layers, as the order has it. */
+/* A score with what the order depends on. */
 struct ranked {
   float key;
   size_t index;
@@ -21,7 +21,7 @@ static void check_selection(const slth_engine *engine, slth_selector *selector, 
   for (size_t i = 0; i < count; i++) {
     float *scores = memory(lens[i] * sizeof *scores);
     for (size_t j = 0; j < lens[i]; j++) {
-      /* Some of them equal. */
+      /* Rounded, so that some scores are equal. */
       scores[j] = floorf(noise() * 500) / 500;
       ranks[before + j] = (struct ranked){order == SLTH_SIGNED ? scores[j] : fabsf(scores[j]), before + j};
     }
@@ -51,7 +51,7 @@ static void check_selection(const slth_engine *engine, slth_selector *selector, 
   CHECK(cut == all ? isnan(value) && index == SIZE_MAX : value == ranks[cut].key && index == ranks[cut].index);
   OK(slth_threshold_get(&threshold, NULL, NULL));
 
-  /* With its own threshold as a hint, written over, and masks that nobody asks for. */
+  /* The threshold is its own hint and is overwritten; masks may be NULL. */
   selection.hint = &threshold;
   slth_threshold same = threshold;
   for (size_t i = 0; i < count; i++) {

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Shared fixtures."""
 
 import numpy as np
 import pytest

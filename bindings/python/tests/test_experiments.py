@@ -1,4 +1,4 @@
-"""slth.run, slth.sweep and slth.required_candidates, beside the command's own results."""
+"""slth.run, slth.sweep and slth.required_candidates, compared with the results of the command."""
 
 import json
 import math
@@ -12,7 +12,7 @@ import slth
 
 SMALL = dict(network="784-20-10", train_images=600, validation=100, prune_epochs=2, seed=3)
 
-# The command, where a script names it.
+# The path of the command, set by scripts/test-python.
 COMMAND = os.environ.get("SLTH_COMMAND")
 
 
@@ -93,7 +93,7 @@ def test_a_compact_ticket(tmp_path, small):
     for ticket in ("full", "compact"):
         assert slth.run(**SMALL, out=tmp_path / ticket, ticket=ticket).mask_hash == small.mask_hash
     full, compact = ((tmp_path / ticket / "ticket.safetensors").stat().st_size for ticket in ("full", "compact"))
-    assert compact < full / 4  # scores left out, half of the weights, masks as bits
+    assert compact < full / 4  # no scores, half of the weights, masks as bits
     with pytest.raises(ValueError, match="ticket: unknown variant `small`"):
         slth.run(**SMALL, ticket="small")
 

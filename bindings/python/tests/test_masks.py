@@ -8,7 +8,7 @@ import slth
 
 
 def expected_mask(scores, keep, by="magnitude"):
-    """The definition: of equal scores the lower index is removed first."""
+    """The mask by definition: of equal scores the lower index is removed first."""
     key = np.abs(scores.ravel()) if by == "magnitude" else scores.ravel()
     order = np.lexsort((np.arange(key.size), key))
     mask = np.zeros(key.size, bool)

@@ -1,4 +1,4 @@
-"""What tripped a first binding, each as a test."""
+"""Common pitfalls of bindings: forks, float modes, strides, aliasing, threads, signals."""
 
 import array
 import ctypes
@@ -18,7 +18,7 @@ import slth
 
 
 def work(seed=0):
-    """A selection and products large enough for several threads; their bits."""
+    """The bits of a selection and a product that are large enough for several threads."""
     rng = np.random.default_rng(seed)
     weight = rng.standard_normal((1024, 1024), dtype=np.float32)
     packed = slth.PackedWeights(weight, slth.top_k(weight, sparsity=0.8, threads=2), threads=2)
@@ -62,7 +62,7 @@ def test_flush_to_zero_changes_no_bit():
     scores = np.array([0, 1e-40, 2e-40, -3e-40], np.float32)
     layer = slth.torch.EdgePopupLinear(16, 16, 0.5)
     images = slth.torch.EdgePopupConv2d(1, 3, 3, 0.5)
-    # Made before: PyTorch itself flushes.
+    # Create denormals before setting the mode, because PyTorch would flush them.
     inputs = ((layer, torch.full((16, 16), 1e-39)), (images, torch.full((1, 1, 5, 5), 1e-39)))
     candidates, targets = np.float32([0.5, 1e-39]), np.float32([0.25])
 
@@ -102,7 +102,7 @@ def test_fortran_order_is_right():
 
 
 def test_inputs_with_strides_are_not_copied():
-    """A view of 4 GB that repeats one row costs nothing to read."""
+    """A view that repeats one row is read in place."""
     row = np.ones((1, 1024), np.float32)
     x = np.broadcast_to(row, (8, 1024))
     assert x.strides == (0, 4)
@@ -121,7 +121,7 @@ def test_overlapping_in_and_out_are_refused():
             packed.input_gradient(x, out=out)
         with pytest.raises(ValueError, match="out shares memory"):
             slth.weight_gradient(x, x, out=np.lib.stride_tricks.as_strided(x, (32, 32), (128, 4)))
-    # Next to each other in one memory is no overlap.
+    # Disjoint columns of one array do not overlap.
     memory[:, :32] = 1
     assert packed.forward(x, out=memory[:, 32:]) is not None and (memory[:, 32:] == 32).all()
     image = np.zeros((1, 1, 4, 4), np.float32)
@@ -237,7 +237,7 @@ def test_four_threads_on_one_handle():
 
 
 def test_the_gil_is_released():
-    """A thread that only counts goes on while another computes."""
+    """A Python thread keeps counting while another thread computes."""
     rng = np.random.default_rng(4)
     packed = slth.PackedWeights(rng.standard_normal((1024, 1024), dtype=np.float32), threads=1)
     x = rng.standard_normal((4096, 1024), dtype=np.float32)
@@ -250,7 +250,7 @@ def test_the_gil_is_released():
 
     thread = threading.Thread(target=compute)
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(60)  # nobody takes the GIL from who holds it
+    sys.setswitchinterval(60)  # a thread keeps the GIL until it releases it
     try:
         thread.start()
         while not done.is_set():
@@ -294,7 +294,7 @@ def test_buffers_and_dlpack():
     assert slth.top_k((ctypes.c_float * 4)(1, -5, 3, 2), 2).tolist() == expected
 
     class Exporter:
-        """Has DLPack, and nothing else."""
+        """Supports only DLPack."""
 
         def __init__(self, values):
             self.values = values
@@ -336,13 +336,13 @@ def test_nan_in_activations_reaches_its_outputs_only():
 
 
 def interrupted(code):
-    """Runs `code` in a Python of its own, and presses Ctrl-C once it has printed a line."""
+    """Runs `code` in a new Python process, and sends SIGINT after its first line of output."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", textwrap.dedent(code)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A program that a shell has put into the background ignores Ctrl-C, and so would those that it starts.
+        # A background process of a shell ignores SIGINT, and its children would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:

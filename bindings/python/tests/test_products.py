@@ -15,7 +15,7 @@ def close(found, expected):
 
 
 def conv2d(x, weight, stride, padding):
-    """The definition, in float64."""
+    """The convolution by definition, in float64."""
     x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     rows, columns = weight.shape[2:]
     windows = np.lib.stride_tricks.sliding_window_view(x, (rows, columns), axis=(2, 3))
@@ -167,7 +167,7 @@ def test_convolutions(rng, batch, stride, padding):
     expected = conv2d(x, weight * mask, stride, padding) + bias[:, None, None]
     close(conv.forward(x), expected)
     close(conv.forward(x, "relu"), np.maximum(expected, 0))
-    # Both gradients are those of the sum of y · dy, which is linear in x and in the weights.
+    # Both are gradients of the sum of y · dy, which is linear in x and in the weights.
     dy = rng.standard_normal(expected.shape, dtype=np.float32)
     dx, dw = conv.input_gradient(dy), conv.weight_gradient(dy, x)
     other = rng.standard_normal(x.shape, dtype=np.float32)

@@ -28,7 +28,7 @@ def close(found, expected):
 
 
 class Straight(torch.autograd.Function):
-    """|scores| to a mask of the keep largest; its gradient passes."""
+    """The mask of the `keep` largest magnitudes, with a straight-through gradient."""
 
     @staticmethod
     def forward(ctx, magnitudes, keep):
@@ -40,7 +40,7 @@ class Straight(torch.autograd.Function):
 
 
 def plain_edge_popup(layer, x, scores):
-    """The definition, in plain PyTorch."""
+    """Edge-popup by definition, in plain PyTorch."""
     weight = layer.weight * Straight.apply(scores.abs(), layer.keep)
     if isinstance(layer, EdgePopupLinear):
         return F.linear(x, weight)
@@ -134,7 +134,7 @@ def test_a_step_between_forward_and_backward_uses_its_own_mask():
     x = torch.randn(9, 70, requires_grad=True)
     y = layer(x)
     (expected,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
-    # Another forward with other scores in the same cache.
+    # Another forward pass with other scores replaces the mask in the cache.
     kept = layer.scores.detach().clone()
     layer.scores.data = torch.rand_like(kept)
     layer(torch.randn(9, 70))
@@ -259,7 +259,7 @@ def test_compiled_by_inductor():
 
 
 def test_operators_by_pytorch_itself():
-    """Schemas, fakes, autograd registration and compilation, with PyTorch's own tester."""
+    """PyTorch's opcheck tests schemas, fake kernels, autograd registration and compilation."""
     layer, conv = EdgePopupLinear(20, 30), EdgePopupConv2d(3, 6, 5)
     x, images = torch.randn(4, 20, requires_grad=True), torch.randn(2, 3, 9, 9, requires_grad=True)
     masked, filters = (layer for layer, _, _ in masked_layers(input_gradient=True))
@@ -297,7 +297,7 @@ def test_copies_pickles_and_states(index, tmp_path):
         assert not torch.equal(other(x), y)
         other.load_state_dict(state)
         assert torch.equal(other(x), y)
-    # A change of a copy is none of the original.
+    # Changing a copy does not change the original.
     other.load_state_dict({name: torch.zeros_like(tensor) for name, tensor in state.items()})
     assert torch.equal(layer(x), y)
 
@@ -379,7 +379,7 @@ def test_prune_by_layer():
         assert torch.equal(pruned.weight, weight * mask) and torch.equal(pruned.weight_orig, weight)
         assert torch.equal(pruned.weight_mask, mask.to(weight.dtype))
         assert weight[mask].abs().min() >= weight[~mask].abs().max()
-    # It trains on, and removed weights stay so.
+    # Training continues, and removed weights stay removed.
     net(torch.randn(2, 1, 16, 16)).square().mean().backward()
     torch.optim.SGD(net.parameters(), lr=0.1).step()
     net(torch.randn(2, 1, 16, 16))
@@ -462,7 +462,7 @@ def test_accelerate(remove):
         for batch in (1, 3, 40):
             x = torch.randn(batch, 1, 16, 16)
             close(fast(x), net(x))
-    # The copy has nothing of the model.
+    # The copy shares nothing with the model.
     with torch.inference_mode():
         y = fast(x)
         for parameter in net.parameters():
@@ -488,7 +488,7 @@ def test_a_fused_layer_called_by_itself():
         close(fast[:3](x), net[:3](x))
         close(fast(x), net(x))
         assert torch.equal(pickle.loads(pickle.dumps(fast))(x), fast(x))
-        # One pass for both: ReLU is not called, unless somebody listens.
+        # Layer and ReLU run in one pass: the ReLU module is called only if hooks need it.
         seen = []
         fast[1].forward = lambda x: seen.append(0) or x.relu()
         fast(x)
