@@ -10,7 +10,7 @@ import pathlib
 import subprocess
 import sys
 
-missing = [package for package in ("numpy", "scipy", "torch") if importlib.util.find_spec(package) is None]
+missing = [package for package in ("numpy", "torch") if importlib.util.find_spec(package) is None]
 if missing:
     requirements = pathlib.Path(__file__).with_name("requirements.txt")
     sys.exit(f"{sys.executable} has no {' and no '.join(missing)}: {sys.executable} -m pip install -r {requirements}")

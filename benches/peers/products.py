@@ -18,7 +18,11 @@ for library in glob.glob(sys.prefix + "/lib/libmkl_rt.so*"):  # where pip instal
     os.environ.setdefault("MKL_RT", library)
 
 from fast_numpy import isa, numpy  # must come first: sets how NumPy is loaded
-import scipy
+
+try:
+    import scipy
+except ImportError:
+    sys.exit(f"{sys.executable} has no scipy: see requirements.txt beside this script")
 import torch
 import torch.nn.functional as F
 

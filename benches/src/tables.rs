@@ -76,7 +76,7 @@ fn chosen() -> Vec<(Task, &'static str)> {
 }
 
 /// The files made of the newest recordings below `results`, as (path, content): each of `pages` with the chosen rows of a CPU,
-/// and `<cpu>/tables.md` with all rows. The rows of a page stand between `<!-- bench CPU -->`, or `<!-- bench CPU brief -->` for
+/// and `<cpu>/tables.md` with all cases. The rows of a page stand between `<!-- bench CPU -->`, or `<!-- bench CPU brief -->` for
 /// the few that matter most, and `<!-- /bench -->`.
 ///
 /// # Errors

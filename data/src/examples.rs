@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(shares(10, &[50, 30, 20]), [5, 3, 2]);
         assert_eq!(shares(7, &[1, 1, 1]), [1, 1, 1]);
         assert_eq!(shares(2, &[1, 1, 1]), [1, 1, 0]);
-        assert_eq!(shares(5, &[10, 0, 7]), [3, 0, 2]); // exactly 2.94 and 2.06
+        assert_eq!(shares(5, &[10, 0, 7]), [3, 0, 2]); // rounded from 2.94 and 2.06
         assert_eq!(shares(0, &[3, 4]), [0, 0]);
         assert_eq!(shares(9, &[]), [0; 0]);
         for size in 0..=100 {

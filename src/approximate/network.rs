@@ -1,6 +1,6 @@
 //! Tensors approximated weight by weight.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::time::Instant;
 
 use rayon::ThreadPool;
@@ -170,7 +170,7 @@ impl<'a> Approximator<'a> {
             let beyond = |(w, z): (f32, &f32)| (f64::from(w) - f64::from(*z)).abs() / scale > self.config.eta;
             row.failed_as_written +=
                 rebuilt.weights().into_iter().zip(chunk.targets).filter(|&pair| beyond(pair)).count();
-            take(rebuilt)
+            take(rebuilt).map(ControlFlow::Continue)
         })?;
         Ok((row, verify.then_some(verified)))
     }
@@ -187,12 +187,9 @@ impl<'a> Approximator<'a> {
             for n in 1..=MOST {
                 let mut fails = false;
                 self.each_chunk(&task(&format!(" ≥ {n}")), 1, watch, |chunk| {
-                    if !fails {
-                        let grown =
-                            |piece, targets: &_| self.grow(chunk.part, epsilon, piece, targets, n..=n);
-                        fails = self.each_piece(chunk, grown)?.iter().any(|grown| grown.fails);
-                    }
-                    Ok(())
+                    let grown = |piece, targets: &_| self.grow(chunk.part, epsilon, piece, targets, n..=n);
+                    fails = self.each_piece(chunk, grown)?.iter().any(|grown| grown.fails);
+                    Ok(if fails { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
                 })?;
                 if !fails {
                     return Ok(Some(n));
@@ -209,7 +206,7 @@ impl<'a> Approximator<'a> {
                 Ok(if found.fails { MOST + 1 } else { most })
             })?;
             smallest = needed.into_iter().fold(smallest, usize::max);
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         })?;
         Ok(Some(smallest).filter(|&n| n <= MOST))
     }
@@ -266,19 +263,21 @@ impl<'a> Approximator<'a> {
         Trainer { engine, network, images, normalisation, augmentation: Augmentation::None }
     }
 
-    /// Reads the weights chunk by chunk; `work` passes over each chunk `passes` times.
+    /// Reads the weights chunk by chunk until `work` breaks; `work` passes over each chunk `passes` times.
     fn each_chunk(
         &self,
         task: &str,
         passes: usize,
         watch: &dyn Progress,
-        mut work: impl FnMut(&Chunk<'_>) -> Result<(), Error>,
+        mut work: impl FnMut(&Chunk<'_>) -> Result<ControlFlow<()>, Error>,
     ) -> Result<(), Error> {
         watch.begin(task, passes * self.parts.iter().map(|part| part.tensor.elements()).sum::<usize>());
-        for part in &self.parts {
+        'all: for part in &self.parts {
             for weights in chunks(part.tensor) {
                 let targets = &self.tensors.floats(part.tensor, weights.clone())?;
-                work(&Chunk { part, weights, targets, watch })?;
+                if work(&Chunk { part, weights, targets, watch })?.is_break() {
+                    break 'all;
+                }
             }
         }
         watch.end();

@@ -41,6 +41,8 @@ def embed(weights: Path, texts: list[str]) -> torch.Tensor:
 
 
 def main() -> None:
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
     original, rebuilt, *pages = map(Path, sys.argv[1:])
     texts = [sentence for page in pages for sentence in sentences(page.read_text(encoding="utf-8"))][:SENTENCES]
     if len(texts) < SENTENCES:

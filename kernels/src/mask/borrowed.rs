@@ -1,12 +1,11 @@
 //! Masks over borrowed words, and all that only reads a mask.
 
-use super::PackedMask;
-use super::bits::{low_bits, spread, transpose_tile};
+use super::bits::{low_bits, spread};
 use crate::engine::Engine;
 use crate::error::KernelError;
 use crate::simd::{Kernel, Simd};
 
-/// A [`PackedMask`] over borrowed words: one bit per weight, 1 = kept. Bit i is bit `i % 64` of word `i / 64`.
+/// A [`PackedMask`](crate::PackedMask) over borrowed words: one bit per weight, 1 = kept. Bit i is bit `i % 64` of word `i / 64`.
 ///
 /// The bits after the last weight may hold anything. They are ignored: not counted, not listed, not compared.
 ///
@@ -40,20 +39,6 @@ impl<'a> PackedMaskRef<'a> {
     pub fn from_words(len: usize, words: &'a [u64]) -> Result<Self, KernelError> {
         KernelError::check_len("mask words", &[len.div_ceil(64)], words.len())?;
         Ok(Self { words, len })
-    }
-
-    /// A copy that owns its words, the bits after the last weight cleared. Linear in the words.
-    ///
-    /// ```
-    /// use slth_kernels::{PackedMask, PackedMaskRef};
-    /// let mask = PackedMaskRef::from_words(3, &[u64::MAX])?.to_owned();
-    /// assert_eq!(mask, PackedMask::all_kept(3));
-    /// # Ok::<(), slth_kernels::KernelError>(())
-    /// ```
-    pub fn to_owned(&self) -> PackedMask {
-        let mut mask = PackedMask { words: self.words.to_vec(), len: self.len };
-        mask.clear_tail();
-        mask
     }
 
     /// Number of weights, kept and removed.
@@ -173,7 +158,7 @@ impl<'a> PackedMaskRef<'a> {
         (0..self.len).map(move |i| self.words[i / 64] >> (i % 64) & 1 != 0)
     }
 
-    /// Writes for each weight whether it is kept. The inverse of [`PackedMask::from_bools`], and about as fast.
+    /// Writes for each weight whether it is kept. The inverse of [`from_bools`](crate::PackedMask::from_bools), and about as fast.
     ///
     /// # Errors
     /// When `out` is not as long as the mask; then `out` is left as it was.
@@ -227,28 +212,6 @@ impl<'a> PackedMaskRef<'a> {
     /// [`apply`](Self::apply) to values as many as the mask has bits, with vector instructions.
     pub(crate) fn apply_on(self, engine: Engine, values: &mut [f32]) {
         engine.backend().run(ClearRemoved { mask: self, values });
-    }
-
-    /// Makes `out` the transpose of this mask, read as `[rows, columns]`, in tiles of 64 × 64 bits.
-    pub(crate) fn transpose_into(self, rows: usize, columns: usize, out: &mut PackedMask) {
-        assert_eq!((self.len, out.len), (rows * columns, rows * columns));
-        out.words.fill(0);
-        if self.len == 0 {
-            return; // rows × 0, of any number of rows
-        }
-        for r in (0..rows).step_by(64) {
-            for c in (0..columns).step_by(64) {
-                let (height, width) = (64.min(rows - r), 64.min(columns - c));
-                let mut tile = [0; 64];
-                for (i, line) in tile[..height].iter_mut().enumerate() {
-                    *line = self.word(((r + i) * columns) + c) & low_bits(width);
-                }
-                transpose_tile(&mut tile);
-                for (i, &line) in tile[..width].iter().enumerate() {
-                    out.or_word((c + i) * rows + r, line);
-                }
-            }
-        }
     }
 
     /// Number of kept weights among `count` from `start` on; 0 past the last weight.

@@ -7,7 +7,7 @@ mod tests;
 
 use crate::error::KernelError;
 
-use bits::{gather, low_bits};
+use bits::{gather, low_bits, transpose_tile};
 pub use borrowed::PackedMaskRef;
 
 /// One bit per weight, 1 = kept. Bit i is bit `i % 64` of word `i / 64`; the bits after the last weight are 0.
@@ -304,5 +304,43 @@ impl PackedMask {
 impl<'a> From<&'a PackedMask> for PackedMaskRef<'a> {
     fn from(mask: &'a PackedMask) -> Self {
         mask.view()
+    }
+}
+
+impl PackedMaskRef<'_> {
+    /// A copy that owns its words, the bits after the last weight cleared. Linear in the words.
+    ///
+    /// ```
+    /// use slth_kernels::{PackedMask, PackedMaskRef};
+    /// let mask = PackedMaskRef::from_words(3, &[u64::MAX])?.to_owned();
+    /// assert_eq!(mask, PackedMask::all_kept(3));
+    /// # Ok::<(), slth_kernels::KernelError>(())
+    /// ```
+    pub fn to_owned(&self) -> PackedMask {
+        let mut mask = PackedMask { words: self.words.to_vec(), len: self.len };
+        mask.clear_tail();
+        mask
+    }
+
+    /// Makes `out` the transpose of this mask, read as `[rows, columns]`, in tiles of 64 × 64 bits.
+    pub(crate) fn transpose_into(self, rows: usize, columns: usize, out: &mut PackedMask) {
+        assert_eq!((self.len, out.len), (rows * columns, rows * columns));
+        out.words.fill(0);
+        if self.len == 0 {
+            return; // rows × 0, of any number of rows
+        }
+        for r in (0..rows).step_by(64) {
+            for c in (0..columns).step_by(64) {
+                let (height, width) = (64.min(rows - r), 64.min(columns - c));
+                let mut tile = [0; 64];
+                for (i, line) in tile[..height].iter_mut().enumerate() {
+                    *line = self.word(((r + i) * columns) + c) & low_bits(width);
+                }
+                transpose_tile(&mut tile);
+                for (i, &line) in tile[..width].iter().enumerate() {
+                    out.or_word((c + i) * rows + r, line);
+                }
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Prepared weights: made once, rebuilt for a new mask.
 //!
 //! Each format is a file of this folder: it defines what is stored, builds it from weights and mask, and offers it to the
-//! products in [`matmul`](crate::matmul). No format imports another. [`format`] chooses between them by one table.
+//! products in [`matmul`](crate::matmul). No format imports another. [`format`](mod@format) chooses between them by one table.
 //!
 //! | format | what it stores | for |
 //! |---|---|---|
