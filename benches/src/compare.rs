@@ -7,9 +7,10 @@ use crate::recording::Recording;
 use crate::row::Row;
 use crate::text::columns;
 
-/// Medians that differ by at most this count as equal.
+/// Times that differ by at most this count as equal.
 const TOLERANCE: f64 = 0.05;
 
+/// Whether two times of this ratio count as equal.
 fn near(ratio: f64) -> bool {
     ratio.max(1.0 / ratio) <= 1.0 + TOLERANCE
 }

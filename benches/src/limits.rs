@@ -10,8 +10,8 @@ use crate::contestant::Contestant;
 use crate::machinery::Machinery;
 use crate::row::{Unit, Who};
 
-/// The limit `name` on one thread and on all. `run` gets the index of its thread and their number; `work` is the total of all
-/// threads.
+/// The contestants that measure the limit `name` on one thread and on all. Each thread calls `run(thread, threads)`; `work(threads)`
+/// is what all threads do together.
 fn limit(
     machinery: &Machinery,
     name: &str,

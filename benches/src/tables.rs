@@ -157,7 +157,7 @@ impl<'a> Line<'a> {
         lines
     }
 
-    /// Whether it is the first variant of its task; the table of everything has a line for that one only.
+    /// Whether this line is of its task's first variant. The table of all cases shows only such lines, with the other variants beside.
     fn is_main(&self) -> bool {
         let ours = self.beside.iter().find(|row| row.who.role == Role::Ours);
         ours.is_none_or(|row| row.who.variant == self.first.who.variant)

@@ -1,4 +1,4 @@
-//! Checkpoints; those that can be read are resumed.
+//! Reads checkpoints, and resumes the runs of those that can be read.
 
 use sha2::{Digest, Sha256};
 use slth::progress::NoProgress;
