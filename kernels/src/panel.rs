@@ -2,7 +2,7 @@
 //!
 //! A matrix with contiguous columns is transposed tile by tile in registers.
 
-use crate::arch::strided::{Rows, RowsMut};
+use crate::arch::rows::{Rows, RowsMut};
 use crate::simd::{Kernel, Simd};
 use crate::view::{MatMut, MatRef};
 

@@ -13,7 +13,7 @@
 
 use bytemuck::Pod;
 
-use crate::arch::strided::{Rows, RowsMut};
+use crate::arch::rows::{Rows, RowsMut};
 use crate::bf16::Bf16;
 use crate::tiles::Tiles;
 

@@ -7,7 +7,7 @@ use core::fmt::Debug;
 use core::slice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::arch::strided::{Rows, RowsMut};
+use crate::arch::rows::{Rows, RowsMut};
 use crate::backend::Backend;
 use crate::bf16::Bf16;
 use crate::simd::{Kernel, Simd};

@@ -3,7 +3,8 @@
 //! Products take views, so that callers need not convert layouts: feature-major and batch-major activations are one matrix with
 //! exchanged strides, and so are images with the batch outermost or innermost.
 
-use crate::arch::strided::{Cells, CellsMut, Layout, Rows, RowsMut};
+use crate::arch::rows::{Rows, RowsMut};
+use crate::arch::strided::{Cells, CellsMut, Layout};
 use crate::error::KernelError;
 
 /// A matrix of `f32` that is read. Element (r, c) is `data[r * row_stride + c * col_stride]`.

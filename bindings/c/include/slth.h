@@ -232,36 +232,7 @@ slth_status slth_mask_kept(const uint64_t *mask, size_t len, size_t *kept);
 /** Sets the values of removed weights to 0, whatever they were: len initialised values. */
 slth_status slth_mask_apply(const uint64_t *mask, size_t len, float *values);
 
-/* ---- Weights and products ---------------------------------------------------------------------------------------- */
-
-/**
- * Scratch memory of products and convolutions. Keep one for each calling thread and hand it to every call: then calls
- * on one thread stop allocating. It grows to what the largest call took: 768 KiB per thread and more for blocked
- * weights, copies of the operands for dense ones and convolutions.
- */
-typedef struct slth_workspace slth_workspace;
-
-/** A new workspace, which takes no memory before its first call; to be freed by slth_workspace_free. */
-slth_workspace *slth_workspace_new(void);
-
-/** Frees a workspace; NULL is allowed. */
-void slth_workspace_free(slth_workspace *workspace);
-
-/** What a product applies to each output element: SLTH_IDENTITY or SLTH_RELU. */
-typedef uint32_t slth_activation;
-
-#define SLTH_IDENTITY 0                   /**< Nothing. */
-#define SLTH_RELU 1                       /**< max(0, y); -0 and NaN become 0. */
-
-/** What a product does beside multiplying: y = activation(sum + bias). NULL in its place: nothing. */
-typedef struct {
-  size_t size;                 /**< sizeof(slth_epilogue). */
-  /** One number for each output (plane of a convolution), added to the complete sum. NULL: none. */
-  const float *bias;
-  slth_activation activation;  /**< Applied after the bias. */
-  /** Not 0: sums start from what y holds, which must be initialised. 0: they start from 0. */
-  uint32_t accumulate;
-} slth_epilogue;
+/* ---- Prepared weights -------------------------------------------------------------------------------------------- */
 
 /** How many products each mask is for: SLTH_REUSE_MANY or SLTH_REUSE_ONCE. */
 typedef uint32_t slth_mask_reuse;
@@ -383,6 +354,37 @@ slth_status slth_weights_from_bytes(const slth_engine *engine,
 
 /** Frees prepared weights; NULL is allowed. */
 void slth_weights_free(slth_weights *weights);
+
+/* ---- Products ---------------------------------------------------------------------------------------------------- */
+
+/**
+ * Scratch memory of products and convolutions. Keep one for each calling thread and hand it to every call: then calls
+ * on one thread stop allocating. It grows to what the largest call took: 768 KiB per thread and more for blocked
+ * weights, copies of the operands for dense ones and convolutions.
+ */
+typedef struct slth_workspace slth_workspace;
+
+/** A new workspace, which takes no memory before its first call; to be freed by slth_workspace_free. */
+slth_workspace *slth_workspace_new(void);
+
+/** Frees a workspace; NULL is allowed. */
+void slth_workspace_free(slth_workspace *workspace);
+
+/** What a product applies to each output element: SLTH_IDENTITY or SLTH_RELU. */
+typedef uint32_t slth_activation;
+
+#define SLTH_IDENTITY 0                   /**< Nothing. */
+#define SLTH_RELU 1                       /**< max(0, y); -0 and NaN become 0. */
+
+/** What a product does beside multiplying: y = activation(sum + bias). NULL in its place: nothing. */
+typedef struct {
+  size_t size;                 /**< sizeof(slth_epilogue). */
+  /** One number for each output (plane of a convolution), added to the complete sum. NULL: none. */
+  const float *bias;
+  slth_activation activation;  /**< Applied after the bias. */
+  /** Not 0: sums start from what y holds, which must be initialised. 0: they start from 0. */
+  uint32_t accumulate;
+} slth_epilogue;
 
 /**
  * y = activation(x * W^T + bias) over the kept weights W: x [batch, inputs], y [batch, outputs].

@@ -7,10 +7,11 @@ use slth_kernels::conv2d::{self, PackedConv2d, Shape};
 
 use crate::engine::slth_engine;
 use crate::handle::{self, Slot, handle};
-use crate::matmul::{masked, slth_epilogue, slth_prepare_options, slth_workspace};
+use crate::matmul::{slth_epilogue, slth_workspace};
 use crate::memory::{Block, Extensible, check_pointer, structure, write_structure};
 use crate::status::{Failure, guard, slth_status};
 use crate::views::{slth_images, slth_images_mut, slth_matrix, slth_matrix_mut};
+use crate::weights::{masked, slth_prepare_options};
 
 /// The sizes of a convolution but for the batch. out_height is floor((height + 2 * padding - kernel_height) / stride) + 1, or
 /// 0 where the kernel does not fit in; and so for out_width.

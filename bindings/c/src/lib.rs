@@ -42,3 +42,4 @@ pub mod status;
 pub mod subset_sum;
 pub mod top_k;
 pub mod views;
+pub mod weights;

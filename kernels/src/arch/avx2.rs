@@ -9,7 +9,7 @@
 use core::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use crate::arch::strided::{Rows, RowsMut};
+use crate::arch::rows::{Rows, RowsMut};
 use crate::bf16::Bf16;
 use crate::simd::{Kernel, Simd, array_of, positions};
 use crate::tiles::Tiles;

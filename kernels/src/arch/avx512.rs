@@ -11,7 +11,7 @@
 use core::arch::x86_64::*;
 
 use crate::arch::avx2::{Avx2, pairs, upper_halves};
-use crate::arch::strided::{Rows, RowsMut};
+use crate::arch::rows::{Rows, RowsMut};
 use crate::bf16::Bf16;
 use crate::simd::{Kernel, Simd};
 use crate::tiles::Tiles;

@@ -11,6 +11,8 @@ pub(crate) mod lend;
 pub(crate) mod portable;
 #[expect(unsafe_code, reason = "callers' promises")]
 mod raw_parts;
+#[expect(unsafe_code, reason = "pointers, checked once for all rows")]
+pub(crate) mod rows;
 #[expect(unsafe_code, reason = "pointers, checked against sizes")]
 pub(crate) mod strided;
 

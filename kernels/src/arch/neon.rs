@@ -7,7 +7,7 @@
 
 use core::arch::aarch64::*;
 
-use crate::arch::strided::{Rows, RowsMut};
+use crate::arch::rows::{Rows, RowsMut};
 use crate::bf16::Bf16;
 use crate::simd::{Kernel, Simd, positions};
 use crate::tiles::Tiles;

@@ -3,7 +3,7 @@
 //! A row is a matrix `[width, batch]`. If its columns are contiguous in memory (`[batch, channels, height, width]`), it is
 //! transposed tile by tile in registers.
 
-use crate::arch::strided::{Rows, RowsMut};
+use crate::arch::rows::{Rows, RowsMut};
 use crate::panel::{Block, copy_padded, pack, unpack};
 use crate::simd::Simd;
 use crate::view::{MatMut, MatRef};

@@ -58,6 +58,12 @@ pub(super) fn compute(
     Ok(())
 }
 
+/// Whether all images fit in a narrow vector: then half of a wide one would be padding.
+#[inline(always)]
+fn narrow_suffices<S: Simd>(batch: usize) -> bool {
+    S::Narrow::LANES < S::LANES && batch <= S::Narrow::LANES
+}
+
 /// Images → vectors of images `[batch / lanes, pixels]`, the last one padded with zeros.
 struct PackImages<'a> {
     images: ImagesRef<'a>,
@@ -68,6 +74,17 @@ impl Kernel for PackImages<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        if narrow_suffices::<S>(self.images.batch()) {
+            self.pack(s.narrow());
+        } else {
+            self.pack(s);
+        }
+    }
+}
+
+impl PackImages<'_> {
+    #[inline(always)]
+    fn pack<S: Simd>(self, s: S) {
         let [batch, channels, height, width] = self.images.sizes();
         let row = width * S::LANES;
         let group = channels * height * row;
@@ -121,7 +138,18 @@ struct Tile<'a> {
 impl Kernel for WeightGradient<'_> {
     type Out = ();
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
+    fn run<S: Simd>(self, s: S) {
+        if narrow_suffices::<S>(self.batch) {
+            self.tiles(s.narrow());
+        } else {
+            self.tiles(s);
+        }
+    }
+}
+
+impl WeightGradient<'_> {
+    #[inline(always)]
+    fn tiles<S: Simd>(mut self, s: S) {
         let Shape { channels, height, width, kernel: [rows, columns], .. } = *self.shape;
         let (plane, out_plane) = (height * width, self.shape.out_height() * self.shape.out_width());
         let outputs = self.dw.rows();
@@ -164,9 +192,7 @@ impl Kernel for WeightGradient<'_> {
             }
         }
     }
-}
 
-impl WeightGradient<'_> {
     #[inline(always)]
     fn outputs<S: Simd, const ROWS: usize, const TAPS: usize>(
         &mut self,

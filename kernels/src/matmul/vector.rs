@@ -9,7 +9,7 @@
 //! memory. Measurements: docs/tuning.md, "One column".
 
 use super::call::Call;
-use crate::arch::strided::RowsMut;
+use crate::arch::rows::RowsMut;
 use crate::engine::Engine;
 use crate::epilogue::Finish;
 use crate::panel::{load_row, store_row};
