@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use slth::Error;
+use slth::sweep::Merged;
 
 /// Merge the cells of several sweeps into one cells.jsonl.
 ///
-/// Adds the cells that OUT lacks; a second merge adds nothing. Different results of one cell are an error, and nothing is added.
+/// Compares cells that are in several directories: different results of one cell are an error, and nothing is added. Adds the
+/// cells that OUT lacks; a second merge adds nothing.
 #[derive(Args)]
 pub(super) struct MergeArguments {
     /// Directory to write to; may be one of the others, or have cells already
@@ -20,6 +22,10 @@ pub(super) struct MergeArguments {
 
 /// Merges; the text is one line for standard output.
 pub(super) fn merge(arguments: &MergeArguments) -> Result<String, Error> {
-    let added = slth::sweep::merge(&arguments.out, &arguments.directories)?;
-    Ok(format!("{added} cells added to {}\n", arguments.out.join("cells.jsonl").display()))
+    let Merged { read, repeated, added } = slth::sweep::merge(&arguments.out, &arguments.directories)?;
+    let file = arguments.out.join("cells.jsonl");
+    Ok(format!(
+        "{added} cells added to {}; {read} read, {repeated} of them for the second time, with the same results\n",
+        file.display()
+    ))
 }

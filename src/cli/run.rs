@@ -114,8 +114,13 @@ fn layers(outcome: &Outcome) -> Table {
 fn accuracies(outcome: &Outcome) -> Table {
     let mut table = numbers(["network", "validation", "test", "epochs", "seconds", "images/s"]);
     let (dense, pruned) = (&outcome.pretrain, &outcome.prune);
+    let name = match outcome.config.weights {
+        _ if dense.timing.epochs > 0 => "dense, pretrained",
+        Some(_) => "dense, as given",
+        None => "dense, untrained",
+    };
     for (name, validation, test, timing) in [
-        ("dense, pretrained", dense.validation, dense.test, dense.timing),
+        (name, dense.validation, dense.test, dense.timing),
         ("pruned", pruned.validation, pruned.test, pruned.timing),
     ] {
         let Timing { epochs, seconds, images_per_second } = timing;

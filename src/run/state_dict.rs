@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use safetensors::Dtype;
+
 use crate::input::FileError;
 use crate::network::Architecture;
 use crate::tensors::{Parameter, TensorFile, TensorProblem};
@@ -56,7 +58,7 @@ impl StateDict {
 
     /// Takes the tensors of F16, BF16, F32 and F64 with two or more dimensions as the layers' weights, in the natural order of
     /// their names (`fc2` before `fc10`), and as the biases of `NAME.weight` the vector `NAME.bias`. What PyTorch has pruned into
-    /// `NAME_orig` and `NAME_mask` is their product. With `map` the layers are those it lists, first to last, each by the name of
+    /// `NAME_orig` and `NAME_mask` is their product, as are `NAME.weight` and `NAME.mask` of an expanded ticket. With `map` the layers are those it lists, first to last, each by the name of
     /// its weights, with or without `.weight`; `WEIGHT+BIAS` names the biases too. Other tensors are then ignored, and without it
     /// refused. Without `network` it is the chain of fully connected layers that the sizes tell. Reads no numbers unless all
     /// types and sizes are those of the network.
@@ -68,7 +70,7 @@ impl StateDict {
         network: Option<&Architecture>,
         map: Option<&[String]>,
     ) -> Result<Self, StateDictError> {
-        let all = file.parameters();
+        let all = with_masks(file.parameters());
         let named: Named<'_> = all.iter().map(|&parameter| (parameter.name, parameter)).collect();
         let layers =
             map.map_or_else(|| natural(&all, &named), |map| mapped(&named, map)).and_then(|layers| {
@@ -86,6 +88,24 @@ impl StateDict {
         let parameters = layers.iter().map(numbers).collect::<Result<_, _>>().map_err(FileError::convert)?;
         Ok(Self { network, names, parameters })
     }
+}
+
+/// Joins what `slth ticket expand` writes, NAME.weight and NAME.mask, as PyTorch's `NAME_orig` and `NAME_mask` are joined.
+fn with_masks(all: Vec<Parameter<'_>>) -> Vec<Parameter<'_>> {
+    let shape = |parameter: &Parameter<'_>| parameter.tensor.info.shape.clone();
+    let masks: HashMap<_, _> = (all.iter().filter(|mask| mask.tensor.info.dtype == Dtype::U8))
+        .filter_map(|mask| Some(((mask.name.strip_suffix(".mask")?, shape(mask)), mask.tensor)))
+        .collect();
+    let mut joined = HashSet::new();
+    let mut parameters = Vec::with_capacity(all.len());
+    for parameter in &all {
+        let stem = parameter.name.strip_suffix(".weight").filter(|_| parameter.tensor.is_float());
+        let mask = stem.and_then(|stem| masks.get(&(stem, shape(parameter))).copied());
+        joined.extend(mask.map(|mask| &*mask.name));
+        parameters.push(Parameter { mask: parameter.mask.or(mask), ..*parameter });
+    }
+    parameters.retain(|parameter| !joined.contains(parameter.name));
+    parameters
 }
 
 /// The layer of these weights; its biases have the same name with `bias` in place of the last `weight`.

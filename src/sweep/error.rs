@@ -55,7 +55,7 @@ pub enum StoreError {
         differences: String,
     },
     /// A cell occurs twice, with different results.
-    #[error("{} and {}: different results of one cell ({cell})", one.display(), other.display())]
+    #[error("{} and {}: different results of one cell ({cell}): {differences}", one.display(), other.display())]
     Conflict {
         /// A file.
         one: PathBuf,
@@ -63,6 +63,8 @@ pub enum StoreError {
         other: PathBuf,
         /// Which cell.
         cell: String,
+        /// What differs.
+        differences: String,
     },
     /// The directory cannot be created, the file cannot be opened for writing, or `sweep.json` cannot be written.
     #[error(transparent)]

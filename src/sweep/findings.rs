@@ -2,6 +2,9 @@
 //!
 //! "Best" is the highest mean test accuracy over s, as in the published table, which has no validation loss.
 
+use std::collections::BTreeSet;
+
+use super::cell::Cell;
 use super::comparison::rank_correlation;
 use super::study::Study;
 
@@ -29,6 +32,25 @@ impl Study {
             })
             .collect()
     }
+}
+
+/// For each finding the number of seeds whose own table shows it, and the number of seeds that can tell, in the cells of the method
+/// that [`Study`] calls `method`.
+pub fn findings_by_seed(cells: &[Cell], method: &str) -> Vec<[usize; 2]> {
+    let cells: Vec<&Cell> = cells.iter().filter(|cell| cell.config.method() == method).collect();
+    let seeds: BTreeSet<u64> = cells.iter().map(|cell| cell.seed).collect();
+    let mut counts = vec![[0; 2]; CLAIMS.len()];
+    for seed in seeds {
+        let own: Vec<Cell> =
+            cells.iter().filter(|cell| cell.seed == seed).map(|&cell| cell.clone()).collect();
+        for study in Study::of(&own) {
+            for (count, finding) in counts.iter_mut().zip(study.findings()) {
+                count[0] += usize::from(finding.holds == Some(true));
+                count[1] += usize::from(finding.holds.is_some());
+            }
+        }
+    }
+    counts
 }
 
 /// By how much an accuracy that rises may fall from one ε to the next: the published table is rounded to 0.01.

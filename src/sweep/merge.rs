@@ -8,13 +8,24 @@ use super::plan::Plan;
 use super::shard::Shard;
 use super::store::{Cells, Store};
 
-/// Appends to `cells.jsonl` of `out` every cell of the stores in `directories` that it lacks, sorted by ε, sparsity and seed;
-/// returns how many. Merging the same stores again adds nothing. The plan is copied if all stores agree on it.
+/// What [`merge`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Merged {
+    /// Number of cells read, summed over the directories.
+    pub read: usize,
+    /// How many of them were in an earlier directory too, with results that agree.
+    pub repeated: usize,
+    /// Number of cells added to the store.
+    pub added: usize,
+}
+
+/// Appends to `cells.jsonl` of `out` every cell of the stores in `directories` that it lacks, sorted by ε, sparsity and seed.
+/// Merging the same stores again adds nothing. The plan is copied if all stores agree on it.
 ///
 /// # Errors
 /// When a store cannot be read or written, or the stores disagree: another configuration, or different results of one cell.
 /// Nothing is appended then.
-pub fn merge(out: &Path, directories: &[impl AsRef<Path>]) -> Result<usize, StoreError> {
+pub fn merge(out: &Path, directories: &[impl AsRef<Path>]) -> Result<Merged, StoreError> {
     // Reads everything before it writes or creates a directory.
     let sources = directories
         .iter()
@@ -27,6 +38,7 @@ pub fn merge(out: &Path, directories: &[impl AsRef<Path>]) -> Result<usize, Stor
     let mut store = Store::open(out, Shard::ALL)?;
     let (path, known) = (store.path().to_owned(), store.cells());
     let cells = all.into_sorted();
+    let read = sources.iter().map(|(_, cells)| cells.len()).sum();
     let mut agreed = Cells::default();
     known.iter().chain(&cells).try_for_each(|cell| agreed.insert(&path, cell.clone()))?;
     let lacking = |cell: &&Cell| {
@@ -40,5 +52,5 @@ pub fn merge(out: &Path, directories: &[impl AsRef<Path>]) -> Result<usize, Stor
     {
         plan.write(out)?;
     }
-    Ok(added.len())
+    Ok(Merged { read, repeated: read - cells.len(), added: added.len() })
 }

@@ -144,7 +144,8 @@ impl Cells {
             let superseded = known.result().is_none() || cell.result().is_none();
             if !superseded && known.outcome != cell.outcome {
                 let (one, other) = (file.clone(), path.to_owned());
-                return Err(StoreError::Conflict { one, other, cell: cell.name() });
+                let differences = known.outcome.differences(&cell.outcome);
+                return Err(StoreError::Conflict { one, other, cell: cell.name(), differences });
             }
             if matches!(cell.outcome, CellOutcome::Failed { .. }) {
                 return Ok(());

@@ -173,6 +173,10 @@ fn a_compact_ticket_is_a_seed_and_a_mask() {
                 evaluate.assert().success().stdout(predicate::str::starts_with(&accuracy));
             }
         }
+        // The expanded file is a trained network too, with its removed weights at 0.
+        let mut evaluate = slth();
+        evaluate.args(["evaluate", "--weights"]).arg(&expanded).arg("--data").arg(data);
+        evaluate.assert().success().stdout(predicate::str::starts_with(&accuracy));
         let names = TensorFile::open(&ticket).unwrap();
         let stored = names.tensors().iter().any(|tensor| tensor.name.ends_with(".kept"));
         assert_eq!(stored, case > 0, "{arguments:?}");

@@ -14,8 +14,8 @@ use slth::machine::Machine;
 use slth::progress::Progress;
 use slth::run::RunConfig;
 use slth::sweep::{
-    Cell, CellConfig, CellOutcome, CellResult, CellTiming, Choice, Comparison, Grid, Shard, Store,
-    StoreError, Study, Sweep, calibrate, merge, parse_cells, read_cells,
+    Cell, CellConfig, CellOutcome, CellResult, CellTiming, Choice, Comparison, Grid, Merged, Shard, Store,
+    StoreError, Study, Sweep, calibrate, findings_by_seed, merge, parse_cells, read_cells,
 };
 
 /// A cell with this test accuracy and validation loss; the loss is `None` if no images are held out. `found` is `None` for a
@@ -230,7 +230,7 @@ fn a_failure_is_superseded_and_other_contradictions_are_errors() {
     let other = cell_at(0.1, 0.1, 1, Some((0.6, Some(1.0))));
     assert_eq!(
         parse(&(text + &line(&other))).unwrap_err(),
-        "file and file: different results of one cell (ε = 0.1, sparsity 0.1, seed 1, edge-popup)"
+        "file and file: different results of one cell (ε = 0.1, sparsity 0.1, seed 1, edge-popup): test_accuracy is 0.5 there, 0.6 here"
     );
 }
 
@@ -255,9 +255,10 @@ fn merging_unites_and_adds_nothing_twice() {
         let mut store = Store::open(&at("shards"), shard(i)).unwrap();
         sparsities.iter().for_each(|&s| store.append(&cell(s, 1, 0.5)).unwrap());
     }
-    assert_eq!(merge(&at("out"), &[at("shards")]).unwrap(), 3);
-    assert_eq!(merge(&at("out"), &[at("shards"), at("out")]).unwrap(), 0);
-    assert_eq!(merge(&at("shards"), &[at("shards")]).unwrap(), 3);
+    let merged = |read, repeated, added| Merged { read, repeated, added };
+    assert_eq!(merge(&at("out"), &[at("shards")]).unwrap(), merged(3, 0, 3));
+    assert_eq!(merge(&at("out"), &[at("shards"), at("out")]).unwrap(), merged(6, 3, 0));
+    assert_eq!(merge(&at("shards"), &[at("shards")]).unwrap(), merged(3, 0, 3));
     assert_eq!(read_cells(&at("out")).unwrap(), read_cells(&at("shards")).unwrap());
 
     Store::open(&at("other"), Shard::ALL).unwrap().append(&cell(0.1, 1, 0.4)).unwrap();
@@ -343,6 +344,23 @@ fn a_table_agrees_with_itself() {
         table.compare(&table);
     assert_eq!((cells, mean_difference, mean_absolute_difference, ahead), (99, 0.0, 0.0, 0));
     assert!((rank_correlation - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn findings_are_counted_by_seed() {
+    let published = Study::published();
+    // Seed 1 has the published table, seed 2 a flat one, seed 3 a single cell, which tells nothing.
+    let mut cells: Vec<Cell> = Vec::new();
+    for (epsilon, s) in
+        published.epsilons.iter().flat_map(|&e| published.sparsities.iter().map(move |&s| (e, s)))
+    {
+        let accuracy = published.accuracy(epsilon, s).unwrap();
+        cells.push(cell_at(epsilon, s, 1, Some((accuracy, Some(1.0)))));
+        cells.push(cell_at(epsilon, s, 2, Some((0.5, Some(1.0)))));
+    }
+    cells.push(cell_at(0.77, 0.5, 3, Some((0.5, Some(1.0)))));
+    assert_eq!(findings_by_seed(&cells, "edge-popup"), [[1, 2]; 5]);
+    assert_eq!(findings_by_seed(&cells, "magnitude"), [[0, 0]; 5]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use plots::Plot;
 
 use super::cell::Cell;
 use super::error::StoreError;
+use super::findings::findings_by_seed;
 use super::store::read_cells;
 use super::study::{Study, Summary};
 use crate::error::Error;
@@ -22,6 +23,8 @@ struct Content {
     /// One for each method, the one in question first.
     studies: Vec<Study>,
     published: Study,
+    /// As [`findings_by_seed`], of the first study.
+    by_seed: Vec<[usize; 2]>,
 }
 
 /// The [`dataset_hash`](crate::run::dataset_hash) of the built-in images.
@@ -95,7 +98,9 @@ fn content(cells: Vec<Cell>) -> Option<(Content, Vec<Plot>)> {
     if cells.iter().all(|cell| cell.result().is_none()) {
         return None;
     }
-    let content = Content { studies: Study::of(&cells), published: Study::published(), cells };
+    let studies = Study::of(&cells);
+    let by_seed = findings_by_seed(&cells, &studies[0].name);
+    let content = Content { studies, published: Study::published(), by_seed, cells };
     let plots = plots::all(&content);
     Some((content, plots))
 }

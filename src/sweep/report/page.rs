@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, PreEscaped, html};
 
 use super::plots::{Plot, dominated, shade};
-use super::tables::holds;
+use super::tables::{holds, in_seeds};
 use super::{Content, NOT_PUBLISHED, list};
 use crate::page::{options, page};
 use crate::sweep::cell::Cell;
@@ -14,7 +14,7 @@ use crate::sweep::study::Study;
 
 /// The page.
 pub(super) fn html(content: &Content, plots: &[Plot], svgs: &[String]) -> String {
-    let Content { cells, studies, published } = content;
+    let Content { cells, studies, published, by_seed } = content;
     let ours = &studies[0];
     let seeds: std::collections::BTreeSet<_> = cells.iter().map(|cell| cell.seed).collect();
     let comparison = ours.compare(published);
@@ -27,11 +27,12 @@ pub(super) fn html(content: &Content, plots: &[Plot], svgs: &[String]) -> String
         }
         h2 { "The paper's findings" }
         table.text {
-            tr { th { "finding" } th { "holds" } th { "found" } @if comparison.cells > 0 { th { "published table" } } }
-            @for (finding, theirs) in ours.findings().iter().zip(published.findings()) {
+            tr { th { "finding" } th { "of the means" } th { "of single seeds" } th { "found" } @if comparison.cells > 0 { th { "published table" } } }
+            @for ((finding, theirs), seeds) in ours.findings().iter().zip(published.findings()).zip(by_seed) {
                 tr {
                     td { (finding.claim) }
-                    td class=(holds(finding)) { b { (holds(finding)) } }
+                    td class=[finding.holds.map(|holds| holds.to_string())] { b { (holds(finding)) } }
+                    td { (in_seeds(seeds)) }
                     td { (finding.found) }
                     @if comparison.cells > 0 { td { (theirs.found) } }
                 }

@@ -62,9 +62,10 @@ pub(super) fn markdown(content: &Content) -> String {
             });
         }
     }
-    text.push_str("\n## The paper's findings\n\n| finding | holds | found |\n|---|---|---|\n");
-    for finding in ours.findings() {
-        let _ = writeln!(text, "| {} | {} | {} |", finding.claim, holds(&finding), finding.found);
+    text.push_str("\n## The paper's findings\n\n| finding | of the means | of single seeds | found |\n|---|---|---|---|\n");
+    for (finding, seeds) in ours.findings().iter().zip(&content.by_seed) {
+        let (claim, found) = (finding.claim, &finding.found);
+        let _ = writeln!(text, "| {claim} | {} | {} | {found} |", holds(finding), in_seeds(seeds));
     }
     text
 }
@@ -90,10 +91,14 @@ fn row(text: &mut String, study: &Study, name: &str, cell: impl Fn(f32) -> Optio
 
 pub(super) fn holds(finding: &Finding) -> &'static str {
     match finding.holds {
-        Some(true) => "true",
-        Some(false) => "false",
+        Some(true) => "holds",
+        Some(false) => "does not hold",
         None => "cannot be told",
     }
+}
+
+pub(super) fn in_seeds([holding, of]: &[usize; 2]) -> String {
+    format!("{holding} of {of}")
 }
 
 /// A row for each method, ε and sparsity. `chosen` is the number of runs that chose this sparsity.
