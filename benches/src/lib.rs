@@ -43,7 +43,7 @@ pub use cases::cases;
 pub use compare::compare;
 pub use contestant::Contestant;
 pub use error::Error;
-pub use machinery::{Machinery, pin};
+pub use machinery::{Machinery, pin, unpin};
 pub use measure::{Sampling, measure};
 pub use origin::{Cpu, Origin, Peer};
 pub use plots::plots;

@@ -105,6 +105,18 @@ pub fn pin() -> Option<usize> {
     pin_to(|cores| cores.last().copied())
 }
 
+/// Lets the calling thread, and threads and programs that it starts later, use any core again.
+pub fn unpin() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::{CpuSet, sched_setaffinity};
+        let mut all = CpuSet::new();
+        (0..CpuSet::MAX_CPU).for_each(|core| all.set(core));
+        // The system takes those of the set that the process may use at all.
+        let _ = sched_setaffinity(None, &all);
+    }
+}
+
 /// Pins the helping threads of `engine` to the first cores, each to a separate one.
 fn pin_helpers(engine: Engine) {
     const PATIENCE: Duration = Duration::from_secs(1);

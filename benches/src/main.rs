@@ -8,7 +8,7 @@ use std::time::Instant;
 use clap::{Args, Parser, Subcommand};
 use slth_bench::{
     Case, Error, Kernel, Machinery, Origin, Recording, Row, Sampling, Scale, Turns, cases, compare, json,
-    measure, pin, plots, tables, text, write,
+    measure, pin, plots, tables, text, unpin, write,
 };
 use slth_kernels::Backend;
 
@@ -40,7 +40,8 @@ enum Command {
     /// Write the tables of the newest recordings: the main rows into each --page, all rows as tables.md beside each recording
     Tables {
         /// A page with a place for a table; may be repeated
-        #[arg(long, value_name = "FILE", default_values = ["README.md", "docs/benchmarks.md"])]
+        /// [default: README.md and docs/benchmarks.md, with other --results none]
+        #[arg(long, value_name = "FILE")]
         page: Vec<PathBuf>,
         #[command(flatten)]
         generate: GenerateArguments,
@@ -55,7 +56,7 @@ enum Command {
 #[derive(Args)]
 struct GenerateArguments {
     /// Directory of the recordings
-    #[arg(long, value_name = "DIR", default_value = "bench-results")]
+    #[arg(long, value_name = "DIR", default_value = RESULTS)]
     results: PathBuf,
 
     /// Write nothing, but fail if a file differs from the recordings
@@ -77,6 +78,10 @@ struct MeasureArguments {
     /// Measure the case of this name, or all cases whose name contains it, for example "forward 512x784x500"
     #[arg(long, value_name = "TEXT")]
     case: Option<String>,
+
+    /// Print the names of the cases and measure nothing
+    #[arg(long)]
+    list: bool,
 
     /// Seconds per case [default: 5, or 0.5 with --quick]
     #[arg(long, value_name = "F")]
@@ -112,9 +117,13 @@ struct MeasureArguments {
     force: bool,
 
     /// Directory of the recordings
-    #[arg(long, value_name = "DIR", default_value = "bench-results")]
+    #[arg(long, value_name = "DIR", default_value = RESULTS)]
     results: PathBuf,
 }
+
+/// Where recordings are, and the pages that show them.
+const RESULTS: &str = "bench-results";
+const PAGES: &[&str] = &["README.md", "docs/benchmarks.md"];
 
 /// The scripts for peers outside Rust, and the kernels that each measures.
 const SCRIPTS: [(&str, &[Kernel]); 3] = [
@@ -129,7 +138,9 @@ fn main() -> ExitCode {
         None => run(&cli.measure),
         Some(Command::Compare { a, b }) => compare(&a, &b).map(|found| print(&found)),
         Some(Command::Tables { page, generate }) => {
-            tables(&generate.results, &page).and_then(|files| finish(files, generate.check, "tables"))
+            let pages = if page.is_empty() && generate.results == Path::new(RESULTS) { PAGES } else { &[] };
+            let pages: Vec<PathBuf> = pages.iter().map(PathBuf::from).chain(page).collect();
+            tables(&generate.results, &pages).and_then(|files| finish(files, generate.check, "tables"))
         }
         Some(Command::Plots { generate }) => {
             charts(&generate.results).and_then(|files| finish(files, generate.check, "plots"))
@@ -187,7 +198,8 @@ fn chosen(arguments: &MeasureArguments) -> Result<Vec<Case>, Error> {
         all.retain(|case| if exact { is(case) } else { case.task.to_string().contains(text) });
     }
     if all.is_empty() {
-        return Err(bad("case", "no case has a name that contains it; without it, all are measured"));
+        let text = case.as_deref().unwrap_or_default();
+        return Err(bad("case", &format!("no name of a case contains `{text}`; `--list` prints all names")));
     }
     Ok(all)
 }
@@ -210,6 +222,10 @@ fn sampling(arguments: &MeasureArguments) -> Result<Sampling, Error> {
 
 fn run(arguments: &MeasureArguments) -> Result<(), Error> {
     let (cases, sampling) = (chosen(arguments)?, sampling(arguments)?);
+    if arguments.list {
+        cases.iter().for_each(|case| print(&format!("{}\n", case.task.name())));
+        return Ok(());
+    }
     let cores = available_parallelism().map_or(1, usize::from);
     let machinery = Machinery::new(arguments.backend, arguments.threads)?;
     let core = pin();
@@ -248,6 +264,8 @@ fn run(arguments: &MeasureArguments) -> Result<(), Error> {
     // Saves before the scripts, because one may fail.
     let save = |recording: &Recording| file.as_ref().map_or(Ok(()), |file| recording.save(file));
     save(&recording)?;
+    // Scripts choose their cores themselves.
+    unpin();
     let kernels: Vec<Kernel> = cases.iter().map(|case| case.task.kernel()).collect();
     for (script, of) in SCRIPTS {
         let Some(python) = &arguments.python else { break };

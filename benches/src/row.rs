@@ -157,9 +157,9 @@ impl Row {
         Self { task, who, unit, work, min, median, spread, samples: seconds.len() }
     }
 
-    /// Work per second, from the median time.
+    /// Work per second: from the median time, of a limit from its fastest run, because nothing but a disturbance makes it slower.
     pub fn rate(&self) -> f64 {
-        self.work / self.median
+        self.work / if self.who.role == Role::Limit { self.min } else { self.median }
     }
 
     /// Time per unit of work, from the median time.

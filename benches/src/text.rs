@@ -52,7 +52,7 @@ pub fn text(rows: &[Row]) -> String {
             format!("{:.1} %", 100.0 * row.spread),
             row.samples.to_string(),
             format!("{} {}", row.figure(), row.unit.symbol()),
-            over(limit.filter(|_| row.who.role != Role::Limit)),
+            over(limit.filter(|_| matches!(row.who.role, Role::Ours | Role::Peer))),
             over(peer.filter(|_| row.who.role == Role::Ours)),
         ]);
     }

@@ -49,7 +49,7 @@ fn flags_that_make_no_sense() {
     refuses(&["--kernel", "nothing"], "[possible values: masked-matmul, conv2d");
     refuses(&["--rounds", "0"], "--rounds: must be at least 1");
     refuses(&["--seconds", "0"], "--seconds: must be positive");
-    refuses(&["--case", "no such case"], "--case: no case has a name that contains it");
+    refuses(&["--case", "no such case"], "--case: no name of a case contains `no such case`; `--list`");
     refuses(&["--case=clock", "--threads=0"], "--threads: must be between 1 and 1024, not 0");
     refuses(&["--force"], "--save");
     refuses(&["compare", "a"], "<B>");
@@ -141,6 +141,11 @@ fn tables_and_plots_come_from_the_newest_recording_and_nothing_else() {
     run(&["tables"]).success();
     run(&["tables", "--check"]).success().stdout("");
     assert!(fs::read_to_string(folder.join("tables.md")).unwrap().contains("std select_nth_unstable"));
+    // Of recordings elsewhere no page is written but those that are named.
+    let elsewhere = directory.path().join("elsewhere");
+    fs::rename(directory.path().join("bench-results"), &elsewhere).unwrap();
+    run(&["tables", "--results", "elsewhere"]).success().stdout(predicate::str::contains(".md").count(1));
+    fs::rename(&elsewhere, directory.path().join("bench-results")).unwrap();
     assert!(fs::read_to_string(&page).unwrap().contains(&recording.origin.commit));
 
     // The newest recording is chosen by the commit's time, not by the file's name.

@@ -6,6 +6,8 @@ pub struct Axis {
     label: String,
     scale: Scale,
     range: Option<[f64; 2]>,
+    /// Positions with a name in place of a number.
+    marks: Vec<(f64, &'static str)>,
 }
 
 #[derive(Clone, Debug)]
@@ -19,7 +21,7 @@ enum Scale {
 impl Axis {
     /// A linear axis over all the data.
     pub fn linear(label: impl Into<String>) -> Self {
-        Self { label: label.into(), scale: Scale::Linear, range: None }
+        Self { label: label.into(), scale: Scale::Linear, range: None, marks: Vec::new() }
     }
 
     /// A linear axis of whole numbers.
@@ -41,6 +43,13 @@ impl Axis {
     #[must_use]
     pub fn including(self, from: f64, to: f64) -> Self {
         Self { range: Some([from, to]), ..self }
+    }
+
+    /// Writes `name` at x, and no number beside it: for a value that a logarithmic axis lacks, as 0, whose points stand there.
+    #[must_use]
+    pub fn with_mark(mut self, x: f64, name: &'static str) -> Self {
+        self.marks.push((self.place(x), name));
+        self
     }
 
     /// The title.
@@ -65,16 +74,23 @@ impl Axis {
         let [from, to] = if from <= to { [from, to] } else { [0.0, 1.0] };
         let margin = if to > from { 0.04 * (to - from) } else { 0.5 * from.abs().max(1.0) };
         let ends = [from - margin, to + margin];
-        let ticks = match self.scale {
+        let mut ticks = match self.scale {
             Scale::Log => decades(ends),
             Scale::Whole => steps(ends, 1.0),
             _ => steps(ends, 0.0),
         };
+        let marks =
+            || self.marks.iter().map(|mark| mark.0).filter(|place| (ends[0]..=ends[1]).contains(place));
+        ticks.retain(|tick| marks().all(|place| (tick - place).abs() > 0.05 * (ends[1] - ends[0])));
+        ticks.extend(marks());
         (ends, ticks)
     }
 
     /// The number at a tick.
     pub(super) fn tick(&self, place: f64) -> String {
+        if let Some((_, name)) = self.marks.iter().find(|mark| mark.0 == place) {
+            return (*name).to_owned();
+        }
         match &self.scale {
             Scale::Log => number(libm::pow(10.0, place)),
             Scale::Named(names) => names.get(place as usize).cloned().unwrap_or_default(),
@@ -146,6 +162,8 @@ mod tests {
         assert_eq!(ticks(Axis::linear("").including(0.0, 0.0), &[1.0]), "0 0.2 0.4 0.6 0.8 1");
         assert_eq!(ticks(Axis::log(""), &[1e-5, 1e-2]), "10⁻⁵ 10⁻⁴ 10⁻³ 0.01");
         assert_eq!(ticks(Axis::log(""), &[0.1, 0.5, 0.0]), "0.1 0.2 0.5");
+        assert_eq!(ticks(Axis::log("").with_mark(1e-4, "0"), &[1e-4, 1e-2]), "10⁻³ 0.01 0");
+        assert_eq!(ticks(Axis::log("").with_mark(1e-9, "0"), &[1e-3, 0.1]), "10⁻³ 0.01 0.1");
         assert_eq!(ticks(Axis::whole(""), &[9.0, 11.0]), "9 10 11");
         assert_eq!(ticks(Axis::whole(""), &[0.0, 21.0]), "0 5 10 15 20");
         let names = vec!["0".to_owned(), number(1e-6), "∞".to_owned()];
