@@ -16,9 +16,9 @@ fn main() -> Result<(), KernelError> {
     let x: Vec<f32> = (0..BATCH * INPUTS).map(|i| (i as f32 * 0.3).cos()).collect();
     let mut y = vec![0.0; BATCH * OUTPUTS];
 
-    // Sparsity 0.9: the tenth of the weights with the largest magnitudes is kept, exactly.
+    // Sparsity 0.9: int(0.9 n) weights are removed, those with the largest magnitudes are kept.
     let mut mask = PackedMask::none_kept(weights.len());
-    let keep = weights.len() / 10;
+    let keep = weights.len() - (0.9 * weights.len() as f64) as usize;
     Selector::default().keep_largest(engine, &weights, keep, Order::Magnitude, &mut mask)?;
 
     // Prepared once, used for many batches.

@@ -49,7 +49,9 @@ pub enum KernelError {
     #[error("the weights were prepared without the input gradient; set PrepareOptions::input_gradient")]
     NoInputGradient,
     /// The weights were prepared without `PrepareOptions::keep_source`, so the mask cannot be changed.
-    #[error("the removed weights were dropped; set PrepareOptions::keep_source, or call set_weights")]
+    #[error(
+        "the removed weights were dropped, so no other mask can be set; prepare with PrepareOptions::keep_source"
+    )]
     NoSource,
     /// A score is NaN. The masks keep nothing afterwards.
     #[error("score {index} of layer {layer} is NaN")]

@@ -99,7 +99,7 @@ pub unsafe extern "C" fn slth_conv2d_prepare(
     guard(|| {
         // SAFETY: as the header asks of each caller.
         unsafe {
-            let slot = Slot::new(prepared)?;
+            let slot = Slot::new("prepared", prepared)?;
             let engine = handle::read(engine)?.engine;
             let (shape, options) = (slth_conv2d_shape::read(shape)?, slth_prepare_options::read(options)?);
             let filters = Block::of("filters", filters)?.read()?;

@@ -37,7 +37,7 @@ pub unsafe extern "C" fn slth_engine_new(
     guard(|| {
         // SAFETY: as the header asks of each caller.
         unsafe {
-            let slot = Slot::new(engine)?;
+            let slot = Slot::new("engine", engine)?;
             let backend = if backend.is_null() {
                 Backend::detect()?
             } else {

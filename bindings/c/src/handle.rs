@@ -38,10 +38,12 @@ pub(crate) use handle;
 pub(crate) struct Slot<H: Handle>(*mut *mut H);
 
 impl<H: Handle> Slot<H> {
+    /// The place that parameter `name` points to.
+    ///
     /// # Safety
     /// `at` must be NULL, or a pointer that the caller may write a pointer to until the call ends.
-    pub(crate) unsafe fn new(at: *mut *mut H) -> Result<Self, Failure> {
-        check_pointer(H::NAME, at)?;
+    pub(crate) unsafe fn new(name: &'static str, at: *mut *mut H) -> Result<Self, Failure> {
+        check_pointer(name, at)?;
         // SAFETY: as promised.
         unsafe { at.write(core::ptr::null_mut()) };
         Ok(Self(at))

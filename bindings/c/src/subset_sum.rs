@@ -236,7 +236,7 @@ pub unsafe extern "C" fn slth_coverage_new(
 ) -> slth_status {
     guard(|| {
         // SAFETY: as the header asks of each caller.
-        let (slot, search) = unsafe { (Slot::new(coverage)?, slth_search::read(search)?) };
+        let (slot, search) = unsafe { (Slot::new("coverage", coverage)?, slth_search::read(search)?) };
         slot.fill(Coverage::with_sizes(from, to, search.epsilon, eta, search.sizes)?);
         Ok(())
     })

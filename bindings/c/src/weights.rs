@@ -146,7 +146,7 @@ pub unsafe extern "C" fn slth_weights_prepare(
     guard(|| {
         // SAFETY: as the header asks of each caller.
         unsafe {
-            let slot = Slot::new(prepared)?;
+            let slot = Slot::new("prepared", prepared)?;
             let engine = handle::read(engine)?.engine;
             let options = slth_prepare_options::read(options)?;
             let weights = Block::of("weights", weights)?.read()?;
@@ -328,7 +328,7 @@ pub unsafe extern "C" fn slth_weights_from_bytes(
     guard(|| {
         // SAFETY: as the header asks of each caller.
         unsafe {
-            let slot = Slot::new(prepared)?;
+            let slot = Slot::new("prepared", prepared)?;
             let engine = handle::read(engine)?.engine;
             slot.fill(PackedWeights::from_bytes(engine, slice("bytes", bytes, len)?)?);
         }

@@ -31,6 +31,7 @@ void test_errors(const slth_engine *engine) {
   CHECK(strcmp(slth_last_error(), "x is NULL") == 0);
   FORWARD(SLTH_NULL_POINTER, X, NULL, slth_row_major_mut(NULL, batch, outputs));
   RETURNS(SLTH_NULL_POINTER, slth_weights_prepare(engine, slth_row_major(w, outputs, inputs), NULL, NULL, NULL));
+  CHECK(strcmp(slth_last_error(), "prepared is NULL") == 0);
   RETURNS(SLTH_NULL_POINTER, slth_weights_prepare(NULL, slth_row_major(w, outputs, inputs), NULL, NULL, &none));
   RETURNS(SLTH_NULL_POINTER, slth_weights_rebuild(weights, engine, NULL));
   RETURNS(SLTH_NULL_POINTER, slth_weights_rebuild(NULL, engine, (uint64_t[1]){0}));

@@ -137,6 +137,9 @@ impl Conv2d {
         };
         let (height, width) = image;
         let shape = Shape { channels, height, width, outputs, kernel: [rows, columns], stride, padding };
+        if stride == 0 {
+            return Err(PyValueError::new_err("stride must be at least 1, found 0"));
+        }
         if shape.out_height() == 0 || shape.out_width() == 0 {
             let text =
                 format!("a kernel of {rows} x {columns} does not fit into images of {height} x {width}");

@@ -28,7 +28,7 @@ thread_local! {
 pub(crate) fn top_k<'py>(
     py: Python<'py>,
     scores: &Bound<'py, PyAny>,
-    keep: Option<i128>,
+    keep: Option<&Bound<'_, PyAny>>,
     sparsity: Option<f64>,
     by: &str,
     packed: bool,
@@ -49,7 +49,7 @@ pub(crate) fn top_k<'py>(
     };
     let slices: Vec<&[f32]> = layers.iter().map(|(_, layer)| layer.as_slice().expect("flat")).collect();
     let count = slices.iter().map(|layer| layer.len()).sum();
-    let selection = Selection::largest(kept(keep, sparsity, count)?, order);
+    let selection = Selection::largest(kept(keep.map(whole).transpose()?, sparsity, count)?, order);
     let mut masks: Vec<_> = slices.iter().map(|layer| PackedMask::none_kept(layer.len())).collect();
     let masks = compute(py, move || {
         SELECTOR.with_borrow_mut(|selector| selector.select(engine, &slices, selection, &mut masks))?;
@@ -72,6 +72,16 @@ pub(crate) fn order(by: &str) -> PyResult<Order> {
     }
 }
 
+/// `keep` as a whole number.
+fn whole(keep: &Bound<'_, PyAny>) -> PyResult<i128> {
+    keep.extract().map_err(|_| {
+        let found = keep.repr().map_or_else(|_| String::new(), |repr| format!(", found {repr}"));
+        PyTypeError::new_err(format!(
+            "keep must be a whole number{found}; for the fraction to remove, pass sparsity="
+        ))
+    })
+}
+
 /// How many of `count` to keep.
 fn kept(keep: Option<i128>, sparsity: Option<f64>, count: usize) -> PyResult<usize> {
     match (keep, sparsity) {
@@ -85,6 +95,7 @@ fn kept(keep: Option<i128>, sparsity: Option<f64>, count: usize) -> PyResult<usi
         (None, Some(sparsity)) => {
             Err(PyValueError::new_err(format!("sparsity must lie in [0, 1], found {sparsity}")))
         }
-        _ => Err(PyTypeError::new_err("top_k takes either keep or sparsity")),
+        (None, None) => Err(PyTypeError::new_err("top_k needs keep or sparsity")),
+        (Some(_), Some(_)) => Err(PyTypeError::new_err("top_k takes keep or sparsity, not both")),
     }
 }

@@ -200,7 +200,7 @@ def test_convolutions_refuse(rng):
     for call, error, text in [
         (lambda: slth.Conv2d(weight[0], image=(9, 9)), ValueError, "weight must have shape"),
         (lambda: slth.Conv2d(weight, image=(4, 9)), ValueError, "does not fit"),
-        (lambda: slth.Conv2d(weight, image=(9, 9), stride=0), ValueError, None),
+        (lambda: slth.Conv2d(weight, image=(9, 9), stride=0), ValueError, "stride must be at least 1"),
         (lambda: slth.Conv2d(weight, image=(9, 9), padding=2**62), ValueError, None),
         (lambda: slth.Conv2d(weight, image=(-1, 9)), (ValueError, OverflowError), None),
         (lambda: slth.Conv2d(weight, image=(9, 9)).forward(np.zeros((1, 3, 9, 8), np.float32)), ValueError, "x must"),

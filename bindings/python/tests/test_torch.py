@@ -317,11 +317,19 @@ def test_states_of_dense_layers():
         sequential.load_state_dict({f"0.{name}": tensor for name, tensor in state.items()})
 
 
+@pytest.mark.parametrize("stride, kernel, text", [(0, 3, "stride must be at least 1"), (1, 9, "does not fit into images of 8")])
+def test_convolutions_without_output_are_refused(stride, kernel, text):
+    with pytest.raises(ValueError, match=text):
+        slth.torch.EdgePopupConv2d(3, 4, kernel, sparsity=0.5, stride=stride)(torch.zeros(2, 3, 8, 8))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_other_types_are_refused(dtype):
     for layer, x in every_layer():
         with pytest.raises(TypeError, match=f"x must be a float32 tensor on the CPU, found {dtype}"):
             layer(x.to(dtype))
+        with pytest.raises(TypeError, match="x must be a torch.Tensor, found numpy.ndarray"):
+            layer(x.detach().numpy())
     for layer, shape in layers():
         with pytest.raises(TypeError, match="must be a float32 tensor"):
             layer.to(dtype)(torch.randn(shape))

@@ -67,8 +67,8 @@ class _Masked(nn.Module):
             return False
         if not self.input_gradient:
             raise RuntimeError(
-                "x requires a gradient, which this layer was not prepared for: pass input_gradient=True, or use"
-                " torch.inference_mode()"
+                "x requires a gradient, which this layer was not prepared for: use torch.inference_mode(), or build the layer"
+                " with input_gradient=True (accelerate makes layers for inference only)"
             )
         return True
 

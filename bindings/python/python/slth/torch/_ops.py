@@ -96,12 +96,18 @@ def _filters(weight: np.ndarray, mask: np.ndarray, options: dict[str, Any]) -> F
 
 def check(x: Tensor, name: str = "x") -> None:
     """Refuses what the extension cannot read."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, found {type(x).__module__}.{type(x).__qualname__}")
     if x.dtype is not torch.float32 or not x.is_cpu:
         raise TypeError(f"{name} must be a float32 tensor on the CPU, found {x.dtype} on {x.device}")
 
 
 def spatial(size: int, kernel: int, stride: int, padding: int) -> int:
     """Rows or columns of a convolution's output."""
+    if stride < 1:
+        raise ValueError(f"stride must be at least 1, found {stride}")
+    if size + 2 * padding < kernel:
+        raise ValueError(f"a kernel of {kernel} does not fit into images of {size} with padding {padding}")
     return (size + 2 * padding - kernel) // stride + 1
 
 
