@@ -195,7 +195,18 @@ fn chosen(arguments: &MeasureArguments) -> Result<Vec<Case>, Error> {
     if let Some(text) = case {
         let is = |case: &Case| case.task.name() == *text || case.task.to_string() == *text;
         let exact = all.iter().any(is);
-        all.retain(|case| if exact { is(case) } else { case.task.to_string().contains(text) });
+        // A text that ends with a sparsity ends the name too, here and in the scripts: s=0.9 is not s=0.95.
+        let ends = text.rsplit_once("s=").is_some_and(|(_, sparsity)| sparsity.parse::<f64>().is_ok());
+        all.retain(|case| {
+            let name = case.task.to_string();
+            if exact {
+                is(case)
+            } else if ends {
+                name.ends_with(text)
+            } else {
+                name.contains(text)
+            }
+        });
     }
     if all.is_empty() {
         let text = case.as_deref().unwrap_or_default();

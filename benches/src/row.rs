@@ -159,12 +159,16 @@ impl Row {
 
     /// Work per second: from the median time, of a limit from its fastest run, because nothing but a disturbance makes it slower.
     pub fn rate(&self) -> f64 {
-        self.work / if self.who.role == Role::Limit { self.min } else { self.median }
+        self.work / self.time()
     }
 
-    /// Time per unit of work, from the median time.
+    /// Time per unit of work, of the same run.
     pub fn each(&self) -> f64 {
-        self.median / self.work
+        self.time() / self.work
+    }
+
+    fn time(&self) -> f64 {
+        if self.who.role == Role::Limit { self.min } else { self.median }
     }
 
     /// Whether both rows belong to the same contestant in the same task.

@@ -109,7 +109,7 @@ impl RunConfig {
     }
 }
 
-/// How options differ that both have; `None` where they agree.
+/// How options, or fields, differ that both have; `None` where they agree.
 pub(crate) fn differences(there: &Setting, here: &Setting) -> Option<String> {
     let difference = |(key, there): (&String, &serde_json::Value)| {
         let here = here.get(key).filter(|&here| here != there)?;

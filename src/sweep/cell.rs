@@ -1,7 +1,5 @@
 //! One cell of a sweep: a configuration and its result, a line of the store.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
@@ -98,18 +96,10 @@ pub enum CellOutcome {
 }
 
 impl CellOutcome {
-    /// The fields in which two outcomes differ, with both values, in words.
-    pub(super) fn differences(&self, other: &Self) -> String {
-        let fields = |outcome: &Self| -> BTreeMap<String, serde_json::Value> {
-            let json = serde_json::to_string(outcome).expect("no map with keys other than strings");
-            serde_json::from_str(&json).expect("a struct is an object")
-        };
-        let (ours, theirs) = (fields(self), fields(other));
-        let differing = ours.iter().filter_map(|(key, value)| {
-            let other = theirs.get(key).filter(|&other| other != value)?;
-            Some(format!("{key} is {value} there, {other} here"))
-        });
-        differing.collect::<Vec<_>>().join("; ")
+    /// Its fields by name.
+    pub(super) fn fields(&self) -> Setting {
+        let json = serde_json::to_string(self).expect("no map with keys other than strings");
+        serde_json::from_str(&json).expect("a struct is an object")
     }
 }
 

@@ -144,7 +144,8 @@ impl Cells {
             let superseded = known.result().is_none() || cell.result().is_none();
             if !superseded && known.outcome != cell.outcome {
                 let (one, other) = (file.clone(), path.to_owned());
-                let differences = known.outcome.differences(&cell.outcome);
+                let differences =
+                    differences(&known.outcome.fields(), &cell.outcome.fields()).unwrap_or_default();
                 return Err(StoreError::Conflict { one, other, cell: cell.name(), differences });
             }
             if matches!(cell.outcome, CellOutcome::Failed { .. }) {
