@@ -75,7 +75,8 @@ def arguments(description):
     """Parses the command line of a script: which cases to measure, and for how long."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", default="", help="kernels to measure, separated by commas (default: all)")
-    parser.add_argument("--case", default="", help="measure cases whose name contains this, for example 'forward 512x784x500'")
+    parser.add_argument("--case", action="append", default=[], help="measure cases whose name contains this, for example"
+                        " 'forward 512x784x500'; may be given several times")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds per case")
     parser.add_argument("--rounds", type=int, help="samples of each contestant (default: as many as the time allows)")
     parser.add_argument("--threads", type=int, help="threads of contestants that can use several (default: all cores)")
@@ -84,9 +85,10 @@ def arguments(description):
 
 def wanted(given, task):
     """Whether the command line asks for a task. A text that ends with a sparsity ends the name too: s=0.9 is not s=0.95."""
-    ends = re.search(r"s=[0-9.]+$", given.case)
-    named = name(task).endswith(given.case) if ends else given.case in name(task)
-    return task["kernel"] in (given.kernel or task["kernel"]).split(",") and named
+    def named(text):
+        return name(task).endswith(text) if re.search(r"s=[0-9.]+$", text) else text in name(task)
+
+    return task["kernel"] in (given.kernel or task["kernel"]).split(",") and any(map(named, given.case or [""]))
 
 
 def timed(run):

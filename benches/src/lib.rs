@@ -49,7 +49,7 @@ pub use origin::{Cpu, Origin, Peer};
 pub use plots::plots;
 pub use recording::{Recording, json, write};
 pub use row::{Role, Row, Unit, Who};
-pub use tables::tables;
+pub use tables::{digest, tables};
 pub use task::{
     Convolution, Kernel, LayerOperation, Limit, Matmul, Phase, Roofline, Scores, Search, Selection,
     SubsetSum, Task, Training,

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use slth_bench::{
-    Case, Error, Kernel, Machinery, Origin, Recording, Row, Sampling, Scale, Turns, cases, compare, json,
-    measure, pin, plots, tables, text, unpin, write,
+    Case, Error, Kernel, Machinery, Origin, Recording, Row, Sampling, Scale, Turns, cases, compare, digest,
+    json, measure, pin, plots, tables, text, unpin, write,
 };
 use slth_kernels::Backend;
 
@@ -75,9 +75,9 @@ struct MeasureArguments {
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     kernel: Vec<Kernel>,
 
-    /// Measure the case of this name, or all cases whose name contains it, for example "forward 512x784x500"
+    /// Measure the case of this name, or all cases whose name contains it, for example "forward 512x784x500"; may be given several times
     #[arg(long, value_name = "TEXT")]
-    case: Option<String>,
+    case: Vec<String>,
 
     /// Print the names of the cases and measure nothing
     #[arg(long)]
@@ -192,27 +192,33 @@ fn chosen(arguments: &MeasureArguments) -> Result<Vec<Case>, Error> {
     let kernels = if kernel.is_empty() { <Kernel as clap::ValueEnum>::value_variants() } else { kernel };
     let scale = if *quick { Scale::Quick } else { Scale::Full };
     let mut all: Vec<Case> = kernels.iter().flat_map(|&kernel| cases(kernel, scale)).collect();
-    if let Some(text) = case {
-        let is = |case: &Case| case.task.name() == *text || case.task.to_string() == *text;
-        let exact = all.iter().any(is);
-        // A text that ends with a sparsity ends the name too, here and in the scripts: s=0.9 is not s=0.95.
-        let ends = text.rsplit_once("s=").is_some_and(|(_, sparsity)| sparsity.parse::<f64>().is_ok());
-        all.retain(|case| {
-            let name = case.task.to_string();
-            if exact {
-                is(case)
-            } else if ends {
-                name.ends_with(text)
-            } else {
-                name.contains(text)
-            }
-        });
+    let mut wanted = vec![case.is_empty(); all.len()];
+    for text in case {
+        let found = named(&all, text);
+        if !found.contains(&true) {
+            return Err(bad(
+                "case",
+                &format!("no name of a case contains `{text}`; `--list` prints all names"),
+            ));
+        }
+        wanted.iter_mut().zip(found).for_each(|(wanted, found)| *wanted |= found);
     }
-    if all.is_empty() {
-        let text = case.as_deref().unwrap_or_default();
-        return Err(bad("case", &format!("no name of a case contains `{text}`; `--list` prints all names")));
-    }
+    let mut wanted = wanted.into_iter();
+    all.retain(|_| wanted.next() == Some(true));
     Ok(all)
+}
+
+/// Which cases have this name, or else this text in their names.
+fn named(all: &[Case], text: &str) -> Vec<bool> {
+    let is = |case: &Case| case.task.name() == text || case.task.to_string() == text;
+    let exact = all.iter().any(is);
+    // A text that ends with a sparsity ends the name too, here and in the scripts: s=0.9 is not s=0.95.
+    let ends = text.rsplit_once("s=").is_some_and(|(_, sparsity)| sparsity.parse::<f64>().is_ok());
+    let has = |case: &Case| {
+        let name = case.task.to_string();
+        if ends { name.ends_with(text) } else { name.contains(text) }
+    };
+    all.iter().map(|case| if exact { is(case) } else { has(case) }).collect()
 }
 
 fn bad(flag: &'static str, problem: &str) -> Error {
@@ -294,6 +300,10 @@ fn run(arguments: &MeasureArguments) -> Result<(), Error> {
         }
         rows.chunk_by(|a, b| a.task == b.task).for_each(|rows| show(rows, arguments.json));
     }
+    // Scripts have tables of their own; here each case has all its peers beside it.
+    if !arguments.json && (cases.len() > 1 || arguments.python.is_some()) {
+        print(&digest(&recording.rows));
+    }
     if let Some(file) = file {
         note(&format!("recorded as {}", file.display()));
     }
@@ -307,12 +317,12 @@ fn for_scripts(arguments: &MeasureArguments) -> Vec<String> {
     let seconds = seconds.or_else(|| quick.then_some(0.5));
     let flags = [
         ("kernel", (!kernels.is_empty()).then(|| kernels.join(","))),
-        ("case", case.clone()),
         ("seconds", seconds.map(|seconds| seconds.to_string())),
         ("rounds", rounds.map(|rounds| rounds.to_string())),
         ("threads", threads.map(|threads| threads.to_string())),
     ];
-    flags.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?))).collect()
+    let flags = flags.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?)));
+    flags.chain(case.iter().map(|text| format!("--case={text}"))).collect()
 }
 
 /// Prints the rows of a case.

@@ -12,6 +12,7 @@ use crate::row::{Role, Row};
 use crate::task::{
     Convolution, Kernel, LayerOperation, Matmul, Phase, Scores, Search, Selection, SubsetSum, Task, Training,
 };
+use crate::text::columns;
 
 /// The tasks of the brief table, among those of [`chosen`].
 const BRIEF: [&str; 6] = [
@@ -181,23 +182,39 @@ impl<'a> Line<'a> {
         rows
     }
 
+    /// Ours of the line's variant on every backend, fastest first.
+    fn ours(&self) -> Vec<&'a Row> {
+        let mut ours = self.of(Role::Ours);
+        ours.retain(|row| row.who.variant == self.first.who.variant);
+        ours
+    }
+
+    /// Peers, fastest first: those of the same precision, because ours are compared with them; then the others.
+    fn peers(&self) -> Vec<&'a Row> {
+        let mut peers = self.of(Role::Peer);
+        peers.sort_by_key(|row| row.is_bf16() != self.first.is_bf16());
+        peers
+    }
+
+    /// The fastest peer of the same precision.
+    fn rival(&self) -> Option<&'a Row> {
+        self.peers().into_iter().next().filter(|row| row.is_bf16() == self.first.is_bf16())
+    }
+
+    /// How many times as fast as another row ours is.
+    fn over(&self, other: Option<&Row>) -> String {
+        let both = self.ours().into_iter().next().zip(other);
+        both.map_or_else(String::new, |(ours, other)| format!("{:.2}", ours.rate() / other.rate()))
+    }
+
     /// A line of a table: all backends and peers, or the best of each.
     fn text(&self, all: bool) -> String {
         let Row { task, who, unit, .. } = self.first;
         let variant = if who.variant.is_empty() { String::new() } else { format!(", {}", who.variant) };
-        let mut ours = self.of(Role::Ours);
-        ours.retain(|row| row.who.variant == who.variant);
-        let (mut peers, limits) = (self.of(Role::Peer), self.of(Role::Limit));
-        // Peers of the same precision come first, because ours are compared with them.
-        peers.sort_by_key(|row| row.is_bf16() != self.first.is_bf16());
-        let rival = peers.first().filter(|row| row.is_bf16() == self.first.is_bf16());
+        let (ours, peers, rival, limits) = (self.ours(), self.peers(), self.rival(), self.of(Role::Limit));
         let list = |rows: &[&Row], name: fn(&Row) -> String| {
             let shown = rows.iter().take(if all { rows.len() } else { 1 });
             shown.map(|row| format!("{} {}", row.figure(), name(row))).collect::<Vec<_>>().join(", ")
-        };
-        let over = |other: Option<&&Row>| {
-            let both = ours.first().zip(other);
-            both.map_or_else(String::new, |(ours, other)| format!("{:.2}", ours.rate() / other.rate()))
         };
         let mut cells = vec![format!("`\"{}\"`{variant}", task.name())];
         let backends = list(&ours, |row| row.who.backend.clone().unwrap_or_default());
@@ -211,10 +228,10 @@ impl<'a> Line<'a> {
         let nearest =
             limits.last().map_or_else(String::new, |row| format!("{} {}", row.figure(), row.who.label()));
         cells.extend([
-            list(if all { &peers } else { rival.map_or(&[], core::slice::from_ref) }, |row| row.who.label()),
-            over(rival),
+            list(if all { &peers } else { rival.as_slice() }, |row| row.who.label()),
+            self.over(rival),
             nearest,
-            over(limits.last()),
+            self.over(limits.last().copied()),
         ]);
         format!("| {} |\n", cells.join(" | "))
     }
@@ -230,6 +247,27 @@ impl<'a> Line<'a> {
         let shares = parts.iter().map(share).collect::<Vec<_>>().join(", ");
         format!("\nOf the time of `{}`: {shares}.\n", self.first.task.name())
     }
+}
+
+/// A line for each case and number of threads, for a terminal: ours on its fastest instruction set beside the fastest peer, whichever script or
+/// library it is of.
+pub fn digest(rows: &[Row]) -> String {
+    let mut table = columns(["case", "slth", "best peer", "x best peer", "of limit", "threads"]);
+    for line in Line::all(rows).iter().filter(|line| line.is_main()) {
+        let Some(ours) = line.ours().into_iter().next() else { continue };
+        let figure = |row: &Row, name: String| format!("{} {} {name}", row.figure(), row.unit.symbol());
+        table.add_row([
+            line.first.task.name(),
+            figure(ours, ours.who.backend.clone().unwrap_or_default()),
+            line.rival().map_or_else(String::new, |row| format!("{} {}", row.figure(), row.who.label())),
+            line.over(line.rival()),
+            line.over(line.of(Role::Limit).last().copied()),
+            ours.who.threads.to_string(),
+        ]);
+    }
+    format!(
+        "All cases in short; x best peer: our speed over that of the fastest peer of the same precision\n{table}\n"
+    )
 }
 
 fn of_chosen(rows: &[Row], brief: bool) -> String {

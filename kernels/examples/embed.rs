@@ -1,6 +1,6 @@
 //! A pruned layer in a program of your own: `cargo run --release --package slth-kernels --example embed`.
 use slth_kernels::matmul::{Activation, Epilogue, Workspace, forward};
-use slth_kernels::top_k::{Order, Selector};
+use slth_kernels::top_k::{Order, Selector, keep_at};
 use slth_kernels::{Engine, KernelError, MatMut, MatRef, PackedMask, PackedWeights, PrepareOptions};
 
 const INPUTS: usize = 784;
@@ -18,7 +18,7 @@ fn main() -> Result<(), KernelError> {
 
     // Sparsity 0.9: int(0.9 n) weights are removed, those with the largest magnitudes are kept.
     let mut mask = PackedMask::none_kept(weights.len());
-    let keep = weights.len() - (0.9 * weights.len() as f64) as usize;
+    let keep = keep_at(0.9, weights.len());
     Selector::default().keep_largest(engine, &weights, keep, Order::Magnitude, &mut mask)?;
 
     // Prepared once, used for many batches.

@@ -65,14 +65,18 @@ impl Shape {
     /// Checks the sizes that views do not check.
     pub(crate) fn check(&self) -> Result<(), KernelError> {
         if self.stride == 0 {
-            return Err(KernelError::OutOfRange { what: "stride" });
+            return Err(KernelError::out_of_range("stride", "at least 1", 0));
         }
         let padded = |size: usize| size.checked_add(self.padding.checked_mul(2)?);
         let fits = |size| padded(size).is_some_and(|n| n <= isize::MAX as usize);
         if fits(self.height) && fits(self.width) {
             Ok(())
         } else {
-            Err(KernelError::OutOfRange { what: "padding" })
+            Err(KernelError::out_of_range(
+                "padding",
+                "so small that a padded image fits memory",
+                self.padding,
+            ))
         }
     }
 

@@ -70,9 +70,9 @@ impl Engine<'static> {
 }
 
 impl<'pool> Engine<'pool> {
-    /// The same backend on up to `threads` threads: the calling one and threads of this crate. These are started at the first
-    /// call, and shared by all engines with the same number of threads. 0 means one thread for each core that the process may
-    /// use. No engine has more, because further threads would only take turns.
+    /// The same backend on up to `threads` threads: the calling one and threads of this crate. All engines of as many threads
+    /// share them; making the first of these engines starts them. 0 means one thread for each core that the process may use. No engine has
+    /// more, because further threads would only take turns.
     ///
     /// If the system refuses a thread, the others do its work. A forked child process starts its own threads.
     ///
@@ -87,8 +87,8 @@ impl<'pool> Engine<'pool> {
         Engine { backend: self.backend, threads, helpers, least_shared: self.least_shared }
     }
 
-    /// The same backend on the calling thread and the threads of `pool`: as many threads as the pool has, where one of the pool's
-    /// threads is the calling one or idle. Other work of the pool delays no call; its threads help when they are free.
+    /// The same backend on the calling thread and the threads of `pool`: at most as many as the pool has, the calling one included, whether
+    /// it is one of the pool's or not. Other work of the pool delays no call; its threads help when they are free.
     ///
     /// In a child process that was forked after this call the pool has no threads, and calls run on the calling one. Do not make
     /// an engine on such a pool in the child: its calls finish, but leave jobs in the pool that are never run.
@@ -170,7 +170,7 @@ impl<'pool> Engine<'pool> {
             // A new thread inherits its creator's floating-point environment, and a pool's threads have whatever their owner set.
             float_env::with_default(|| {
                 loop {
-                    // A panic in the iterator itself leaves it to the others.
+                    // A panic in the iterator poisons the lock; the other threads go on with the items that are left.
                     let next = items.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some(item) = next else { break };
                     work(item);

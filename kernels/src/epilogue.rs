@@ -48,10 +48,10 @@ impl<'a> Epilogue<'a> {
     }
 }
 
-/// An epilogue in the coordinates of the written matrix.
+/// An epilogue for a product that may be computed transposed: `t` exchanges rows and columns.
 ///
 /// The enums have no payload; their data are separate fields, because a compiler may read a payload before the tag that says
-/// whether there is one.
+/// whether there is one, and so cost loads that nothing uses.
 #[derive(Clone, Copy)]
 pub(crate) struct Finish<'a> {
     side: Side,

@@ -1,5 +1,7 @@
 //! The one error of this crate.
 
+use core::fmt;
+
 use thiserror::Error;
 
 /// Why a kernel refuses its arguments.
@@ -19,7 +21,7 @@ pub enum KernelError {
         found: usize,
     },
     /// A view has another shape than the product asks for.
-    #[error("{what}: expected {} x {}, found {} x {}", expected[0], expected[1], found[0], found[1])]
+    #[error("{what}: expected {} x {}, found {} x {}{}", expected[0], expected[1], found[0], found[1], hint(expected, found))]
     Shape {
         /// Which argument.
         what: &'static str,
@@ -36,7 +38,7 @@ pub enum KernelError {
         /// Elements of the slice.
         found: usize,
     },
-    /// Two indices of a view that is written to name one element.
+    /// A view that is written to has two indices for the same element.
     #[error("elements of the view overlap; a view that is written to needs distinct ones")]
     Overlap,
     /// A product of sizes does not fit `usize`.
@@ -70,10 +72,14 @@ pub enum KernelError {
         index: usize,
     },
     /// An argument is outside of its range.
-    #[error("{what} is out of range")]
+    #[error("{what} must be {allowed}, found {found}")]
     OutOfRange {
         /// Which argument.
         what: &'static str,
+        /// What it may be, as "at least 1".
+        allowed: &'static str,
+        /// What it is.
+        found: String,
     },
     /// More scores are to be kept than there are.
     #[error("cannot keep {keep} of {len} scores")]
@@ -132,10 +138,12 @@ pub enum KernelError {
         found: usize,
     },
     /// The bytes are not a valid encoding.
-    #[error("{what}: malformed bytes")]
+    #[error("{what}: malformed bytes: {why}")]
     Malformed {
         /// What was read.
         what: &'static str,
+        /// What is wrong with the bytes.
+        why: &'static str,
     },
     /// No backend of that name exists in this build.
     #[error("unknown backend `{name}`; this machine has: {available}")]
@@ -188,6 +196,11 @@ impl KernelError {
         }
     }
 
+    /// The error for an argument outside of its range.
+    pub(crate) fn out_of_range(what: &'static str, allowed: &'static str, found: impl fmt::Display) -> Self {
+        Self::OutOfRange { what, allowed, found: found.to_string() }
+    }
+
     /// The product of `sizes`.
     pub(crate) fn product(
         what: &'static str,
@@ -213,6 +226,12 @@ impl KernelError {
     }
 }
 
+/// Asks about a view whose rows and columns seem to be exchanged.
+fn hint(expected: &[usize; 2], found: &[usize; 2]) -> &'static str {
+    let exchanged = [0, 1].iter().any(|&i| expected[i] != found[i] && expected[i] == found[1 - i]);
+    if exchanged { "; is it transposed?" } else { "" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::KernelError as E;
@@ -231,7 +250,7 @@ mod tests {
             (E::NoSource, 7),
             (E::NotANumber { layer: 0, index: 0 }, 8),
             (E::NotFinite { what, index: 0 }, 9),
-            (E::OutOfRange { what }, 10),
+            (E::OutOfRange { what, allowed: "", found: name.clone() }, 10),
             (E::KeepTooLarge { keep: 0, len: 0 }, 11),
             (E::MaskLength { layer: 0, scores: 0, mask: 0 }, 12),
             (E::MaskCount { layers: 0, masks: 0 }, 13),
@@ -240,10 +259,19 @@ mod tests {
             (E::TooManyCandidates { found: 0, limit: 0 }, 16),
             (E::NotByBitonic, 17),
             (E::PlaneTooLarge { what, found: 0, limit: 0 }, 18),
-            (E::Malformed { what }, 19),
+            (E::Malformed { what, why: "" }, 19),
             (E::UnknownBackend { name: name.clone(), available: available.clone() }, 20),
             (E::UnavailableBackend { name, available }, 21),
         ];
         assert!(codes.iter().all(|(error, code)| error.code() == *code));
+    }
+
+    #[test]
+    fn exchanged_rows_and_columns_are_asked_about() {
+        let text = |expected, found| E::Shape { what: "x", expected, found }.to_string();
+        assert_eq!(text([784, 784], [32, 784]), "x: expected 784 x 784, found 32 x 784; is it transposed?");
+        assert_eq!(text([784, 32], [783, 32]), "x: expected 784 x 32, found 783 x 32");
+        // As C gives shapes, batch first.
+        assert_eq!(text([784, 784], [784, 32]), "x: expected 784 x 784, found 784 x 32; is it transposed?");
     }
 }

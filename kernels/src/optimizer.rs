@@ -21,7 +21,8 @@ pub struct ProjectedStep {
 }
 
 impl ProjectedStep {
-    /// v ← momentum · v + gradient; Δ ← clamp(Δ − α · v, ±ε); w ← w₀ + Δ, elementwise.
+    /// v ← momentum · v + gradient; Δ ← clamp(Δ − α · v, ±ε); w ← w₀ + Δ, elementwise, with `velocity` v, `change` Δ, `initial` w₀ and
+    /// `weights` w, which is only written. O(n).
     ///
     /// # Errors
     /// When the slices differ in length.
@@ -68,7 +69,7 @@ pub struct ScoreStep {
 
 impl ScoreStep {
     /// g ← sign(score) · w · dW + decay · score; v ← momentum · v + g; score ← score − α · v, elementwise;
-    /// sign(0) = 0. `weight_gradient` (dW) is the gradient with respect to the effective weights.
+    /// sign(0) = 0. `weight_gradient` (dW) is the gradient with respect to the effective weights. O(n).
     ///
     /// # Errors
     /// When the slices differ in length.

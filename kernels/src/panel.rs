@@ -9,7 +9,7 @@ use crate::view::{MatMut, MatRef};
 /// Elements of a cache line.
 const LINE: usize = 16;
 
-/// Rows of a matrix that are read at once, in full tiles of any backend.
+/// Rows of a matrix that are read at once: no more than the TLB holds pages, in full tiles of 4, 8 and 16.
 const PAGES: usize = 240;
 
 /// Loads a row; lanes past its end are 0. `FULL` when there are none.
@@ -130,8 +130,8 @@ impl Kernel for PackAcross<'_> {
         let Self { from, block: Block { row, rows, col, cols }, panel, width } = self;
         let side = S::TRANSPOSE;
         let whole = (rows / side * side, cols / side * side);
-        // Full cache lines of the matrix, from at most as many rows as the TLB holds pages: each row can be on separate pages. In
-        // whole tiles: their side is any on the test backends.
+        // Full cache lines of the matrix, from at most as many rows as the TLB holds pages: each row can be on another page. Rounded to
+        // whole tiles, which have other sides on the test backends.
         let [line, pages] = [LINE, PAGES].map(|most| (most / side).max(1) * side);
         for begin in (0..whole.1).step_by(pages) {
             for first in (0..whole.0).step_by(line) {

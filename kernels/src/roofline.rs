@@ -7,7 +7,8 @@ use crate::engine::Engine;
 use crate::simd::{Kernel, Simd};
 
 /// Runs `rounds` rounds of independent fused multiply-adds that never leave the registers, and returns how many
-/// floating-point operations these were (two per multiply-add and lane). Their time gives the machine's peak.
+/// floating-point operations these were (two per multiply-add and lane). Their number over their time is
+/// the peak of one core.
 ///
 /// ```
 /// use slth_kernels::{Engine, roofline};

@@ -24,13 +24,13 @@ pub(crate) struct Tiles {
 }
 
 impl Tiles {
-    /// 10 to 12 sums with 16 registers; 15 to 27 with 32. In the weight gradient of a convolution 20 sums (4 outputs × 5 taps)
+    /// Dense tiles and the weight gradient of convolutions hold 10 to 12 sums with 16 registers, 15 to 27 with 32. In the weight gradient of a convolution 20 sums (4 outputs × 5 taps)
     /// are half as fast as 15 (`slth-bench --case "conv"`, Zen 4, AVX-512).
     pub(crate) const fn of(registers: usize, lanes: usize) -> Self {
         let wide = registers > 16;
         Self {
             nr_vectors: if wide { 4 } else { 2 },
-            // Hardware prefetching does not follow more streams of weights.
+            // 16 rows at a time: hardware prefetching does not follow more streams of weights.
             column_tiles: if lanes >= 16 { 1 } else { 2 },
             // 8 columns of panels of several vectors leave no register for the weights.
             panel_columns: if wide && lanes == 16 { 8 } else { 4 },

@@ -23,7 +23,7 @@ pub struct MatRef<'a> {
     pub(crate) cells: Cells<'a, 2>,
 }
 
-/// A matrix of `f32` that is written. Element (r, c) is `data[r * row_stride + c * col_stride]`; no two are the same one.
+/// A matrix of `f32` that is written. Element (r, c) is `data[r * row_stride + c * col_stride]`; all are distinct.
 ///
 /// ```
 /// use slth_kernels::{KernelError, MatMut};
@@ -165,7 +165,7 @@ impl<'a> MatMut<'a> {
     ///
     /// # Errors
     /// [`OutOfBounds`](KernelError::OutOfBounds) when an element lies outside of `data`, [`Overlap`](KernelError::Overlap)
-    /// when two are the same one, [`Overflow`](KernelError::Overflow) when an offset does not fit memory.
+    /// when two indices have the same element, [`Overflow`](KernelError::Overflow) when an offset does not fit memory.
     pub fn new(
         data: &'a mut [f32],
         rows: usize,
@@ -220,7 +220,7 @@ impl<'a> MatMut<'a> {
     /// Sets every element.
     pub fn fill(&mut self, value: f32) {
         if self.shape().contains(&0) {
-            return; // of any number of rows
+            return; // a matrix without elements may claim any number of rows
         }
         if self.row_stride() == 1 && self.col_stride() != 1 {
             return self.reborrow().t().fill(value);
@@ -298,7 +298,7 @@ pub struct ImagesRef<'a> {
     pub(crate) cells: Cells<'a, 4>,
 }
 
-/// A batch of images that is written, as [`ImagesRef`]; no two elements are the same one.
+/// A batch of images that is written, as [`ImagesRef`]; all elements are distinct.
 ///
 /// ```
 /// use slth_kernels::{ImagesMut, KernelError};
@@ -365,8 +365,8 @@ macro_rules! images {
             /// # Errors
             /// [`OutOfBounds`](KernelError::OutOfBounds) when an element lies outside of `data`,
             /// [`Overflow`](KernelError::Overflow) when an offset does not fit memory; where the view is written to,
-            /// [`Overlap`](KernelError::Overlap) when two elements are, or cannot easily be told not to be, the same one:
-            /// each stride must be at least as long as all that the shorter ones span.
+            /// [`Overlap`](KernelError::Overlap) when two indices may have the same element: each stride must be at least as
+            /// long as all that the shorter ones span.
             pub fn new(data: $($data)+, sizes: [usize; 4], strides: [usize; 4]) -> Result<Self, KernelError> {
                 Ok(Self { cells: $cells::new(data, Layout::new(sizes, strides))? })
             }

@@ -67,14 +67,14 @@ impl Progress for Bar {
     }
 }
 
-/// The bar, which stays hidden, measures the time left.
+/// The bar, which stays hidden, counts units and time.
 struct Lines(Bar);
 
 impl Progress for Lines {
     fn begin(&self, _task: &str, total: usize) {
         let bar = self.0.bar();
         bar.set_length(total as u64);
-        bar.reset_eta();
+        bar.reset_elapsed();
     }
 
     fn advance(&self, units: usize) {
@@ -82,7 +82,10 @@ impl Progress for Lines {
     }
 
     fn cell(&self, done: usize, cells: usize, result: &dyn std::fmt::Display) {
-        let left = HumanDuration(self.0.bar().eta());
+        let bar = self.0.bar();
+        // At the mean rate so far. The bar's own estimate follows the last seconds, and pretraining takes longer for an image than pruning.
+        let (now, total) = (bar.position().max(1), bar.length().unwrap_or(0));
+        let left = HumanDuration(bar.elapsed().mul_f64(total.saturating_sub(now) as f64 / now as f64));
         super::note(&format!("{result} ({done} of {cells} cells, {left} left)"));
     }
 }

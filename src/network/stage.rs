@@ -1,6 +1,7 @@
 //! The steps of a network's forward pass, and the sizes of their weights.
 
 use slth_kernels::conv2d;
+use slth_kernels::top_k::keep_at;
 
 /// The sizes of one layer's weights `[outputs, inputs]`, row-major.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +46,7 @@ impl LayerShape {
     /// assert_eq!(layer.kept(0.0), 330);
     /// ```
     pub fn kept(self, sparsity: f64) -> usize {
-        let removed = (sparsity * self.weights() as f64) as usize;
-        self.weights().saturating_sub(removed)
+        keep_at(sparsity, self.weights())
     }
 }
 

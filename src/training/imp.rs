@@ -2,8 +2,8 @@
 //! Neural Networks", arXiv 1803.03635; to a later epoch than 0: J. Frankle et al. 2020, "Linear Mode Connectivity and the Lottery
 //! Ticket Hypothesis", arXiv 1912.05671.
 //!
-//! Train; remove some of the smallest weights; put the others back to where they were at epoch k, train from there on; and so
-//! on. All of that is one training of many epochs here, whose images have another order in each.
+//! A round trains, removes some of the smallest weights, and puts the others back to where they were at epoch k. All rounds are one
+//! sequence of epochs here; each epoch shuffles the images anew.
 
 use slth_kernels::PackedMask;
 
@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::network::{LayerShape, LossSum};
 use crate::progress::Progress;
 
-/// How to prune by and by.
+/// Settings of iterative magnitude pruning.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImpSettings {
     /// What is removed after the last round. Round r of R leaves the r/R-th power of what this leaves.

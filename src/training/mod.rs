@@ -1,5 +1,5 @@
 //! Training and evaluation: a [`Trainer`] [pretrains](Trainer::pretrain) by projected SGD, prunes by
-//! [edge-popup](Trainer::edge_popup) or [by and by](Trainer::imp), [finetunes](Trainer::finetune) and evaluates; [`one_shot`] has
+//! [edge-popup](Trainer::edge_popup) or [iteratively by magnitude](Trainer::imp), [finetunes](Trainer::finetune) and evaluates; [`one_shot`] has
 //! the methods that edge-popup is compared with.
 //!
 //! Once the buffers exist, a training step on one thread allocates nothing; on several threads each parallel call allocates a few

@@ -33,7 +33,7 @@ int main(void) {
 
   slth_selector *selector = slth_selector_new();
   slth_layer layer = {weights, WEIGHTS, mask, NULL};
-  slth_selection selection = {.size = sizeof selection, .keep = WEIGHTS - 9 * WEIGHTS / 10};
+  slth_selection selection = {.size = sizeof selection, .keep = slth_keep(0.9, WEIGHTS)};
   slth_threshold threshold;
   float smallest_kept;
   check(slth_top_k(engine, selector, &layer, 1, &selection, &threshold));

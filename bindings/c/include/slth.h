@@ -13,9 +13,9 @@
  *   out, the process aborts.
  * - Pointers. Each must be aligned, and point to as many elements as the function says. NULL is allowed where that is
  *   said and where there are no elements; elsewhere it is SLTH_NULL_POINTER. What is read must be initialised; what is
- *   only written need not be. Until a call returns, nobody may change what it reads or touch what it writes. What is
- *   written must not overlap what is read (SLTH_ALIASED), but may lie in its gaps: a call may read some columns of an
- *   array and write others. The library keeps no pointer to the caller's memory.
+ *   only written need not be. Until a call returns, nobody may change what it reads or touch what it writes. No element
+ *   that is written may be one that is read (SLTH_ALIASED), but both may be in one array: a call may read some of its
+ *   columns and write others. The library keeps no pointer to the caller's memory.
  * - Shapes. Activations are [batch, features], weights [outputs, inputs]. Strides, counted in elements, tell how they
  *   lie in memory; slth_row_major and similar functions set the usual ones. No layout changes a bit of any result.
  * - Threads. Any number of threads may use a handle at a time in functions that take it as a pointer to const. In
@@ -51,7 +51,7 @@ typedef uint32_t slth_status;
 #define SLTH_LENGTH 1                     /**< An array has another length than its shape asks for. */
 #define SLTH_SHAPE 2                      /**< A matrix or an image has another shape than the call asks for. */
 #define SLTH_OUT_OF_BOUNDS 3              /**< Elements lie outside of their array. */
-#define SLTH_OVERLAP 4                    /**< Two indices of a matrix that is written name one element. */
+#define SLTH_OVERLAP 4                    /**< A matrix that is written has two indices for the same element. */
 #define SLTH_OVERFLOW 5                   /**< Sizes or strides do not fit memory. */
 #define SLTH_NO_INPUT_GRADIENT 6          /**< The weights were prepared without SLTH_INPUT_GRADIENT. */
 #define SLTH_NO_SOURCE 7                  /**< The weights were prepared with SLTH_DROP_SOURCE. */
@@ -87,7 +87,9 @@ const char *slth_status_message(slth_status status);
 
 /**
  * What went wrong in the last call of this thread that failed: which argument, what was expected, what was found. An
- * empty text if none has failed. Valid until the next call of this thread that fails.
+ * empty text if none has failed. The pointer is always the same one on a thread, and valid until the thread ends; the
+ * next call of this thread that fails replaces the text. Read it in a statement after the call: within one expression C
+ * may evaluate either first.
  */
 const char *slth_last_error(void);
 
@@ -183,9 +185,9 @@ typedef struct slth_engine slth_engine;
  * Makes an engine.
  *
  * - backend: one of slth_backends; NULL: the one that the environment variable SLTH_BACKEND names, or else the fastest.
- * - threads: the most that a call may use, the calling one among them; 0: as many as the process may use cores, which
- *   no engine exceeds. The first engine of as many threads starts them; in a child process that was forked the first
- *   call does.
+ * - threads: the most that a call may use, the calling one among them. 0, or more than the process may use cores: one
+ *   for each core. Making an engine starts its threads, which all engines of as many threads share. In a forked child
+ *   the first call starts them anew.
  *
  * Returns SLTH_UNKNOWN_BACKEND or SLTH_UNAVAILABLE_BACKEND for a backend that this machine does not have.
  */
@@ -261,26 +263,31 @@ typedef uint32_t slth_storage;
 #define SLTH_F32 0                        /**< 32-bit floats, as they were given. */
 /** The nearest bfloat16, ties to even: less memory for few columns. Products widen it exactly. */
 #define SLTH_BF16 1
-/** A flag: prepare input gradients too, which takes as much memory and time again. */
+
+/** What else to prepare, or to leave out: SLTH_INPUT_GRADIENT, SLTH_DROP_SOURCE, both (combined by |) or 0. */
+typedef uint32_t slth_prepare_flags;
+
+/** Prepare input gradients too, which takes as much memory and time again. */
 #define SLTH_INPUT_GRADIENT 1
-/** A flag: drop the removed weights, for inference. Saves 4 bytes a weight; no other mask can be put over the rest. */
+/** Drop the removed weights, for inference. Saves 4 bytes a weight; no other mask can be put over the rest. */
 #define SLTH_DROP_SOURCE 2
 
 /** What weights are prepared for. NULL in its place: all defaults. */
 typedef struct {
-  size_t size;             /**< sizeof(slth_prepare_options). */
+  size_t size;               /**< sizeof(slth_prepare_options). */
   /** The largest batch that products will have; 0: unknown or many. Larger ones are still computed, if slower. */
   size_t max_batch;
-  slth_mask_reuse reuse;   /**< How many products each mask is for. */
-  slth_strategy strategy;  /**< Sparse, dense, or the faster one. */
-  slth_storage storage;    /**< The type of the stored numbers. */
-  uint32_t flags;          /**< SLTH_INPUT_GRADIENT, SLTH_DROP_SOURCE, both or 0. */
+  slth_mask_reuse reuse;     /**< How many products each mask is for. */
+  slth_strategy strategy;    /**< Sparse, dense, or the faster one. */
+  slth_storage storage;      /**< The type of the stored numbers. */
+  slth_prepare_flags flags;  /**< What else to prepare, or to leave out. */
 } slth_prepare_options;
 
 /** How prepared weights are stored; tells about speed and memory only, and later versions may have others. */
 typedef uint32_t slth_format;
 
-#define SLTH_FORMAT_DENSE 1               /**< All weights, row-major. */
+/** All weights: row-major, or for a max_batch of up to 32 in panels of 16 rows. */
+#define SLTH_FORMAT_DENSE 1
 #define SLTH_FORMAT_BLOCKED 2             /**< Kept weights by cache block. */
 #define SLTH_FORMAT_INTERLEAVED 3         /**< Kept weights of eight rows side by side. */
 #define SLTH_FORMAT_BITMASK 4             /**< Kept weights, and one bit for each weight. */
@@ -296,7 +303,8 @@ typedef struct slth_weights slth_weights;
  * - prepared: receives the handle, to be freed by slth_weights_free.
  *
  * Takes one pass over weights and mask, and one more with SLTH_INPUT_GRADIENT. Holds 8 bytes for each kept weight
- * (dense: 4 for each weight) and, without SLTH_DROP_SOURCE, 4 for each weight.
+ * (interleaved: 6; with a bit mask: 4, and a bit for each weight; dense: 4 for each weight), fewer with SLTH_BF16; and,
+ * without SLTH_DROP_SOURCE, 4 for each weight.
  */
 slth_status slth_weights_prepare(const slth_engine *engine,
                                  slth_matrix weights,
@@ -344,8 +352,8 @@ slth_status slth_weights_to_bytes(const slth_weights *weights, uint8_t **bytes, 
 void slth_bytes_free(uint8_t *bytes, size_t len);
 
 /**
- * Prepares the weights that slth_weights_to_bytes wrote. Any bytes may be given: SLTH_MALFORMED for those that it did
- * not write, and no memory is taken for what they do not hold.
+ * Prepares the weights that slth_weights_to_bytes wrote. Bytes from any source are safe: SLTH_MALFORMED for those that
+ * hold no weights, and at most 400 times as much memory is taken as they have. There is no checksum.
  */
 slth_status slth_weights_from_bytes(const slth_engine *engine,
                                     const uint8_t *bytes,
@@ -490,8 +498,9 @@ typedef struct slth_conv2d slth_conv2d;
  *   prepare for it once, in the workspace. strategy and reuse change nothing.
  * - prepared: receives the handle, to be freed by slth_conv2d_free.
  *
- * Takes time, and 8 bytes of memory, for each kept element, kind of output column (each at an edge, where the kernel
- * overlaps the padding, is a kind of its own) and direction; and 4 bytes for each element.
+ * Holds 4 bytes for each element, and a list of 8 bytes for each kept one; without padding one list, else one for the
+ * columns inside and one for each column at the edges where the kernel overlaps the padding (three lists for a kernel
+ * of 3 and padding 1). Twice as many lists with SLTH_INPUT_GRADIENT. Takes time in proportion.
  *
  * Returns SLTH_OUT_OF_RANGE for a stride of 0, SLTH_PLANE_TOO_LARGE for a plane of the prepared batch with 2^32
  * elements or more.
@@ -601,11 +610,17 @@ typedef struct {
 /** What slth_top_k keeps. */
 typedef struct {
   size_t size;                 /**< sizeof(slth_selection). */
-  size_t keep;                 /**< How many scores to keep: n - (size_t)(s * n) for sparsity s. */
+  size_t keep;                 /**< How many scores to keep: slth_keep(sparsity, n) of n scores. */
   const slth_threshold *hint;  /**< An earlier threshold to start from, which changes no result. NULL: none. */
   slth_order order;            /**< What scores are ordered by. */
   uint32_t smallest;           /**< Not 0: keep the smallest instead of the largest. */
 } slth_selection;
+
+/**
+ * How many of n scores are kept at a sparsity, the fraction REMOVED: all but (size_t)(sparsity * n), in double
+ * precision. Below 0 and NaN count as 0, above 1 as 1.
+ */
+size_t slth_keep(double sparsity, size_t n);
 
 /** One layer of scores, and where its mask goes: as words, as booleans, as both or as neither. */
 typedef struct {
@@ -616,8 +631,8 @@ typedef struct {
 } slth_layer;
 
 /**
- * Scratch memory of selections: half as many bytes as the scores of one layer, up to four times as many for more than
- * eight layers; and masks. Keep one for each calling thread.
+ * Scratch memory of selections: half the size of the scores of one layer, up to four times the size of all scores for
+ * more than eight layers; and masks. Keep one for each calling thread.
  */
 typedef struct slth_selector slth_selector;
 

@@ -82,8 +82,9 @@ handle!(slth_conv2d(PackedConv2d) = "conv2d");
 ///   for it once, in the workspace. strategy and reuse change nothing.
 /// - prepared: receives the handle, to be freed by slth_conv2d_free.
 ///
-/// Takes time, and 8 bytes of memory, for each kept element, kind of output column (each at an edge, where the kernel
-/// overlaps the padding, is a kind of its own) and direction; and 4 bytes for each element.
+/// Holds 4 bytes for each element, and a list of 8 bytes for each kept one; without padding one list, else one for the columns inside and one
+/// for each column at the edges where the kernel overlaps the padding (three lists for a kernel of 3 and padding 1). Twice as many lists
+/// with SLTH_INPUT_GRADIENT. Takes time in proportion.
 ///
 /// Returns SLTH_OUT_OF_RANGE for a stride of 0, SLTH_PLANE_TOO_LARGE for a plane of the prepared batch with 2^32 elements or
 /// more.

@@ -24,8 +24,9 @@ handle!(slth_engine(Named) = "engine");
 /// Makes an engine.
 ///
 /// - backend: one of slth_backends; NULL: the one that the environment variable SLTH_BACKEND names, or else the fastest.
-/// - threads: the most that a call may use, the calling one among them; 0: as many as the process may use cores, which no
-///   engine exceeds. The first engine of as many threads starts them; in a child process that was forked the first call does.
+/// - threads: the most that a call may use, the calling one among them. 0, or more than the process may use cores: one for each
+///   core. Making an engine starts its threads, which all engines of as many threads share. In a forked child the first call
+///   starts them anew.
 ///
 /// Returns SLTH_UNKNOWN_BACKEND or SLTH_UNAVAILABLE_BACKEND for a backend that this machine does not have.
 #[unsafe(no_mangle)]

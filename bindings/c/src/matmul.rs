@@ -80,7 +80,13 @@ impl slth_epilogue {
         let activation = match activation {
             SLTH_IDENTITY => Activation::Identity,
             SLTH_RELU => Activation::Relu,
-            _ => return Err(Failure::out_of_range("activation")),
+            _ => {
+                return Err(Failure::out_of_range(
+                    "epilogue.activation",
+                    "SLTH_IDENTITY or SLTH_RELU",
+                    activation,
+                ));
+            }
         };
         // SAFETY: as promised.
         let bias = if bias.is_null() { None } else { Some(unsafe { slice("bias", bias, outputs)? }) };

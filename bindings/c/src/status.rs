@@ -3,10 +3,9 @@
 //! Calls return a status for the program, keep a message for people, and never panic.
 
 use core::any::Any;
-use core::cell::RefCell;
+use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char};
 use core::fmt;
-use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use slth_kernels::KernelError;
@@ -22,7 +21,7 @@ pub const SLTH_LENGTH: slth_status = 1;
 pub const SLTH_SHAPE: slth_status = 2;
 /// Elements lie outside of their array.
 pub const SLTH_OUT_OF_BOUNDS: slth_status = 3;
-/// Two indices of a matrix that is written name one element.
+/// A matrix that is written has two indices for the same element.
 pub const SLTH_OVERLAP: slth_status = 4;
 /// Sizes or strides do not fit memory.
 pub const SLTH_OVERFLOW: slth_status = 5;
@@ -83,7 +82,7 @@ fn message_of(status: slth_status) -> &'static CStr {
         SLTH_LENGTH => c"an array has another length than its shape asks for",
         SLTH_SHAPE => c"a matrix or an image has another shape than the call asks for",
         SLTH_OUT_OF_BOUNDS => c"elements lie outside of their array",
-        SLTH_OVERLAP => c"two indices of a matrix that is written name one element",
+        SLTH_OVERLAP => c"a matrix that is written has two indices for the same element",
         SLTH_OVERFLOW => c"sizes or strides do not fit memory",
         SLTH_NO_INPUT_GRADIENT => c"the weights were prepared without SLTH_INPUT_GRADIENT",
         SLTH_NO_SOURCE => c"the weights were prepared with SLTH_DROP_SOURCE",
@@ -107,22 +106,43 @@ fn message_of(status: slth_status) -> &'static CStr {
         SLTH_MISALIGNED => c"a pointer is not aligned",
         SLTH_ALIASED => c"memory that is written is also read",
         SLTH_BUSY => c"another thread is using the handle",
-        SLTH_STRUCT_SIZE => c"a structure's size is not that of this version, or of an earlier one",
+        SLTH_STRUCT_SIZE => {
+            c"a structure's size is not its sizeof, or it has a field that this version does not know"
+        }
         SLTH_PANIC => c"a defect of the library was caught",
         _ => c"a status that this version does not know",
     }
 }
 
 /// What went wrong in the last call of this thread that failed: which argument, what was expected, what was found. An empty
-/// text if none has failed. Valid until the next call of this thread that fails.
+/// text if none has failed. The pointer is always the same one on a thread, and valid until the thread ends; the next call of this thread that
+/// fails replaces the text. Read it in a statement after the call: within one expression C may evaluate either first.
 #[unsafe(no_mangle)]
 pub extern "C" fn slth_last_error() -> *const c_char {
     // Without the thread's storage, which is gone at its very end, there is no last error either.
-    LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
+    LAST_ERROR.try_with(|last| last.get().cast::<c_char>().cast_const()).unwrap_or(c"".as_ptr())
 }
 
+/// Bytes of an error's text with its zero byte; a longer one is cut.
+const MOST_TEXT: usize = 512;
+
 thread_local! {
-    static LAST_ERROR: RefCell<CString> = RefCell::default();
+    /// Without a destructor: a pointer to it stays valid for as long as the thread.
+    static LAST_ERROR: UnsafeCell<[u8; MOST_TEXT]> = const { UnsafeCell::new([0; MOST_TEXT]) };
+}
+
+/// Replaces the text of this thread's last error.
+fn set_last_error(text: &str) {
+    let mut len = text.len().min(MOST_TEXT - 1);
+    while !text.is_char_boundary(len) {
+        len -= 1;
+    }
+    let mut bytes = [0; MOST_TEXT];
+    bytes[..len].copy_from_slice(&text.as_bytes()[..len]);
+    // A zero byte would end the text.
+    bytes[..len].iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
+    // SAFETY: of this thread alone, and nothing of this library holds a reference to it.
+    _ = LAST_ERROR.try_with(|last| unsafe { *last.get() = bytes });
 }
 
 /// Why a call did nothing.
@@ -151,6 +171,11 @@ pub(crate) enum Failure {
         what: &'static str,
         known: usize,
     },
+    /// Of one of several layers.
+    OfLayer {
+        index: usize,
+        failure: Box<Failure>,
+    },
     /// A handle that an earlier call broke off changing.
     Broken {
         what: &'static str,
@@ -161,8 +186,8 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn out_of_range(what: &'static str) -> Self {
-        Self::Kernel(KernelError::OutOfRange { what })
+    pub(crate) fn out_of_range(what: &'static str, allowed: &'static str, found: impl fmt::Display) -> Self {
+        Self::Kernel(KernelError::OutOfRange { what, allowed, found: found.to_string() })
     }
 
     pub(crate) fn overflow(what: &'static str) -> Self {
@@ -177,6 +202,7 @@ impl Failure {
             Self::Aliased { .. } => SLTH_ALIASED,
             Self::Busy { .. } => SLTH_BUSY,
             Self::StructSize { .. } | Self::UnknownField { .. } => SLTH_STRUCT_SIZE,
+            Self::OfLayer { failure, .. } => failure.status(),
             Self::Broken { .. } | Self::Panic { .. } => SLTH_PANIC,
         }
     }
@@ -201,7 +227,11 @@ impl fmt::Display for Failure {
             Self::Aliased { written, read } => {
                 write!(f, "{written} is written to, and its memory overlaps that of {read}")
             }
-            Self::Busy { what } => write!(f, "another thread is using {what}"),
+            Self::Busy { what } => write!(
+                f,
+                "another thread is using {what}: give each thread its own, or call when the other call has returned"
+            ),
+            Self::OfLayer { index, failure } => write!(f, "layers[{index}].{failure}"),
             Self::StructSize { what, known, found } => {
                 write!(f, "{what}: size is {found}, and sizeof gives {known}; set size")
             }
@@ -221,8 +251,7 @@ pub(crate) fn guard(call: impl FnOnce() -> Result<(), Failure>) -> slth_status {
         Ok(Err(failure)) => failure,
         Err(payload) => Failure::Panic { message: text_of(payload) },
     };
-    let message = CString::new(failure.to_string().replace('\0', " ")).unwrap_or_default();
-    _ = LAST_ERROR.try_with(|last| *last.borrow_mut() = message);
+    set_last_error(&failure.to_string());
     failure.status()
 }
 
@@ -280,7 +309,7 @@ mod tests {
             (SLTH_NO_SOURCE, KernelError::NoSource),
             (SLTH_NOT_A_NUMBER, KernelError::NotANumber { layer: 0, index: 0 }),
             (SLTH_NOT_FINITE, KernelError::NotFinite { what, index: 0 }),
-            (SLTH_OUT_OF_RANGE, KernelError::OutOfRange { what }),
+            (SLTH_OUT_OF_RANGE, KernelError::OutOfRange { what, allowed: "", found: String::new() }),
             (SLTH_KEEP_TOO_LARGE, KernelError::KeepTooLarge { keep: 2, len: 1 }),
             (SLTH_MASK_LENGTH, KernelError::MaskLength { layer: 0, scores: 1, mask: 2 }),
             (SLTH_MASK_COUNT, KernelError::MaskCount { layers: 1, masks: 2 }),
@@ -289,7 +318,7 @@ mod tests {
             (SLTH_TOO_MANY_CANDIDATES, KernelError::TooManyCandidates { found: 2, limit: 1 }),
             (SLTH_NOT_BY_BITONIC, KernelError::NotByBitonic),
             (SLTH_PLANE_TOO_LARGE, KernelError::PlaneTooLarge { what, limit: 1, found: 2 }),
-            (SLTH_MALFORMED, KernelError::Malformed { what }),
+            (SLTH_MALFORMED, KernelError::Malformed { what, why: "" }),
             (
                 SLTH_UNKNOWN_BACKEND,
                 KernelError::UnknownBackend { name: name.clone(), available: available.clone() },
@@ -317,6 +346,21 @@ mod tests {
         assert_eq!(guard(|| Err(Failure::NullPointer { what: "x" })), SLTH_NULL_POINTER);
         assert_eq!(guard(|| Ok(())), SLTH_OK);
         assert_eq!(message(slth_last_error()), "x is NULL");
+    }
+
+    /// A text that is too long is cut between two characters, and a pointer from before reads the new one.
+    #[test]
+    fn the_last_error_stays_in_place() {
+        let before = slth_last_error();
+        for (text, expected) in [
+            ("é".repeat(400), "é".repeat(255)),
+            ("a\0b".to_owned(), "a b".to_owned()),
+            (String::new(), String::new()),
+        ] {
+            set_last_error(&text);
+            assert_eq!(message(before), expected);
+        }
+        assert_eq!(before, slth_last_error());
     }
 
     #[test]

@@ -66,14 +66,19 @@ impl slth_search {
             (0, 0) => Sizes::Any,
             (at_most, 0) => Sizes::AtMost(at_most),
             (0, exactly) => Sizes::Exactly(exactly),
-            _ => return Err(Failure::out_of_range("search.exactly beside search.at_most")),
+            (_, exactly) => {
+                return Err(Failure::out_of_range("search.exactly", "0 beside search.at_most", exactly));
+            }
         };
         let method = match method {
             SLTH_METHOD_AUTO => Method::Auto,
             SLTH_BRUTE_FORCE => Method::BruteForce,
             SLTH_MEET_IN_THE_MIDDLE => Method::MeetInTheMiddle,
             SLTH_BITONIC => Method::Bitonic,
-            _ => return Err(Failure::out_of_range("search.method")),
+            _ => {
+                let allowed = "SLTH_METHOD_AUTO, SLTH_BRUTE_FORCE, SLTH_MEET_IN_THE_MIDDLE or SLTH_BITONIC";
+                return Err(Failure::out_of_range("search.method", allowed, method));
+            }
         };
         Ok(Search { epsilon, sizes, method })
     }
@@ -178,7 +183,7 @@ pub unsafe extern "C" fn slth_subset_sum(
 ) -> slth_status {
     guard(|| {
         if n < 64 && bits >> n != 0 {
-            return Err(Failure::out_of_range("bits"));
+            return Err(Failure::out_of_range("bits", "of candidates only", format_args!("{bits:#x}")));
         }
         // SAFETY: as the header asks of each caller.
         unsafe {

@@ -3,7 +3,7 @@
 use std::sync::RwLock;
 
 use slth_kernels::PackedMask;
-use slth_kernels::top_k::{Order, Selection, Selector, Threshold};
+use slth_kernels::top_k::{self, Order, Selection, Selector, Threshold};
 
 use crate::engine::slth_engine;
 use crate::handle::{self, handle};
@@ -35,7 +35,7 @@ const _: () = assert!(Threshold::BYTES == 12);
 pub struct slth_selection {
     /// sizeof(slth_selection).
     pub size: usize,
-    /// How many scores to keep: n - (size_t)(s * n) for sparsity s.
+    /// How many scores to keep: slth_keep(sparsity, n) of n scores.
     pub keep: usize,
     /// An earlier threshold to start from, which changes no result. NULL: none.
     pub hint: *const slth_threshold,
@@ -63,7 +63,9 @@ impl slth_selection {
         let order = match order {
             SLTH_MAGNITUDE => Order::Magnitude,
             SLTH_SIGNED => Order::Signed,
-            _ => return Err(Failure::out_of_range("selection.order")),
+            _ => {
+                return Err(Failure::out_of_range("selection.order", "SLTH_MAGNITUDE or SLTH_SIGNED", order));
+            }
         };
         let selection =
             if smallest == 0 { Selection::largest(keep, order) } else { Selection::smallest(keep, order) };
@@ -73,6 +75,13 @@ impl slth_selection {
         // SAFETY: as promised; bytes have no alignment.
         Ok(selection.near(Threshold::from_bytes(unsafe { &(*hint).bytes })?))
     }
+}
+
+/// How many of n scores are kept at a sparsity, the fraction REMOVED: all but (size_t)(sparsity * n), in double precision. Below 0 and NaN
+/// count as 0, above 1 as 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn slth_keep(sparsity: f64, n: usize) -> usize {
+    top_k::keep_at(sparsity, n)
 }
 
 /// One layer of scores, and where its mask goes: as words, as booleans, as both or as neither.
@@ -89,8 +98,8 @@ pub struct slth_layer {
     pub keep: *mut bool,
 }
 
-/// Scratch memory of selections: half as many bytes as the scores of one layer, up to four times as many for more than eight
-/// layers; and masks. Keep one for each calling thread.
+/// Scratch memory of selections: half the size of the scores of one layer, up to four times the size of all scores for more than
+/// eight layers; and masks. Keep one for each calling thread.
 pub struct slth_selector(RwLock<Scratch>);
 
 #[derive(Default)]
@@ -141,10 +150,12 @@ pub unsafe extern "C" fn slth_top_k(
             let Scratch { selector, masks } = &mut *handle::write(selector)?;
             let selection = slth_selection::read(selection)?;
             let layers = slice("layers", layers, count)?;
-            let scores = layers.iter().map(|layer| slice("layer.scores", layer.scores, layer.len));
-            let scores = scores.collect::<Result<Vec<&[f32]>, _>>()?;
-            let destinations =
-                layers.iter().map(|layer| Destination::of(layer)).collect::<Result<Vec<_>, _>>()?;
+            let (mut scores, mut destinations) = (Vec::new(), Vec::new());
+            for (index, layer) in layers.iter().enumerate() {
+                let of_layer = |failure| Failure::OfLayer { index, failure: Box::new(failure) };
+                scores.push(slice::<f32>("scores", layer.scores, layer.len).map_err(of_layer)?);
+                destinations.push(Destination::of(layer).map_err(of_layer)?);
+            }
             let threshold = Output::optional("threshold", threshold, 1)?;
             fit(masks, &scores);
             let found = selector.select(engine, &scores, selection, masks)?;
@@ -169,8 +180,8 @@ impl Destination {
     unsafe fn of(&slth_layer { len, mask, keep, .. }: &slth_layer) -> Result<Self, Failure> {
         // SAFETY: as promised.
         unsafe {
-            let words = Output::optional("layer.mask", mask, len.div_ceil(64))?;
-            Ok(Self { words, booleans: Output::optional("layer.keep", keep, len)? })
+            let words = Output::optional("mask", mask, len.div_ceil(64))?;
+            Ok(Self { words, booleans: Output::optional("keep", keep, len)? })
         }
     }
 

@@ -40,10 +40,13 @@ pub const SLTH_F32: slth_storage = 0;
 /// The nearest bfloat16, ties to even: less memory for few columns. Products widen it exactly.
 pub const SLTH_BF16: slth_storage = 1;
 
-/// A flag: prepare input gradients too, which takes as much memory and time again.
-pub const SLTH_INPUT_GRADIENT: u32 = 1;
-/// A flag: drop the removed weights, for inference. Saves 4 bytes a weight; no other mask can be put over the rest.
-pub const SLTH_DROP_SOURCE: u32 = 2;
+/// What else to prepare, or to leave out: SLTH_INPUT_GRADIENT, SLTH_DROP_SOURCE, both (combined by |) or 0.
+pub type slth_prepare_flags = u32;
+
+/// Prepare input gradients too, which takes as much memory and time again.
+pub const SLTH_INPUT_GRADIENT: slth_prepare_flags = 1;
+/// Drop the removed weights, for inference. Saves 4 bytes a weight; no other mask can be put over the rest.
+pub const SLTH_DROP_SOURCE: slth_prepare_flags = 2;
 
 /// What weights are prepared for. NULL in its place: all defaults.
 #[repr(C)]
@@ -59,8 +62,8 @@ pub struct slth_prepare_options {
     pub strategy: slth_strategy,
     /// The type of the stored numbers.
     pub storage: slth_storage,
-    /// SLTH_INPUT_GRADIENT, SLTH_DROP_SOURCE, both or 0.
-    pub flags: u32,
+    /// What else to prepare, or to leave out.
+    pub flags: slth_prepare_flags,
 }
 
 // SAFETY: a size first, and fields that are valid whatever their bits are; without padding, as is checked below.
@@ -76,22 +79,32 @@ impl slth_prepare_options {
         let reuse = match self.reuse {
             SLTH_REUSE_MANY => MaskReuse::Many,
             SLTH_REUSE_ONCE => MaskReuse::Once,
-            _ => return Err(Failure::out_of_range("options.reuse")),
+            _ => {
+                return Err(Failure::out_of_range(
+                    "options.reuse",
+                    "SLTH_REUSE_MANY or SLTH_REUSE_ONCE",
+                    self.reuse,
+                ));
+            }
         };
         let strategy = match self.strategy {
             SLTH_AUTO => Strategy::Auto,
             SLTH_SPARSE => Strategy::Sparse,
             SLTH_DENSE => Strategy::Dense,
             SLTH_BITMASK => Strategy::Bitmask,
-            _ => return Err(Failure::out_of_range("options.strategy")),
+            _ => {
+                let allowed = "SLTH_AUTO, SLTH_SPARSE, SLTH_DENSE or SLTH_BITMASK";
+                return Err(Failure::out_of_range("options.strategy", allowed, self.strategy));
+            }
         };
         let storage = match self.storage {
             SLTH_F32 => Storage::F32,
             SLTH_BF16 => Storage::Bf16,
-            _ => return Err(Failure::out_of_range("options.storage")),
+            _ => return Err(Failure::out_of_range("options.storage", "SLTH_F32 or SLTH_BF16", self.storage)),
         };
         if self.flags & !(SLTH_INPUT_GRADIENT | SLTH_DROP_SOURCE) != 0 {
-            return Err(Failure::out_of_range("options.flags"));
+            let allowed = "SLTH_INPUT_GRADIENT, SLTH_DROP_SOURCE, both or 0";
+            return Err(Failure::out_of_range("options.flags", allowed, self.flags));
         }
         Ok(PrepareOptions::default()
             .max_batch(if self.max_batch == 0 { usize::MAX } else { self.max_batch })
@@ -113,7 +126,7 @@ impl slth_prepare_options {
 /// How prepared weights are stored; tells about speed and memory only, and later versions may have others.
 pub type slth_format = u32;
 
-/// All weights, row-major.
+/// All weights: row-major, or for a max_batch of up to 32 in panels of 16 rows.
 pub const SLTH_FORMAT_DENSE: slth_format = 1;
 /// Kept weights by cache block.
 pub const SLTH_FORMAT_BLOCKED: slth_format = 2;
@@ -133,8 +146,9 @@ handle!(slth_weights(PackedWeights) = "weights");
 /// - options: NULL: the defaults.
 /// - prepared: receives the handle, to be freed by slth_weights_free.
 ///
-/// Takes one pass over weights and mask, and one more with SLTH_INPUT_GRADIENT. Holds 8 bytes for each kept weight (dense: 4
-/// for each weight) and, without SLTH_DROP_SOURCE, 4 for each weight.
+/// Takes one pass over weights and mask, and one more with SLTH_INPUT_GRADIENT. Holds 8 bytes for each kept
+/// weight (interleaved: 6; with a bit mask: 4, and a bit for each weight; dense: 4 for each weight), fewer with SLTH_BF16; and,
+/// without SLTH_DROP_SOURCE, 4 for each weight.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn slth_weights_prepare(
     engine: *const slth_engine,
@@ -316,8 +330,8 @@ pub unsafe extern "C" fn slth_bytes_free(bytes: *mut u8, len: usize) {
     }
 }
 
-/// Prepares the weights that slth_weights_to_bytes wrote. Any bytes may be given: SLTH_MALFORMED for those that it did not
-/// write, and no memory is taken for what they do not hold.
+/// Prepares the weights that slth_weights_to_bytes wrote. Bytes from any source are safe: SLTH_MALFORMED for those that hold
+/// no weights, and at most 400 times as much memory is taken as they have. There is no checksum.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn slth_weights_from_bytes(
     engine: *const slth_engine,

@@ -2,7 +2,11 @@
 
 void test_status(void) {
   CHECK(slth_last_error()[0] == 0);
-  const char *unknown = slth_status_message(999);
+  const char *unknown = slth_status_message(999), *error = slth_last_error();
+  RETURNS(SLTH_NULL_POINTER, slth_mask_kept(NULL, 1, NULL));
+  CHECK(strcmp(error, "mask is NULL") == 0);
+  RETURNS(SLTH_UNKNOWN_BACKEND, slth_engine_new("quantum", 1, &(slth_engine *){NULL}));
+  CHECK(error == slth_last_error() && strstr(error, "quantum") != NULL);
   for (slth_status status = SLTH_OK; status <= SLTH_UNAVAILABLE_BACKEND; status++)
     CHECK(strcmp(slth_status_message(status), unknown) != 0);
   for (slth_status status = SLTH_NULL_POINTER; status <= SLTH_PANIC; status++)
@@ -45,7 +49,7 @@ void test_errors(const slth_engine *engine) {
 
   /* Shapes; messages give them as the caller does, batch first. */
   FORWARD(SLTH_SHAPE, slth_row_major(x, inputs, batch), NULL, Y);
-  CHECK(strcmp(slth_last_error(), "x: expected 3 x 3, found 3 x 2") == 0);
+  CHECK(strcmp(slth_last_error(), "x: expected 3 x 3, found 3 x 2; is it transposed?") == 0);
   FORWARD(SLTH_SHAPE, X, NULL, slth_row_major_mut(y, batch, inputs));
   CHECK(strcmp(slth_last_error(), "y: expected 2 x 4, found 2 x 3") == 0);
   RETURNS(SLTH_SHAPE, slth_weights_set_values(weights, engine, slth_row_major(w, inputs, outputs)));
@@ -99,7 +103,7 @@ void test_errors(const slth_engine *engine) {
   /* Structures. */
   slth_epilogue epilogue = {.size = sizeof epilogue, .bias = bias, .activation = 2};
   FORWARD(SLTH_OUT_OF_RANGE, X, &epilogue, Y);
-  CHECK(strcmp(slth_last_error(), "activation is out of range") == 0);
+  CHECK(strcmp(slth_last_error(), "epilogue.activation must be SLTH_IDENTITY or SLTH_RELU, found 2") == 0);
   epilogue.activation = SLTH_RELU, epilogue.size = 0;
   FORWARD(SLTH_STRUCT_SIZE, X, &epilogue, Y);
   epilogue.size = SIZE_MAX;

@@ -39,7 +39,8 @@ static void *multiply(void *argument) {
     } else {
       RETURNS(SLTH_BUSY, status);
       const char *message = slth_last_error(), *who = "another thread is using ";
-      CHECK(work->busy && strncmp(message, who, strlen(who)) == 0 && strcmp(message + strlen(who), work->busy) == 0);
+      CHECK(work->busy && strncmp(message, who, strlen(who)) == 0 &&
+            strncmp(message + strlen(who), work->busy, strlen(work->busy)) == 0 && strstr(message, "its own") != NULL);
     }
   }
   slth_workspace_free(own);

@@ -69,7 +69,14 @@ static void check_selection(const slth_engine *engine, slth_selector *selector, 
   free(layers), free(ranks), free(expected);
 }
 
+static void test_keep(void) {
+  CHECK(slth_keep(0.9, 784 * 500) == 39200 && slth_keep(0.25, 10) == 8);
+  CHECK(slth_keep(0, 7) == 7 && slth_keep(1, 7) == 0 && slth_keep(0.5, 0) == 0);
+  CHECK(slth_keep(-1, 7) == 7 && slth_keep(2, 7) == 0 && slth_keep(NAN, 7) == 7);
+}
+
 void test_top_k(const slth_engine *engine) {
+  test_keep();
   slth_selector *selector = slth_selector_new();
   const size_t lens[] = {1000, 1, 0, 20000, 63, 2049};
   slth_threshold malformed = {0};
@@ -101,7 +108,9 @@ void test_top_k(const slth_engine *engine) {
   RETURNS(SLTH_NULL_POINTER, slth_top_k(engine, selector, NULL, 1, &selection, NULL));
   RETURNS(SLTH_NULL_POINTER, slth_top_k(engine, selector, &layer, 1, NULL, NULL));
   RETURNS(SLTH_NULL_POINTER, slth_top_k(engine, NULL, &layer, 1, &selection, NULL));
-  RETURNS(SLTH_NULL_POINTER, slth_top_k(engine, selector, &(slth_layer){NULL, 3, &mask, NULL}, 1, &selection, NULL));
+  slth_layer second_wrong[] = {layer, {NULL, 3, &mask, NULL}};
+  RETURNS(SLTH_NULL_POINTER, slth_top_k(engine, selector, second_wrong, 2, &selection, NULL));
+  CHECK(strcmp(slth_last_error(), "layers[1].scores is NULL") == 0);
   OK(slth_top_k(engine, selector, &layer, 1, &selection, NULL));
   CHECK(mask == 4);
   slth_selector_free(selector);

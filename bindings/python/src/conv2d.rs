@@ -12,7 +12,7 @@ use slth_kernels::{
 };
 
 use crate::array::{Input, bias, flat, input, no_nan, output, wrong_shape};
-use crate::engine::{compute, engine, refused};
+use crate::engine::{at_least, compute, engine, refused};
 use crate::mask::{mask, to_bools};
 use crate::weights::{activation, at, options, same_sizes, storage_name};
 
@@ -31,7 +31,8 @@ pub(crate) fn with_workspace<T>(product: impl FnOnce(&mut Workspace) -> T) -> T 
 /// weight: float32 [outputs, channels, kernel rows, kernel columns]. mask: bool of that shape, True keeps; or its bits packed as
 /// by top_k(packed=True); None keeps all. image: rows and columns of an input plane. stride, padding: in both directions; padding
 /// is with zeros, on all sides. bias: float32 [outputs], added by forward. max_batch: the batch that it is prepared for; other
-/// batches work too. Others: as for PackedWeights; mask_reuse has no effect here.
+/// batches work too. input_gradient, storage,
+/// threads: as for PackedWeights; mask_reuse has no effect here.
 #[pyclass(frozen, weakref, module = "slth")]
 pub(crate) struct Conv2d {
     filters: RwLock<Filters>,
@@ -119,9 +120,9 @@ impl Conv2d {
         py: Python<'_>,
         weight: &Bound<'_, PyAny>,
         mask: Option<&Bound<'_, PyAny>>,
-        image: (usize, usize),
-        stride: usize,
-        padding: usize,
+        image: (isize, isize),
+        stride: isize,
+        padding: isize,
         bias: Option<&Bound<'_, PyAny>>,
         max_batch: isize,
         mask_reuse: &str,
@@ -135,11 +136,9 @@ impl Conv2d {
         let [outputs, channels, rows, columns] = sizes[..] else {
             return Err(wrong_shape("weight", "[outputs, channels, kernel rows, kernel columns]", &sizes));
         };
-        let (height, width) = image;
+        let (height, width) = (at_least("image", image.0, 0)?, at_least("image", image.1, 0)?);
+        let (stride, padding) = (at_least("stride", stride, 1)?, at_least("padding", padding, 0)?);
         let shape = Shape { channels, height, width, outputs, kernel: [rows, columns], stride, padding };
-        if stride == 0 {
-            return Err(PyValueError::new_err("stride must be at least 1, found 0"));
-        }
         if shape.out_height() == 0 || shape.out_width() == 0 {
             let text =
                 format!("a kernel of {rows} x {columns} does not fit into images of {height} x {width}");
@@ -181,7 +180,7 @@ impl Conv2d {
         Ok(y.into_array().into_any())
     }
 
-    /// The gradient of x.
+    /// The gradient of x. ValueError unless prepared with input_gradient=True.
     ///
     /// dy: float32 [batch, outputs, out rows, out columns].
     /// out: where to write, float32 [batch, channels, rows, columns]; None: a new array.
@@ -221,7 +220,7 @@ impl Conv2d {
         dw.into_array().call_method1("reshape", (self.weight_shape(),))
     }
 
-    /// Sets another mask.
+    /// Sets another mask: bool of the weight's shape, or packed bits.
     fn set_mask(&self, py: Python<'_>, mask: &Bound<'_, PyAny>) -> PyResult<()> {
         let (mask, engine) = (self::mask(mask, &self.weight_shape())?, self.engine()?);
         self.change(py, |filters| {
@@ -400,7 +399,7 @@ pub(crate) fn _restore_conv2d(
     py: Python<'_>,
     weight: &Bound<'_, PyAny>,
     mask: &Bound<'_, PyAny>,
-    sizes: ((usize, usize), usize, usize),
+    sizes: ((isize, isize), isize, isize),
     bias: Option<&Bound<'_, PyAny>>,
     options: (isize, bool, String),
     threads: Option<isize>,

@@ -30,7 +30,7 @@ use slth_kernels::{Backend, KernelError};
 use crate::engine::{defect, get_num_threads};
 use crate::mask::to_bools;
 
-/// What a run tells.
+/// Progress of a run.
 enum Event {
     Begin(String, usize),
     Advance(usize),
@@ -38,7 +38,7 @@ enum Event {
     Cell(usize, usize, String),
 }
 
-/// Sends on what work tells, and says when to stop.
+/// Forwards progress to the calling thread, and says when to stop.
 struct Watch<'a> {
     events: Sender<Event>,
     stop: &'a AtomicBool,
@@ -73,7 +73,7 @@ impl Progress for Watch<'_> {
     }
 }
 
-/// How far work is: the arguments of the callback.
+/// Progress so far: the arguments of the callback.
 #[derive(Default)]
 struct State {
     task: String,
@@ -107,10 +107,10 @@ impl State {
     }
 }
 
-/// Between two looks for a signal.
+/// Longest wait for an event before signals and callback are looked after.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Between two calls of the callback, but for cells, which are all told.
+/// Time between two looks for a signal, and two calls of the callback. Finished cells are told at once.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Does `work` on a thread of its own, while this one calls the callback and looks for signals, Ctrl-C above all. An exception of either

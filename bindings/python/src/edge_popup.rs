@@ -447,7 +447,7 @@ impl EdgePopup {
 }
 
 thread_local! {
-    /// What a pool makes less of.
+    /// The results of a convolution before its pool, or their gradient.
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -17,7 +17,7 @@ static THREADS: AtomicUsize = AtomicUsize::new(0);
 pub(crate) fn engine(threads: Option<isize>) -> PyResult<Engine<'static>> {
     let threads = match threads {
         None => THREADS.load(Ordering::Relaxed),
-        Some(threads) => at_least_one(threads)?,
+        Some(threads) => at_least("threads", threads, 1)?,
     };
     let engine = serial()?;
     Ok(if threads == 1 { engine } else { engine.with_threads(threads) })
@@ -29,16 +29,27 @@ fn serial() -> PyResult<Engine<'static>> {
     ENGINE.get_or_init(Engine::detect).clone().map_err(refused)
 }
 
-fn at_least_one(threads: isize) -> PyResult<usize> {
-    usize::try_from(threads)
+/// An argument as a size.
+pub(crate) fn at_least(name: &str, found: isize, least: usize) -> PyResult<usize> {
+    usize::try_from(found)
         .ok()
-        .filter(|&threads| threads > 0)
-        .ok_or_else(|| PyValueError::new_err(format!("threads must be at least 1, found {threads}")))
+        .filter(|&found| found >= least)
+        .ok_or_else(|| PyValueError::new_err(format!("{name} must be at least {least}, found {found}")))
 }
 
 /// A kernel's error as a ValueError.
 pub(crate) fn refused(error: KernelError) -> PyErr {
-    PyValueError::new_err(error.to_string())
+    // The kernels' texts name what Rust programs would set.
+    PyValueError::new_err(match error {
+        KernelError::NoInputGradient => {
+            "prepare with input_gradient=True to compute the input gradient".to_owned()
+        }
+        KernelError::NoSource => {
+            "the removed weights were dropped, so no other mask can be set; prepare with keep_source=True"
+                .to_owned()
+        }
+        other => other.to_string(),
+    })
 }
 
 /// Computes without the GIL. A panic is an error of this library, and a RuntimeError for Python.
@@ -67,7 +78,7 @@ pub(crate) fn defect(panic: &(dyn std::any::Any + Send)) -> PyErr {
 /// default, is the number of CPUs in the process's affinity mask, limited by the cgroup's CPU quota.
 #[pyfunction]
 pub(crate) fn set_num_threads(n: isize) -> PyResult<()> {
-    THREADS.store(at_least_one(n)?, Ordering::Relaxed);
+    THREADS.store(at_least("threads", n, 1)?, Ordering::Relaxed);
     Ok(())
 }
 

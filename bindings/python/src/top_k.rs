@@ -6,7 +6,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use slth_kernels::PackedMask;
-use slth_kernels::top_k::{Order, Selection, Selector};
+use slth_kernels::top_k::{Order, Selection, Selector, keep_at};
 
 use crate::array::{flat, list};
 use crate::engine::{compute, engine};
@@ -89,9 +89,7 @@ fn kept(keep: Option<i128>, sparsity: Option<f64>, count: usize) -> PyResult<usi
             .ok()
             .filter(|&keep| keep <= count)
             .ok_or_else(|| PyValueError::new_err(format!("cannot keep {keep} of {count} scores"))),
-        (None, Some(sparsity)) if (0.0..=1.0).contains(&sparsity) => {
-            Ok(count - (sparsity * count as f64) as usize)
-        }
+        (None, Some(sparsity)) if (0.0..=1.0).contains(&sparsity) => Ok(keep_at(sparsity, count)),
         (None, Some(sparsity)) => {
             Err(PyValueError::new_err(format!("sparsity must lie in [0, 1], found {sparsity}")))
         }

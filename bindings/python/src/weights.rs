@@ -13,7 +13,7 @@ use slth_kernels::{
 };
 
 use crate::array::{Input, Strided, bias, input, no_nan, output, wrong_shape};
-use crate::engine::{compute, engine, refused};
+use crate::engine::{at_least, compute, engine, refused};
 use crate::mask::{mask, to_bools};
 
 thread_local! {
@@ -32,7 +32,8 @@ pub(crate) fn with_workspace<T>(product: impl FnOnce(&mut Workspace) -> T) -> T 
 /// keeps all. bias: float32 [outputs], added by forward. max_batch: the most rows that products will have; larger batches work
 /// too, but slower. mask_reuse: "many" products with each mask (inference), or "once" (training). input_gradient: prepare for
 /// input_gradient too, which doubles the memory. storage: of the weights; "f32", or "bf16": rounded once, ties to even, and
-/// widened exactly by the products. threads: of its products; None: those of set_num_threads.
+/// widened exactly by the products. keep_source: whether to keep the removed weights too, 4 bytes a weight, so that set_mask can bring them back.
+/// threads: of its products; None: those of set_num_threads.
 ///
 /// Products with one object may run on several Python threads at a time; the GIL is released. NaN in weight or bias is a ValueError.
 /// NaN in activations makes NaN of the outputs that depend on it; "relu" turns NaN into 0.
@@ -56,6 +57,13 @@ impl PackedWeights {
 
     fn engine(&self) -> PyResult<Engine<'static>> {
         engine(self.threads)
+    }
+
+    /// Checks the sizes of what the inputs' and the outputs' activations are called.
+    fn check_sizes(&self, names: [&str; 2], inputs: [usize; 2], outputs: [usize; 2]) -> PyResult<()> {
+        let [own_outputs, own_inputs] = self.shape();
+        same_sizes(names[0], &inputs, &[inputs[0], own_inputs])?;
+        same_sizes(names[1], &outputs, &[outputs[0], own_outputs])
     }
 
     /// Replaces weights or mask.
@@ -101,7 +109,7 @@ impl PackedWeights {
 #[pymethods]
 impl PackedWeights {
     #[new]
-    #[pyo3(signature = (weight, mask=None, *, bias=None, max_batch=128, mask_reuse="many", input_gradient=false, storage="f32", threads=None))]
+    #[pyo3(signature = (weight, mask=None, *, bias=None, max_batch=128, mask_reuse="many", input_gradient=false, storage="f32", keep_source=true, threads=None))]
     #[expect(clippy::too_many_arguments, reason = "Python's keyword arguments")]
     fn new(
         py: Python<'_>,
@@ -112,10 +120,11 @@ impl PackedWeights {
         mask_reuse: &str,
         input_gradient: bool,
         storage: &str,
+        keep_source: bool,
         threads: Option<isize>,
     ) -> PyResult<Self> {
         let engine = engine(threads)?;
-        let options = options(max_batch, mask_reuse, input_gradient, storage)?;
+        let options = options(max_batch, mask_reuse, input_gradient, storage)?.keep_source(keep_source);
         let weight = self::weight(weight)?;
         let [outputs, inputs] = weight.sizes();
         let mask = mask.map(|value| self::mask(value, &[outputs, inputs])).transpose()?;
@@ -146,7 +155,7 @@ impl PackedWeights {
         Ok(y.into_array().into_any())
     }
 
-    /// dy @ weight over the kept weights: the gradient of x.
+    /// dy @ weight over the kept weights: the gradient of x. ValueError unless prepared with input_gradient=True.
     ///
     /// dy: float32 [batch, outputs].
     /// out: where to write, float32 [batch, inputs]; None: a new array.
@@ -164,7 +173,7 @@ impl PackedWeights {
         Ok(dx.into_array().into_any())
     }
 
-    /// Sets another mask.
+    /// Sets another mask: bool of the weight's shape, or packed bits. ValueError if prepared with keep_source=False.
     fn set_mask(&self, py: Python<'_>, mask: &Bound<'_, PyAny>) -> PyResult<()> {
         let (mask, engine) = (self::mask(mask, &self.shape())?, self.engine()?);
         self.change(py, |packed| packed.rebuild(engine, &mask))
@@ -278,7 +287,7 @@ impl PackedWeights {
         threads: isize,
     ) -> PyResult<()> {
         let (batch, inputs) = sizes;
-        same_sizes("x", &[outputs, inputs], &self.shape())?;
+        self.check_sizes(["x", "y"], [batch, inputs], [batch, outputs])?;
         let x = at(x, [batch, inputs], strides.into());
         let y = at(y, [batch, outputs], [outputs, 1]);
         // SAFETY: as said above; tensors are alive until the call returns.
@@ -301,7 +310,7 @@ impl PackedWeights {
         threads: isize,
     ) -> PyResult<()> {
         let (batch, outputs) = sizes;
-        same_sizes("dy", &[outputs, inputs], &self.shape())?;
+        self.check_sizes(["dx", "dy"], [batch, inputs], [batch, outputs])?;
         let dy = at(dy, [batch, outputs], strides.into());
         let dx = at(dx, [batch, inputs], [inputs, 1]);
         // SAFETY: as said above; tensors are alive until the call returns.
@@ -328,7 +337,9 @@ pub(crate) fn _restore_weights(
 ///
 /// dy: float32 [batch, outputs].
 /// x: float32 [batch, inputs].
+/// mask: bool [outputs, inputs], or packed bits; None: the gradient of every weight.
 /// out: where to write, float32 [outputs, inputs]; None: a new array.
+/// threads: at most so many; None: those of set_num_threads.
 #[pyfunction]
 #[pyo3(signature = (dy, x, mask=None, *, out=None, threads=None))]
 pub(crate) fn weight_gradient<'py>(
@@ -359,12 +370,7 @@ pub(crate) fn weight_gradient<'py>(
 
 /// Checks sizes that an operator of slth.torch works with.
 pub(crate) fn same_sizes(name: &str, found: &[usize], expected: &[usize]) -> PyResult<()> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(PyValueError::new_err(format!(
-        "{name} does not fit: the layer's sizes are {expected:?}, found {found:?}"
-    )))
+    if found == expected { Ok(()) } else { Err(wrong_shape(name, &format!("{expected:?}"), found)) }
 }
 
 /// Memory at an address.
@@ -422,8 +428,7 @@ pub(crate) fn options(
     input_gradient: bool,
     storage: &str,
 ) -> PyResult<PrepareOptions> {
-    let max_batch = usize::try_from(max_batch).ok().filter(|&most| most > 0);
-    let max_batch = max_batch.ok_or_else(|| PyValueError::new_err("max_batch must be at least 1"))?;
+    let max_batch = at_least("max_batch", max_batch, 1)?;
     let reuse = match mask_reuse {
         "many" => MaskReuse::Many,
         "once" => MaskReuse::Once,

@@ -70,6 +70,17 @@ def test_other_masks_and_weights(rng, layer):
     close(packed.input_gradient(x[:, :61]), x[:, :61] @ (weight * mask).astype(np.float64))
 
 
+def test_without_the_removed_weights(rng, layer):
+    weight, mask = layer
+    x = rng.standard_normal((5, 130), dtype=np.float32)
+    whole, packed = (slth.PackedWeights(weight, mask, keep_source=keep) for keep in (True, False))
+    assert packed.nbytes < whole.nbytes and len(pickle.dumps(packed)) < len(pickle.dumps(whole)) / 2
+    for other in (packed, pickle.loads(pickle.dumps(packed))):
+        assert (other.forward(x) == whole.forward(x)).all()
+        with pytest.raises(ValueError, match="keep_source=True"):
+            other.set_mask(~mask)
+
+
 def test_copies_and_pickles(rng, layer):
     weight, mask = layer
     packed = slth.PackedWeights(weight, mask, bias=weight[:, 0], input_gradient=True, threads=1)
@@ -119,7 +130,8 @@ def test_bf16_rounds_once(layer):
         (dict(bias=np.zeros(60, np.float32)), ValueError, r"bias must have shape \[61\]"),
         (dict(bias=np.zeros(61)), TypeError, "bias must be float32"),
         (dict(bias=np.full(61, np.nan, np.float32)), ValueError, "bias is NaN at index 0"),
-        (dict(max_batch=0), ValueError, "max_batch"),
+        (dict(max_batch=-1), ValueError, "max_batch must be at least 1, found -1"),
+        (dict(max_batch=2.5), TypeError, "max_batch"),
         (dict(mask_reuse="never"), ValueError, "mask_reuse"),
         (dict(storage="f16"), ValueError, "storage"),
         (dict(threads=-3), ValueError, "threads"),
@@ -138,10 +150,11 @@ def test_products_refuse(layer):
         (lambda: packed.forward(x.T), ValueError, r"x must have shape \[batch, 130\], found \[130, 4\]"),
         (lambda: packed.forward(x[0]), ValueError, "x must have shape"),
         (lambda: packed.forward(x, "gelu"), ValueError, "activation"),
+        (lambda: packed.forward(x, np.tanh), TypeError, "activation"),
         (lambda: packed.forward(x, out=np.zeros((4, 60), np.float32)), ValueError, r"out must have shape \[4, 61\]"),
         (lambda: packed.forward(x, out=np.zeros((4, 61))), TypeError, "out must be float32"),
         (lambda: packed.forward(x, out=[0.0]), TypeError, "out must be a numpy.ndarray"),
-        (lambda: packed.input_gradient(x[:, :61]), ValueError, "without the input gradient"),
+        (lambda: packed.input_gradient(x[:, :61]), ValueError, "prepare with input_gradient=True"),
         (lambda: packed.set_weight(weight.T), ValueError, "weight must have shape"),
         (lambda: slth.weight_gradient(x, x[:3]), ValueError, r"x must have shape \[4, inputs\]"),
     ]:
@@ -202,7 +215,10 @@ def test_convolutions_refuse(rng):
         (lambda: slth.Conv2d(weight, image=(4, 9)), ValueError, "does not fit"),
         (lambda: slth.Conv2d(weight, image=(9, 9), stride=0), ValueError, "stride must be at least 1"),
         (lambda: slth.Conv2d(weight, image=(9, 9), padding=2**62), ValueError, None),
-        (lambda: slth.Conv2d(weight, image=(-1, 9)), (ValueError, OverflowError), None),
+        (lambda: slth.Conv2d(weight, image=(-1, 9)), ValueError, "image must be at least 0, found -1"),
+        (lambda: slth.Conv2d(weight, image=(9, 9), padding=-1), ValueError, "padding must be at least 0, found -1"),
+        (lambda: slth.Conv2d(weight, image=9), TypeError, "image"),
+        (lambda: slth.Conv2d(weight, image=(9, 9), stride=(1, 1)), TypeError, "stride"),
         (lambda: slth.Conv2d(weight, image=(9, 9)).forward(np.zeros((1, 3, 9, 8), np.float32)), ValueError, "x must"),
         (lambda: slth.Conv2d(weight * np.nan, image=(9, 9)), ValueError, "NaN"),
     ]:

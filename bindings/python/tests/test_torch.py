@@ -350,12 +350,48 @@ def test_other_shapes_are_refused():
         for wrong in (torch.randn(3, 4), torch.randn(2, 5, 9, 9), torch.tensor(1.0)):
             with pytest.raises(ValueError, match="x "):
                 layer(wrong)
-    with pytest.raises(ValueError, match="sparsity"):
-        EdgePopupLinear(3, 4, 1.0)
+    with pytest.raises(ValueError, match=r"x must have shape \[9, 70\], found \[9, 69\]"):
+        masked_layers()[0][0](torch.randn(9, 69))
     with pytest.raises(ValueError, match="mask must have shape"):
         MaskedLinear(torch.randn(3, 4), torch.ones(4, 3))
+    with pytest.raises(TypeError, match="mask must be a torch.Tensor, found ndarray"):
+        MaskedLinear(torch.randn(3, 4), np.ones((3, 4), bool))
     with pytest.raises(ValueError, match="activation"):
         MaskedLinear(torch.randn(3, 4), activation="gelu")
+
+
+@pytest.mark.parametrize(
+    "call, error, text",
+    [
+        (lambda: EdgePopupLinear(3, 4, 1.5), ValueError, r"sparsity must lie in \[0, 1\], found 1.5"),
+        (lambda: EdgePopupLinear(3, 4, "0.5"), TypeError, "sparsity must be a number, found '0.5'"),
+        (lambda: EdgePopupLinear(3.5, 4), TypeError, "in_features must be a whole number, found 3.5"),
+        (lambda: EdgePopupConv2d(3, 4, 3, stride=0), ValueError, "stride must be at least 1, found 0"),
+        (lambda: EdgePopupConv2d(3, 4, 3, padding=-1), ValueError, "padding must be at least 0, found -1"),
+        (lambda: EdgePopupConv2d(3, 4, 3, max_pool=2.5), TypeError, "max_pool must be a whole number"),
+        (lambda: MaskedConv2d(torch.randn(4, 3, 3, 3), stride=(2, 2)), TypeError, r"stride must be a whole number, found \(2, 2\)"),
+        (lambda: MaskedLinear(torch.randn(4, 3), max_batch=2.5), TypeError, "max_batch must be a whole number, found 2.5"),
+        (lambda: MaskedLinear(torch.randn(4, 3), max_batch=-1), ValueError, "max_batch must be at least 1, found -1"),
+        (lambda: MaskedLinear(torch.randn(4, 3, 3)), ValueError, "weight must have two axes"),
+        (lambda: MaskedLinear(torch.randn(4, 3), bias=True), TypeError, "bias must be a torch.Tensor, found builtins.bool"),
+        (lambda: slth.torch.prune(nn.Linear(4, 4), "0.5"), TypeError, "sparsity must be a number, found '0.5'"),
+        (lambda: slth.torch.prune(nn.ReLU(), 0.5), ValueError, "the model has no Linear or Conv2d layer"),
+    ],
+)
+def test_wrong_arguments_are_named(call, error, text):
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_everything_removed():
+    layer = EdgePopupLinear(30, 20, 1)
+    x = torch.randn(4, 30, requires_grad=True)
+    y = layer(x)
+    y.sum().backward()
+    assert layer.keep == 0 and not y.any() and not x.grad.any() and layer.scores.grad.any()
+    linear = nn.Linear(30, 20, bias=False)
+    slth.torch.prune(linear, 1)
+    assert not linear(x).any()
 
 
 def test_a_gradient_that_was_not_asked_for():
@@ -448,7 +484,7 @@ def test_prune_at_random_and_refusals():
     assert torch.equal(a[""], b[""]) and (~a[""]).sum() == 1000
     tied = nn.Linear(40, 40)
     assert len(slth.torch.prune(nn.Sequential(tied, tied), 0.5)) == 1
-    for arguments in (dict(sparsity=1.0), dict(sparsity=0.5, scope="all"), dict(sparsity=0.5, method="taylor")):
+    for arguments in (dict(sparsity=1.1), dict(sparsity=0.5, scope="all"), dict(sparsity=0.5, method="taylor")):
         with pytest.raises(ValueError):
             slth.torch.prune(nn.Linear(4, 4), **arguments)
 
@@ -534,6 +570,8 @@ def test_accelerate_says_what_it_leaves():
         "circular": (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "circular"),
         "uneven": (nn.Conv2d(4, 4, 3, stride=(1, 2)), "differs"),
         "encoder": (nn.TransformerEncoderLayer(16, 2), None),
+        "recurrent": (nn.LSTM(80, 80), "it is a LSTM, which is not replaced"),
+        "normalised": (nn.utils.parametrizations.weight_norm(nn.Linear(80, 80)), "ParametrizedLinear"),
     }
     net = nn.ModuleDict({name: layer for name, (layer, _) in layers.items()})
     fast, report = slth.torch.accelerate(net)
@@ -543,6 +581,30 @@ def test_accelerate_says_what_it_leaves():
             assert reason in report.dense[name], report
             assert type(fast[name]) is type(layer)
     assert "reads its weight itself" in report.dense["encoder.linear1"]
+    assert not any("parametrizations" in name for name in report.dense)
+
+
+def test_accelerate_edge_popup():
+    net = nn.Sequential(
+        EdgePopupConv2d(1, 8, 5, 0.5, padding=2, activation="relu", max_pool=2),
+        EdgePopupConv2d(8, 16, 3, 0.9, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        EdgePopupLinear(144, 200, 0.9),
+        nn.ReLU(),
+        EdgePopupLinear(200, 10, 0),
+    )
+    fast, report = slth.torch.accelerate(net, max_batch=16)
+    assert set(report.replaced) == {"0", "1", "4", "6"} and not report.dense
+    assert report.replaced["1"] == pytest.approx(0.9, abs=1e-3) and report.replaced["6"] == 0
+    x = torch.randn(5, 1, 14, 14)
+    with torch.inference_mode():
+        close(fast(x), net(x))
+        scores = [layer.scores for layer in net if hasattr(layer, "scores")]
+        y = fast(x)
+        for layer in scores:
+            layer.zero_()
+        assert torch.equal(fast(x), y)
 
 
 def test_accelerate_shared_layers_and_hooks_of_masks():

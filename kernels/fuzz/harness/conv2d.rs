@@ -112,7 +112,7 @@ pub(super) fn run(u: &mut Unstructured<'_>) -> Result<()> {
             }
             // With strides of 0, few elements in memory may stand for too many.
             if !x_place.few() || !y_place.few() {
-                return Err(KernelError::OutOfRange { what: "the harness" });
+                return Err(KernelError::Overflow { what: "the harness" });
             }
             let [x_in, dy_in] = [x_place.read(&x)?, y_place.read(&dy)?];
             conv2d::forward(engine, &filters, x_in, &epilogue, y_place.write(&mut y)?, &mut space)?;

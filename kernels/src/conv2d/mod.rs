@@ -53,8 +53,8 @@ pub struct Workspace {
 /// Y = activation(W ∗ X + bias) over the kept weights, one bias for each plane of Y; the sums start from Y with
 /// `epilogue.accumulate`.
 ///
-/// O(kept · out height · out width · batch) multiply-adds. Y without gaps is written in place if the batch is innermost or 1; any
-/// other layout costs one more pass over Y.
+/// O(kept · out height · out width · batch) multiply-adds. Y is written in place if it has no gaps, its batch is innermost or 1,
+/// and its weights are one block or it is at most 1 MiB for each thread; else each result is copied once more.
 ///
 /// # Errors
 /// When a view or the bias has another shape than `filters` ask for, or a plane of X or Y has 2³² elements or more.

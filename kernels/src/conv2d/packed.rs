@@ -73,7 +73,7 @@ impl PackedConv2d {
         Ok(Self { shape: *shape, batch, filters: held, lists, conv: unique(), version: unique() })
     }
 
-    /// Sets another mask. Reallocates only when nnz exceeds its previous maximum.
+    /// Sets another mask. Reuses its buffers: reallocates only when the lists need more entries or segments than before.
     ///
     /// O(weights / 64 + kept · classes of column + width of Y).
     ///
@@ -118,6 +118,29 @@ impl PackedConv2d {
     /// Number of weights kept.
     pub fn kept(&self) -> usize {
         self.filters.kept()
+    }
+
+    /// The mask; it keeps all if the filters were prepared without one.
+    pub fn mask(&self) -> &PackedMask {
+        self.filters.mask()
+    }
+
+    /// The filters `[outputs, channels · kernel rows · kernel columns]`, row-major, with 0 for the removed weights. O(weights).
+    ///
+    /// ```
+    /// use slth_kernels::conv2d::{PackedConv2d, Shape};
+    /// use slth_kernels::{Engine, MatRef, PackedMask, PrepareOptions};
+    /// let shape = Shape { channels: 1, height: 8, width: 8, outputs: 1, kernel: [1, 3], stride: 1, padding: 0 };
+    /// let filters = MatRef::row_major(&[1.0, 2.0, 3.0], 1, 3)?;
+    /// let mask = PackedMask::from_fn(3, |i| i != 1);
+    /// let mut conv = PackedConv2d::prepare(Engine::serial(), &shape, filters, Some(&mask), &PrepareOptions::default())?;
+    /// assert_eq!((conv.mask(), conv.to_dense()), (&mask, vec![1.0, 0.0, 3.0]));
+    /// conv.rebuild(Engine::serial(), &PackedMask::from_fn(3, |i| i == 1))?;
+    /// assert_eq!(conv.to_dense(), [0.0, 2.0, 0.0]);
+    /// # Ok::<(), slth_kernels::KernelError>(())
+    /// ```
+    pub fn to_dense(&self) -> Vec<f32> {
+        self.filters.to_dense()
     }
 
     /// Bytes of memory held.

@@ -5,8 +5,8 @@
 //! [`CONV_STRIP`] vectors of a span, where position and image are one index. If a span is shorter, as with small batches, a strip
 //! takes several rows that use the same lists. Between blocks the sums are stored in memory, which changes no bit.
 //!
-//! Results are written in place if the destination has the working layout. Otherwise some rows at a time are summed in the
-//! workspace, and unpacked when they are complete.
+//! Results are written in place if the destination has the working layout, and sums stay in L2 between the blocks. Otherwise some
+//! rows at a time are summed in the workspace, and unpacked when they are complete.
 //!
 //! Cost per kept weight and strip: 8 multiply-adds with one load each. Per block, plane and strip: a start of the pipeline, and a
 //! load and store of the sums, which dominate when few weights are kept. The copy is one pass over the source.
@@ -28,7 +28,7 @@ use crate::weights::entry::{Entry, place, value};
 const SLACK: usize = CONV_STRIP * 32;
 
 /// Floats of results in the workspace at a time, for each thread: half of a usual L2.
-const RESTING: usize = 64 << 10;
+const STAGED: usize = 64 << 10;
 
 /// Floats between the planes of results in the workspace: strips of neighbouring planes lie in other sets of the caches.
 const APART: usize = CONV_STRIP * 16;
@@ -113,12 +113,12 @@ pub(super) fn convolve(
             engine.backend().run(accumulate);
         }),
         Err(out) => {
-            let rows = (RESTING / (planes * line)).clamp(1, geometry.vertical.destination);
+            let rows = (STAGED / (planes * line)).clamp(1, geometry.vertical.destination);
             // In whole cache lines.
-            let resting = (planes * (rows * line + APART)).next_multiple_of(16);
+            let staged = (planes * (rows * line + APART)).next_multiple_of(16);
             let parts = geometry.rows.div_ceil(planes);
-            let results = buffers.results.get(parts * resting).chunks_exact_mut(resting);
-            let of_relu = if finishing.relu_output().is_some() { resting } else { 0 };
+            let results = buffers.results.get(parts * staged).chunks_exact_mut(staged);
+            let of_relu = if finishing.relu_output().is_some() { staged } else { 0 };
             let relu_output = buffers.relu_output.get(parts * of_relu);
             let relu_outputs = (0..parts).scan(relu_output, |rest, _| {
                 let (part, others) = core::mem::take(rest).split_at_mut(of_relu);
@@ -128,7 +128,7 @@ pub(super) fn convolve(
             let parts = out.planes(planes).zip(results.zip(relu_outputs)).enumerate();
             engine.for_each(parts, |(index, (out, (results, relu_output)))| {
                 let first_plane = index * planes;
-                engine.backend().run(Rested {
+                engine.backend().run(SumStaged {
                     lists,
                     source: copy,
                     rows,
@@ -183,7 +183,7 @@ impl Kernel for CopyPlane<'_> {
 }
 
 /// Planes of the destination whose results are summed in the workspace, `rows` rows of each at a time.
-struct Rested<'a> {
+struct SumStaged<'a> {
     lists: &'a TapLists,
     source: &'a [f32],
     rows: usize,
@@ -194,7 +194,7 @@ struct Rested<'a> {
     out: ImagesMut<'a>,
 }
 
-impl Kernel for Rested<'_> {
+impl Kernel for SumStaged<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -270,9 +270,9 @@ struct RowsAlike {
 struct Strip<'a> {
     /// The source from the strip's first column on, in the least row and first plane of the block.
     source: &'a [f32],
-    /// The difference between the offsets and their distance from there.
+    /// Subtracted from each entry's offset: entries count from the block's least source row, `source` begins at the strip's own.
     excess: usize,
-    /// The block's segments of the span's class, `[planes, slots]`, and which of the slots count.
+    /// Index of the first segment of this block and class, `[planes, slots]`; the slots that these rows use.
     segments: usize,
     slots: Range<usize>,
     /// Where the strip is in each plane of the destination, and its width.

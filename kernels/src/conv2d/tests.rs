@@ -558,7 +558,7 @@ fn wrong_shapes_are_errors() {
     let matrix = MatRef::row_major(&weights, 3, 18).unwrap();
     let what = |error: KernelError| match error {
         KernelError::Shape { what, .. } | KernelError::Length { what, .. } => what,
-        KernelError::OutOfRange { what } | KernelError::Overflow { what } => what,
+        KernelError::OutOfRange { what, .. } | KernelError::Overflow { what } => what,
         KernelError::PlaneTooLarge { .. } => "plane",
         _ => "something else",
     };

@@ -111,7 +111,7 @@ impl PackImages<'_> {
 }
 
 /// Floats of the planes of X that stay in L2: half of a usual one.
-const RESTING: usize = 128 << 10;
+const BLOCK_FLOATS: usize = 128 << 10;
 
 /// The gradient of the outputs from `first_output` on, as many as `dw` has rows; `dw` is 0 at the start.
 struct WeightGradient<'a> {
@@ -156,7 +156,7 @@ impl WeightGradient<'_> {
         let tall = even(outputs, S::TILES.conv_outputs);
         let breadth = even(columns, CONV_TAPS);
         let square = S::TILES.conv_squares && [rows, columns] == [3, 3];
-        let block = even(channels, RESTING / (plane * S::LANES));
+        let block = even(channels, BLOCK_FLOATS / (plane * S::LANES));
         let x = self.packed_x.chunks_exact(channels * plane * S::LANES);
         let dy = self.packed_dy.chunks_exact(self.shape.outputs * out_plane * S::LANES);
         for ((x, dy), first_image) in x.zip(dy).zip((0..self.batch).step_by(S::LANES)) {

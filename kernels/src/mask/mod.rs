@@ -327,7 +327,7 @@ impl PackedMaskRef<'_> {
         assert_eq!((self.len, out.len), (rows * columns, rows * columns));
         out.words.fill(0);
         if self.len == 0 {
-            return; // rows × 0, of any number of rows
+            return; // a mask over no weights may claim any number of rows
         }
         for r in (0..rows).step_by(64) {
             for c in (0..columns).step_by(64) {

@@ -42,20 +42,20 @@ const DISTANCE: usize = 4 << 10;
 
 /// Up to this many inputs, all tiles of a panel are kept for all chunks of outputs: 2 MiB for 4096 inputs. Packing them again for
 /// each chunk costs 4 to 13 % (`slth-bench --case "forward 256x4096x4096"`, s = 0.9 to 0.99).
-const RESTING_MOST: usize = 8192;
+const MOST_KEPT_COLUMNS: usize = 8192;
 
 /// Computes Y `[M, N]`; none of M, N and K is 0.
 pub(super) fn multiply(engine: Engine, weights: &Blocked, call: Call<'_, '_>) {
     let Call { x, y, accumulate, finish, scratch } = call;
     // One share for each thread, because every share packs all of X; see docs/tuning.md, "Threads".
     let rows = weights.rows().div_ceil(engine.threads());
-    let tiles_rest = rows > MC && weights.columns() <= RESTING_MOST;
+    let keep_tiles = rows > MC && weights.columns() <= MOST_KEPT_COLUMNS;
     // Tiles of X, the last of which is read at full length, and unfinished sums.
-    let floats = (if tiles_rest { weights.columns() } else { 0 } + KC_MAX + MC) * NC_MAX;
+    let floats = (if keep_tiles { weights.columns() } else { 0 } + KC_MAX + MC) * NC_MAX;
     let scratch = scratch.get(floats * weights.rows().div_ceil(rows));
     let shares = y.bands(rows).zip(scratch.chunks_mut(floats)).zip((0..).step_by(rows));
     engine.for_each(shares, |((y, scratch), first_row)| {
-        let multiply = MultiplyBlocked { weights, x, first_row, tiles_rest, accumulate, finish, y, scratch };
+        let multiply = MultiplyBlocked { weights, x, first_row, keep_tiles, accumulate, finish, y, scratch };
         engine.backend().run(multiply);
     });
 }
@@ -66,7 +66,7 @@ struct MultiplyBlocked<'a> {
     x: MatRef<'a>,
     first_row: usize,
     /// Whether all tiles of a panel are kept, instead of each overwriting the one before.
-    tiles_rest: bool,
+    keep_tiles: bool,
     accumulate: bool,
     finish: Finish<'a>,
     y: MatMut<'a>,
@@ -97,7 +97,7 @@ impl MultiplyBlocked<'_> {
     /// The next `columns` columns.
     #[inline(always)]
     fn panel<S: Simd, const VECTORS: usize>(&mut self, s: S, first_column: usize, columns: usize) {
-        let Self { weights, x, first_row, tiles_rest, accumulate, finish, .. } = *self;
+        let Self { weights, x, first_row, keep_tiles, accumulate, finish, .. } = *self;
         let (sums, tiles) = self.scratch.split_at_mut(MC * NC_MAX);
         let width = VECTORS * S::LANES;
         let far_x = x.has_runs() && x.rows() * x.cols() * size_of::<f32>() >= PREFETCH_X_FROM;
@@ -115,8 +115,8 @@ impl MultiplyBlocked<'_> {
             for block in 0..blocks {
                 let (begin, last) = (block == 0 && !accumulate, block + 1 == blocks);
                 let block = weights.block_rows(block, first_row..first_row + rows);
-                let tile = if tiles_rest { block.first_input * width } else { 0 };
-                if chunk == 0 || !tiles_rest {
+                let tile = if keep_tiles { block.first_input * width } else { 0 };
+                if chunk == 0 || !keep_tiles {
                     let x_block = Block {
                         row: block.first_input,
                         rows: block.inputs,
@@ -131,7 +131,7 @@ impl MultiplyBlocked<'_> {
                     true if chunk + 1 < chunks => (chunk + 1, 0, first_column),
                     true => (0, 0, first_column + columns),
                 };
-                let (next, stride) = if tiles_rest && next_chunk > 0 {
+                let (next, stride) = if keep_tiles && next_chunk > 0 {
                     (tiles[next_input * width..].as_ptr(), width)
                 } else if far_x && next_column < x.cols() {
                     (x.run(next_input, next_column, 1).as_ptr(), x.row_stride())

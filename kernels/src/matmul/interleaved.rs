@@ -118,7 +118,7 @@ impl<T: Stored> Kernel for MultiplyInterleaved<'_, T> {
 impl<T: Stored> MultiplyInterleaved<'_, T> {
     /// The next `columns` columns.
     #[inline(always)]
-    fn panel<S: Simd, W: Walk>(&mut self, s: S, first_column: usize, columns: usize) {
+    fn panel<S: Simd, W: PanelKernel>(&mut self, s: S, first_column: usize, columns: usize) {
         let Self { weights, values, x, first_row, accumulate, finish, .. } = *self;
         let width = W::width::<S>();
         let (inputs, band_rows, share) = (weights.columns(), weights.band_rows(), self.y.rows());
@@ -171,7 +171,7 @@ struct AccumulateBand<'a, T, W> {
     walk: W,
 }
 
-impl<T: Stored, W: Walk> Kernel for AccumulateBand<'_, T, W> {
+impl<T: Stored, W: PanelKernel> Kernel for AccumulateBand<'_, T, W> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -181,7 +181,7 @@ impl<T: Stored, W: Walk> Kernel for AccumulateBand<'_, T, W> {
 }
 
 /// How a panel of some width is computed.
-trait Walk: Copy + Default {
+trait PanelKernel: Copy + Default {
     /// Columns of the panel, padding included.
     fn width<S: Simd>() -> usize;
     fn accumulate<S: Simd, T: Stored>(
@@ -198,7 +198,7 @@ trait Walk: Copy + Default {
 #[derive(Clone, Copy, Default)]
 struct Few<const N: usize>;
 
-impl<const N: usize> Walk for Few<N> {
+impl<const N: usize> PanelKernel for Few<N> {
     #[inline(always)]
     fn width<S: Simd>() -> usize {
         N
@@ -241,7 +241,7 @@ fn gather_few<S: Simd, T: Stored, const N: usize>(
 #[derive(Clone, Copy, Default)]
 struct Wide<const VECTORS: usize>;
 
-impl<const VECTORS: usize> Walk for Wide<VECTORS> {
+impl<const VECTORS: usize> PanelKernel for Wide<VECTORS> {
     #[inline(always)]
     fn width<S: Simd>() -> usize {
         VECTORS * S::LANES

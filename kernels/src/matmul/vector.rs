@@ -1,6 +1,7 @@
 //! Blocked or dense weights × one column of activations: a batch of 1, y = W · x.
 //!
-//! Lanes could run over outputs only, and outputs have their kept weights in different columns. So the sparse product is scalar.
+//! With one column, lanes can run over outputs only, and these have their kept weights in different columns. So the sparse product is
+//! scalar.
 //! Each output is one chain of multiply-adds with a latency of 4 cycles per step, so [`CHAINS`] outputs are computed at once, up
 //! to the length of the shortest. Tiles of dense weights are transposed in registers, so that lanes run over outputs; transposed
 //! dense weights need no transposition.
@@ -129,7 +130,7 @@ fn add_rows<S: Simd>(s: S, rows: BlockRows<'_>, x: &[f32], y: &mut [f32]) {
         let [row0, row1, row2, row3]: [&[Entry]; CHAINS] = array_of(&[][..], |c| &group[c][..together]);
         let tails: [&[Entry]; CHAINS] = array_of(&[][..], |c| &group[c][together..]);
         let mut sums = *y;
-        // Hardware prefetching does not follow four short streams at once.
+        // The next group's entries, which follow the tail of the last row: hardware prefetching does not follow four short streams.
         let next = tails[CHAINS - 1].as_ptr();
         for i in 0..together {
             // A line of 8 entries for every two steps.
@@ -285,7 +286,7 @@ impl Kernel for Across<'_> {
 /// Y of a product without terms: its old values if it accumulates, otherwise 0; then the epilogue.
 pub(super) fn finish_empty(engine: Engine, y: MatMut<'_>, accumulate: bool, finish: Finish<'_>) {
     if y.shape().contains(&0) {
-        return; // of any number of rows
+        return; // a matrix without elements may claim any number of rows
     }
     engine.backend().run(FinishEmpty { y, accumulate, finish });
 }

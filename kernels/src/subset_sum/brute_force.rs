@@ -165,7 +165,7 @@ impl BruteForce<'_> {
         let found = row_minima::<S, PERTURBED>(s, low, allowances, array_of(0, |r| rows[r].offset));
         let least = s.min_i32(s.min_i32(found[0], found[1]), s.min_i32(found[2], found[3]));
         let most = rows.iter().fold(0, |most, &row| most.max(allowance(row)));
-        // Rows are in ascending order, so a tie never wins.
+        // Rows of all sizes ascend, and a tie never wins. With restricted sizes a later row may be a lesser subset, so ties count.
         let ties = i32::from(self.sizes != Sizes::Any);
         let bound = best.residual.saturating_add(most).saturating_add(ties);
         if s.mask_bits(s.gt_i32(s.splat_i32(bound), least)) == 0 {

@@ -98,20 +98,22 @@ impl Coverage {
                 return Err(KernelError::NotFinite { what, index: 0 });
             }
             if value.abs() > 16.0 {
-                return Err(KernelError::OutOfRange { what });
+                return Err(KernelError::out_of_range(what, "between -16 and 16", value));
             }
         }
         let units = |x: f32| round(f64::from(x) * UNITS);
-        let (from, width, eta) = (units(from), units(to) - units(from), units(eta));
+        let (from_units, width, eta_units) = (units(from), units(to) - units(from), units(eta));
         if width < 0 {
-            return Err(KernelError::OutOfRange { what: "to" });
+            return Err(KernelError::out_of_range("to", "at least `from`", to));
         }
         if epsilon < 0.0 {
-            return Err(KernelError::OutOfRange { what: "epsilon" });
+            return Err(KernelError::out_of_range("epsilon", "at least 0", epsilon));
         }
-        if eta < 1 || width / eta > BUCKET_LIMIT / 2 {
-            return Err(KernelError::OutOfRange { what: "eta" });
+        if eta_units < 1 || width / eta_units > BUCKET_LIMIT / 2 {
+            let allowed = "at least 2^-25, and so large that the buckets take at most 256 MiB";
+            return Err(KernelError::out_of_range("eta", allowed, eta));
         }
+        let (from, eta) = (from_units, eta_units);
         let shift = (2 * eta).ilog2();
         let mut coverage = Self {
             candidates: Vec::new(),
@@ -151,7 +153,8 @@ impl Coverage {
         let x = float_env::with_default(|| round((f64::from(candidate) * UNITS).clamp(-1e12, 1e12)));
         let extent = self.extent + x.abs() + self.epsilon;
         if extent + self.eta + self.from.abs() + self.width >= i64::from(i32::MAX) {
-            return Err(KernelError::OutOfRange { what: "candidate" });
+            let allowed = "so small that all sums stay below 64 with the interval's numbers";
+            return Err(KernelError::out_of_range("candidate", allowed, candidate));
         }
         self.extent = extent;
         if !self.is_covered() {
@@ -343,14 +346,17 @@ mod tests {
 
     #[test]
     fn hostile_input() {
-        let out_of_range = |what| Err(KernelError::OutOfRange { what });
         let new = |from, to, epsilon, eta| Coverage::new(from, to, epsilon, eta).map(|_| ());
+        let refused = |from, to, epsilon, eta| match new(from, to, epsilon, eta) {
+            Err(KernelError::OutOfRange { what, .. }) => what,
+            other => panic!("{other:?}"),
+        };
         assert!(matches!(new(f32::NAN, 0.5, 0.0, 0.1), Err(KernelError::NotFinite { .. })));
-        assert_eq!(new(0.5, -0.5, 0.0, 0.1), out_of_range("to"));
-        assert_eq!(new(-0.5, 0.5, -0.1, 0.1), out_of_range("epsilon"));
-        assert_eq!(new(-0.5, 0.5, 0.0, 0.0), out_of_range("eta"));
-        assert_eq!(new(-16.0, 16.0, 0.0, 3e-8), out_of_range("eta"));
-        assert_eq!(new(-0.5, 1e9, 0.0, 0.1), out_of_range("to"));
+        assert_eq!(refused(0.5, -0.5, 0.0, 0.1), "to");
+        assert_eq!(refused(-0.5, 0.5, -0.1, 0.1), "epsilon");
+        assert_eq!(refused(-0.5, 0.5, 0.0, 0.0), "eta");
+        assert_eq!(refused(-16.0, 16.0, 0.0, 3e-8), "eta");
+        assert_eq!(refused(-0.5, 1e9, 0.0, 0.1), "to");
         let engine = Engine::new(Backend::best());
         let mut coverage = Coverage::new(-0.5, 0.5, 0.0, 1e-6).unwrap();
         assert!(coverage.push(engine, f32::INFINITY).is_err());

@@ -297,10 +297,12 @@ impl Search {
             }
         }
         if self.epsilon < 0.0 {
-            return Err(KernelError::OutOfRange { what: "epsilon" });
+            return Err(KernelError::out_of_range("epsilon", "at least 0", self.epsilon));
         }
-        if matches!(self.sizes, Sizes::Exactly(size) if size > n) {
-            return Err(KernelError::OutOfRange { what: "sizes" });
+        if let Sizes::Exactly(size) = self.sizes
+            && size > n
+        {
+            return Err(KernelError::out_of_range("sizes", "at most the number of candidates", size));
         }
         let restricted = self.sizes != Sizes::Any;
         if self.method == Method::Bitonic && (self.epsilon > 0.0 || restricted || n > bitonic::LIMIT) {

@@ -381,7 +381,7 @@ fn the_float_environment_of_the_host_changes_nothing() {
         ] {
             let engine = Engine::new(Backend::best());
             let expected = (run(engine, epsilon, method), cover(engine));
-            assert_eq!(expected.0.3, Err(KernelError::OutOfRange { what: "epsilon" }));
+            assert_eq!(expected.0.3, Err(KernelError::out_of_range("epsilon", "at least 0", -1e-40_f32)));
             for bits in HOSTS {
                 for threads in [1, 2, 3] {
                     let engine = engine.with_threads(threads);
@@ -410,7 +410,8 @@ fn hostile_input() {
     assert_eq!(fail(bitonic, &[0.0; 31], 0.0), KernelError::NotByBitonic);
     assert_eq!(fail(Search { epsilon: 0.1, ..bitonic }, &[0.0], 0.0), KernelError::NotByBitonic);
     let sized = |sizes| Search { sizes, ..search };
-    assert_eq!(fail(sized(Sizes::Exactly(4)), &[0.0; 3], 0.0), KernelError::OutOfRange { what: "sizes" });
+    let text = fail(sized(Sizes::Exactly(4)), &[0.0; 3], 0.0).to_string();
+    assert_eq!(text, "sizes must be at most the number of candidates, found 4");
     assert_eq!(sized(Sizes::AtMost(usize::MAX)).nearest(engine, &[0.5], 0.4).map(|found| found.bits), Ok(1));
     assert_eq!(sized(Sizes::AtMost(0)).nearest(engine, &[0.5], 0.4).map(|found| found.bits), Ok(0));
     assert_eq!(
@@ -421,10 +422,8 @@ fn hostile_input() {
     assert_eq!(fail(search, &[0.0, f32::NAN], 0.0), not_finite("candidate", 1));
     assert_eq!(fail(search, &[0.0], f32::INFINITY), not_finite("target", 0));
     assert_eq!(fail(Search { epsilon: f32::NAN, ..search }, &[0.0], 0.0), not_finite("epsilon", 0));
-    assert_eq!(
-        fail(Search { epsilon: -1.0, ..search }, &[0.0], 0.0),
-        KernelError::OutOfRange { what: "epsilon" }
-    );
+    let text = fail(Search { epsilon: -1.0, ..search }, &[0.0], 0.0).to_string();
+    assert_eq!(text, "epsilon must be at least 0, found -1");
     let mut out = [Subset { bits: 5, residual: 1.0 }; 2];
     assert!(matches!(
         search.nearest_each(engine, &[0.0; 5], 3, &[0.0; 2], &mut out),

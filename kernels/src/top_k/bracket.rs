@@ -13,7 +13,7 @@ impl Bracket {
     /// Every key that a score can have.
     pub(super) const ALL: Self = Self { low: i32::MIN, high: i32::MAX - 1 };
 
-    /// This key alone; of `i32::MIN`, which only a NaN has, the next one.
+    /// The bracket of this key alone. `i32::MIN`, which only a NaN has, becomes the next key, because `low` must be smaller.
     pub(super) fn single(key: i32) -> Self {
         let high = key.max(i32::MIN + 1);
         Self { low: high - 1, high }

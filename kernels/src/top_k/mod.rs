@@ -32,4 +32,4 @@ mod tests;
 
 pub use keys::Order;
 pub use search::Selector;
-pub use selection::{Selection, Threshold};
+pub use selection::{Selection, Threshold, keep_at};

@@ -48,8 +48,8 @@ fn candidate_limit(len: usize) -> usize {
     (len / 8).max(4096)
 }
 
-/// Selects the largest (or smallest) scores; keeps its scratch memory between calls: half as many bytes as the scores of
-/// one layer, up to four times as many for more than eight layers. On one thread, a call like an earlier one (layers of the same
+/// Selects the largest (or smallest) scores; keeps its scratch memory between calls: half the size of the scores of
+/// one layer, up to four times the size of all scores for more than eight layers. On one thread, a call like an earlier one (layers of the same
 /// lengths) allocates nothing, nor does a call on a single layer after one on a longer layer.
 ///
 /// ```
@@ -149,7 +149,7 @@ impl Selector {
         Ok(Threshold { order: selection.order, rank })
     }
 
-    /// Divides the layers into one part for each thread and each layer's end; returns how many parts these are.
+    /// Cuts the layers into parts of at most one thread's share of all scores, each within a layer; returns their number.
     fn divide(&mut self, engine: Engine, layers: &[&[f32]], len: usize) -> usize {
         let most = len.div_ceil(engine.threads()).next_multiple_of(WORD).max(SMALL * WORD);
         let limit = candidate_limit(len);

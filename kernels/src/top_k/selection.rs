@@ -53,6 +53,18 @@ impl Selection {
     }
 }
 
+/// How many of `n` scores are kept at `sparsity`, the fraction removed: all but int(s · n), truncated in f64. Below 0 and NaN count as 0,
+/// above 1 as 1.
+///
+/// ```
+/// use slth_kernels::top_k::keep_at;
+/// assert_eq!(keep_at(0.9, 784 * 500), 39_200);
+/// assert_eq!((keep_at(0.0, 10), keep_at(0.25, 10), keep_at(1.0, 10)), (10, 8, 0));
+/// ```
+pub fn keep_at(sparsity: f64, n: usize) -> usize {
+    n.saturating_sub((sparsity * n as f64) as usize)
+}
+
 /// Where a selection has cut the order by (key, index): at the first score of the upper part. That is the smallest score kept by
 /// [`Selection::largest`], or the smallest one removed by [`Selection::smallest`].
 ///
@@ -118,7 +130,7 @@ impl Threshold {
     /// # Errors
     /// [`Malformed`](KernelError::Malformed) when `to_bytes` gives these bytes for no threshold.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KernelError> {
-        Self::parse(bytes).ok_or(KernelError::Malformed { what: "threshold" })
+        Self::parse(bytes).ok_or(KernelError::Malformed { what: "threshold", why: "no selection gives them" })
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {

@@ -120,8 +120,8 @@ impl Blocked {
         }
     }
 
-    /// Stores the weights of `weights` `[rows, columns]` that `mask` keeps. Reallocates only when nnz exceeds its previous
-    /// maximum.
+    /// Stores the weights of `weights` `[rows, columns]` that `mask` keeps. Reallocates only when nnz or the number of
+    /// blocks exceeds its previous maximum.
     pub(super) fn build(&mut self, engine: Engine, weights: &[f32], mask: PackedMaskRef<'_>, kept: usize) {
         let most = engine.backend().run(FindInputs { weights: weights.len(), kept });
         // Blocks have about the same size, because a short last one would cost as much as a full one.

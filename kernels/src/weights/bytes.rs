@@ -14,7 +14,13 @@ use crate::view::MatRef;
 /// Begins the bytes; the last one is the version.
 const MAGIC: [u8; 8] = *b"SLTH-PW\x02";
 
-const MALFORMED: KernelError = KernelError::Malformed { what: "packed weights" };
+const fn malformed(why: &'static str) -> KernelError {
+    KernelError::Malformed { what: "packed weights", why }
+}
+
+const FOREIGN: KernelError = malformed("not written by to_bytes, or by another version");
+const LENGTH: KernelError = malformed("too few or too many");
+const VALUE: KernelError = malformed("a field has a value that is never written");
 
 impl PackedWeights {
     /// Shape, options, mask and weights (only the kept ones without [`keep_source`](PrepareOptions::keep_source)) as bytes, the same on every
@@ -76,28 +82,28 @@ impl PackedWeights {
     /// Prepares the weights that [`to_bytes`](Self::to_bytes) wrote.
     ///
     /// # Errors
-    /// [`Malformed`](KernelError::Malformed) when `to_bytes` did not write these bytes. Bytes from any source are safe: memory is
+    /// [`Malformed`](KernelError::Malformed) when the bytes hold no weights. There is no checksum. Bytes from any source are safe: memory is
     /// allocated only for weights with a value or a mask bit in the bytes. A mask takes one bit per weight, so prepared weights
     /// can take up to 400 times as much memory as the bytes (outputs of one input each, interleaved, with the input gradient).
     pub fn from_bytes(engine: Engine, bytes: &[u8]) -> Result<Self, KernelError> {
         let mut rest = Reader(bytes);
         if rest.take::<8>()? != MAGIC {
-            return Err(MALFORMED);
+            return Err(FOREIGN);
         }
         let [outputs, inputs, max_batch] = [rest.size()?, rest.size()?, rest.size()?];
         let [strategy, once, input_gradient, keep_source, masked, bf16] = rest.take()?;
-        let flag = |byte: u8| if byte < 2 { Ok(byte == 1) } else { Err(MALFORMED) };
+        let flag = |byte: u8| if byte < 2 { Ok(byte == 1) } else { Err(VALUE) };
         let options = PrepareOptions {
             max_batch,
             reuse: if flag(once)? { MaskReuse::Once } else { MaskReuse::Many },
             input_gradient: flag(input_gradient)?,
             strategy: *[Strategy::Auto, Strategy::Sparse, Strategy::Dense, Strategy::Bitmask]
                 .get(usize::from(strategy))
-                .ok_or(MALFORMED)?,
+                .ok_or(VALUE)?,
             keep_source: flag(keep_source)?,
             storage: if flag(bf16)? { Storage::Bf16 } else { Storage::F32 },
         };
-        let weights = outputs.checked_mul(inputs).ok_or(MALFORMED)?;
+        let weights = outputs.checked_mul(inputs).ok_or(VALUE)?;
         let mask = if flag(masked)? { Some(rest.mask(weights)?) } else { None };
         let kept = mask.as_ref().map_or(weights, PackedMask::kept);
         // Without removed weights the length follows from the mask.
@@ -107,7 +113,7 @@ impl PackedWeights {
         };
         let all = rest.0.len() as u128 == weights as u128 * size;
         if !all && (options.keep_source || rest.0.len() as u128 != kept as u128 * size) {
-            return Err(MALFORMED);
+            return Err(LENGTH);
         }
         let values: Vec<f32> = match options.storage {
             Storage::F32 => rest.0.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect(),
@@ -151,7 +157,7 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], KernelError> {
-        let (&first, rest) = self.0.split_first_chunk().ok_or(MALFORMED)?;
+        let (&first, rest) = self.0.split_first_chunk().ok_or(LENGTH)?;
         self.0 = rest;
         Ok(first)
     }
@@ -159,18 +165,18 @@ impl<'a> Reader<'a> {
     fn size(&mut self) -> Result<usize, KernelError> {
         match u64::from_le_bytes(self.take()?) {
             u64::MAX => Ok(usize::MAX),
-            size => usize::try_from(size).map_err(|_| MALFORMED),
+            size => usize::try_from(size).map_err(|_| VALUE),
         }
     }
 
     fn mask(&mut self, len: usize) -> Result<PackedMask, KernelError> {
         let words = len.div_ceil(64);
-        let bytes = words.checked_mul(8).filter(|&bytes| bytes <= self.0.len()).ok_or(MALFORMED)?;
+        let bytes = words.checked_mul(8).filter(|&bytes| bytes <= self.0.len()).ok_or(LENGTH)?;
         let (words, rest) = self.0.split_at(bytes);
         self.0 = rest;
         let words: Vec<u64> = words.as_chunks().0.iter().copied().map(u64::from_le_bytes).collect();
         let mask = PackedMask::from_words(len, words.clone())?;
         // Bits behind the last weight are never written.
-        if mask.words() == words { Ok(mask) } else { Err(MALFORMED) }
+        if mask.words() == words { Ok(mask) } else { Err(VALUE) }
     }
 }

@@ -51,11 +51,9 @@ struct Class {
 pub(crate) struct Filters {
     columns: usize,
     weights: Vec<f32>,
-    /// One bit for each weight, 1 = kept.
-    mask: Vec<u64>,
+    /// Of all weights, held or not.
+    mask: PackedMask,
     kept: usize,
-    /// Number of weights, held or not.
-    weight_count: usize,
     /// Whether removed weights are held as well.
     complete: bool,
     storage: Storage,
@@ -69,7 +67,7 @@ impl Filters {
 
     /// Whether less than a quarter of the weights is kept.
     fn is_sparse(&self) -> bool {
-        self.kept < self.weight_count / 4
+        self.kept < self.mask.len() / 4
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -81,14 +79,24 @@ impl Filters {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&self.weights[..]) + size_of_val(&self.mask[..])
+        size_of_val(&self.weights[..]) + size_of_val(self.mask.words())
     }
 
     /// Sets another mask.
     pub(crate) fn set_mask(&mut self, mask: &PackedMask) {
-        (self.kept, self.weight_count) = (mask.kept(), mask.len());
-        self.mask.clear();
-        self.mask.extend_from_slice(mask.words());
+        self.kept = mask.kept();
+        self.mask.copy_from(mask.view());
+    }
+
+    pub(crate) fn mask(&self) -> &PackedMask {
+        &self.mask
+    }
+
+    /// The weights, row by row, with 0 for the removed ones.
+    pub(crate) fn to_dense(&self) -> Vec<f32> {
+        let mut weights = vec![0.0; self.mask.len()];
+        self.for_each(|output, column, weight| weights[output * self.columns + column] = weight);
+        weights
     }
 
     /// Sets the weights, rounded to their storage type; the mask must be set.
@@ -107,7 +115,7 @@ impl Filters {
         self.weights.iter_mut().for_each(|weight| *weight = self.storage.round(*weight));
         if !self.complete {
             let mut kept = 0;
-            for index in kept_indices(&self.mask) {
+            for index in self.mask.kept_indices() {
                 self.weights[kept] = self.weights[index];
                 kept += 1;
             }
@@ -119,24 +127,13 @@ impl Filters {
     /// Calls `take(output, column, weight)` for the kept weights, row by row, ascending.
     fn for_each(&self, mut take: impl FnMut(usize, usize, f32)) {
         let (mut output, mut row) = (0, 0);
-        for (ordinal, index) in kept_indices(&self.mask).enumerate() {
+        for (ordinal, index) in self.mask.kept_indices().enumerate() {
             while index - row >= self.columns {
                 (output, row) = (output + 1, row + self.columns);
             }
             take(output, index - row, self.weights[if self.complete { index } else { ordinal }]);
         }
     }
-}
-
-fn kept_indices(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
-    words.iter().enumerate().flat_map(|(at, &word)| {
-        let mut rest = word;
-        core::iter::from_fn(move || {
-            let bit = (rest != 0).then(|| rest.trailing_zeros() as usize);
-            rest &= rest.wrapping_sub(1);
-            bit.map(|bit| at * 64 + bit)
-        })
-    })
 }
 
 /// The lists of one product with one convolution and batch.
@@ -154,8 +151,8 @@ pub(crate) struct TapLists {
     source_places: Vec<u32>,
     destination_places: Vec<u32>,
     taps: Vec<Tap>,
-    /// The classes that reach each kernel column, ascending, and the offset of its source there: those of column j lie from
-    /// `column_starts[j]` to the next start.
+    /// For each kernel column j, from `column_starts[j]` to the next start: the classes that reach it, ascending, each with the offset of
+    /// the column's source.
     columns: Vec<(usize, usize)>,
     column_starts: Vec<usize>,
 }

@@ -121,6 +121,17 @@ impl PackedWeights {
     /// dense format; fewer with bf16 [`storage`](PrepareOptions::storage). The source ([`keep_source`](PrepareOptions::keep_source)) takes 4 bytes for each
     /// weight.
     ///
+    /// ```
+    /// use slth_kernels::{Engine, MatRef, PackedMask, PackedWeights, PrepareOptions};
+    /// let weights: Vec<f32> = (0..100 * 40).map(|i| i as f32).collect();
+    /// let view = MatRef::row_major(&weights, 100, 40)?;
+    /// let tenth = PackedMask::from_fn(weights.len(), |i| i % 10 == 0);
+    /// let one_input_at_a_time = PrepareOptions::default().max_batch(1);
+    /// let layer = PackedWeights::prepare(Engine::detect()?, view, Some(&tenth), &one_input_at_a_time)?;
+    /// assert_eq!((layer.outputs(), layer.inputs(), layer.kept()), (100, 40, 400));
+    /// # Ok::<(), slth_kernels::KernelError>(())
+    /// ```
+    ///
     /// # Errors
     /// When the mask has another number of weights, or there are more weights than memory could hold (a view that repeats its
     /// elements).
@@ -152,8 +163,22 @@ impl PackedWeights {
         Ok(new)
     }
 
-    /// Sets another mask. Reuses every buffer: reallocates only when the number of kept weights exceeds its previous maximum or
-    /// the format changes.
+    /// Sets another mask. Reuses every buffer: reallocates only when the number of kept weights or of blocks exceeds its previous
+    /// maximum, or the format changes. O(outputs · inputs).
+    ///
+    /// ```
+    /// use slth_kernels::{Engine, MaskReuse, MatRef, PackedMask, PackedWeights, PrepareOptions};
+    /// let engine = Engine::detect()?;
+    /// let weights = MatRef::row_major(&[1.0, 2.0, 3.0, 4.0], 2, 2)?;
+    /// // For training, where each mask serves one product.
+    /// let options = PrepareOptions::default().reuse(MaskReuse::Once);
+    /// let mut layer = PackedWeights::prepare(engine, weights, None, &options)?;
+    /// layer.rebuild(engine, &PackedMask::from_fn(4, |i| i % 2 == 0))?;
+    /// assert_eq!(layer.to_dense(), [1.0, 0.0, 3.0, 0.0]);
+    /// layer.rebuild(engine, &PackedMask::from_fn(4, |i| i == 1))?;
+    /// assert_eq!(layer.to_dense(), [0.0, 2.0, 0.0, 0.0]);
+    /// # Ok::<(), slth_kernels::KernelError>(())
+    /// ```
     ///
     /// # Errors
     /// When the mask has another number of weights, or the source was not kept ([`NoSource`](KernelError::NoSource)).
@@ -175,7 +200,7 @@ impl PackedWeights {
         Ok(())
     }
 
-    /// Sets other weights of the same shape; the mask stays.
+    /// Sets other weights of the same shape; the mask stays. O(outputs · inputs).
     ///
     /// # Errors
     /// When the shape differs.
@@ -267,7 +292,7 @@ impl PackedWeights {
         }
     }
 
-    /// The mask; `None` if the weights were prepared without one.
+    /// The mask; `None` only while all weights are kept and stored densely without one.
     pub fn mask(&self) -> Option<&PackedMask> {
         self.mask.as_ref()
     }

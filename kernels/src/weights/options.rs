@@ -2,7 +2,7 @@
 
 use super::stored::Storage;
 
-/// How products are computed. Both ways give equal numbers for finite activations: only the sign of a zero may differ. For
+/// How products are computed. All ways give equal numbers for finite activations: only the sign of a zero may differ. For
 /// infinite activations and NaN the dense product makes NaN of 0 · ∞.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -28,7 +28,8 @@ pub enum MaskReuse {
     #[default]
     Many,
     /// One product of each kind, before [`rebuild`](crate::PackedWeights::rebuild) sets the next mask: edge-popup.
-    /// [`Strategy::Auto`] then takes the sparse format that is built faster, and other thresholds for the dense one.
+    /// Sparse weights are then stored in the blocked format, which is built fastest, and dense ones row-major;
+    /// [`Strategy::Auto`] has other thresholds.
     Once,
 }
 
@@ -47,7 +48,8 @@ pub struct PrepareOptions {
     pub max_batch: usize,
     /// How many products each mask is for.
     pub reuse: MaskReuse,
-    /// Whether [`input_gradient`](crate::matmul::input_gradient) is prepared too: the transpose doubles memory and time.
+    /// Whether [`input_gradient`](crate::matmul::input_gradient) is prepared too: the transpose doubles memory and time, but for
+    /// dense weights, which are read across.
     pub input_gradient: bool,
     /// Sparse, dense, or the faster one.
     pub strategy: Strategy,

@@ -104,6 +104,7 @@ class PackedWeights:
         mask_reuse: _MaskReuse = "many",
         input_gradient: bool = False,
         storage: _Storage = "f32",
+        keep_source: bool = True,
         threads: int | None = None,
     ) -> Self: ...
     def forward(self, x: _Array, activation: _Activation = None, out: _Floats | None = None) -> _Floats: ...

@@ -98,7 +98,7 @@ impl Axis {
         }
     }
 
-    /// The distance of the source of `tap` from that of any other tap in the same reach, up to a constant.
+    /// Where the source of `tap` is, up to a constant that all taps of a reach share.
     pub(super) fn distance(self, tap: usize) -> usize {
         match self.direction {
             Direction::Forward => tap,
@@ -135,8 +135,8 @@ const LINE: usize = 16;
 /// Sets of an L1 cache, of a line each: those of addresses 4 KiB apart are the same.
 const SETS: usize = 64;
 
-/// At least `plane` floats: at this distance the windows of a block's planes, of `window` floats each, fill the sets of L1 evenly,
-/// one behind the other.
+/// The distance between planes of at least `plane` floats: each plane's window, of `window` floats, begins in the set of L1 where
+/// that of the plane before ends, so that a block's windows fill the sets evenly.
 fn apart(plane: usize, window: usize) -> usize {
     let (lines, window) = (plane.div_ceil(LINE), window.div_ceil(LINE));
     // A window of all sets has gaps, one strip wide, between its taps.
@@ -144,8 +144,8 @@ fn apart(plane: usize, window: usize) -> usize {
     (lines + (shift + SETS - lines % SETS) % SETS) * LINE
 }
 
-/// From this batch on one position fills a strip. Up to it the window of the taps grows with the batch; for larger batches a
-/// strip is a part of one position.
+/// From this batch on one position fills a strip of vectors of 8 lanes. Up to it the window of the taps grows with the batch; for
+/// larger batches a strip is a part of one position.
 const WIDE_BATCH: usize = 64;
 
 /// The sizes behind the lists.

@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
-from slth.torch._modules import FusedSequential, MaskedConv2d, MaskedLinear
+from slth.torch._modules import EdgePopupConv2d, EdgePopupLinear, FusedSequential, MaskedConv2d, MaskedLinear
 from slth.torch._prune import original, present_mask
 
-# Layers of fewer kept and removed weights stay as they are: a call costs as much as the product.
+REPLACED = (nn.Linear, nn.Conv2d, EdgePopupLinear, EdgePopupConv2d)
+
+# Linear layers of fewer weights, kept and removed, stay as they are: a call costs as much as the product.
 LEAST_WEIGHTS = 4096
 
 
@@ -33,12 +36,15 @@ class Report:
 
 @torch.no_grad()
 def accelerate(model: nn.Module, max_batch: int = 128) -> tuple[nn.Module, Report]:
-    """A copy of a pruned model for inference, whose Linear and Conv2d layers multiply by their kept weights only; and what became of each layer.
+    """A copy of a pruned model for inference, whose layers multiply by their kept weights only; and what became of each layer.
+
+    It replaces Linear and Conv2d layers, and edge-popup's with their present masks. The report also names the other modules with matrices as
+    parameters, which stay as they are.
 
     max_batch: the most rows that the layers' inputs will have, all axes but the last one multiplied (tokens of all sentences, say), or images of
     a convolution. More are computed too, if slower.
 
-    Kept are the weights that a mask of torch.nn.utils.prune keeps, else those that are not 0. An nn.Sequential computes a layer and an nn.ReLU that
+    The weights that a mask of torch.nn.utils.prune keeps are kept; without a mask, those that are not 0. An nn.Sequential computes a layer and an nn.ReLU that
     follows in one pass, which makes 0 of NaN; called by themselves, both compute what they did. Layers stay dense where that is faster, or where
     another product would be needed; the report says why. Everything but the replaced layers is copied, the model is as it was, and the copy is in
     evaluation mode. It gives the same numbers as the model up to rounding.
@@ -48,7 +54,9 @@ def accelerate(model: nn.Module, max_batch: int = 128) -> tuple[nn.Module, Repor
     dense: dict[str, str] = {}
     used_whole = _read_by_parents(model)
     for name, module in model.named_modules():
-        if not isinstance(module, (nn.Linear, nn.Conv2d)):
+        if not isinstance(module, REPLACED):
+            if any(parameter.dim() > 1 for parameter in module.parameters(False)) and not isinstance(module, ParametrizationList):
+                dense[name] = f"it is a {type(module).__name__}, which is not replaced"
             continue
         new = used_whole.get(id(module)) or _refusal(module) or _masked(module, max_batch)
         if isinstance(new, str):
@@ -56,8 +64,8 @@ def accelerate(model: nn.Module, max_batch: int = 128) -> tuple[nn.Module, Repor
             if present_mask(module) is not None:
                 memo[id(module)] = _without_hook(module)
         else:
-            kept = new.mask.double().mean().item()
-            replaced[name] = 1 - kept
+            product = new[0] if isinstance(new, nn.Sequential) else new
+            replaced[name] = 1 - product.mask.double().mean().item()
             memo[id(module)] = new
     # A layer that occurs in several places is one object in the copy too.
     result = copy.deepcopy(model, memo)
@@ -69,8 +77,21 @@ def accelerate(model: nn.Module, max_batch: int = 128) -> tuple[nn.Module, Repor
     return result.eval(), Report(replaced, dense)
 
 
-def _masked(module: Any, max_batch: int) -> MaskedLinear | MaskedConv2d | str:
+def _masked(module: Any, max_batch: int) -> nn.Module | str:
     """The layer under its mask, or why it stays dense."""
+    if isinstance(module, EdgePopupLinear):
+        return MaskedLinear(module.weight, module.mask(), max_batch=max_batch)
+    if isinstance(module, EdgePopupConv2d):
+        masked = MaskedConv2d(
+            module.weight,
+            module.mask(),
+            stride=module.stride,
+            padding=module.padding,
+            activation=module.activation,
+            max_batch=max_batch,
+        )
+        # ReLU and the largest of a window may change places.
+        return masked if module.max_pool == 1 else nn.Sequential(masked, nn.MaxPool2d(module.max_pool))
     weight, mask = original(module).detach(), present_mask(module)
     if mask is None:
         mask = weight != 0
@@ -101,15 +122,15 @@ def _padding(module: Any) -> int | None:
 
 def _refusal(module: Any) -> str | None:
     """Why a layer cannot be replaced."""
-    if type(module) not in (nn.Linear, nn.Conv2d):
+    if type(module) not in REPLACED:
         return f"it is a {type(module).__name__}, which may compute something else"
-    for tensor in (original(module), module.bias):
+    for tensor in (original(module), getattr(module, "bias", None), getattr(module, "scores", None)):
         if tensor is not None and (tensor.dtype is not torch.float32 or not tensor.is_cpu):
             return f"it is {tensor.dtype} on {tensor.device}"
     own = 0 if present_mask(module) is None else 1
     if len(module._forward_pre_hooks) > own or module._forward_hooks:
         return "it has hooks"
-    if isinstance(module, nn.Linear):
+    if not isinstance(module, nn.Conv2d):
         return None
     if module.groups != 1:
         return f"it has {module.groups} groups"

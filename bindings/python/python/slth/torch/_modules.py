@@ -22,6 +22,8 @@ def _mask_array(weight: Tensor, mask: Tensor | None) -> np.ndarray:
     """What is kept: what `mask` says, else all weights but zeros."""
     if mask is None:
         return (weight.detach() != 0).numpy()
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"mask must be a torch.Tensor, found {type(mask).__name__}")
     if mask.shape != weight.shape:
         raise ValueError(f"mask must have shape {list(weight.shape)}, found {list(mask.shape)}")
     return (mask.detach() != 0).cpu().numpy()
@@ -141,8 +143,12 @@ class MaskedLinear(_Masked):
         super().__init__()
         if activation not in (None, "relu"):
             raise ValueError(f'activation must be None or "relu", found {activation!r}')
+        _ops.check(weight, "weight")
+        if weight.dim() != 2:
+            raise ValueError(f"weight must have two axes, found {list(weight.shape)}")
         self.out_features, self.in_features = weight.shape
         self.activation, self.input_gradient = activation, input_gradient
+        max_batch = _ops.whole(max_batch, "max_batch", 1)
         self._options: dict[str, Any] = {"max_batch": max_batch, "input_gradient": input_gradient, "storage": storage}
         self._prepare(
             _array(weight, "weight"), _mask_array(weight, mask), None if bias is None else _array(bias, "bias")
@@ -209,16 +215,17 @@ class MaskedConv2d(_Masked):
         super().__init__()
         if activation not in (None, "relu"):
             raise ValueError(f'activation must be None or "relu", found {activation!r}')
+        _ops.check(weight, "weight")
         if weight.dim() != 4:
             raise ValueError(f"weight must have four axes, found {list(weight.shape)}")
         self.out_channels, self.in_channels, *kernel = weight.shape
         self.kernel_size = tuple(kernel)
-        self.stride, self.padding = stride, padding
+        self.stride, self.padding = _ops.whole(stride, "stride", 1), _ops.whole(padding, "padding")
         self.activation, self.input_gradient = activation, input_gradient
         self._options: dict[str, Any] = {
-            "stride": stride,
-            "padding": padding,
-            "max_batch": max_batch,
+            "stride": self.stride,
+            "padding": self.padding,
+            "max_batch": _ops.whole(max_batch, "max_batch", 1),
             "input_gradient": input_gradient,
             "storage": storage,
         }
@@ -300,9 +307,7 @@ class _EdgePopup(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], sparsity: float) -> None:
         super().__init__()
-        if not 0 <= sparsity < 1:
-            raise ValueError(f"sparsity must lie in [0, 1), found {sparsity}")
-        self.sparsity = sparsity
+        self.sparsity = _ops.fraction(sparsity, "sparsity")
         self.register_buffer("weight", torch.empty(shape, dtype=torch.float32))
         self.scores = nn.Parameter(torch.empty(shape, dtype=torch.float32))
         self._cache = _ops.Cache()
@@ -337,8 +342,9 @@ class EdgePopupLinear(_EdgePopup):
     """
 
     def __init__(self, in_features: int, out_features: int, sparsity: float = 0.5) -> None:
-        self.in_features, self.out_features = in_features, out_features
-        super().__init__((out_features, in_features), sparsity)
+        self.in_features = _ops.whole(in_features, "in_features")
+        self.out_features = _ops.whole(out_features, "out_features")
+        super().__init__((self.out_features, self.in_features), sparsity)
 
     def forward(self, x: Tensor) -> Tensor:
         _ops.check(x)
@@ -377,13 +383,15 @@ class EdgePopupConv2d(_EdgePopup):
     ) -> None:
         if activation not in (None, "relu"):
             raise ValueError(f'activation must be None or "relu", found {activation!r}')
-        if not 1 <= max_pool <= 15:
+        if not 1 <= _ops.whole(max_pool, "max_pool", 1) <= 15:
             raise ValueError(f"max_pool must lie in 1 to 15, found {max_pool}")
-        rows, columns = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, (rows, columns)
-        self.stride, self.padding = stride, padding
+        sides = kernel_size if isinstance(kernel_size, (tuple, list)) else (kernel_size, kernel_size)
+        rows, columns = (_ops.whole(side, "kernel_size", 1) for side in sides)
+        self.in_channels, self.out_channels = _ops.whole(in_channels, "in_channels"), _ops.whole(out_channels, "out_channels")
+        self.kernel_size = rows, columns
+        self.stride, self.padding = _ops.whole(stride, "stride", 1), _ops.whole(padding, "padding")
         self.activation, self.max_pool = activation, max_pool
-        super().__init__((out_channels, in_channels, rows, columns), sparsity)
+        super().__init__((self.out_channels, self.in_channels, rows, columns), sparsity)
 
     def forward(self, x: Tensor) -> Tensor:
         _ops.check(x)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+import numbers
+import operator
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
@@ -40,7 +42,7 @@ class Handle:
 
 
 class Cache(Handle):
-    """What an edge-popup layer keeps from step to step: no state, as it changes no result. A copy begins anew."""
+    """Cache of an edge-popup layer between steps. It is not in the state dict, because it changes no result. A copy begins anew."""
 
     def __init__(self) -> None:
         super().__init__(EdgePopup())
@@ -102,10 +104,28 @@ def check(x: Tensor, name: str = "x") -> None:
         raise TypeError(f"{name} must be a float32 tensor on the CPU, found {x.dtype} on {x.device}")
 
 
+def whole(number: Any, name: str, least: int = 0) -> int:
+    """A whole number that is not below `least`."""
+    try:
+        found = operator.index(number)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, found {number!r}") from None
+    if found < least:
+        raise ValueError(f"{name} must be at least {least}, found {found}")
+    return found
+
+
+def fraction(number: Any, name: str) -> float:
+    """A number in [0, 1]."""
+    if not isinstance(number, numbers.Real):
+        raise TypeError(f"{name} must be a number, found {number!r}")
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], found {number}")
+    return float(number)
+
+
 def spatial(size: int, kernel: int, stride: int, padding: int) -> int:
     """Rows or columns of a convolution's output."""
-    if stride < 1:
-        raise ValueError(f"stride must be at least 1, found {stride}")
     if size + 2 * padding < kernel:
         raise ValueError(f"a kernel of {kernel} does not fit into images of {size} with padding {padding}")
     return (size + 2 * padding - kernel) // stride + 1
@@ -297,7 +317,7 @@ def _edge_popup_backward_fake(
 
 
 def _geometry(x: Tensor, weight: Tensor, stride: int, padding: int, pool: int, relu: bool) -> Any:
-    """What the extension wants to know of a convolution."""
+    """Sizes of a convolution, as the extension takes them."""
     outputs, channels, rows, columns = weight.shape
     if x.dim() != 4 or x.shape[1] != channels:
         raise ValueError(f"x must have shape [batch, {channels}, rows, columns], found {list(x.shape)}")

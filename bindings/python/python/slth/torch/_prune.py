@@ -24,10 +24,10 @@ def prune(
     Afterwards a layer has weight_orig and weight_mask, as torch.nn.utils.prune leaves it: it can be trained further, and
     torch.nn.utils.prune.remove makes the zeros permanent. A layer that is pruned already keeps its mask's zeros, which count as removed; where
     they are more than is asked for, none comes back. Layers that share a weight share its mask, and its weights count once. Biases stay. A weight
-    that is computed by something else (weight or spectral normalisation, a parametrization) is a ValueError, and no layer is changed.
+    that is computed by something else (weight or spectral normalisation, a parametrization) is a ValueError, and no layer is changed; and so is a model
+    without such layers.
     """
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity must lie in [0, 1), found {sparsity}")
+    sparsity = _ops.fraction(sparsity, "sparsity")
     if scope not in ("layer", "global"):
         raise ValueError(f'scope must be "layer" or "global", found {scope!r}')
     if method not in ("magnitude", "random"):
@@ -43,6 +43,8 @@ def prune(
             _ops.check(weight, f"the weight of {name or 'the model'}")
             layers[name] = module
             sharing.setdefault(id(weight), []).append(name)
+    if not layers:
+        raise ValueError("the model has no Linear or Conv2d layer")
     scores = {names[0]: _scores([layers[name] for name in names], method) for names in sharing.values()}
     if scope == "global":
         ranked = [list(scores)]
