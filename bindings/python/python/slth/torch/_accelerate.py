@@ -64,7 +64,7 @@ def accelerate(model: nn.Module, max_batch: int = 128) -> tuple[nn.Module, Repor
             if present_mask(module) is not None:
                 memo[id(module)] = _without_hook(module)
         else:
-            product = new[0] if isinstance(new, nn.Sequential) else new
+            product: Any = new[0] if isinstance(new, nn.Sequential) else new
             replaced[name] = 1 - product.mask.double().mean().item()
             memo[id(module)] = new
     # A layer that occurs in several places is one object in the copy too.
@@ -82,7 +82,7 @@ def _masked(module: Any, max_batch: int) -> nn.Module | str:
     if isinstance(module, EdgePopupLinear):
         return MaskedLinear(module.weight, module.mask(), max_batch=max_batch)
     if isinstance(module, EdgePopupConv2d):
-        masked = MaskedConv2d(
+        conv = MaskedConv2d(
             module.weight,
             module.mask(),
             stride=module.stride,
@@ -91,7 +91,7 @@ def _masked(module: Any, max_batch: int) -> nn.Module | str:
             max_batch=max_batch,
         )
         # ReLU and the largest of a window may change places.
-        return masked if module.max_pool == 1 else nn.Sequential(masked, nn.MaxPool2d(module.max_pool))
+        return conv if module.max_pool == 1 else nn.Sequential(conv, nn.MaxPool2d(module.max_pool))
     weight, mask = original(module).detach(), present_mask(module)
     if mask is None:
         mask = weight != 0

@@ -119,9 +119,10 @@ def fraction(number: Any, name: str) -> float:
     """A number in [0, 1]."""
     if not isinstance(number, numbers.Real):
         raise TypeError(f"{name} must be a number, found {number!r}")
-    if not 0 <= number <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], found {number}")
-    return float(number)
+    found = float(number)
+    if not 0 <= found <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], found {found}")
+    return found
 
 
 def spatial(size: int, kernel: int, stride: int, padding: int) -> int:
