@@ -56,10 +56,12 @@ pub enum Error {
         what: &'static str,
     },
     /// A network's outputs are infinite or NaN: it has no accuracy.
-    #[error("the network's outputs are not finite: its weights are too large")]
+    #[error(
+        "the network's outputs are infinite or NaN: its weights are too large; try a smaller --init-scale or learning rate, or check --weights"
+    )]
     NotFinite,
     /// The threads could not be started.
-    #[error("cannot start {threads} threads: {reason}")]
+    #[error("cannot start {threads} threads: {reason}; give fewer --threads")]
     Threads {
         /// Number of threads requested.
         threads: usize,

@@ -23,7 +23,7 @@ pub fn between_writes() -> MutexGuard<'static, ()> {
 #[non_exhaustive]
 pub enum OutputError {
     /// The directory already has results: this file.
-    #[error("{}: exists already; remove it, choose another directory or force overwriting", .0.display())]
+    #[error("{}: exists already; replace it by --force, or choose another --out", .0.display())]
     Exists(PathBuf),
     /// Another process has locked this directory.
     #[error("{}: another process will write there; wait for it or choose another directory", .0.display())]

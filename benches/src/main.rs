@@ -39,8 +39,8 @@ enum Command {
     },
     /// Write the tables of the newest recordings: the main rows into each --page, all rows as tables.md beside each recording
     Tables {
-        /// A page with a place for a table; may be repeated
-        /// [default: README.md and docs/benchmarks.md, with other --results none]
+        /// A page whose table between `<!-- bench CPU -->` and `<!-- /bench -->` is rewritten; may be repeated
+        /// [default: README.md and docs/benchmarks.md; none with other --results]
         #[arg(long, value_name = "FILE")]
         page: Vec<PathBuf>,
         #[command(flatten)]
@@ -87,7 +87,7 @@ struct MeasureArguments {
     #[arg(long, value_name = "F")]
     seconds: Option<f64>,
 
-    /// Samples of each contestant [default: as many as the time allows, 3 to 200]
+    /// Samples of each contestant, whatever their time [default: as many as fit --seconds, 3 to 200, with --quick 1 to 200]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
 
@@ -95,7 +95,7 @@ struct MeasureArguments {
     #[arg(long, value_name = "NAME", value_parser = Backend::named)]
     backend: Option<Backend>,
 
-    /// Threads of contestants that can use several [default: all cores]
+    /// Threads of contestants that can use several, beside one [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 
@@ -108,7 +108,7 @@ struct MeasureArguments {
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
 
-    /// Record as <cpu>/<day>-<commit>.jsonl in --results
+    /// Record as <cpu>/<day>-<commit>.jsonl in --results; the day is the commit's
     #[arg(long)]
     save: bool,
 

@@ -45,7 +45,7 @@ pub enum DatasetProblem {
         found: u32,
     },
     /// The file ends before the size in its header.
-    #[error("truncated: {expected} bytes of {what} promised, {found} found")]
+    #[error("truncated: {expected} bytes of {what} are needed, {found} found")]
     Truncated {
         /// Which part is cut off.
         what: &'static str,
@@ -82,11 +82,11 @@ pub enum DatasetProblem {
         value: f32,
     },
     /// The sizes in the header (images, rows, columns) do not fit in memory.
-    #[error("its header promises {} images of {} × {}, more than can be addressed", .0[0], .0[1], .0[2])]
+    #[error("its header asks for {} images of {} × {}, more than can be addressed", .0[0], .0[1], .0[2])]
     TooLarge([u32; 3]),
     /// The header of a gzipped file states more bytes than the limit for unzipped bytes.
     #[error(
-        "its header promises {expected} bytes of {what}; at most {} are unzipped: unzip the file first",
+        "its header asks for {expected} bytes of {what}; at most {} are unzipped: unzip the file first",
         super::MAX_UNZIPPED
     )]
     TooLargeZipped {
@@ -107,7 +107,7 @@ pub enum DatasetProblem {
         most: u8,
     },
     /// There are no images, images without pixels, or too many images.
-    #[error("{0} images with pixels, expected 1 to {max}", max = u32::MAX)]
+    #[error("{0} images that have pixels; 1 to {max} are needed", max = u32::MAX)]
     Count(usize),
     /// Images are neither grey nor of three colours.
     #[error("images of {0} channels, expected 1 or 3")]

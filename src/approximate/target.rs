@@ -82,7 +82,7 @@ impl Target {
         match file.tensors().iter().find(|tensor| !names.contains(&tensor.name)) {
             None => Ok(Self { network, names, weights }),
             Some(TensorEntry { name, .. }) => Err(file.error(StateDictProblem::Misfit(vec![format!(
-                "tensor `{name}`: accuracy is measured of fully connected layers without biases alone"
+                "tensor `{name}`: accuracy needs a network of fully connected layers without biases; leave --data out to rebuild without it"
             )]))),
         }
     }

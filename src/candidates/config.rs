@@ -184,10 +184,11 @@ impl CandidatesConfig {
         }
         let searches = self.trials.checked_mul(self.eta.len() * self.ratio.len() * self.size.len());
         if self.trials == 0 || searches.is_none_or(|searches| searches > Self::MAX_SEARCHES) {
+            let [trials, etas, ratios, sizes] =
+                [self.trials, self.eta.len(), self.ratio.len(), self.size.len()];
             let problem = format!(
-                "must be at least 1 and, times the etas, ratios and sizes, at most {}, but is {}",
-                Self::MAX_SEARCHES,
-                self.trials
+                "must be at least 1, and {trials} trials for {etas} etas, {ratios} ratios and {sizes} sizes at most {} together",
+                Self::MAX_SEARCHES
             );
             return Err(Error::config("trials", problem));
         }

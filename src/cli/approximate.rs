@@ -18,7 +18,7 @@ use super::table::{candidates, numbers, or_dash};
 ///
 /// Each weight becomes the sum of a subset of n random candidates, uniform between the least and the largest weight; each
 /// candidate may be moved by epsilon. Reports how near the weights come and, of a fully connected network without biases,
-/// the accuracy before and after. With several epsilons also the smallest n for each at which no weight fails. With --out writes
+/// the accuracy before and after. With several epsilons it also reports the smallest n for each at which no weight fails. With --out writes
 /// approximation.json, the file with its weights rebuilt (the same names and types) and, with several epsilons, the plot of
 /// the smallest n or, of a construction, the hidden units.
 #[derive(Args)]

@@ -169,10 +169,16 @@ fn note(line: &str) {
 
 /// Notes which flags have no effect.
 fn note_without_effect(config: &RunConfig) {
-    let flags: Vec<_> =
-        config.without_effect().iter().map(|field| format!("--{}", field.replace('_', "-"))).collect();
-    if !flags.is_empty() {
-        note(&format!("note: --method {} ignores {}", config.method, flags.join(", ")));
+    // What draws weights has no effect where a file gives them; what prunes, where the method does something else.
+    let (ignored, undrawn): (Vec<_>, Vec<_>) =
+        config.without_effect().into_iter().partition(|name| config.method.ignores(name));
+    for (cause, names) in
+        [(format!("--method {}", config.method), ignored), ("--weights".to_owned(), undrawn)]
+    {
+        let flags: Vec<_> = names.iter().map(|name| format!("--{}", name.replace('_', "-"))).collect();
+        if !flags.is_empty() {
+            note(&format!("note: {cause} ignores {}", flags.join(", ")));
+        }
     }
 }
 

@@ -22,11 +22,11 @@ use super::table::{kept, numbers, or_dash};
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(super) struct RunArguments {
-    /// Repeat the run that wrote this result.json; flags given beside it count. Its --data is to be given again
+    /// Take all settings from this result.json; flags on the command line override them. Give --data again
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
-    /// The largest change pretraining may make to any weight, 0 to inf: 0 is no pretraining, inf is ordinary SGD
+    /// How far pretraining may move any weight or bias from where it was drawn, 0 to inf: 0 is no pretraining, inf is ordinary SGD
     #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = RunConfig::default().epsilon)]
     epsilon: f32,
 
@@ -48,7 +48,7 @@ pub(super) struct RunArguments {
     #[command(flatten)]
     machine: MachineArguments,
 
-    /// What ticket.safetensors has: a compact one is as small as a seed and a mask can be; `slth evaluate` reads both
+    /// What ticket.safetensors holds, which --out writes; `slth evaluate` reads both kinds
     #[arg(long, value_name = "KIND", help_heading = "Output", default_value = "full")]
     ticket: TicketKind,
 

@@ -91,7 +91,7 @@ impl SettingArguments {
 /// Threads and instruction set, which change no result.
 #[derive(Args)]
 pub(super) struct MachineArguments {
-    /// Number of threads; does not change the result [default: all cores]
+    /// Number of threads, 1 to 1024; does not change the result. `run` uses at most one for each core [default: all cores]
     #[arg(long, value_name = "N", help_heading = "Machine", allow_negative_numbers = true)]
     threads: Option<usize>,
 
@@ -117,11 +117,11 @@ impl MachineArguments {
 /// Output directory and progress.
 #[derive(Args)]
 pub(super) struct OutputArguments {
-    /// Write the results into this directory
+    /// Directory for the results, made if missing [default: write no files]
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub(super) out: Option<PathBuf>,
 
-    /// Replace results in --out
+    /// Replace the results that are in --out [default: refuse]
     #[arg(long, help_heading = "Output")]
     pub(super) force: bool,
 
@@ -142,11 +142,11 @@ impl OutputArguments {
 /// Where one file goes.
 #[derive(Args)]
 pub(super) struct OutputFileArguments {
-    /// Write the new file
+    /// Write the new file here [default: only print the table]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     out: Option<PathBuf>,
 
-    /// Replace the file of --out
+    /// Replace the file of --out [default: refuse]
     #[arg(long, help_heading = "Output")]
     force: bool,
 }

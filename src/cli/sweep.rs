@@ -30,7 +30,7 @@ pub(super) struct SweepArguments {
     #[arg(long, value_name = "NAME", help_heading = "Grid")]
     pub(super) preset: Option<Preset>,
 
-    /// The largest changes pretraining may make to any weight, 0 to inf: 0 is no pretraining, inf is ordinary SGD
+    /// How far pretraining may move any weight or bias from where it was drawn, 0 to inf: 0 is no pretraining, inf is ordinary SGD
     #[arg(
         long,
         value_name = "LIST",
@@ -65,12 +65,12 @@ pub(super) struct SweepArguments {
     #[command(flatten)]
     machine: MachineArguments,
 
-    /// Compute part I of N only, from 1 [default: $SLTH_SHARD, else what a Slurm, PBS or SGE array or the ranks of an MPI
-    /// launcher or Slurm step ask for, else everything]
+    /// Compute part I of N only, counted from 1 [default: $SLTH_SHARD, else the task of a Slurm, PBS or SGE array and the rank of
+    /// an MPI launcher or Slurm step, else everything]
     #[arg(long, value_name = "I/N", help_heading = "Parts", allow_hyphen_values = true)]
     shard: Option<Shard>,
 
-    /// Compute everything, whatever the environment asks for
+    /// Compute everything: ignore $SLTH_SHARD, arrays and ranks
     #[arg(long, help_heading = "Parts", conflicts_with = "shard")]
     no_env_shard: bool,
 

@@ -38,7 +38,7 @@ pub enum CheckpointProblem {
     #[error("damaged, or no checkpoint of slth; remove it to begin anew")]
     Damaged,
     /// It is of another configuration, other data or another revision of the bits.
-    #[error("a checkpoint of another run: {0}")]
+    #[error("a checkpoint of another run: {0}; remove it, or choose another --out")]
     OtherRun(String),
 }
 

@@ -85,7 +85,7 @@ pub struct RunConfig {
     #[serde(default = "rounds")]
     #[arg(long, value_name = "N", help_heading = "Pruning", allow_negative_numbers = true, default_value_t = rounds())]
     pub rounds: usize,
-    /// The epoch that --method imp goes back to after each round, 0 being the weights that pretraining left; trains on from there
+    /// Epoch of --method imp whose weights the kept ones return to after each round; 0: those that pretraining left
     #[serde(default)]
     #[arg(
         long,
@@ -95,7 +95,7 @@ pub struct RunConfig {
         default_value_t = 0
     )]
     pub rewind_epoch: usize,
-    /// Let each round of --method imp remove half that fraction of the last layer's weights
+    /// Let each round of --method imp remove only half of the round's fraction from the last layer
     #[serde(default)]
     #[arg(long, help_heading = "Pruning", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub halve_output_rate: bool,
@@ -121,16 +121,16 @@ pub struct RunConfig {
     /// Images per step of both trainings; all, if this exceeds their number
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 128)]
     pub batch: usize,
-    /// Learning rate of pretraining, which its schedule changes
+    /// Learning rate of pretraining, of finetuning and of imp, before --pretrain-schedule
     #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = 0.1)]
     pub pretrain_lr: f32,
     /// Learning-rate schedule of pretraining, of finetuning and of imp.
     #[arg(long, value_name = "SCHEDULE", help_heading = "Pretraining", default_value_t, help = Schedule::help("pretraining, of finetuning and of imp"))]
     pub pretrain_schedule: Schedule,
-    /// Momentum of pretraining; 0 is plain SGD
+    /// Momentum of pretraining, of finetuning and of imp; 0 is plain SGD
     #[arg(long, value_name = "F", help_heading = "Pretraining", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = 0.0)]
     pub pretrain_momentum: f32,
-    /// Learning rate of the scores, which their schedule changes
+    /// Learning rate of edge-popup's scores, before --prune-schedule
     #[arg(long, value_name = "F", help_heading = "Pruning", allow_negative_numbers = true, value_parser = number::<f32>, default_value_t = 0.1)]
     pub prune_lr: f32,
     /// Learning-rate schedule of the scores.
@@ -228,11 +228,11 @@ impl RunConfig {
         check(
             "bias",
             drawn,
-            "be left out where the weights of a file say which layers have biases",
+            "be left out beside --weights, whose file says which layers have biases",
             &self.bias,
         )?;
         let mapped = self.map.is_none() || self.weights.is_some();
-        check("map", mapped, "be left out where no weights are given", &"given")?;
+        check("map", mapped, "be left out without --weights", &"given")?;
         check("batch", self.batch > 0, "be at least 1", &self.batch)?;
         for (field, rate) in [
             ("pretrain_lr", self.pretrain_lr),
@@ -306,7 +306,10 @@ impl RunConfig {
         if self.batch.min(available).saturating_mul(self.network.activations())
             > Architecture::MAX_ACTIVATIONS
         {
-            let problem = format!("{} images of {} need too much memory", self.batch, self.network);
+            let problem = format!(
+                "{} images of {} need too much memory; give a smaller --batch",
+                self.batch, self.network
+            );
             return Err(Error::config("batch", problem));
         }
         Ok([self.validation, train])

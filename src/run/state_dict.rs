@@ -137,8 +137,9 @@ fn natural<'a>(all: &[Parameter<'a>], named: &Named<'a>) -> Result<Vec<Layer<'a>
     let biases: HashSet<_> = layers.iter().filter_map(|layer| Some(layer.bias?.name)).collect();
     let other = |parameter: &&Parameter<'_>| !weights(parameter) && !biases.contains(parameter.name);
     let other = all.iter().filter(other);
-    let problems: Vec<_> =
-        other.map(|other| format!("{other} is neither weights nor biases of a layer")).collect();
+    let problems: Vec<_> = other
+        .map(|other| format!("{other} is neither weights nor biases of a layer: name the layers by --map"))
+        .collect();
     match layers.is_empty() {
         _ if !problems.is_empty() => Err(problems),
         true => Err(vec!["no tensors".to_owned()]),
@@ -152,12 +153,12 @@ fn chain(layers: &[Layer<'_>]) -> Result<Architecture, Vec<String>> {
     for Layer { weights, .. } in layers {
         let &[outputs, inputs] = &*weights.tensor.info.shape else {
             return Err(vec![format!(
-                "{weights} is a filter: give the network, whose image, strides, padding and pooling no file tells"
+                "{weights} is a filter: give the network by --network, as no file says image size, strides, padding and pooling"
             )]);
         };
         if let Some(before) = widths.last().filter(|&&before| before != inputs) {
             return Err(vec![format!(
-                "{weights} follows a layer of {before} outputs in the natural order of the names: give the layers' order as a map"
+                "{weights} follows a layer of {before} outputs in the natural order of the names: list the layers in their order by --map"
             )]);
         }
         widths.extend([inputs, outputs].into_iter().skip(usize::from(!widths.is_empty())));

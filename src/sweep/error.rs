@@ -26,7 +26,7 @@ pub enum StoreError {
     #[error("{}: no cells*.jsonl or history.csv there; `slth sweep --out` and `slth run --out` write them", .0.display())]
     NothingToReport(PathBuf),
     /// The directory has stores, but all their cells failed.
-    #[error("{}: nothing to report: of {cells} cells none is done; see `slth status`", directory.display())]
+    #[error("{}: nothing to report: all {cells} cells failed; see `slth status`, then `slth sweep --retry-failed`", directory.display())]
     NoneDone {
         /// The directory.
         directory: PathBuf,

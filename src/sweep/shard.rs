@@ -115,14 +115,14 @@ impl Environment<'_> {
             let [task, first, last, step] = names.map(|name| self.number(&format!("{prefix}{name}")));
             let Some(task) = task else { continue };
             let (Some(first), Some(last)) = (first, last) else {
-                return Err(untold(&format!("task {task} of an array of {kind}")));
+                return Err(untold(&format!("task {task} of an array of {kind}"), ""));
             };
             let step = step.unwrap_or(1).max(1);
             let of = last.saturating_sub(first) / step + 1;
             // Slurm also has arrays with holes: 1,5,6.
             let listed = self.number("SLURM_ARRAY_TASK_COUNT").filter(|_| kind == "Slurm");
             if listed.is_some_and(|count| count != of) || task < first || (task - first) % step != 0 {
-                return Err(untold(&format!("task {task} of an array of {kind} with holes")));
+                return Err(untold(&format!("task {task} of an array of {kind} with holes"), ""));
             }
             return Ok(Some((
                 Shard::new((task - first) / step + 1, of)?,
@@ -132,9 +132,11 @@ impl Environment<'_> {
         for (kind, id) in [("PBS", "PBS_ARRAY_INDEX"), ("Torque", "PBS_ARRAYID")] {
             let Some(task) = self.number(id) else { continue };
             let Some(of) = self.number(Shard::COUNT_VARIABLE) else {
-                return Err(untold(&format!(
-                    "task {task} of an array of {kind}, which does not tell its size"
-                )));
+                let found = format!("task {task} of an array of {kind}, which does not tell its size");
+                return Err(untold(
+                    &found,
+                    &format!(", or set {} to the number of parts", Shard::COUNT_VARIABLE),
+                ));
             };
             return Ok(Some((Shard::new(task, of)?, format!("task {task} of {of} of {kind}'s array"))));
         }
@@ -159,14 +161,12 @@ impl Environment<'_> {
     }
 }
 
-fn untold(found: &str) -> Error {
-    Error::config(
-        "shard",
-        format!(
-            "this is {found}; say which part to compute, as I/N, or the number of parts in {}, or turn this off by --no-env-shard",
-            Shard::COUNT_VARIABLE
-        ),
-    )
+/// Of a task whose part is not known. `also`: what else helps.
+fn untold(found: &str, also: &str) -> Error {
+    let problem = format!(
+        "this is {found}; give the part to compute, as I/N{also}, or compute everything by --no-env-shard"
+    );
+    Error::config("shard", problem)
 }
 
 impl fmt::Display for Shard {

@@ -25,8 +25,8 @@ pub enum PruneMethod {
     Random,
     /// Removes the smallest weights, then trains the others as pretraining does, without a bound on their change
     MagnitudeThenFinetune,
-    /// Iterative magnitude pruning: trains as pretraining does, without a bound, removes the smallest weights, puts the others back
-    /// to where they were at --rewind-epoch, and so on in --rounds rounds; trains what is kept
+    /// Iterative magnitude pruning: each of --rounds rounds trains as pretraining does, without a bound, removes the smallest weights, and
+    /// returns the others to --rewind-epoch; then trains what is kept
     Imp,
 }
 

@@ -209,8 +209,12 @@ impl Cut {
         match pruned.into_iter().find(|index| !divides(index)) {
             None => Ok(()),
             Some(index) => {
-                let problem = "does not divide the inputs of layer";
-                Err(Error::config("pattern", format!("{pattern} {problem} {} of {network}", index + 1)))
+                let inputs = network.layers().nth(index).map_or(0, |shape| shape.inputs);
+                let (group, layer) = (pattern.group, index + 1);
+                let problem = format!(
+                    "groups of {group} do not divide the {inputs} inputs of layer {layer} of {network}; choose another, or leave the layer whole by --keep-dense"
+                );
+                Err(Error::config("pattern", problem))
             }
         }
     }

@@ -92,7 +92,7 @@ fn a_seed_that_failed_counts_and_shows() {
     let none = out.path().join("none");
     let assert = diverging("inf", &none).code(2);
     assert.stderr(predicate::str::contains(
-        "none: nothing to report: of 3 cells none is done; see `slth status`",
+        "none: nothing to report: all 3 cells failed; see `slth status`, then `slth sweep --retry-failed`",
     ));
 }
 

@@ -95,9 +95,9 @@ fn a_trained_network_is_evaluated_and_pruned_as_it_is_or_moved_within_the_ball()
     assert_ne!(tuned.layers[0].bias, initial[0][240..]);
     refused(
         small_run(data.path()).arg("--weights").arg(&file).arg("--bias"),
-        &["--bias", "weights of a file"],
+        &["--bias", "beside --weights"],
     );
-    refused(small_run(data.path()).args(["--map", "a"]), &["--map", "no weights"]);
+    refused(small_run(data.path()).args(["--map", "a"]), &["--map", "without --weights"]);
     refused(small_run(data.path()).args(["--weights", "/nowhere"]), &["/nowhere"]);
 }
 

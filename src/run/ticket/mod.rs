@@ -37,7 +37,7 @@ pub enum TicketKind {
     /// Weights, scores and masks
     #[default]
     Full,
-    /// Masks as bits, and of the weights those kept ones that are not as the seed draws them
+    /// Masks as bits, and only those kept weights that training changed; the seed gives the others
     Compact,
 }
 

@@ -58,7 +58,9 @@ pub enum TicketProblem {
     #[error("tensor `{0}` has bits beyond the last weight")]
     MaskTooLong(String),
     /// A compact ticket leaves out weights that this version does not draw.
-    #[error("its weights are drawn otherwise by this version of slth: take the one that wrote it")]
+    #[error(
+        "this version of slth draws other weights from the seed: use the version that wrote the ticket, for example for `slth ticket expand`"
+    )]
     DrawnOtherwise,
 }
 
