@@ -245,6 +245,9 @@ fn run(arguments: &MeasureArguments) -> Result<(), Error> {
     }
     let cores = available_parallelism().map_or(1, usize::from);
     let machinery = Machinery::new(arguments.backend, arguments.threads)?;
+    if arguments.threads.is_some_and(|threads| threads > machinery.threads()) {
+        note(&format!("{} threads: there are no more cores", machinery.threads()));
+    }
     let core = pin();
     if core.is_none() {
         note("cannot pin the thread to a core: the figures will spread more");

@@ -252,7 +252,7 @@ impl<'a> Line<'a> {
 /// A line for each case and number of threads, for a terminal: ours on its fastest instruction set beside the fastest peer, whichever script or
 /// library it is of.
 pub fn digest(rows: &[Row]) -> String {
-    let mut table = columns(["case", "slth", "best peer", "x best peer", "of limit", "threads"]);
+    let mut table = columns(["case", "slth", "best peer", "x best peer", "of limit", "limit", "threads"]);
     for line in Line::all(rows).iter().filter(|line| line.is_main()) {
         let Some(ours) = line.ours().into_iter().next() else { continue };
         let figure = |row: &Row, name: String| format!("{} {} {name}", row.figure(), row.unit.symbol());
@@ -262,6 +262,7 @@ pub fn digest(rows: &[Row]) -> String {
             line.rival().map_or_else(String::new, |row| format!("{} {}", row.figure(), row.who.label())),
             line.over(line.rival()),
             line.over(line.of(Role::Limit).last().copied()),
+            line.of(Role::Limit).last().map_or_else(String::new, |row| row.who.label()),
             ours.who.threads.to_string(),
         ]);
     }

@@ -1,13 +1,15 @@
 //! Rows for a terminal.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use crate::row::{Role, Row, fastest, nearest};
 
 /// A table whose columns from the third on are numbers.
 pub(crate) fn columns<const N: usize>(names: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(names);
+    let rule = LineStyle::none().fill('─').junction('─');
+    let style = TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule);
+    table.load_style(style).set_header(names);
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -49,7 +51,8 @@ pub fn text(rows: &[Row]) -> String {
             row.who.threads.to_string(),
             duration(row.median),
             duration(row.min),
-            format!("{:.1} %", 100.0 * row.spread),
+            // Two samples have no spread.
+            if row.samples < 3 { String::new() } else { format!("{:.1} %", 100.0 * row.spread) },
             row.samples.to_string(),
             format!("{} {}", row.figure(), row.unit.symbol()),
             over(limit.filter(|_| matches!(row.who.role, Role::Ours | Role::Peer))),

@@ -7,7 +7,8 @@ use thiserror::Error;
 /// Why a kernel refuses its arguments.
 ///
 /// Arguments are checked before anything is written, unless a variant says otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+/// `Debug` prints the same text as `Display`, because a program whose `main` returns the error prints that.
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum KernelError {
     /// A slice has another length than its shape asks for.
@@ -21,7 +22,7 @@ pub enum KernelError {
         found: usize,
     },
     /// A view has another shape than the product asks for.
-    #[error("{what}: expected {} x {}, found {} x {}{}", expected[0], expected[1], found[0], found[1], hint(expected, found))]
+    #[error("{what}: {}", shapes(what, expected, found))]
     Shape {
         /// Which argument.
         what: &'static str,
@@ -163,6 +164,12 @@ pub enum KernelError {
     },
 }
 
+impl fmt::Debug for KernelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl KernelError {
     /// A number for this kind of error, for callers that cannot match on it. It never changes its meaning; 0 is not used.
     ///
@@ -226,10 +233,18 @@ impl KernelError {
     }
 }
 
-/// Asks about a view whose rows and columns seem to be exchanged.
-fn hint(expected: &[usize; 2], found: &[usize; 2]) -> &'static str {
-    let exchanged = [0, 1].iter().any(|&i| expected[i] != found[i] && expected[i] == found[1 - i]);
-    if exchanged { "; is it transposed?" } else { "" }
+/// What was expected of a view, and a question where its rows and columns seem to be exchanged.
+fn shapes(what: &str, expected: &[usize; 2], found: &[usize; 2]) -> String {
+    let ([rows, cols], [r, c]) = (*expected, *found);
+    // A product's batch is that of its first operand, of which only the other size can be wrong.
+    let decides = matches!(what, "x" | "dy");
+    let (expected, exchanged) = match (rows == r, cols == c) {
+        (false, true) => (format!("{rows} rows"), decides && rows == c),
+        (true, false) => (format!("{cols} columns"), decides && cols == r),
+        _ => (format!("{rows} x {cols}"), [rows, cols] == [c, r]),
+    };
+    let question = if exchanged { "; is it transposed?" } else { "" };
+    format!("expected {expected}, found {r} x {c}{question}")
 }
 
 #[cfg(test)]
@@ -268,10 +283,19 @@ mod tests {
 
     #[test]
     fn exchanged_rows_and_columns_are_asked_about() {
-        let text = |expected, found| E::Shape { what: "x", expected, found }.to_string();
-        assert_eq!(text([784, 784], [32, 784]), "x: expected 784 x 784, found 32 x 784; is it transposed?");
-        assert_eq!(text([784, 32], [783, 32]), "x: expected 784 x 32, found 783 x 32");
+        let text = |what, expected, found| E::Shape { what, expected, found }.to_string();
+        assert_eq!(
+            text("x", [784, 784], [32, 784]),
+            "x: expected 784 rows, found 32 x 784; is it transposed?"
+        );
+        assert_eq!(text("x", [784, 32], [783, 32]), "x: expected 784 rows, found 783 x 32");
         // As C gives shapes, batch first.
-        assert_eq!(text([784, 784], [784, 32]), "x: expected 784 x 784, found 784 x 32; is it transposed?");
+        assert_eq!(
+            text("x", [784, 784], [784, 32]),
+            "x: expected 784 columns, found 784 x 32; is it transposed?"
+        );
+        assert_eq!(text("y", [16, 16], [15, 16]), "y: expected 16 rows, found 15 x 16");
+        assert_eq!(text("y", [16, 10], [10, 16]), "y: expected 16 x 10, found 10 x 16; is it transposed?");
+        assert_eq!(format!("{:?}", E::NoCandidates), "there are no candidates");
     }
 }

@@ -14,8 +14,8 @@
  * - Pointers. Each must be aligned, and point to as many elements as the function says. NULL is allowed where that is
  *   said and where there are no elements; elsewhere it is SLTH_NULL_POINTER. What is read must be initialised; what is
  *   only written need not be. Until a call returns, nobody may change what it reads or touch what it writes. No element
- *   that is written may be one that is read (SLTH_ALIASED), but both may be in one array: a call may read some of its
- *   columns and write others. The library keeps no pointer to the caller's memory.
+ *   that is written may be read too, or be written as another result (SLTH_ALIASED), but both may be in one array: a
+ *   call may read some of its columns and write others. The library keeps no pointer to the caller's memory.
  * - Shapes. Activations are [batch, features], weights [outputs, inputs]. Strides, counted in elements, tell how they
  *   lie in memory; slth_row_major and similar functions set the usual ones. No layout changes a bit of any result.
  * - Threads. Any number of threads may use a handle at a time in functions that take it as a pointer to const. In
@@ -72,7 +72,7 @@ typedef uint32_t slth_status;
 #define SLTH_UNAVAILABLE_BACKEND 21       /**< This CPU lacks the backend's instructions. */
 #define SLTH_NULL_POINTER 1000            /**< A pointer that is needed is NULL. */
 #define SLTH_MISALIGNED 1001              /**< A pointer is not aligned for what it points to. */
-#define SLTH_ALIASED 1002                 /**< Memory that is written overlaps memory that is read, or may. */
+#define SLTH_ALIASED 1002                 /**< Memory that is written overlaps other memory of the call, or may. */
 #define SLTH_BUSY 1003                    /**< Another thread is using a handle that one thread at a time may use. */
 /** A structure's size is not its sizeof, or it has a field that this version does not know. */
 #define SLTH_STRUCT_SIZE 1004
@@ -480,8 +480,8 @@ typedef struct {
   size_t height;         /**< Rows of an input plane. */
   size_t width;          /**< Columns of an input plane. */
   size_t outputs;        /**< Planes of the output: filters. */
-  size_t kernel_height;  /**< Rows of the kernel. */
-  size_t kernel_width;   /**< Columns of the kernel. */
+  size_t kernel_height;  /**< Rows of the kernel; at least 1. */
+  size_t kernel_width;   /**< Columns of the kernel; at least 1. */
   size_t stride;         /**< Step between the places the kernel is put at, in both directions; at least 1. */
   size_t padding;        /**< Rows and columns of zeros around each input plane, on all four sides. */
 } slth_conv2d_shape;
@@ -502,8 +502,8 @@ typedef struct slth_conv2d slth_conv2d;
  * columns inside and one for each column at the edges where the kernel overlaps the padding (three lists for a kernel
  * of 3 and padding 1). Twice as many lists with SLTH_INPUT_GRADIENT. Takes time in proportion.
  *
- * Returns SLTH_OUT_OF_RANGE for a stride of 0, SLTH_PLANE_TOO_LARGE for a plane of the prepared batch with 2^32
- * elements or more.
+ * Returns SLTH_OUT_OF_RANGE for a stride or a side of the kernel of 0, SLTH_PLANE_TOO_LARGE for a plane of the prepared
+ * batch with 2^32 elements or more.
  */
 slth_status slth_conv2d_prepare(const slth_engine *engine,
                                 const slth_conv2d_shape *shape,
@@ -618,7 +618,7 @@ typedef struct {
 
 /**
  * How many of n scores are kept at a sparsity, the fraction REMOVED: all but (size_t)(sparsity * n), in double
- * precision. Below 0 and NaN count as 0, above 1 as 1.
+ * precision. Below 0 and NaN count as 0, above 1 as 1: so 90, for 90 %, keeps nothing.
  */
 size_t slth_keep(double sparsity, size_t n);
 

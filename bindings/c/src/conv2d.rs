@@ -28,9 +28,9 @@ pub struct slth_conv2d_shape {
     pub width: usize,
     /// Planes of the output: filters.
     pub outputs: usize,
-    /// Rows of the kernel.
+    /// Rows of the kernel; at least 1.
     pub kernel_height: usize,
-    /// Columns of the kernel.
+    /// Columns of the kernel; at least 1.
     pub kernel_width: usize,
     /// Step between the places the kernel is put at, in both directions; at least 1.
     pub stride: usize,
@@ -52,6 +52,11 @@ impl slth_conv2d_shape {
         // SAFETY: as promised.
         let Self { channels, height, width, outputs, kernel_height, kernel_width, stride, padding, .. } =
             unsafe { structure(shape)? };
+        for (what, size) in [("shape.kernel_height", kernel_height), ("shape.kernel_width", kernel_width)] {
+            if size == 0 {
+                return Err(Failure::out_of_range(what, "at least 1", size));
+            }
+        }
         Ok(Shape { channels, height, width, outputs, kernel: [kernel_height, kernel_width], stride, padding })
     }
 
@@ -86,7 +91,7 @@ handle!(slth_conv2d(PackedConv2d) = "conv2d");
 /// for each column at the edges where the kernel overlaps the padding (three lists for a kernel of 3 and padding 1). Twice as many lists
 /// with SLTH_INPUT_GRADIENT. Takes time in proportion.
 ///
-/// Returns SLTH_OUT_OF_RANGE for a stride of 0, SLTH_PLANE_TOO_LARGE for a plane of the prepared batch with 2^32 elements or
+/// Returns SLTH_OUT_OF_RANGE for a stride or a side of the kernel of 0, SLTH_PLANE_TOO_LARGE for a plane of the prepared batch with 2^32 elements or
 /// more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn slth_conv2d_prepare(

@@ -20,6 +20,7 @@ pub unsafe extern "C" fn slth_mask_from_bools(keep: *const bool, len: usize, mas
         unsafe {
             let keep = slice::<u8>("keep", keep.cast(), len)?;
             let mask = Output::new("mask", mask, len.div_ceil(64))?;
+            mask.check_apart("keep", keep.as_ptr(), keep.len())?;
             mask.write(PackedMask::from_fn(len, |i| keep[i] != 0).words());
         }
         Ok(())
@@ -32,9 +33,9 @@ pub unsafe extern "C" fn slth_mask_to_bools(mask: *const u64, len: usize, keep: 
     guard(|| {
         // SAFETY: as the header asks of each caller.
         unsafe {
-            // A copy, as the caller may have the booleans written over the words.
-            let mask = weights(mask, len)?.to_owned();
-            Output::new("keep", keep, len)?.write_mask(mask.view());
+            let (mask, keep) = (weights(mask, len)?, Output::new("keep", keep, len)?);
+            keep.check_apart("mask", mask.words().as_ptr(), mask.words().len())?;
+            keep.write_mask(mask);
         }
         Ok(())
     })
@@ -59,9 +60,13 @@ pub unsafe extern "C" fn slth_mask_apply(mask: *const u64, len: usize, values: *
     guard(|| {
         // SAFETY: as the header asks of each caller.
         unsafe {
-            // A copy, as the caller may have handed over the same memory twice.
-            let mask = weights(mask, len)?.to_owned();
-            mask.apply(slice_mut("values", values, len)?)?;
+            let words = weights(mask, len)?;
+            Output::new("values", values, len)?.check_apart(
+                "mask",
+                words.words().as_ptr(),
+                words.words().len(),
+            )?;
+            words.apply(slice_mut("values", values, len)?)?;
         }
         Ok(())
     })

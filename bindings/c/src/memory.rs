@@ -99,12 +99,16 @@ pub(crate) fn check_disjoint(
     b: *const u8,
     b_len: usize,
 ) -> Result<(), Failure> {
-    let apart = a.addr().saturating_add(a_len) <= b.addr() || b.addr().saturating_add(b_len) <= a.addr();
-    if apart { Ok(()) } else { Err(Failure::Aliased { written: what, read: other }) }
+    let apart = a_len == 0
+        || b_len == 0
+        || a.addr().saturating_add(a_len) <= b.addr()
+        || b.addr().saturating_add(b_len) <= a.addr();
+    if apart { Ok(()) } else { Err(Failure::Aliased { written: what, other }) }
 }
 
 /// Where a call writes an array of the caller's, once it is known what.
 pub(crate) struct Output<T> {
+    what: &'static str,
     first: *mut T,
     len: usize,
 }
@@ -114,7 +118,24 @@ impl<T: Copy> Output<T> {
     /// `len` elements behind `first` must be writable until the call ends, if `first` is not NULL.
     pub(crate) unsafe fn new(what: &'static str, first: *mut T, len: usize) -> Result<Self, Failure> {
         check_array(what, first, len)?;
-        Ok(Self { first, len })
+        Ok(Self { what, first, len })
+    }
+
+    /// Checks that writing this changes nothing of an array that is read.
+    pub(crate) fn check_apart<U>(
+        &self,
+        read: &'static str,
+        first: *const U,
+        len: usize,
+    ) -> Result<(), Failure> {
+        let bytes = [self.len * size_of::<T>(), len * size_of::<U>()];
+        check_disjoint([self.what, read], self.first.cast(), bytes[0], first.cast(), bytes[1])
+    }
+
+    /// Its addresses.
+    pub(crate) fn addresses(&self) -> Range<usize> {
+        let start = self.first.addr();
+        start..start + self.len * size_of::<T>()
     }
 
     /// None behind NULL: the caller has no use for it.
@@ -190,7 +211,7 @@ impl<const D: usize> Block<D> {
         if self.is_apart(read) {
             Ok(())
         } else {
-            Err(Failure::Aliased { written: self.what, read: read.what })
+            Err(Failure::Aliased { written: self.what, other: read.what })
         }
     }
 
@@ -212,6 +233,18 @@ impl<const D: usize> Block<D> {
     fn addresses(&self) -> Range<usize> {
         let start = self.first.addr();
         start..start + self.extent * size_of::<f32>()
+    }
+
+    /// Checks that writing this block, gaps included, changes nothing of a mask over `len` weights.
+    pub(crate) fn check_apart_from_mask(&self, mask: *const u64, len: usize) -> Result<(), Failure> {
+        let bytes = if mask.is_null() { 0 } else { len.div_ceil(64) * size_of::<u64>() };
+        check_disjoint(
+            [self.what, "mask"],
+            self.first.cast(),
+            self.extent * size_of::<f32>(),
+            mask.cast(),
+            bytes,
+        )
     }
 
     /// Elements from the first to the last one within a row, where rows are `pitch` apart.

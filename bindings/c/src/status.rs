@@ -61,7 +61,7 @@ pub const SLTH_UNAVAILABLE_BACKEND: slth_status = 21;
 pub const SLTH_NULL_POINTER: slth_status = 1000;
 /// A pointer is not aligned for what it points to.
 pub const SLTH_MISALIGNED: slth_status = 1001;
-/// Memory that is written overlaps memory that is read, or may.
+/// Memory that is written overlaps other memory of the call, or may.
 pub const SLTH_ALIASED: slth_status = 1002;
 /// Another thread is using a handle that one thread at a time may use.
 pub const SLTH_BUSY: slth_status = 1003;
@@ -104,7 +104,7 @@ fn message_of(status: slth_status) -> &'static CStr {
         SLTH_UNAVAILABLE_BACKEND => c"this CPU lacks the backend's instructions",
         SLTH_NULL_POINTER => c"a pointer that is needed is NULL",
         SLTH_MISALIGNED => c"a pointer is not aligned",
-        SLTH_ALIASED => c"memory that is written is also read",
+        SLTH_ALIASED => c"memory that is written overlaps other memory of the call",
         SLTH_BUSY => c"another thread is using the handle",
         SLTH_STRUCT_SIZE => {
             c"a structure's size is not its sizeof, or it has a field that this version does not know"
@@ -157,7 +157,12 @@ pub(crate) enum Failure {
     },
     Aliased {
         written: &'static str,
-        read: &'static str,
+        other: &'static str,
+    },
+    /// Two arrays of a call over layers share memory, and at least the first is written to.
+    AliasedLayers {
+        written: (usize, &'static str),
+        other: (usize, &'static str),
     },
     Busy {
         what: &'static str,
@@ -199,7 +204,7 @@ impl Failure {
             Self::Kernel(error) => error.code(),
             Self::NullPointer { .. } => SLTH_NULL_POINTER,
             Self::Misaligned { .. } => SLTH_MISALIGNED,
-            Self::Aliased { .. } => SLTH_ALIASED,
+            Self::Aliased { .. } | Self::AliasedLayers { .. } => SLTH_ALIASED,
             Self::Busy { .. } => SLTH_BUSY,
             Self::StructSize { .. } | Self::UnknownField { .. } => SLTH_STRUCT_SIZE,
             Self::OfLayer { failure, .. } => failure.status(),
@@ -218,14 +223,21 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // The kernels' texts name what Rust programs would set.
-            Self::Kernel(KernelError::NoInputGradient | KernelError::NoSource) => {
-                f.write_str(&message_of(self.status()).to_string_lossy())
+            Self::Kernel(KernelError::NoInputGradient) => {
+                f.write_str("the weights were prepared without the input gradient; set SLTH_INPUT_GRADIENT in options.flags")
+            }
+            Self::Kernel(KernelError::NoSource) => {
+                f.write_str("the removed weights were dropped, so no other mask can be set; prepare without SLTH_DROP_SOURCE")
             }
             Self::Kernel(error) => error.fmt(f),
             Self::NullPointer { what } => write!(f, "{what} is NULL"),
             Self::Misaligned { what } => write!(f, "{what} is not aligned"),
-            Self::Aliased { written, read } => {
-                write!(f, "{written} is written to, and its memory overlaps that of {read}")
+            Self::Aliased { written, other } => {
+                write!(f, "{written} is written to, and its memory overlaps that of {other}")
+            }
+            Self::AliasedLayers { written, other } => {
+                let ([(i, written), (j, other)], text) = ([written, other], "is written to, and its memory overlaps that of");
+                write!(f, "layers[{i}].{written} {text} layers[{j}].{other}")
             }
             Self::Busy { what } => write!(
                 f,

@@ -117,7 +117,7 @@ pub unsafe extern "C" fn slth_subset_nearest(
         // SAFETY: as the header asks of each caller.
         unsafe {
             let candidates = slice("candidates", candidates, n)?;
-            find(engine, search, targets, count, subsets, |search, engine, targets, out| {
+            find(engine, search, candidates, (targets, count), subsets, |search, engine, targets, out| {
                 search.nearest_many(engine, candidates, targets, out)
             })
         }
@@ -141,7 +141,7 @@ pub unsafe extern "C" fn slth_subset_nearest_each(
         unsafe {
             let all = count.checked_mul(n).ok_or(Failure::overflow("candidates"))?;
             let candidates = slice("candidates", candidates, all)?;
-            find(engine, search, targets, count, subsets, |search, engine, targets, out| {
+            find(engine, search, candidates, (targets, count), subsets, |search, engine, targets, out| {
                 search.nearest_each(engine, candidates, n, targets, out)
             })
         }
@@ -155,8 +155,8 @@ pub unsafe extern "C" fn slth_subset_nearest_each(
 unsafe fn find(
     engine: *const slth_engine,
     search: *const slth_search,
-    targets: *const f32,
-    count: usize,
+    candidates: &[f32],
+    (targets, count): (*const f32, usize),
     subsets: *mut slth_subset,
     nearest: impl FnOnce(Search, Engine, &[f32], &mut [Subset]) -> Result<(), KernelError>,
 ) -> Result<(), Failure> {
@@ -165,6 +165,8 @@ unsafe fn find(
         let (engine, search) = (handle::read(engine)?.engine, slth_search::read(search)?);
         let targets = slice("targets", targets, count)?;
         let output = Output::new("subsets", subsets, count)?;
+        output.check_apart("targets", targets.as_ptr(), count)?;
+        output.check_apart("candidates", candidates.as_ptr(), candidates.len())?;
         let mut found = vec![Subset::default(); count];
         nearest(search, engine, targets, &mut found)?;
         let found = found.into_iter().map(|Subset { bits, residual }| slth_subset { bits, residual });
@@ -210,11 +212,20 @@ pub unsafe extern "C" fn slth_subset_all_sums(
         }
         let count = 1 << n;
         check_disjoint(["sums", "sizes"], sums.cast(), count * size_of::<f32>(), sizes, count)?;
-        // SAFETY: as the header asks of each caller. The candidates are copied, as the caller may have them written over.
+        // SAFETY: as the header asks of each caller.
         unsafe {
-            let candidates = slice("candidates", candidates, n)?.to_vec();
+            let candidates = slice("candidates", candidates, n)?;
+            let bytes = size_of_val(candidates);
+            check_disjoint(
+                ["sums", "candidates"],
+                sums.cast(),
+                count * size_of::<f32>(),
+                candidates.as_ptr().cast(),
+                bytes,
+            )?;
+            check_disjoint(["sizes", "candidates"], sizes, count, candidates.as_ptr().cast(), bytes)?;
             let sums = slice_to_write("sums", sums, count)?;
-            subset_sum::sums(&candidates, sums, slice_to_write("sizes", sizes, count)?)?;
+            subset_sum::sums(candidates, sums, slice_to_write("sizes", sizes, count)?)?;
         }
         Ok(())
     })

@@ -1,5 +1,6 @@
 //! Top-k
 
+use core::ops::Range;
 use std::sync::RwLock;
 
 use slth_kernels::PackedMask;
@@ -78,7 +79,7 @@ impl slth_selection {
 }
 
 /// How many of n scores are kept at a sparsity, the fraction REMOVED: all but (size_t)(sparsity * n), in double precision. Below 0 and NaN
-/// count as 0, above 1 as 1.
+/// count as 0, above 1 as 1: so 90, for 90 %, keeps nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn slth_keep(sparsity: f64, n: usize) -> usize {
     top_k::keep_at(sparsity, n)
@@ -156,6 +157,7 @@ pub unsafe extern "C" fn slth_top_k(
                 scores.push(slice::<f32>("scores", layer.scores, layer.len).map_err(of_layer)?);
                 destinations.push(Destination::of(layer).map_err(of_layer)?);
             }
+            check_apart(&scores, &destinations)?;
             let threshold = Output::optional("threshold", threshold, 1)?;
             fit(masks, &scores);
             let found = selector.select(engine, &scores, selection, masks)?;
@@ -193,6 +195,38 @@ impl Destination {
             booleans.write_mask(mask.view());
         }
     }
+}
+
+/// Checks that no mask is written over scores or over another mask. O(n log n) for n layers.
+fn check_apart(scores: &[&[f32]], destinations: &[Destination]) -> Result<(), Failure> {
+    // Addresses, layer, field, and whether it is written to.
+    let mut spans: Vec<(Range<usize>, usize, &'static str, bool)> = Vec::new();
+    for (layer, (scores, to)) in scores.iter().zip(destinations).enumerate() {
+        let start = scores.as_ptr().addr();
+        spans.push((start..start + size_of_val(*scores), layer, "scores", false));
+        spans.extend(to.words.as_ref().map(|words| (words.addresses(), layer, "mask", true)));
+        spans.extend(to.booleans.as_ref().map(|keep| (keep.addresses(), layer, "keep", true)));
+    }
+    spans.retain(|(span, ..)| !span.is_empty());
+    spans.sort_by_key(|(span, ..)| span.start);
+    // Those so far that end last: of all, and of those that are written to.
+    let (mut last, mut written): (Option<usize>, Option<usize>) = (None, None);
+    for at in 0..spans.len() {
+        let (ref span, layer, field, is_written) = spans[at];
+        let before =
+            if is_written { last } else { written }.filter(|&before| spans[before].0.end > span.start);
+        if let Some(before) = before {
+            let (this, other) = ((layer, field), (spans[before].1, spans[before].2));
+            let (written, other) = if is_written { (this, other) } else { (other, this) };
+            return Err(Failure::AliasedLayers { written, other });
+        }
+        for latest in [Some(&mut last), Some(&mut written).filter(|_| is_written)].into_iter().flatten() {
+            if latest.is_none_or(|latest| spans[latest].0.end < span.end) {
+                *latest = Some(at);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes the masks as long as the layers. Those that are stay as they are, whatever they keep.

@@ -49,9 +49,9 @@ void test_errors(const slth_engine *engine) {
 
   /* Shapes; messages give them as the caller does, batch first. */
   FORWARD(SLTH_SHAPE, slth_row_major(x, inputs, batch), NULL, Y);
-  CHECK(strcmp(slth_last_error(), "x: expected 3 x 3, found 3 x 2; is it transposed?") == 0);
+  CHECK(strcmp(slth_last_error(), "x: expected 3 columns, found 3 x 2; is it transposed?") == 0);
   FORWARD(SLTH_SHAPE, X, NULL, slth_row_major_mut(y, batch, inputs));
-  CHECK(strcmp(slth_last_error(), "y: expected 2 x 4, found 2 x 3") == 0);
+  CHECK(strcmp(slth_last_error(), "y: expected 4 columns, found 2 x 3") == 0);
   RETURNS(SLTH_SHAPE, slth_weights_set_values(weights, engine, slth_row_major(w, inputs, outputs)));
   RETURNS(SLTH_SHAPE, slth_matmul_weight_gradient(engine, X, X, NULL, slth_row_major_mut(y, 2, 2), workspace));
   slth_matrix_mut dx = slth_row_major_mut(y, 1, inputs);
@@ -98,6 +98,10 @@ void test_errors(const slth_engine *engine) {
   FORWARD(SLTH_ALIASED, left, NULL, right);
   slth_matrix pair = slth_row_major(both, 1, 2), read = slth_row_major(y, outputs, 2);
   RETURNS(SLTH_ALIASED, slth_matmul_weight_gradient(engine, pair, X, NULL, slth_row_major_mut(both, 2, 2), workspace));
+  uint64_t words[2] = {15};
+  slth_matrix_mut over_mask = slth_row_major_mut((float *)(void *)words, 2, 2);
+  RETURNS(SLTH_ALIASED, slth_matmul_weight_gradient(engine, slth_row_major(x, 2, 2), slth_row_major(w, 2, 2), words, over_mask, workspace));
+  CHECK(strcmp(slth_last_error(), "dw is written to, and its memory overlaps that of mask") == 0);
   RETURNS(SLTH_ALIASED, slth_matmul_dense_forward(engine, read, slth_row_major(x, 1, 2), NULL, Y, workspace));
 
   /* Structures. */

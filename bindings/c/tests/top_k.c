@@ -111,6 +111,28 @@ void test_top_k(const slth_engine *engine) {
   slth_layer second_wrong[] = {layer, {NULL, 3, &mask, NULL}};
   RETURNS(SLTH_NULL_POINTER, slth_top_k(engine, selector, second_wrong, 2, &selection, NULL));
   CHECK(strcmp(slth_last_error(), "layers[1].scores is NULL") == 0);
+  /* What is written is neither read nor written twice. */
+  float others[3] = {3, 4, 5};
+  union {
+    float scores[4];
+    uint64_t mask[2];
+    bool keep[16];
+  } shared = {{1, 2, 3, 4}};
+  bool keep[3];
+  slth_layer over_scores[] = {{scores, 3, shared.mask, NULL}, {shared.scores, 3, &mask, NULL}};
+  RETURNS(SLTH_ALIASED, slth_top_k(engine, selector, over_scores, 2, &selection, NULL));
+  CHECK(strcmp(slth_last_error(), "layers[0].mask is written to, and its memory overlaps that of layers[1].scores") == 0);
+  slth_layer same_mask[] = {{scores, 3, &mask, NULL}, {others, 3, &mask, NULL}};
+  RETURNS(SLTH_ALIASED, slth_top_k(engine, selector, same_mask, 2, &selection, NULL));
+  CHECK(strcmp(slth_last_error(), "layers[1].mask is written to, and its memory overlaps that of layers[0].mask") == 0);
+  slth_layer over_itself = {scores, 3, shared.mask, shared.keep + 7};
+  RETURNS(SLTH_ALIASED, slth_top_k(engine, selector, &over_itself, 1, &selection, NULL));
+  RETURNS(SLTH_ALIASED, slth_mask_from_bools(shared.keep, 9, shared.mask));
+  RETURNS(SLTH_ALIASED, slth_mask_to_bools(shared.mask, 9, shared.keep));
+  RETURNS(SLTH_ALIASED, slth_mask_apply(shared.mask, 2, shared.scores));
+  CHECK(shared.scores[0] == 1 && shared.scores[3] == 4);
+  slth_layer same_scores[] = {{scores, 3, &mask, keep}, {scores, 3, NULL, NULL}};
+  OK(slth_top_k(engine, selector, same_scores, 2, &selection, NULL));
   OK(slth_top_k(engine, selector, &layer, 1, &selection, NULL));
   CHECK(mask == 4);
   slth_selector_free(selector);

@@ -277,7 +277,10 @@ fn check_float32(name: &str, array: &Bound<'_, PyUntypedArray>) -> PyResult<()> 
     if found.is_equiv_to(&expected) {
         return Ok(());
     }
-    let text = format!("{name} must be float32 in native byte order, found {}", found.repr()?);
+    let text = format!(
+        "{name} must be float32 in native byte order, found {}; convert it by astype(\"float32\")",
+        found.repr()?
+    );
     Err(PyTypeError::new_err(text))
 }
 

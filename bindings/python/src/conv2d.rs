@@ -11,8 +11,9 @@ use slth_kernels::{
     Activation, Engine, Epilogue, ImagesMut, ImagesRef, KernelError, MatRef, PackedMask, PrepareOptions,
 };
 
+use crate::argument::{self, at_least};
 use crate::array::{Input, bias, flat, input, no_nan, output, wrong_shape};
-use crate::engine::{at_least, compute, engine, refused};
+use crate::engine::{compute, engine, refused};
 use crate::mask::{mask, to_bools};
 use crate::weights::{activation, at, options, same_sizes, storage_name};
 
@@ -120,15 +121,15 @@ impl Conv2d {
         py: Python<'_>,
         weight: &Bound<'_, PyAny>,
         mask: Option<&Bound<'_, PyAny>>,
-        image: (isize, isize),
-        stride: isize,
-        padding: isize,
+        #[pyo3(from_py_with = argument::image)] image: (isize, isize),
+        #[pyo3(from_py_with = argument::stride)] stride: isize,
+        #[pyo3(from_py_with = argument::padding)] padding: isize,
         bias: Option<&Bound<'_, PyAny>>,
-        max_batch: isize,
+        #[pyo3(from_py_with = argument::max_batch)] max_batch: isize,
         mask_reuse: &str,
         input_gradient: bool,
         storage: &str,
-        threads: Option<isize>,
+        #[pyo3(from_py_with = argument::threads)] threads: Option<isize>,
     ) -> PyResult<Self> {
         let engine = engine(threads)?;
         let options = options(max_batch, mask_reuse, input_gradient, storage)?;
@@ -170,10 +171,10 @@ impl Conv2d {
         &self,
         py: Python<'py>,
         x: &Bound<'py, PyAny>,
-        activation: Option<&str>,
+        #[pyo3(from_py_with = argument::activation)] activation: Option<String>,
         out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let activation = self::activation(activation)?;
+        let activation = self::activation(activation.as_deref())?;
         let x = images("x", |batch| self.input_sizes(batch), x)?;
         let mut y = output(py, out, self.output_sizes(x.sizes()[0]), &[x.array()])?;
         self.convolve(py, self.engine()?, x.images()?, activation, y.images()?)?;

@@ -10,6 +10,8 @@ use pyo3::types::PyDict;
 use slth::machine::Machine;
 use slth_kernels::{Backend, Engine, KernelError};
 
+use crate::argument::at_least;
+
 /// Default number of threads; 0: as many as the process may use.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
@@ -27,14 +29,6 @@ fn serial() -> PyResult<Engine<'static>> {
     // The environment is read once.
     static ENGINE: OnceLock<Result<Engine<'static>, KernelError>> = OnceLock::new();
     ENGINE.get_or_init(Engine::detect).clone().map_err(refused)
-}
-
-/// An argument as a size.
-pub(crate) fn at_least(name: &str, found: isize, least: usize) -> PyResult<usize> {
-    usize::try_from(found)
-        .ok()
-        .filter(|&found| found >= least)
-        .ok_or_else(|| PyValueError::new_err(format!("{name} must be at least {least}, found {found}")))
 }
 
 /// A kernel's error as a ValueError.

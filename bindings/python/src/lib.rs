@@ -3,6 +3,7 @@
 //! The Python part of the package, `python/slth`, defines what is public. Every function releases the GIL while it computes,
 //! raises a TypeError or a ValueError for invalid arguments, and never panics outwards.
 
+mod argument;
 mod array;
 mod conv2d;
 mod driver;

@@ -8,6 +8,7 @@ use pyo3::types::{PyFloat, PyInt};
 use slth_kernels::PackedMask;
 use slth_kernels::subset_sum::{Search, Subset};
 
+use crate::argument;
 use crate::array::{flat, wrong_shape};
 use crate::engine::{compute, engine};
 use crate::mask::to_bools;
@@ -26,8 +27,8 @@ pub(crate) fn nearest_subset<'py>(
     py: Python<'py>,
     candidates: &Bound<'py, PyAny>,
     targets: &Bound<'py, PyAny>,
-    epsilon: f32,
-    threads: Option<isize>,
+    #[pyo3(from_py_with = argument::epsilon)] epsilon: f32,
+    #[pyo3(from_py_with = argument::threads)] threads: Option<isize>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let engine = engine(threads)?;
     let (shape, candidates) = flat("candidates", candidates)?;

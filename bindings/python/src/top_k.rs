@@ -8,6 +8,7 @@ use pyo3::types::{PyList, PyTuple};
 use slth_kernels::PackedMask;
 use slth_kernels::top_k::{Order, Selection, Selector, keep_at};
 
+use crate::argument;
 use crate::array::{flat, list};
 use crate::engine::{compute, engine};
 use crate::mask::{to_bits, to_bools};
@@ -29,10 +30,10 @@ pub(crate) fn top_k<'py>(
     py: Python<'py>,
     scores: &Bound<'py, PyAny>,
     keep: Option<&Bound<'_, PyAny>>,
-    sparsity: Option<f64>,
+    #[pyo3(from_py_with = argument::sparsity)] sparsity: Option<f64>,
     by: &str,
     packed: bool,
-    threads: Option<isize>,
+    #[pyo3(from_py_with = argument::threads)] threads: Option<isize>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let engine = engine(threads)?;
     let order = order(by)?;

@@ -12,8 +12,9 @@ use slth_kernels::{
     Storage,
 };
 
+use crate::argument::{self, at_least};
 use crate::array::{Input, Strided, bias, input, no_nan, output, wrong_shape};
-use crate::engine::{at_least, compute, engine, refused};
+use crate::engine::{compute, engine, refused};
 use crate::mask::{mask, to_bools};
 
 thread_local! {
@@ -116,12 +117,12 @@ impl PackedWeights {
         weight: &Bound<'_, PyAny>,
         mask: Option<&Bound<'_, PyAny>>,
         bias: Option<&Bound<'_, PyAny>>,
-        max_batch: isize,
+        #[pyo3(from_py_with = argument::max_batch)] max_batch: isize,
         mask_reuse: &str,
         input_gradient: bool,
         storage: &str,
         keep_source: bool,
-        threads: Option<isize>,
+        #[pyo3(from_py_with = argument::threads)] threads: Option<isize>,
     ) -> PyResult<Self> {
         let engine = engine(threads)?;
         let options = options(max_batch, mask_reuse, input_gradient, storage)?.keep_source(keep_source);
@@ -144,11 +145,11 @@ impl PackedWeights {
         &self,
         py: Python<'py>,
         x: &Bound<'py, PyAny>,
-        activation: Option<&str>,
+        #[pyo3(from_py_with = argument::activation)] activation: Option<String>,
         out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let [outputs, inputs] = self.shape();
-        let activation = self::activation(activation)?;
+        let activation = self::activation(activation.as_deref())?;
         let x = activations("x", "batch", inputs, x)?;
         let mut y = output(py, out, [x.sizes()[0], outputs], &[x.array()])?;
         self.multiply(py, self.engine()?, x.mat()?, activation, y.mat()?)?;
@@ -348,7 +349,7 @@ pub(crate) fn weight_gradient<'py>(
     x: &Bound<'py, PyAny>,
     mask: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
-    threads: Option<isize>,
+    #[pyo3(from_py_with = argument::threads)] threads: Option<isize>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let engine = engine(threads)?;
     let dy = input::<2>("dy", "[batch, outputs]", dy)?;

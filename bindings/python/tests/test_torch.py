@@ -1,7 +1,9 @@
 """slth.torch against dense PyTorch."""
 
 import copy
+import pathlib
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -375,6 +377,9 @@ def test_other_shapes_are_refused():
         (lambda: MaskedLinear(torch.randn(4, 3, 3)), ValueError, "weight must have two axes"),
         (lambda: MaskedLinear(torch.randn(4, 3), bias=True), TypeError, "bias must be a torch.Tensor, found builtins.bool"),
         (lambda: slth.torch.prune(nn.Linear(4, 4), "0.5"), TypeError, "sparsity must be a number, found '0.5'"),
+        (lambda: slth.torch.prune(None, 0.5), TypeError, "model must be a torch.nn.Module, found NoneType"),
+        (lambda: slth.torch.accelerate({}), TypeError, "model must be a torch.nn.Module, found dict"),
+        (lambda: slth.torch.accelerate(nn.ReLU(), 0), ValueError, "max_batch must be at least 1, found 0"),
         (lambda: slth.torch.prune(nn.ReLU(), 0.5), ValueError, "the model has no Linear or Conv2d layer"),
     ],
 )
@@ -632,3 +637,12 @@ def test_tensors_of_pytorch_without_a_copy():
     assert (slth.top_k(scores.t(), 100) == slth.top_k(np.ascontiguousarray(scores.numpy().T), 100)).all()
     packed = slth.PackedWeights(scores)
     close(torch.from_numpy(packed.forward(scores[:, :40])), scores @ scores.T)
+
+
+def test_the_programs_of_the_readme(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (pathlib.Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    programs = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(programs) == 2
+    for program in programs:
+        exec(program, {})

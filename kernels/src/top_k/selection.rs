@@ -54,7 +54,7 @@ impl Selection {
 }
 
 /// How many of `n` scores are kept at `sparsity`, the fraction removed: all but int(s · n), truncated in f64. Below 0 and NaN count as 0,
-/// above 1 as 1.
+/// above 1 as 1: so 90, for 90 %, keeps nothing.
 ///
 /// ```
 /// use slth_kernels::top_k::keep_at;

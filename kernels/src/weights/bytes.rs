@@ -19,7 +19,7 @@ const fn malformed(why: &'static str) -> KernelError {
 }
 
 const FOREIGN: KernelError = malformed("not written by to_bytes, or by another version");
-const LENGTH: KernelError = malformed("too few or too many");
+const LENGTH: KernelError = malformed("cut off, or longer than they say");
 const VALUE: KernelError = malformed("a field has a value that is never written");
 
 impl PackedWeights {

@@ -44,7 +44,7 @@ pub enum MaskReuse {
 #[non_exhaustive]
 pub struct PrepareOptions {
     /// The most columns that products will have; `usize::MAX`, the default, if unknown or many. Larger batches work too, but
-    /// slower.
+    /// slower. 0 counts as 1.
     pub max_batch: usize,
     /// How many products each mask is for.
     pub reuse: MaskReuse,

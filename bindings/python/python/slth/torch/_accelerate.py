@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from slth.torch import _ops
 from slth.torch._modules import EdgePopupConv2d, EdgePopupLinear, FusedSequential, MaskedConv2d, MaskedLinear
 from slth.torch._prune import original, present_mask
 
@@ -49,6 +50,8 @@ def accelerate(model: nn.Module, max_batch: int = 128) -> tuple[nn.Module, Repor
     another product would be needed; the report says why. Everything but the replaced layers is copied, the model is as it was, and the copy is in
     evaluation mode. It gives the same numbers as the model up to rounding.
     """
+    _ops.check_model(model)
+    max_batch = _ops.whole(max_batch, "max_batch", 1)
     memo: dict[int, Any] = {}
     replaced: dict[str, float] = {}
     dense: dict[str, str] = {}

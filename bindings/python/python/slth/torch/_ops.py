@@ -104,6 +104,12 @@ def check(x: Tensor, name: str = "x") -> None:
         raise TypeError(f"{name} must be a float32 tensor on the CPU, found {x.dtype} on {x.device}")
 
 
+def check_model(model: Any) -> None:
+    """Refuses what is no module."""
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, found {type(model).__name__}")
+
+
 def whole(number: Any, name: str, least: int = 0) -> int:
     """A whole number that is not below `least`."""
     try:

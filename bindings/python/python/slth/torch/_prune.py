@@ -27,6 +27,7 @@ def prune(
     that is computed by something else (weight or spectral normalisation, a parametrization) is a ValueError, and no layer is changed; and so is a model
     without such layers.
     """
+    _ops.check_model(model)
     sparsity = _ops.fraction(sparsity, "sparsity")
     if scope not in ("layer", "global"):
         raise ValueError(f'scope must be "layer" or "global", found {scope!r}')
