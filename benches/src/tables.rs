@@ -252,8 +252,12 @@ impl<'a> Line<'a> {
 /// A line for each case and number of threads, for a terminal: ours on its fastest instruction set beside the fastest peer, whichever script or
 /// library it is of.
 pub fn digest(rows: &[Row]) -> String {
+    let lines = Line::all(rows);
+    if lines.iter().all(|line| line.ours().is_empty()) {
+        return String::new();
+    }
     let mut table = columns(["case", "slth", "best peer", "x best peer", "of limit", "limit", "threads"]);
-    for line in Line::all(rows).iter().filter(|line| line.is_main()) {
+    for line in lines.iter().filter(|line| line.is_main()) {
         let Some(ours) = line.ours().into_iter().next() else { continue };
         let figure = |row: &Row, name: String| format!("{} {} {name}", row.figure(), row.unit.symbol());
         table.add_row([

@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use crate::row::{Role, Row, fastest, nearest};
 
-/// A table whose columns from the third on are numbers.
+/// A table whose columns from the third on are aligned to the right.
 pub(crate) fn columns<const N: usize>(names: [&str; N]) -> Table {
     let mut table = Table::new();
     let rule = LineStyle::none().fill('─').junction('─');

@@ -84,8 +84,10 @@ impl Progress for Lines {
     fn cell(&self, done: usize, cells: usize, result: &dyn std::fmt::Display) {
         let bar = self.0.bar();
         // At the mean rate so far. The bar's own estimate follows the last seconds, and pretraining takes longer for an image than pruning.
-        let (now, total) = (bar.position().max(1), bar.length().unwrap_or(0));
-        let left = HumanDuration(bar.elapsed().mul_f64(total.saturating_sub(now) as f64 / now as f64));
-        super::note(&format!("{result} ({done} of {cells} cells, {left} left)"));
+        let (now, total) = (bar.position(), bar.length().unwrap_or(0));
+        let seconds = bar.elapsed().as_secs_f64() * total.saturating_sub(now) as f64 / now as f64;
+        let left = Duration::try_from_secs_f64(seconds).ok().filter(|_| done < cells);
+        let left = left.map_or_else(String::new, |left| format!(", {} left", HumanDuration(left)));
+        super::note(&format!("{result} ({done} of {cells} cells{left})"));
     }
 }

@@ -14,8 +14,9 @@
  * - Pointers. Each must be aligned, and point to as many elements as the function says. NULL is allowed where that is
  *   said and where there are no elements; elsewhere it is SLTH_NULL_POINTER. What is read must be initialised; what is
  *   only written need not be. Until a call returns, nobody may change what it reads or touch what it writes. No element
- *   that is written may be read too, or be written as another result (SLTH_ALIASED), but both may be in one array: a
- *   call may read some of its columns and write others. The library keeps no pointer to the caller's memory.
+ *   that is written may be read too, or be written as another result (SLTH_ALIASED for arrays; single numbers and
+ *   structures are not checked), but both may be in one array: a call may read some of its columns and write others.
+ *   The library keeps no pointer to the caller's memory.
  * - Shapes. Activations are [batch, features], weights [outputs, inputs]. Strides, counted in elements, tell how they
  *   lie in memory; slth_row_major and similar functions set the usual ones. No layout changes a bit of any result.
  * - Threads. Any number of threads may use a handle at a time in functions that take it as a pointer to const. In
@@ -267,7 +268,7 @@ typedef uint32_t slth_storage;
 /** What else to prepare, or to leave out: SLTH_INPUT_GRADIENT, SLTH_DROP_SOURCE, both (combined by |) or 0. */
 typedef uint32_t slth_prepare_flags;
 
-/** Prepare input gradients too, which takes as much memory and time again. */
+/** Prepare input gradients too, which takes as much memory and time again, but for row-major dense weights. */
 #define SLTH_INPUT_GRADIENT 1
 /** Drop the removed weights, for inference. Saves 4 bytes a weight; no other mask can be put over the rest. */
 #define SLTH_DROP_SOURCE 2
@@ -286,7 +287,7 @@ typedef struct {
 /** How prepared weights are stored; tells about speed and memory only, and later versions may have others. */
 typedef uint32_t slth_format;
 
-/** All weights: row-major, or for a max_batch of up to 32 in panels of 16 rows. */
+/** All weights: row-major, or in panels of 16 rows, for a max_batch of up to 32 and SLTH_REUSE_MANY. */
 #define SLTH_FORMAT_DENSE 1
 #define SLTH_FORMAT_BLOCKED 2             /**< Kept weights by cache block. */
 #define SLTH_FORMAT_INTERLEAVED 3         /**< Kept weights of eight rows side by side. */
@@ -313,8 +314,8 @@ slth_status slth_weights_prepare(const slth_engine *engine,
                                  slth_weights **prepared);
 
 /**
- * Puts another mask over the weights, ceil(outputs * inputs / 64) words. Reallocates only when more are kept than ever,
- * or the format changes.
+ * Puts another mask over the weights, ceil(outputs * inputs / 64) words. Reallocates only when more are kept, or in
+ * more blocks, than ever, or the format changes.
  *
  * Returns SLTH_NO_SOURCE for weights prepared with SLTH_DROP_SOURCE, SLTH_BUSY while a product uses them.
  */
@@ -498,9 +499,10 @@ typedef struct slth_conv2d slth_conv2d;
  *   prepare for it once, in the workspace. strategy and reuse change nothing.
  * - prepared: receives the handle, to be freed by slth_conv2d_free.
  *
- * Holds 4 bytes for each element, and a list of 8 bytes for each kept one; without padding one list, else one for the
- * columns inside and one for each column at the edges where the kernel overlaps the padding (three lists for a kernel
- * of 3 and padding 1). Twice as many lists with SLTH_INPUT_GRADIENT. Takes time in proportion.
+ * Holds 4 bytes for each element (with SLTH_DROP_SOURCE for each kept one), and lists of 8 bytes for each kept one: one
+ * for the output columns inside, and one for each column at the edges where the kernel overlaps the padding; with
+ * SLTH_INPUT_GRADIENT also such lists for the columns of the input. slth_conv2d_bytes tells the sum. Takes time in
+ * proportion.
  *
  * Returns SLTH_OUT_OF_RANGE for a stride or a side of the kernel of 0, SLTH_PLANE_TOO_LARGE for a plane of the prepared
  * batch with 2^32 elements or more.
@@ -513,8 +515,8 @@ slth_status slth_conv2d_prepare(const slth_engine *engine,
                                 slth_conv2d **prepared);
 
 /**
- * Puts another mask over the filters, ceil(outputs * columns / 64) words. Reallocates only when more are kept than
- * ever.
+ * Puts another mask over the filters, ceil(outputs * columns / 64) words. Reuses its memory: reallocates only when the
+ * lists grow.
  *
  * Returns SLTH_NO_SOURCE for filters prepared with SLTH_DROP_SOURCE, SLTH_BUSY while a call uses them.
  */
@@ -526,10 +528,10 @@ slth_status slth_conv2d_set_filters(slth_conv2d *conv2d, const slth_engine *engi
 /** The sizes of a prepared convolution. shape->size must be set; the other fields receive the answer. */
 slth_status slth_conv2d_get_shape(const slth_conv2d *conv2d, slth_conv2d_shape *shape);
 
-/** Rows of an output plane; 0 for NULL or a structure with another size. */
+/** Rows of an output plane; 0 for NULL, a structure with another size, or a kernel without rows or columns. */
 size_t slth_conv2d_out_height(const slth_conv2d_shape *shape);
 
-/** Columns of an output plane; 0 for NULL or a structure with another size. */
+/** Columns of an output plane; 0 for NULL, a structure with another size, or a kernel without rows or columns. */
 size_t slth_conv2d_out_width(const slth_conv2d_shape *shape);
 
 /** Number of elements kept; 0 for NULL, and while another thread changes the filters. */

@@ -87,9 +87,9 @@ handle!(slth_conv2d(PackedConv2d) = "conv2d");
 ///   for it once, in the workspace. strategy and reuse change nothing.
 /// - prepared: receives the handle, to be freed by slth_conv2d_free.
 ///
-/// Holds 4 bytes for each element, and a list of 8 bytes for each kept one; without padding one list, else one for the columns inside and one
-/// for each column at the edges where the kernel overlaps the padding (three lists for a kernel of 3 and padding 1). Twice as many lists
-/// with SLTH_INPUT_GRADIENT. Takes time in proportion.
+/// Holds 4 bytes for each element (with SLTH_DROP_SOURCE for each kept one), and lists of 8 bytes for each kept one: one for the output columns
+/// inside, and one for each column at the edges where the kernel overlaps the padding; with SLTH_INPUT_GRADIENT also such lists for the
+/// columns of the input. slth_conv2d_bytes tells the sum. Takes time in proportion.
 ///
 /// Returns SLTH_OUT_OF_RANGE for a stride or a side of the kernel of 0, SLTH_PLANE_TOO_LARGE for a plane of the prepared batch with 2^32 elements or
 /// more.
@@ -116,7 +116,8 @@ pub unsafe extern "C" fn slth_conv2d_prepare(
     })
 }
 
-/// Puts another mask over the filters, ceil(outputs * columns / 64) words. Reallocates only when more are kept than ever.
+/// Puts another mask over the filters, ceil(outputs * columns / 64) words. Reuses its memory: reallocates only when
+/// the lists grow.
 ///
 /// Returns SLTH_NO_SOURCE for filters prepared with SLTH_DROP_SOURCE, SLTH_BUSY while a call uses them.
 #[unsafe(no_mangle)]
@@ -168,14 +169,14 @@ pub unsafe extern "C" fn slth_conv2d_get_shape(
     })
 }
 
-/// Rows of an output plane; 0 for NULL or a structure with another `size`.
+/// Rows of an output plane; 0 for NULL, a structure with another `size`, or a kernel without rows or columns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn slth_conv2d_out_height(shape: *const slth_conv2d_shape) -> usize {
     // SAFETY: as the header asks of each caller.
     unsafe { slth_conv2d_shape::read(shape) }.map_or(0, |shape| shape.out_height())
 }
 
-/// Columns of an output plane; 0 for NULL or a structure with another `size`.
+/// Columns of an output plane; 0 for NULL, a structure with another `size`, or a kernel without rows or columns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn slth_conv2d_out_width(shape: *const slth_conv2d_shape) -> usize {
     // SAFETY: as the header asks of each caller.

@@ -172,10 +172,10 @@ pub unsafe extern "C" fn slth_matmul_weight_gradient(
         // SAFETY: as the header asks of each caller; nothing that is read is written.
         unsafe {
             let (engine, mut workspace) = (handle::read(engine)?.engine, handle::write(workspace)?);
-            let (words, weights) = (mask, dw.rows.saturating_mul(dw.cols));
+            let (mask_words, weight_count) = (mask, dw.rows.saturating_mul(dw.cols));
             let mask = masked("mask", mask, dw.rows, dw.cols)?.map(|mask| mask.to_owned());
             let (dy, x, dw) = (Block::of("dy", dy)?, Block::of("x", x)?, Block::of_mut("dw", dw)?);
-            dw.check_apart_from_mask(words, weights)?;
+            dw.check_apart_from_mask(mask_words, weight_count)?;
             dw.check_apart(&dy)?;
             dw.check_apart(&x)?;
             let (dy, x, dw) = (dy.read()?.t(), x.read()?.t(), dw.write(false)?);

@@ -229,6 +229,9 @@ impl fmt::Display for Failure {
             Self::Kernel(KernelError::NoSource) => {
                 f.write_str("the removed weights were dropped, so no other mask can be set; prepare without SLTH_DROP_SOURCE")
             }
+            Self::Kernel(KernelError::OutOfRange { what: "sizes", allowed, found }) => {
+                write!(f, "search.exactly must be {allowed}, found {found}")
+            }
             Self::Kernel(error) => error.fmt(f),
             Self::NullPointer { what } => write!(f, "{what} is NULL"),
             Self::Misaligned { what } => write!(f, "{what} is not aligned"),

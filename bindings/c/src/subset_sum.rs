@@ -185,7 +185,7 @@ pub unsafe extern "C" fn slth_subset_sum(
 ) -> slth_status {
     guard(|| {
         if n < 64 && bits >> n != 0 {
-            return Err(Failure::out_of_range("bits", "of candidates only", format_args!("{bits:#x}")));
+            return Err(Failure::out_of_range("bits", "below 2^n", format_args!("{bits:#x}")));
         }
         // SAFETY: as the header asks of each caller.
         unsafe {

@@ -43,7 +43,7 @@ pub const SLTH_BF16: slth_storage = 1;
 /// What else to prepare, or to leave out: SLTH_INPUT_GRADIENT, SLTH_DROP_SOURCE, both (combined by |) or 0.
 pub type slth_prepare_flags = u32;
 
-/// Prepare input gradients too, which takes as much memory and time again.
+/// Prepare input gradients too, which takes as much memory and time again, but for row-major dense weights.
 pub const SLTH_INPUT_GRADIENT: slth_prepare_flags = 1;
 /// Drop the removed weights, for inference. Saves 4 bytes a weight; no other mask can be put over the rest.
 pub const SLTH_DROP_SOURCE: slth_prepare_flags = 2;
@@ -126,7 +126,7 @@ impl slth_prepare_options {
 /// How prepared weights are stored; tells about speed and memory only, and later versions may have others.
 pub type slth_format = u32;
 
-/// All weights: row-major, or for a max_batch of up to 32 in panels of 16 rows.
+/// All weights: row-major, or in panels of 16 rows, for a max_batch of up to 32 and SLTH_REUSE_MANY.
 pub const SLTH_FORMAT_DENSE: slth_format = 1;
 /// Kept weights by cache block.
 pub const SLTH_FORMAT_BLOCKED: slth_format = 2;
@@ -186,8 +186,8 @@ pub(crate) unsafe fn masked<'a>(
     unsafe { mask(words, weights) }
 }
 
-/// Puts another mask over the weights, ceil(outputs * inputs / 64) words. Reallocates only when more are kept than ever, or
-/// the format changes.
+/// Puts another mask over the weights, ceil(outputs * inputs / 64) words. Reallocates only when more are kept, or in more
+/// blocks, than ever, or the format changes.
 ///
 /// Returns SLTH_NO_SOURCE for weights prepared with SLTH_DROP_SOURCE, SLTH_BUSY while a product uses them.
 #[unsafe(no_mangle)]

@@ -137,6 +137,10 @@ void test_errors(const slth_engine *engine) {
     RETURNS(SLTH_OUT_OF_RANGE, slth_weights_prepare(engine, slth_row_major(w, outputs, inputs), NULL, &wrong, &none));
     CHECK(none == NULL);
   }
+  slth_conv2d_shape no_kernel = {.size = sizeof no_kernel, .channels = 1, .height = 5, .width = 5, .outputs = 1, .kernel_height = 3, .stride = 1};
+  slth_conv2d *conv;
+  RETURNS(SLTH_OUT_OF_RANGE, slth_conv2d_prepare(engine, &no_kernel, slth_row_major(w, 1, 0), NULL, NULL, &conv));
+  CHECK(strcmp(slth_last_error(), "shape.kernel_width must be at least 1, found 0") == 0);
 #undef FORWARD
   slth_weights_free(weights);
   slth_workspace_free(workspace);

@@ -1,19 +1,27 @@
 //! Arguments that are no arrays: where one has another type, the TypeError names it.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-fn wrong(name: &str, must: &str, found: &Bound<'_, PyAny>) -> PyErr {
+/// What to say where a value of another type, or a whole number that is too large, was found. Other errors are the value's own.
+fn wrong(error: PyErr, name: &str, must: &str, found: &Bound<'_, PyAny>) -> PyErr {
+    let py = found.py();
     let found = found.repr().map_or_else(|_| "another type".to_owned(), |repr| repr.to_string());
-    PyTypeError::new_err(format!("{name} must be {must}, found {found}"))
+    if error.is_instance_of::<PyTypeError>(py) {
+        PyTypeError::new_err(format!("{name} must be {must}, found {found}"))
+    } else if error.is_instance_of::<PyOverflowError>(py) {
+        PyValueError::new_err(format!("{name} is too large, found {found}"))
+    } else {
+        error
+    }
 }
 
 fn whole(name: &str, value: &Bound<'_, PyAny>) -> PyResult<isize> {
-    value.extract().map_err(|_| wrong(name, "a whole number", value))
+    value.extract().map_err(|error| wrong(error, name, "a whole number", value))
 }
 
 fn number(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
-    value.extract().map_err(|_| wrong(name, "a number", value))
+    value.extract().map_err(|error| wrong(error, name, "a number", value))
 }
 
 /// A size that is not below `least`.
@@ -29,15 +37,15 @@ pub(crate) fn max_batch(value: &Bound<'_, PyAny>) -> PyResult<isize> {
 }
 
 pub(crate) fn stride(value: &Bound<'_, PyAny>) -> PyResult<isize> {
-    value.extract().map_err(|_| wrong("stride", "one whole number, for both directions", value))
+    value.extract().map_err(|error| wrong(error, "stride", "one whole number, for both directions", value))
 }
 
 pub(crate) fn padding(value: &Bound<'_, PyAny>) -> PyResult<isize> {
-    value.extract().map_err(|_| wrong("padding", "one whole number, for all sides", value))
+    value.extract().map_err(|error| wrong(error, "padding", "one whole number, for all sides", value))
 }
 
 pub(crate) fn image(value: &Bound<'_, PyAny>) -> PyResult<(isize, isize)> {
-    value.extract().map_err(|_| wrong("image", "(rows, columns)", value))
+    value.extract().map_err(|error| wrong(error, "image", "(rows, columns)", value))
 }
 
 pub(crate) fn sparsity(value: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
@@ -58,6 +66,6 @@ pub(crate) fn activation(value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     if value.is_none() {
         Ok(None)
     } else {
-        value.extract().map(Some).map_err(|_| wrong("activation", must, value))
+        value.extract().map(Some).map_err(|error| wrong(error, "activation", must, value))
     }
 }

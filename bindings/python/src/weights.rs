@@ -29,8 +29,8 @@ pub(crate) fn with_workspace<T>(product: impl FnOnce(&mut Workspace) -> T) -> T 
 
 /// The weights of a layer, those that a mask keeps, prepared once for many products.
 ///
-/// weight: float32 [outputs, inputs]. mask: bool [outputs, inputs], True keeps; or its bits packed as by top_k(packed=True); None
-/// keeps all. bias: float32 [outputs], added by forward. max_batch: the most rows that products will have; larger batches work
+/// weight: float32 [outputs, inputs]. mask: bool [outputs, inputs], True keeps; or its bits packed as by top_k(packed=True) and
+/// numpy.packbits(bitorder="little"); None keeps all. bias: float32 [outputs], added by forward. max_batch: the most rows that products will have; larger batches work
 /// too, but slower. mask_reuse: "many" products with each mask (inference), or "once" (training). input_gradient: prepare for
 /// input_gradient too, which doubles the memory. storage: of the weights; "f32", or "bf16": rounded once, ties to even, and
 /// widened exactly by the products. keep_source: whether to keep the removed weights too, 4 bytes a weight, so that set_mask can bring them back.
@@ -60,7 +60,7 @@ impl PackedWeights {
         engine(self.threads)
     }
 
-    /// Checks the sizes of what the inputs' and the outputs' activations are called.
+    /// Checks how many features inputs and outputs have; an error calls them by these names.
     fn check_sizes(&self, names: [&str; 2], inputs: [usize; 2], outputs: [usize; 2]) -> PyResult<()> {
         let [own_outputs, own_inputs] = self.shape();
         same_sizes(names[0], &inputs, &[inputs[0], own_inputs])?;
@@ -248,6 +248,25 @@ impl PackedWeights {
         self.read().options().max_batch
     }
 
+    /// Options, mask and weights as bytes, the same on every machine; C and Rust read them too. The bias is not among them.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &compute(py, || Ok(self.read().to_bytes()))?))
+    }
+
+    /// The weights that to_bytes wrote, here or in C or Rust. Malformed bytes are a ValueError; there is no checksum.
+    ///
+    /// bias, threads: as for PackedWeights.
+    #[staticmethod]
+    #[pyo3(signature = (data, *, bias=None, threads=None))]
+    fn from_bytes(
+        py: Python<'_>,
+        data: &Bound<'_, PyBytes>,
+        bias: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = argument::threads)] threads: Option<isize>,
+    ) -> PyResult<Self> {
+        _restore_weights(py, data, bias, threads)
+    }
+
     fn __repr__(&self) -> String {
         let packed = self.read();
         let (outputs, inputs, kept) = (packed.outputs(), packed.inputs(), packed.kept());
@@ -266,7 +285,7 @@ impl PackedWeights {
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
-        let bytes = PyBytes::new(py, &compute(py, || Ok(this.read().to_bytes()))?);
+        let bytes = this.to_bytes(py)?;
         let restore = py.import("slth._slth")?.getattr("_restore_weights")?;
         Ok((restore, (bytes, this.bias(py), this.threads)).into_pyobject(py)?.into_any())
     }

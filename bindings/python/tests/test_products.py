@@ -94,6 +94,19 @@ def test_copies_and_pickles(rng, layer):
         other.input_gradient(y)
 
 
+def test_bytes(rng, layer):
+    weight, mask = layer
+    packed = slth.PackedWeights(weight, mask, bias=weight[:, 0])
+    data = packed.to_bytes()
+    x = rng.standard_normal((5, 130), dtype=np.float32)
+    again = slth.PackedWeights.from_bytes(data, bias=weight[:, 0], threads=1)
+    assert (again.forward(x) == packed.forward(x)).all() and again.to_bytes() == data
+    assert slth.PackedWeights.from_bytes(data).bias is None
+    for wrong in (b"", data[:-1], data + b"0", b"x" + data[1:]):
+        with pytest.raises(ValueError, match="malformed bytes"):
+            slth.PackedWeights.from_bytes(wrong)
+
+
 def test_threads_and_layouts_change_no_bit(rng):
     weight = rng.standard_normal((512, 700), dtype=np.float32)
     mask = slth.top_k(weight, sparsity=0.8)
@@ -132,6 +145,7 @@ def test_bf16_rounds_once(layer):
         (dict(bias=np.full(61, np.nan, np.float32)), ValueError, "bias is NaN at index 0"),
         (dict(max_batch=-1), ValueError, "max_batch must be at least 1, found -1"),
         (dict(max_batch=2.5), TypeError, "max_batch must be a whole number, found 2.5"),
+        (dict(max_batch=2**70), ValueError, "max_batch is too large"),
         (dict(threads="2"), TypeError, "threads must be a whole number, found '2'"),
         (dict(mask_reuse="never"), ValueError, "mask_reuse"),
         (dict(storage="f16"), ValueError, "storage"),

@@ -589,6 +589,35 @@ def test_accelerate_says_what_it_leaves():
     assert not any("parametrizations" in name for name in report.dense)
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_accelerate_keeps_other_hooks():
+    hooked = nn.Linear(80, 80)
+    slth.torch.prune(hooked, 0.5)
+    hooked.register_forward_pre_hook(lambda module, inputs: (2 * inputs[0],))
+    biased = nn.Linear(80, 80)
+    torch_prune.random_unstructured(biased, "bias", amount=0.5)
+    normed = nn.utils.weight_norm(nn.Linear(80, 80))
+    net = nn.Sequential(hooked, biased, normed)
+    fast, report = slth.torch.accelerate(net)
+    assert set(report.dense) == {"0", "1", "2"} and "hooks" in report.dense["0"]
+    x = torch.randn(3, 80)
+    with torch.inference_mode():
+        y = net(x)
+        close(fast(x), y)
+        for parameter in net.parameters():
+            parameter.zero_()
+        close(fast(x), y)
+
+
+def test_accelerate_edge_popup_passes_nan_on():
+    net = nn.Sequential(EdgePopupConv2d(3, 8, 3, 0.5, padding=1, activation="relu", max_pool=2))
+    fast, _ = slth.torch.accelerate(net)
+    x = torch.randn(2, 3, 8, 8)
+    x[0, 0, 3, 3] = float("nan")
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(x), net(x), rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
 def test_accelerate_edge_popup():
     net = nn.Sequential(
         EdgePopupConv2d(1, 8, 5, 0.5, padding=2, activation="relu", max_pool=2),

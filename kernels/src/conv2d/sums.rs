@@ -128,7 +128,7 @@ pub(super) fn convolve(
             let parts = out.planes(planes).zip(results.zip(relu_outputs)).enumerate();
             engine.for_each(parts, |(index, (out, (results, relu_output)))| {
                 let first_plane = index * planes;
-                engine.backend().run(SumStaged {
+                engine.backend().run(StagedSums {
                     lists,
                     source: copy,
                     rows,
@@ -183,7 +183,7 @@ impl Kernel for CopyPlane<'_> {
 }
 
 /// Planes of the destination whose results are summed in the workspace, `rows` rows of each at a time.
-struct SumStaged<'a> {
+struct StagedSums<'a> {
     lists: &'a TapLists,
     source: &'a [f32],
     rows: usize,
@@ -194,7 +194,7 @@ struct SumStaged<'a> {
     out: ImagesMut<'a>,
 }
 
-impl Kernel for SumStaged<'_> {
+impl Kernel for StagedSums<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

@@ -18,9 +18,9 @@ const fn malformed(why: &'static str) -> KernelError {
     KernelError::Malformed { what: "packed weights", why }
 }
 
-const FOREIGN: KernelError = malformed("not written by to_bytes, or by another version");
-const LENGTH: KernelError = malformed("cut off, or longer than they say");
-const VALUE: KernelError = malformed("a field has a value that is never written");
+const NOT_OURS: KernelError = malformed("none of packed weights, or of another version");
+const WRONG_LENGTH: KernelError = malformed("cut off, or longer than they say");
+const BAD_FIELD: KernelError = malformed("a field has a value that is never written");
 
 impl PackedWeights {
     /// Shape, options, mask and weights (only the kept ones without [`keep_source`](PrepareOptions::keep_source)) as bytes, the same on every
@@ -88,22 +88,22 @@ impl PackedWeights {
     pub fn from_bytes(engine: Engine, bytes: &[u8]) -> Result<Self, KernelError> {
         let mut rest = Reader(bytes);
         if rest.take::<8>()? != MAGIC {
-            return Err(FOREIGN);
+            return Err(NOT_OURS);
         }
         let [outputs, inputs, max_batch] = [rest.size()?, rest.size()?, rest.size()?];
         let [strategy, once, input_gradient, keep_source, masked, bf16] = rest.take()?;
-        let flag = |byte: u8| if byte < 2 { Ok(byte == 1) } else { Err(VALUE) };
+        let flag = |byte: u8| if byte < 2 { Ok(byte == 1) } else { Err(BAD_FIELD) };
         let options = PrepareOptions {
             max_batch,
             reuse: if flag(once)? { MaskReuse::Once } else { MaskReuse::Many },
             input_gradient: flag(input_gradient)?,
             strategy: *[Strategy::Auto, Strategy::Sparse, Strategy::Dense, Strategy::Bitmask]
                 .get(usize::from(strategy))
-                .ok_or(VALUE)?,
+                .ok_or(BAD_FIELD)?,
             keep_source: flag(keep_source)?,
             storage: if flag(bf16)? { Storage::Bf16 } else { Storage::F32 },
         };
-        let weights = outputs.checked_mul(inputs).ok_or(VALUE)?;
+        let weights = outputs.checked_mul(inputs).ok_or(BAD_FIELD)?;
         let mask = if flag(masked)? { Some(rest.mask(weights)?) } else { None };
         let kept = mask.as_ref().map_or(weights, PackedMask::kept);
         // Without removed weights the length follows from the mask.
@@ -113,7 +113,7 @@ impl PackedWeights {
         };
         let all = rest.0.len() as u128 == weights as u128 * size;
         if !all && (options.keep_source || rest.0.len() as u128 != kept as u128 * size) {
-            return Err(LENGTH);
+            return Err(WRONG_LENGTH);
         }
         let values: Vec<f32> = match options.storage {
             Storage::F32 => rest.0.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect(),
@@ -157,7 +157,7 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], KernelError> {
-        let (&first, rest) = self.0.split_first_chunk().ok_or(LENGTH)?;
+        let (&first, rest) = self.0.split_first_chunk().ok_or(WRONG_LENGTH)?;
         self.0 = rest;
         Ok(first)
     }
@@ -165,18 +165,18 @@ impl<'a> Reader<'a> {
     fn size(&mut self) -> Result<usize, KernelError> {
         match u64::from_le_bytes(self.take()?) {
             u64::MAX => Ok(usize::MAX),
-            size => usize::try_from(size).map_err(|_| VALUE),
+            size => usize::try_from(size).map_err(|_| BAD_FIELD),
         }
     }
 
     fn mask(&mut self, len: usize) -> Result<PackedMask, KernelError> {
         let words = len.div_ceil(64);
-        let bytes = words.checked_mul(8).filter(|&bytes| bytes <= self.0.len()).ok_or(LENGTH)?;
+        let bytes = words.checked_mul(8).filter(|&bytes| bytes <= self.0.len()).ok_or(WRONG_LENGTH)?;
         let (words, rest) = self.0.split_at(bytes);
         self.0 = rest;
         let words: Vec<u64> = words.as_chunks().0.iter().copied().map(u64::from_le_bytes).collect();
         let mask = PackedMask::from_words(len, words.clone())?;
         // Bits behind the last weight are never written.
-        if mask.words() == words { Ok(mask) } else { Err(VALUE) }
+        if mask.words() == words { Ok(mask) } else { Err(BAD_FIELD) }
     }
 }

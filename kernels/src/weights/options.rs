@@ -28,7 +28,7 @@ pub enum MaskReuse {
     #[default]
     Many,
     /// One product of each kind, before [`rebuild`](crate::PackedWeights::rebuild) sets the next mask: edge-popup.
-    /// Sparse weights are then stored in the blocked format, which is built fastest, and dense ones row-major;
+    /// `Auto` and `Sparse` then store kept weights in the blocked format, which is built fastest, and dense ones row-major;
     /// [`Strategy::Auto`] has other thresholds.
     Once,
 }
@@ -49,7 +49,7 @@ pub struct PrepareOptions {
     /// How many products each mask is for.
     pub reuse: MaskReuse,
     /// Whether [`input_gradient`](crate::matmul::input_gradient) is prepared too: the transpose doubles memory and time, but for
-    /// dense weights, which are read across.
+    /// row-major dense weights, which are read across.
     pub input_gradient: bool,
     /// Sparse, dense, or the faster one.
     pub strategy: Strategy,

@@ -333,7 +333,7 @@ fn bytes_of_nothing_are_refused() {
         refused(&other)
     };
     let (foreign, length) =
-        ("not written by to_bytes, or by another version", "cut off, or longer than they say");
+        ("none of packed weights, or of another version", "cut off, or longer than they say");
     let value = "a field has a value that is never written";
     // Magic and version.
     (0..8).for_each(|at| assert_eq!(with(at, bytes[at] + 1), foreign, "{at}"));

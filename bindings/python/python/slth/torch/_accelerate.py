@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.prune import BasePruningMethod
 
 from slth.torch import _ops
 from slth.torch._modules import EdgePopupConv2d, EdgePopupLinear, FusedSequential, MaskedConv2d, MaskedLinear
@@ -52,20 +53,24 @@ def accelerate(model: nn.Module, max_batch: int = 128) -> tuple[nn.Module, Repor
     """
     _ops.check_model(model)
     max_batch = _ops.whole(max_batch, "max_batch", 1)
-    memo: dict[int, Any] = {}
+    # What hooks compute from parameters cannot be copied by PyTorch, and is computed anew.
+    attributes = [value for module in model.modules() for value in vars(module).values()]
+    memo: dict[int, Any] = {
+        id(value): value.detach().clone() for value in attributes if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
     replaced: dict[str, float] = {}
     dense: dict[str, str] = {}
     used_whole = _read_by_parents(model)
     for name, module in model.named_modules():
         if not isinstance(module, REPLACED):
-            if any(parameter.dim() > 1 for parameter in module.parameters(False)) and not isinstance(module, ParametrizationList):
+            if _has_matrix(module):
                 dense[name] = f"it is a {type(module).__name__}, which is not replaced"
             continue
         new = used_whole.get(id(module)) or _refusal(module) or _masked(module, max_batch)
         if isinstance(new, str):
             dense[name] = new
             if present_mask(module) is not None:
-                memo[id(module)] = _without_hook(module)
+                memo[id(module)] = copy.deepcopy(_without_hook(module), memo)
         else:
             product: Any = new[0] if isinstance(new, nn.Sequential) else new
             replaced[name] = 1 - product.mask.double().mean().item()
@@ -86,15 +91,11 @@ def _masked(module: Any, max_batch: int) -> nn.Module | str:
         return MaskedLinear(module.weight, module.mask(), max_batch=max_batch)
     if isinstance(module, EdgePopupConv2d):
         conv = MaskedConv2d(
-            module.weight,
-            module.mask(),
-            stride=module.stride,
-            padding=module.padding,
-            activation=module.activation,
-            max_batch=max_batch,
+            module.weight, module.mask(), stride=module.stride, padding=module.padding, max_batch=max_batch
         )
-        # ReLU and the largest of a window may change places.
-        return conv if module.max_pool == 1 else nn.Sequential(conv, nn.MaxPool2d(module.max_pool))
+        pool = [nn.MaxPool2d(module.max_pool)] if module.max_pool > 1 else []
+        relu = [nn.ReLU()] if module.activation is not None else []
+        return nn.Sequential(conv, *pool, *relu) if pool or relu else conv
     weight, mask = original(module).detach(), present_mask(module)
     if mask is None:
         mask = weight != 0
@@ -110,6 +111,12 @@ def _masked(module: Any, max_batch: int) -> nn.Module | str:
         return f"it keeps {kept:.0%} of its weights, and a dense product is as fast"
     padding = _padding(module) or 0
     return MaskedConv2d(weight, mask, module.bias, stride=module.stride[0], padding=padding, max_batch=max_batch)
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    """Whether a module computes with a matrix of its own, as a recurrent layer does."""
+    own = module.parameters(recurse=False)
+    return not isinstance(module, ParametrizationList) and any(p.dim() > 1 for p in own)
 
 
 def _padding(module: Any) -> int | None:
@@ -155,10 +162,12 @@ def _without_hook(module: Any) -> nn.Module:
     plain.__dict__.pop("weight", None)
     plain._parameters.pop("weight_orig")
     plain._buffers.pop("weight_mask")
-    plain._forward_pre_hooks.clear()
+    for number, hook in module._forward_pre_hooks.items():
+        if isinstance(hook, BasePruningMethod) and hook._tensor_name == "weight":
+            del plain._forward_pre_hooks[number]
     plain._parameters = {
         "weight": nn.Parameter((module.weight_orig * module.weight_mask).detach()),
-        **{name: copy.deepcopy(value) for name, value in plain._parameters.items()},
+        **plain._parameters,
     }
     return plain
 
