@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Imports run one way: `task`, `row`, `error` ← `machinery`, `case`, `limits` ← `cases` ← `measure`; `row`, `origin` ←
-//! `recording` ← `compare`, `plots`, `tables`, `text`.
+//! `recording` ← `plots`; `recording`, `text` ← `compare`, `tables`.
 #![forbid(unsafe_code)]
 
 mod aligned;

@@ -93,6 +93,9 @@ impl Recording {
                 found.push((name, Self::read(&file)?));
             }
         }
+        if found.is_empty() {
+            return Err(Error::file(results, "no recording there; `slth-bench --save --results` makes one"));
+        }
         Ok(found)
     }
 

@@ -55,7 +55,8 @@ fn flags_that_make_no_sense() {
     refuses(&["compare", "a"], "<B>");
     refuses(&["compare", "/none/a", "/none/b"], "/none/a: ");
     refuses(&["compare", "/dev/null", "/dev/null"], "not a regular file");
-    refuses(&["tables", "--page", "/none/page"], "/none/page: ");
+    refuses(&["tables", "--results", "elsewhere"], "elsewhere: no recording there");
+    refuses(&["plots"], "bench-results: no recording there");
 }
 
 #[test]
@@ -134,6 +135,7 @@ fn tables_and_plots_come_from_the_newest_recording_and_nothing_else() {
     run(&["tables"]).code(2).stderr(predicate::str::contains("has no `<!-- bench CPU -->`"));
     fs::write(&brief_page, "<!-- bench no-cpu -->\n<!-- /bench -->\n").unwrap();
     run(&["tables"]).code(2).stderr(predicate::str::contains("no recording of `no-cpu`"));
+    run(&["tables", "--page", "/none/page"]).code(2).stderr(predicate::str::contains("/none/page: "));
     let cpu = folder.file_name().unwrap().to_str().unwrap();
     fs::write(&brief_page, format!("<!-- bench {cpu} brief -->\n<!-- /bench -->\n")).unwrap();
     fs::write(&page, format!("a\n<!-- bench {cpu} -->\n<!-- /bench -->\nb\n")).unwrap();
@@ -141,7 +143,7 @@ fn tables_and_plots_come_from_the_newest_recording_and_nothing_else() {
     run(&["tables"]).success();
     run(&["tables", "--check"]).success().stdout("");
     assert!(fs::read_to_string(folder.join("tables.md")).unwrap().contains("std select_nth_unstable"));
-    // Of recordings elsewhere no page is written but those that are named.
+    // Recordings elsewhere rewrite only the pages that are named.
     let elsewhere = directory.path().join("elsewhere");
     fs::rename(directory.path().join("bench-results"), &elsewhere).unwrap();
     run(&["tables", "--results", "elsewhere"]).success().stdout(predicate::str::contains(".md").count(1));

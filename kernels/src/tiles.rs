@@ -24,7 +24,8 @@ pub(crate) struct Tiles {
 }
 
 impl Tiles {
-    /// Dense tiles and the weight gradient of convolutions hold 10 to 12 sums with 16 registers, 15 to 27 with 32. In the weight gradient of a convolution 20 sums (4 outputs × 5 taps)
+    /// Dense tiles and the weight gradient of convolutions hold 10 to 12 sums with 16 registers, 15 to 27 with 32. In the weight
+    /// gradient of a convolution 20 sums (4 outputs × 5 taps)
     /// are half as fast as 15 (`slth-bench --case "conv"`, Zen 4, AVX-512).
     pub(crate) const fn of(registers: usize, lanes: usize) -> Self {
         let wide = registers > 16;

@@ -182,13 +182,13 @@ impl CandidatesConfig {
                 return Err(Error::config("ratio", problem));
             }
         }
-        let searches = self.trials.checked_mul(self.eta.len() * self.ratio.len() * self.size.len());
-        if self.trials == 0 || searches.is_none_or(|searches| searches > Self::MAX_SEARCHES) {
-            let [trials, etas, ratios, sizes] =
-                [self.trials, self.eta.len(), self.ratio.len(), self.size.len()];
+        Error::check("trials", self.trials > 0, "be at least 1", self.trials)?;
+        let [etas, ratios, sizes] = [self.eta.len(), self.ratio.len(), self.size.len()];
+        let searches = self.trials.checked_mul(etas * ratios * sizes);
+        if searches.is_none_or(|searches| searches > Self::MAX_SEARCHES) {
+            let (trials, most) = (self.trials, Self::MAX_SEARCHES);
             let problem = format!(
-                "must be at least 1, and {trials} trials for {etas} etas, {ratios} ratios and {sizes} sizes at most {} together",
-                Self::MAX_SEARCHES
+                "{trials} for each of {etas} etas, {ratios} ratios and {sizes} sizes are more than {most}"
             );
             return Err(Error::config("trials", problem));
         }

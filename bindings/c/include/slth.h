@@ -14,9 +14,9 @@
  * - Pointers. Each must be aligned, and point to as many elements as the function says. NULL is allowed where that is
  *   said and where there are no elements; elsewhere it is SLTH_NULL_POINTER. What is read must be initialised; what is
  *   only written need not be. Until a call returns, nobody may change what it reads or touch what it writes. No element
- *   that is written may be read too, or be written as another result (SLTH_ALIASED for arrays; single numbers and
- *   structures are not checked), but both may be in one array: a call may read some of its columns and write others.
- *   The library keeps no pointer to the caller's memory.
+ *   that is written may be read too, or be written as another result, but both may be in one array: a call may read
+ *   some of its columns and write others. Arrays that overlap are SLTH_ALIASED; single numbers and structures are not
+ *   checked. The library keeps no pointer to the caller's memory.
  * - Shapes. Activations are [batch, features], weights [outputs, inputs]. Strides, counted in elements, tell how they
  *   lie in memory; slth_row_major and similar functions set the usual ones. No layout changes a bit of any result.
  * - Threads. Any number of threads may use a handle at a time in functions that take it as a pointer to const. In
@@ -499,10 +499,10 @@ typedef struct slth_conv2d slth_conv2d;
  *   prepare for it once, in the workspace. strategy and reuse change nothing.
  * - prepared: receives the handle, to be freed by slth_conv2d_free.
  *
- * Holds 4 bytes for each element (with SLTH_DROP_SOURCE for each kept one), and lists of 8 bytes for each kept one: one
- * for the output columns inside, and one for each column at the edges where the kernel overlaps the padding; with
- * SLTH_INPUT_GRADIENT also such lists for the columns of the input. slth_conv2d_bytes tells the sum. Takes time in
- * proportion.
+ * Holds 4 bytes for each element (with SLTH_DROP_SOURCE for each kept one), and lists of 8 bytes for each kept one.
+ * There is a list for the output columns inside, and one for each column at the edges where the kernel overlaps the
+ * padding; with SLTH_INPUT_GRADIENT also such lists for the columns of the input. slth_conv2d_bytes tells the sum.
+ * Takes time in proportion.
  *
  * Returns SLTH_OUT_OF_RANGE for a stride or a side of the kernel of 0, SLTH_PLANE_TOO_LARGE for a plane of the prepared
  * batch with 2^32 elements or more.

@@ -87,12 +87,12 @@ handle!(slth_conv2d(PackedConv2d) = "conv2d");
 ///   for it once, in the workspace. strategy and reuse change nothing.
 /// - prepared: receives the handle, to be freed by slth_conv2d_free.
 ///
-/// Holds 4 bytes for each element (with SLTH_DROP_SOURCE for each kept one), and lists of 8 bytes for each kept one: one for the output columns
-/// inside, and one for each column at the edges where the kernel overlaps the padding; with SLTH_INPUT_GRADIENT also such lists for the
-/// columns of the input. slth_conv2d_bytes tells the sum. Takes time in proportion.
+/// Holds 4 bytes for each element (with SLTH_DROP_SOURCE for each kept one), and lists of 8 bytes for each kept one. There is a
+/// list for the output columns inside, and one for each column at the edges where the kernel overlaps the padding; with
+/// SLTH_INPUT_GRADIENT also such lists for the columns of the input. slth_conv2d_bytes tells the sum. Takes time in proportion.
 ///
-/// Returns SLTH_OUT_OF_RANGE for a stride or a side of the kernel of 0, SLTH_PLANE_TOO_LARGE for a plane of the prepared batch with 2^32 elements or
-/// more.
+/// Returns SLTH_OUT_OF_RANGE for a stride or a side of the kernel of 0, SLTH_PLANE_TOO_LARGE for a plane of the prepared batch
+/// with 2^32 elements or more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn slth_conv2d_prepare(
     engine: *const slth_engine,

@@ -13,8 +13,8 @@
 //! - Pointers. Each must be aligned, and point to as many elements as the function says. NULL is allowed where that is said
 //!   and where there are no elements; elsewhere it is SLTH_NULL_POINTER. What is read must be initialised; what is only
 //!   written need not be. Until a call returns, nobody may change what it reads or touch what it writes. No element that
-//!   is written may be read too, or be written as another result (SLTH_ALIASED for arrays; single numbers and structures are not checked), but both may be in one array: a call may read
-//!   some of its columns and write others. The library keeps no pointer to the caller's memory.
+//!   is written may be read too, or be written as another result, but both may be in one array: a call may read some of its
+//!   columns and write others. Arrays that overlap are SLTH_ALIASED; single numbers and structures are not checked. The library keeps no pointer to the caller's memory.
 //! - Shapes. Activations are `[batch, features]`, weights `[outputs, inputs]`. Strides, counted in elements, tell how they lie
 //!   in memory; slth_row_major and similar functions set the usual ones. No layout changes a bit of any result.
 //! - Threads. Any number of threads may use a handle at a time in functions that take it as a pointer to const. In functions

@@ -115,8 +115,9 @@ fn message_of(status: slth_status) -> &'static CStr {
 }
 
 /// What went wrong in the last call of this thread that failed: which argument, what was expected, what was found. An empty
-/// text if none has failed. The pointer is always the same one on a thread, and valid until the thread ends; the next call of this thread that
-/// fails replaces the text. Read it in a statement after the call: within one expression C may evaluate either first.
+/// text if none has failed. The pointer is always the same one on a thread, and valid until the thread ends; the next call of
+/// this thread that fails replaces the text. Read it in a statement after the call: within one expression C may evaluate either
+/// first.
 #[unsafe(no_mangle)]
 pub extern "C" fn slth_last_error() -> *const c_char {
     // Without the thread's storage, which is gone at its very end, there is no last error either.

@@ -78,8 +78,8 @@ impl slth_selection {
     }
 }
 
-/// How many of n scores are kept at a sparsity, the fraction REMOVED: all but (size_t)(sparsity * n), in double precision. Below 0 and NaN
-/// count as 0, above 1 as 1: so 90, for 90 %, keeps nothing.
+/// How many of n scores are kept at a sparsity, the fraction REMOVED: all but (size_t)(sparsity * n), in double precision.
+/// Below 0 and NaN count as 0, above 1 as 1: so 90, for 90 %, keeps nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn slth_keep(sparsity: f64, n: usize) -> usize {
     top_k::keep_at(sparsity, n)
@@ -209,7 +209,7 @@ fn check_apart(scores: &[&[f32]], destinations: &[Destination]) -> Result<(), Fa
     }
     spans.retain(|(span, ..)| !span.is_empty());
     spans.sort_by_key(|(span, ..)| span.start);
-    // Those so far that end last: of all, and of those that are written to.
+    // Of the spans before this one, the one that reaches furthest; and the one that does so among those that are written.
     let (mut last, mut written): (Option<usize>, Option<usize>) = (None, None);
     for at in 0..spans.len() {
         let (ref span, layer, field, is_written) = spans[at];

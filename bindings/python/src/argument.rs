@@ -48,6 +48,15 @@ pub(crate) fn image(value: &Bound<'_, PyAny>) -> PyResult<(isize, isize)> {
     value.extract().map_err(|error| wrong(error, "image", "(rows, columns)", value))
 }
 
+pub(crate) fn keep(value: &Bound<'_, PyAny>) -> PyResult<Option<i128>> {
+    let must = "a whole number (for the fraction to remove, pass sparsity=)";
+    if value.is_none() {
+        Ok(None)
+    } else {
+        value.extract().map(Some).map_err(|error| wrong(error, "keep", must, value))
+    }
+}
+
 pub(crate) fn sparsity(value: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
     if value.is_none() { Ok(None) } else { number("sparsity", value).map(Some) }
 }

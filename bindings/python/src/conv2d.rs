@@ -32,8 +32,8 @@ pub(crate) fn with_workspace<T>(product: impl FnOnce(&mut Workspace) -> T) -> T 
 /// weight: float32 [outputs, channels, kernel rows, kernel columns]. mask: bool of that shape, True keeps; or its bits packed as
 /// by top_k(packed=True); None keeps all. image: rows and columns of an input plane. stride, padding: in both directions; padding
 /// is with zeros, on all sides. bias: float32 [outputs], added by forward. max_batch: the batch that it is prepared for; other
-/// batches work too. input_gradient, storage,
-/// threads: as for PackedWeights; mask_reuse has no effect here.
+/// batches work too. input_gradient, storage, threads: as for PackedWeights;
+/// mask_reuse has no effect here.
 #[pyclass(frozen, weakref, module = "slth")]
 pub(crate) struct Conv2d {
     filters: RwLock<Filters>,

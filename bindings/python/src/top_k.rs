@@ -29,7 +29,7 @@ thread_local! {
 pub(crate) fn top_k<'py>(
     py: Python<'py>,
     scores: &Bound<'py, PyAny>,
-    keep: Option<&Bound<'_, PyAny>>,
+    #[pyo3(from_py_with = argument::keep)] keep: Option<i128>,
     #[pyo3(from_py_with = argument::sparsity)] sparsity: Option<f64>,
     by: &str,
     packed: bool,
@@ -50,7 +50,7 @@ pub(crate) fn top_k<'py>(
     };
     let slices: Vec<&[f32]> = layers.iter().map(|(_, layer)| layer.as_slice().expect("flat")).collect();
     let count = slices.iter().map(|layer| layer.len()).sum();
-    let selection = Selection::largest(kept(keep.map(whole).transpose()?, sparsity, count)?, order);
+    let selection = Selection::largest(kept(keep, sparsity, count)?, order);
     let mut masks: Vec<_> = slices.iter().map(|layer| PackedMask::none_kept(layer.len())).collect();
     let masks = compute(py, move || {
         SELECTOR.with_borrow_mut(|selector| selector.select(engine, &slices, selection, &mut masks))?;
@@ -71,16 +71,6 @@ pub(crate) fn order(by: &str) -> PyResult<Order> {
         "signed" => Ok(Order::Signed),
         _ => Err(PyValueError::new_err(format!("by must be \"magnitude\" or \"signed\", found {by:?}"))),
     }
-}
-
-/// `keep` as a whole number.
-fn whole(keep: &Bound<'_, PyAny>) -> PyResult<i128> {
-    keep.extract().map_err(|_| {
-        let found = keep.repr().map_or_else(|_| String::new(), |repr| format!(", found {repr}"));
-        PyTypeError::new_err(format!(
-            "keep must be a whole number{found}; for the fraction to remove, pass sparsity="
-        ))
-    })
 }
 
 /// How many of `count` to keep.

@@ -30,11 +30,12 @@ pub(crate) fn with_workspace<T>(product: impl FnOnce(&mut Workspace) -> T) -> T 
 /// The weights of a layer, those that a mask keeps, prepared once for many products.
 ///
 /// weight: float32 [outputs, inputs]. mask: bool [outputs, inputs], True keeps; or its bits packed as by top_k(packed=True) and
-/// numpy.packbits(bitorder="little"); None keeps all. bias: float32 [outputs], added by forward. max_batch: the most rows that products will have; larger batches work
+/// numpy.packbits(bitorder="little"); None keeps all. bias: float32 [outputs], added by forward.
+/// max_batch: the most rows that products will have; larger batches work
 /// too, but slower. mask_reuse: "many" products with each mask (inference), or "once" (training). input_gradient: prepare for
 /// input_gradient too, which doubles the memory. storage: of the weights; "f32", or "bf16": rounded once, ties to even, and
-/// widened exactly by the products. keep_source: whether to keep the removed weights too, 4 bytes a weight, so that set_mask can bring them back.
-/// threads: of its products; None: those of set_num_threads.
+/// widened exactly by the products. keep_source: whether to keep the removed weights too, 4 bytes a weight, so that set_mask
+/// can bring them back. threads: the most that its products use; None: as set_num_threads says.
 ///
 /// Products with one object may run on several Python threads at a time; the GIL is released. NaN in weight or bias is a ValueError.
 /// NaN in activations makes NaN of the outputs that depend on it; "relu" turns NaN into 0.
@@ -359,7 +360,7 @@ pub(crate) fn _restore_weights(
 /// x: float32 [batch, inputs].
 /// mask: bool [outputs, inputs], or packed bits; None: the gradient of every weight.
 /// out: where to write, float32 [outputs, inputs]; None: a new array.
-/// threads: at most so many; None: those of set_num_threads.
+/// threads: the most that are used; None: as set_num_threads says.
 #[pyfunction]
 #[pyo3(signature = (dy, x, mask=None, *, out=None, threads=None))]
 pub(crate) fn weight_gradient<'py>(

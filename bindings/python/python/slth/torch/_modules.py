@@ -321,6 +321,7 @@ class _EdgePopup(nn.Module):
     @property
     def keep(self) -> int:
         """How many weights are kept: all but int(sparsity * n)."""
+        # In Python, because torch.compile traces it.
         n = self.weight.numel()
         return n - int(self.sparsity * n)
 
